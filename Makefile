@@ -1,0 +1,146 @@
+# make             build everything into build/bin and build/lib
+# make test        unit tests, then system tests (scripts/test installs what they need)
+# make bench       measure; prints ratios, writes build/bench/*.csv
+# make check       clang-tidy, cppcheck, include arrows
+# make format      clang-format in place
+# make install     DESTDIR= PREFIX=/usr/local
+# make fuzz        libFuzzer targets into build/fuzz/bin (needs clang)
+# Sanitizers build beside the release: make SAN=address,undefined test; make SAN=thread test-unit
+VERSION := 0.1.0
+PREFIX  ?= /usr/local
+
+PROGRAMS := iotctl csm gateway-agent iottalk-engine
+# folder of each program's sources
+DIR_iotctl         := iotctl
+DIR_csm            := csm
+DIR_gateway-agent  := agent
+DIR_iottalk-engine := engine
+
+FOLDERS := common dan iotctl csm agent engine
+# our archives each folder links against, in link order
+USES_common :=
+USES_dan    := common
+USES_iotctl := dan common
+USES_csm    := common
+USES_agent  := dan common
+USES_engine := common
+
+PKGS_common := jansson libsodium libmicrohttpd sqlite3 inih
+PKGS_dan    := libcurl
+PKGS_iotctl := libcurl
+PKGS_csm    :=
+PKGS_agent  := libcurl
+PKGS_engine := python3-embed libseccomp
+
+B  := build
+comma := ,
+O  := $(if $(SAN),$(B)/san-$(subst $(comma),-,$(SAN)),$(B))
+
+pkg_cflags = $(if $(1),$(shell pkg-config --cflags $(1)))
+pkg_libs   = $(if $(1),$(shell pkg-config --libs $(1)))
+
+CFLAGS ?= -O2 -g
+override CPPFLAGS += -I. -D_GNU_SOURCE -DIOTTALK_VERSION='"$(VERSION)"'
+override CFLAGS += -std=gnu17 -fPIC -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes \
+	-Wmissing-prototypes -Wformat=2 -Wvla -fstack-protector-strong \
+	$(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer,-D_FORTIFY_SOURCE=2)
+override LDFLAGS += $(if $(SAN),-fsanitize=$(SAN)) -Wl,--as-needed
+
+src_of   = $(shell find $(1) -name '*.c' | sort)
+objs_of  = $(patsubst %.c,$(O)/obj/%.o,$(filter-out %/main.c,$(call src_of,$(1))))
+SRCS    := $(foreach d,$(FOLDERS),$(call src_of,$(d)))
+HDRS    := $(foreach d,$(FOLDERS),$(shell find $(d) -name '*.h'))
+UNIT    := $(wildcard tests/*/test_*.c)
+BENCH   := $(wildcard tests/bench/*.c)
+FUZZ    := $(wildcard tests/fuzz/fuzz_*.c)
+BINS    := $(PROGRAMS:%=$(O)/bin/%)
+UNITBIN := $(UNIT:tests/%.c=$(O)/tests/%)
+BENCHBIN := $(BENCH:tests/bench/%.c=$(O)/bench/bin/%)
+
+all: $(BINS) $(O)/lib/libdan.a $(O)/share/iottalk.ini.sample
+
+-include $(shell find $(O)/obj $(O)/tests -name '*.d' 2>/dev/null)
+
+define folder_rules
+flags_$(1) := $(call pkg_cflags,$(PKGS_common) $(foreach u,$(USES_$(1)),$(PKGS_$(u))) $(PKGS_$(1)))
+$(O)/lib/lib$(1).a: $(call objs_of,$(1))
+	@mkdir -p $$(@D)
+	@rm -f $$@
+	@echo "  AR    $$@"
+	@$$(AR) rcs $$@ $$^
+archives_$(1) := $(O)/lib/lib$(1).a $(USES_$(1):%=$(O)/lib/lib%.a)
+link_$(1) := $(call pkg_libs,$(PKGS_$(1)) $(foreach u,$(USES_$(1)),$(PKGS_$(u))) $(PKGS_common)) -lpaho-mqtt3a -lpthread -lm
+endef
+$(foreach d,$(FOLDERS),$(eval $(call folder_rules,$(d))))
+
+$(O)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	@$(CC) $(CPPFLAGS) $(flags_$(firstword $(subst /, ,$*))) $(CFLAGS) -MMD -MP -c $< -o $@
+
+# the schema is part of the programs
+$(O)/obj/common/schema.o: $(wildcard conf/sql/*/*.sql)
+
+define program_rules
+$(O)/bin/$(1): $(O)/obj/$(DIR_$(1))/main.o $(archives_$(DIR_$(1)))
+	@mkdir -p $$(@D)
+	@echo "  LD    $$@"
+	@$$(CC) $$(CFLAGS) $$(LDFLAGS) $$^ $(link_$(DIR_$(1))) -o $$@
+endef
+$(foreach p,$(PROGRAMS),$(eval $(call program_rules,$(p))))
+
+$(O)/share/iottalk.ini.sample: $(O)/bin/iotctl
+	@mkdir -p $(@D)
+	@$(O)/bin/iotctl genconf --force $@ >/dev/null
+
+# unit tests: tests/<folder>/test_x.c links that folder's archive, so exactly what the program links
+.SECONDEXPANSION:
+$(UNITBIN): $(O)/tests/%: tests/%.c $$(archives_$$(firstword $$(subst /, ,$$*)))
+	@mkdir -p $(@D)
+	@echo "  TEST  $@"
+	@$(CC) $(CPPFLAGS) $(flags_$(firstword $(subst /, ,$*))) $(CFLAGS) -MMD -MP $(LDFLAGS) $< \
+		$(archives_$(firstword $(subst /, ,$*))) $(link_$(firstword $(subst /, ,$*))) -lcmocka -o $@
+
+$(BENCHBIN): $(O)/bench/bin/%: tests/bench/%.c $(archives_dan)
+	@mkdir -p $(@D)
+	@$(CC) $(CPPFLAGS) $(flags_dan) $(CFLAGS) $(LDFLAGS) $< $(archives_dan) $(link_dan) -o $@
+
+# fuzz targets: clang's libFuzzer over the sources of the folder named on the target's first line: /* fuzz: common engine */
+fuzz: $(FUZZ:tests/fuzz/%.c=$(B)/fuzz/bin/%)
+$(B)/fuzz/bin/%: tests/fuzz/%.c $(SRCS) $(HDRS)
+	@mkdir -p $(@D)
+	@echo "  FUZZ  $@"
+	@clang $(CPPFLAGS) $(foreach d,$(FOLDERS),$(flags_$(d))) -std=gnu17 -O1 -g \
+		-fsanitize=fuzzer,address,undefined $< \
+		$(filter-out %/main.c,$(foreach d,$(shell sed -n '1s/.*fuzz: *\([a-z ]*[a-z]\).*/\1/p' $<),$(call src_of,$(d)))) \
+		$(foreach d,$(shell sed -n '1s/.*fuzz: *\([a-z ]*[a-z]\).*/\1/p' $<),$(link_$(d))) -o $@
+
+test-unit: $(UNITBIN)
+	@scripts/run-unit $^
+test-system: all
+	@BUILD=$(abspath $(O)) /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/system $(PYTEST)
+test: test-unit test-system
+
+bench: all $(BENCHBIN)
+	@BUILD=$(abspath $(O)) /usr/bin/python3 tests/bench/bench.py $(BENCH_ARGS)
+
+check:
+	@scripts/check-layers
+	@cppcheck --quiet --error-exitcode=1 --enable=warning,performance,portability --inline-suppr \
+		--suppress=missingIncludeSystem -D_GNU_SOURCE -I. $(FOLDERS)
+	@printf '%s\n' $(SRCS) | xargs -P $$(nproc) -n 4 sh -c 'clang-tidy --quiet --warnings-as-errors="*" "$$@" -- \
+		$(subst ",\",$(CPPFLAGS)) $(foreach d,$(FOLDERS),$(flags_$(d))) -std=gnu17 2>/dev/null' tidy
+
+format:
+	clang-format -i $(SRCS) $(HDRS) $(UNIT) $(FUZZ) $(BENCH)
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/iottalk $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/include
+	install -m 755 $(BINS) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 $(O)/share/iottalk.ini.sample $(DESTDIR)$(PREFIX)/share/iottalk
+
+clean:
+	rm -rf $(B)
+
+.PHONY: all test test-unit test-system bench check format install clean fuzz
+.DELETE_ON_ERROR:

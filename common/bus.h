@@ -1,0 +1,81 @@
+/* bus.h - an MQTT 3.1.1 connection on the loop (paho MQTTAsync beneath; its threads never show).
+ *
+ * A bus connects and reconnects by itself (first try at once, then 50 ms doubling to 1 s, with jitter), sets TCP_NODELAY on
+ * every connection, and subscribes to its topics again each time it comes up. All callbacks run on the loop's thread.
+ */
+#pragma once
+
+#include "common/err.h"
+#include "common/loop.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct bus;
+
+struct bus_msg {
+	const char *topic;   /* NUL-terminated; borrowed for the callback, like payload */
+	const char *payload; /* len bytes, any content, NUL-terminated beyond len for convenience */
+	size_t len;
+	uint8_t qos;
+	bool retained; /* a replay of a retained message */
+	bool dup;
+};
+
+struct bus_will {
+	char topic[256];
+	char payload[1024];
+	size_t len;
+	uint8_t qos;
+	bool retain;
+};
+
+struct bus_handlers {
+	/* Before each connection attempt: fill *will (qos, retain, topic, payload) and return true, or return false for none. */
+	bool (*on_connecting)(void *arg, struct bus_will *will);
+	/* Connected and all subscriptions acknowledged. fresh: the broker had no session of ours. */
+	void (*on_up)(void *arg, bool fresh);
+	void (*on_down)(void *arg, const char *why);
+	void (*on_message)(void *arg, const struct bus_msg *m);
+	/* After a batch of on_message calls, once; optional. */
+	void (*on_batch)(void *arg);
+};
+
+struct bus_conf {
+	const char *host; /* strings are copied */
+	unsigned port;
+	const char *client_id;
+	const char *username, *password; /* NULL: none */
+	bool clean_session;
+	const char *persist_dir; /* NULL: outgoing messages are kept in memory only */
+	unsigned max_inflight;   /* 0: 1000 */
+	unsigned max_queued;     /* messages kept while offline or when inflight is full; 0: 100000 */
+	size_t max_inbound_bytes; /* received but not yet handled; beyond: dropped, counted; 0: 64 MiB */
+};
+
+struct bus_stats {
+	uint64_t received, published, dropped_inbound, publish_failed;
+	unsigned connects;
+	bool up;
+};
+
+/* Start connecting. ret: yours; give it to bus_free(). Errors: ERR_NOMEM, ERR_BUS (bad address). */
+int bus_new(struct loop *l, const struct bus_conf *conf, const struct bus_handlers *h, void *arg,
+	    struct bus **ret, struct err *err);
+/* Disconnects (cleanly if up: no last will) and releases; blocks at most about a second. NULL is fine; returns NULL. */
+struct bus *bus_free(struct bus *b);
+
+/* Add or drop a subscription; kept over reconnects. done (may be NULL) is called once with 0 when the broker acknowledged it,
+ * or a negative code; while offline it waits for the next connection. A topic already subscribed is acknowledged again. */
+typedef void bus_done_fn(void *arg, int rc);
+int bus_subscribe(struct bus *b, const char *topic, uint8_t qos, bus_done_fn *done, void *arg,
+		  struct err *err);
+int bus_unsubscribe(struct bus *b, const char *topic, bus_done_fn *done, void *arg, struct err *err);
+
+/* Queue for sending; while offline kept up to max_queued. Order per topic is kept. Errors: ERR_LIMIT (queue full), ERR_BUS,
+ * ERR_NOMEM. payload is copied. */
+int bus_publish(struct bus *b, const char *topic, const void *payload, size_t len, uint8_t qos,
+		bool retain, struct err *err);
+
+bool bus_is_up(const struct bus *b);
+void bus_get_stats(const struct bus *b, struct bus_stats *ret);

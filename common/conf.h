@@ -1,0 +1,34 @@
+/* conf.h - settings: an INI file checked against a table of rows (spec iottalk-core 2). */
+#pragma once
+
+#include "common/err.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum conf_type { CONF_STR, CONF_INT, CONF_BOOL, CONF_ENUM };
+
+struct conf_row {
+	const char *section, *key;
+	enum conf_type type;
+	size_t offset;       /* of a char * (CONF_STR, owned), int64_t (CONF_INT), bool, or int (CONF_ENUM: index in names) */
+	const char *def;     /* default, as it would stand in the file */
+	int64_t min, max;    /* CONF_INT */
+	const char *const *names; /* CONF_ENUM: NULL-terminated */
+	const char *unit;    /* "s", "ms", "bytes" ...; NULL: none */
+	const char *help;    /* one or two lines for the sample file */
+};
+
+/* A complaint about a file: unknown section or key (a warning) or a bad value (an error). */
+typedef void conf_note_fn(void *arg, bool is_error, const char *text);
+
+/* Fill *target (zeroed by the caller) with defaults, then with what `path` says (NULL: defaults only). Every complaint goes to
+ * note as "file:line: ..." with the nearest known name. `${section:key}` in values is replaced. `aliases` renames sections,
+ * pairs {alias, section, ..., NULL}. ret: 0, ERR_NOENT, ERR_SCHEMA after at least one error note, ERR_NOMEM. */
+int conf_load(const char *path, const struct conf_row *rows, size_t n, const char *const *aliases,
+	      void *target, conf_note_fn *note, void *arg, struct err *err);
+/* Release the strings of *target. */
+void conf_done(const struct conf_row *rows, size_t n, void *target);
+/* A commented sample: each row with help, unit, range and default, commented out. */
+void conf_sample(const struct conf_row *rows, size_t n, FILE *out);
