@@ -33,7 +33,7 @@ void loop_arm(struct loop *l, struct loop_src *timer, int64_t in_ms); /* < 0: di
 /* signo must be blocked already (daemon_block_signals()). */
 int loop_add_signal(struct loop *l, int signo, loop_fn *fn, void *arg, struct err *err);
 
-/* Call fn at the end of every turn, after all events of the turn and before the loop sleeps: group commit hangs here. fn may
+/* Call fn at the end of every turn, after all events of the turn and before the loop sleeps: group commit hangs here (at most 8 hooks). fn may
  * make new work by loop_post(), which then starts the next turn at once. */
 int loop_add_turn(struct loop *l, loop_fn *fn, void *arg, struct err *err);
 
