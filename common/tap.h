@@ -32,7 +32,8 @@ struct tap *tap_free(struct tap *t);
 int tap_in_fd(const struct tap *t);
 int tap_out_fd(const struct tap *t);
 
-/* ret: 0, ERR_AGAIN (ring full, nothing written), ERR_RANGE (would never fit). */
+/* ret: 0, ERR_AGAIN (ring full, nothing written), ERR_RANGE (would never fit, or qos over 2), ERR_PEER (the engine's cursor is
+ * impossible: kill it). */
 int tap_push(struct tap *t, const struct tap_rec *rec, const void *payload);
 /* True if the engine sleeps and must be woken after a push; clears nothing. Call once per batch of pushes. */
 bool tap_engine_sleeps(struct tap *t);
@@ -49,7 +50,7 @@ uint64_t tap_doing(struct tap *t);
 /* The record at the engine's cursor, for blame. ret: 1, 0 (ring empty) or ERR_PEER. */
 int tap_current(struct tap *t, struct tap_rec *ret_rec);
 /* The engine is dead: make a new out-memfd for the next one; in-ring records it had not consumed stay, but the one at its
- * cursor is skipped if skip_current. An impossible cursor drops everything up to the producer's. Results not pulled yet are
+ * cursor is skipped if skip_current. Until the next engine attaches, pulling finds nothing. On error nothing is changed. An impossible cursor drops everything up to the producer's. Results not pulled yet are
  * lost, so pull first. ret_skipped (may be NULL): the record skipped, slot UINT32_MAX if none. */
 int tap_renew(struct tap *t, bool skip_current, struct tap_rec *ret_skipped, struct err *err);
 
@@ -61,7 +62,7 @@ struct tap_peer *tap_detach(struct tap_peer *p);
 /* Look at the next message without consuming it. ret: 1, 0 (empty), ERR_PEER, ERR_RANGE (longer than cap: still consume it). */
 int tap_next(struct tap_peer *p, struct tap_rec *ret_rec, void *buf, size_t cap);
 void tap_consume(struct tap_peer *p); /* the record tap_next() showed is done */
-/* ret: 0, ERR_AGAIN (full), ERR_RANGE. */
+/* ret: 0, ERR_AGAIN (full), ERR_RANGE (would never fit), ERR_PEER. */
 int tap_reply(struct tap_peer *p, const struct tap_rec *rec, const void *payload);
 bool tap_trusted_sleeps(struct tap_peer *p);
 void tap_peer_set_asleep(struct tap_peer *p, bool asleep);
