@@ -1,0 +1,180 @@
+#include "common/db.h"
+
+#include "common/util.h"
+#include <fcntl.h>
+#include <sqlite3.h>
+#include <string.h>
+
+#define COLUMNS_MAX 16
+
+struct cached {
+	const char *sql; /* the caller's literal; compared by address first */
+	sqlite3_stmt *stmt;
+	struct cached *next;
+};
+
+struct sqlite_db {
+	struct db db;
+	sqlite3 *handle;
+	struct cached *cache;
+};
+
+static int fail(struct sqlite_db *s, struct err *err, const char *what)
+{
+	return err_set(err, ERR_DB, "store: %s: %s", what, sqlite3_errmsg(s->handle));
+}
+
+static struct db *sqlite_close(struct db *db)
+{
+	struct sqlite_db *s = (struct sqlite_db *)db;
+	for (struct cached *c = s->cache, *next; c != NULL; c = next) {
+		next = c->next;
+		sqlite3_finalize(c->stmt);
+		free(c);
+	}
+	sqlite3_close(s->handle);
+	free(s);
+	return NULL;
+}
+
+static int sqlite_script(struct db *db, const char *sql, struct err *err)
+{
+	struct sqlite_db *s = (struct sqlite_db *)db;
+	return sqlite3_exec(s->handle, sql, NULL, NULL, NULL) == SQLITE_OK ? 0
+									   : fail(s, err, "script");
+}
+
+static int prepare(struct sqlite_db *s, const char *sql, sqlite3_stmt **ret, struct err *err)
+{
+	for (struct cached *c = s->cache; c != NULL; c = c->next) {
+		if (c->sql == sql || strcmp(c->sql, sql) == 0) {
+			*ret = c->stmt;
+			return 0;
+		}
+	}
+	struct cached *c = calloc(1, sizeof(*c));
+	if (c == NULL)
+		return err_set(err, ERR_NOMEM, "statement");
+	if (sqlite3_prepare_v3(s->handle, sql, -1, SQLITE_PREPARE_PERSISTENT, &c->stmt, NULL) !=
+	    SQLITE_OK) {
+		free(c);
+		return fail(s, err, "prepare");
+	}
+	c->sql = sql;
+	c->next = s->cache;
+	s->cache = c;
+	*ret = c->stmt;
+	return 0;
+}
+
+static int bind(sqlite3_stmt *stmt, int at, const struct db_value *v)
+{
+	switch (v->type) {
+	case DB_NULL:
+		return sqlite3_bind_null(stmt, at);
+	case DB_INT:
+		return sqlite3_bind_int64(stmt, at, v->num);
+	case DB_REAL:
+		return sqlite3_bind_double(stmt, at, v->real);
+	case DB_TEXT:
+		return sqlite3_bind_text(stmt, at, v->text, -1, SQLITE_STATIC);
+	}
+	return SQLITE_MISUSE;
+}
+
+static struct db_value column(sqlite3_stmt *stmt, int at)
+{
+	switch (sqlite3_column_type(stmt, at)) {
+	case SQLITE_INTEGER:
+		return DB_V_INT(sqlite3_column_int64(stmt, at));
+	case SQLITE_FLOAT:
+		return DB_V_REAL(sqlite3_column_double(stmt, at));
+	case SQLITE_NULL:
+		return DB_V_NULL;
+	default:
+		return DB_V_TEXT((const char *)sqlite3_column_text(stmt, at));
+	}
+}
+
+static int sqlite_run(struct db *db, const char *sql, db_row_fn *row, void *arg,
+		      const struct db_value *args, size_t n, struct err *err)
+{
+	struct sqlite_db *s = (struct sqlite_db *)db;
+	sqlite3_stmt *stmt;
+	int rc = prepare(s, sql, &stmt, err), step = SQLITE_OK;
+	if (rc < 0)
+		return rc;
+	for (size_t i = 0; i < n; i++)
+		if (bind(stmt, (int)i + 1, &args[i]) != SQLITE_OK)
+			rc = fail(s, err, "bind");
+	while (rc == 0 && (step = sqlite3_step(stmt)) == SQLITE_ROW) {
+		struct db_value values[COLUMNS_MAX];
+		int columns = sqlite3_column_count(stmt);
+		for (int i = 0; i < columns && i < COLUMNS_MAX; i++)
+			values[i] = column(stmt, i);
+		if (row != NULL)
+			rc = row(arg, values, (size_t)columns);
+	}
+	if (rc == 0 && step != SQLITE_DONE)
+		rc = fail(s, err, "step");
+	sqlite3_reset(stmt);
+	sqlite3_clear_bindings(stmt);
+	return rc;
+}
+
+static int sqlite_backup(struct db *db, const char *path, struct err *err)
+{
+	struct sqlite_db *s = (struct sqlite_db *)db;
+	sqlite3_stmt *stmt = NULL;
+	int rc = 0;
+	if (sqlite3_prepare_v2(s->handle, "VACUUM INTO ?1", -1, &stmt, NULL) != SQLITE_OK ||
+	    sqlite3_bind_text(stmt, 1, path, -1, SQLITE_STATIC) != SQLITE_OK ||
+	    sqlite3_step(stmt) != SQLITE_DONE)
+		rc = fail(s, err, "backup");
+	sqlite3_finalize(stmt);
+	return rc;
+}
+
+static const struct db_ops sqlite_ops = {
+	.close = sqlite_close,
+	.script = sqlite_script,
+	.run = sqlite_run,
+	.backup = sqlite_backup,
+};
+
+int db_open_sqlite(const char *path, struct db **ret, struct err *err)
+{
+	struct sqlite_db *s = calloc(1, sizeof(*s));
+	if (s == NULL)
+		return err_set(err, ERR_NOMEM, "store");
+	s->db.ops = &sqlite_ops;
+	int rc = 0;
+	if (strcmp(path, ":memory:") != 0) {
+		/* SQLite would make it with the umask's mode; what it keeps is nobody else's business */
+		int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+		if (fd < 0) {
+			rc = err_sys(err, "opening store %s", path);
+			free(s);
+			return rc;
+		}
+		close(fd);
+	}
+	if (sqlite3_open_v2(path, &s->handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL) !=
+	    SQLITE_OK) {
+		rc = err_set(err, ERR_DB, "opening store %s: %s", path, sqlite3_errmsg(s->handle));
+	} else {
+		sqlite3_busy_timeout(s->handle, 5000);
+		rc = db_script(&s->db,
+			       "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
+			       "PRAGMA journal_size_limit=16777216;",
+			       err);
+		if (rc < 0)
+			err_wrap(err, rc, "opening store %s", path);
+	}
+	if (rc < 0) {
+		sqlite_close(&s->db);
+		return rc;
+	}
+	*ret = &s->db;
+	return 0;
+}

@@ -1,0 +1,85 @@
+#include "common/schema.h"
+
+#include "common/util.h"
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+/* The SQL files are part of the program: no path to lose on a gateway. */
+#define EMBED(name, file)                                                                          \
+	__asm__(".section .rodata\n" #name ":\n.incbin \"" file "\"\n.byte 0\n.previous\n");            \
+	extern const char name[] __attribute__((visibility("hidden")))
+
+EMBED(schema_csm_0001, "conf/sql/csm/0001.sql");
+
+static const char *const csm_versions[] = {schema_csm_0001};
+
+static int on_version(void *arg, const struct db_value *v, size_t n)
+{
+	(void)n;
+	*(int64_t *)arg = v[0].type == DB_INT ? v[0].num : 0;
+	return 0;
+}
+
+static int migrate(struct db *db, const char *path, const char *const *versions, size_t newest,
+		   struct err *err)
+{
+	int64_t have = 0;
+	int rc = db_script(db, "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)",
+			   err);
+	if (rc == 0)
+		rc = db_run(db, err, on_version, &have, "SELECT max(version) FROM schema_version");
+	if (rc < 0)
+		return rc;
+	if (have > (int64_t)newest)
+		return err_set(err, ERR_DB, "store %s has version %lld, this program knows %zu", path,
+			       (long long)have, newest);
+	if (have > 0 && have < (int64_t)newest && strcmp(path, ":memory:") != 0) {
+		char copy[PATH_MAX];
+		snprintf(copy, sizeof(copy), "%s.v%lld.bak", path, (long long)have);
+		unlink(copy);
+		rc = db_backup(db, copy, err);
+		if (rc < 0)
+			return err_wrap(err, rc, "copying the store to %s before migrating", copy);
+	}
+	for (size_t v = (size_t)have; v < newest; v++) {
+		rc = db_script(db, "BEGIN IMMEDIATE", err);
+		if (rc == 0)
+			rc = db_script(db, versions[v], err);
+		if (rc == 0)
+			rc = db_run(db, err, NULL, NULL,
+				    "INSERT INTO schema_version (version) VALUES ($1)",
+				    DB_V_INT((int64_t)v + 1));
+		if (rc == 0)
+			rc = db_script(db, "COMMIT", err);
+		if (rc < 0) {
+			db_script(db, "ROLLBACK", NULL);
+			return err_wrap(err, rc, "bringing store %s to version %zu", path, v + 1);
+		}
+	}
+	return 0;
+}
+
+int schema_open_csm(const struct settings *s, struct db **ret, struct err *err)
+{
+	struct db *db;
+	int rc = db_open_sqlite(s->core_db.url, &db, err);
+	if (rc < 0)
+		return rc;
+	rc = migrate(db, s->core_db.url, csm_versions, ARRAY_LEN(csm_versions), err);
+	if (rc < 0) {
+		db_close(db);
+		return rc;
+	}
+	*ret = db;
+	return 0;
+}
+
+int schema_migrate_csm(const struct settings *s, struct err *err)
+{
+	struct db *db;
+	int rc = schema_open_csm(s, &db, err);
+	if (rc == 0)
+		db_close(db);
+	return rc;
+}
