@@ -100,7 +100,7 @@ static int sqlite_run(struct db *db, const char *sql, db_row_fn *row, void *arg,
 		      const struct db_value *args, size_t n, struct err *err)
 {
 	struct sqlite_db *s = (struct sqlite_db *)db;
-	sqlite3_stmt *stmt;
+	sqlite3_stmt *stmt = NULL;
 	int rc = prepare(s, sql, &stmt, err), step = SQLITE_OK;
 	if (rc < 0)
 		return rc;

@@ -42,11 +42,16 @@ static int migrate(struct db *db, const char *path, const char *const *versions,
 		if (rc < 0)
 			return err_wrap(err, rc, "copying the store to %s before migrating", copy);
 	}
-	for (size_t v = (size_t)have; v < newest; v++) {
+	while (have < (int64_t)newest) {
+		/* look again inside the transaction: another process may be migrating too */
 		rc = db_script(db, "BEGIN IMMEDIATE", err);
 		if (rc == 0)
+			rc = db_run(db, err, on_version, &have,
+				    "SELECT max(version) FROM schema_version");
+		size_t v = (size_t)have;
+		if (rc == 0 && v < newest)
 			rc = db_script(db, versions[v], err);
-		if (rc == 0)
+		if (rc == 0 && v < newest)
 			rc = db_run(db, err, NULL, NULL,
 				    "INSERT INTO schema_version (version) VALUES ($1)",
 				    DB_V_INT((int64_t)v + 1));
@@ -56,6 +61,7 @@ static int migrate(struct db *db, const char *path, const char *const *versions,
 			db_script(db, "ROLLBACK", NULL);
 			return err_wrap(err, rc, "bringing store %s to version %zu", path, v + 1);
 		}
+		have = (int64_t)v + 1;
 	}
 	return 0;
 }
