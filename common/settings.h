@@ -32,7 +32,7 @@ struct settings {
 		int64_t port;                /* 1883 */
 	} core_mqtt;
 	struct {
-		char *scheme, *host;         /* "ws", host empty: that of core-mqtt */
+		char *scheme, *host;         /* "ws"; host: never empty here, that of core-mqtt if not given */
 		int64_t port;                /* 1884 */
 	} core_ws;
 	struct {
@@ -61,6 +61,8 @@ struct settings {
 /* Read settings. path NULL: defaults. Complaints go to note. Relative paths are made absolute, $HOME is expanded.
  * ret: 0 or negative; release with settings_done() in both cases. */
 int settings_load(const char *path, struct settings *ret, conf_note_fn *note, void *arg, struct err *err);
+/* Where the configuration is if nobody says: $HOME/.iottalk/iottalk.ini, a new string, yours; NULL: there is no such file. */
+char *settings_default_path(void);
 void settings_done(struct settings *s);
 void settings_sample(FILE *out);
 /* Paths below userdir: "run/csm.sock", "key" ...; a new string, yours. NULL: out of memory. */

@@ -1,0 +1,219 @@
+/* daemon.c - what every daemon of the suite does the same way. */
+#include "common/daemon.h"
+#include "common/log.h"
+#include "common/pidfile.h"
+#include "common/util.h"
+#include <getopt.h>
+#include <limits.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+void daemon_block_signals(void)
+{
+	static const int ours[] = {SIGTERM, SIGINT, SIGHUP, SIGCHLD, SIGPIPE};
+	sigset_t set;
+
+	sigemptyset(&set);
+	for (size_t i = 0; i < ARRAY_LEN(ours); i++)
+		sigaddset(&set, ours[i]);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+static void on_note(void *arg, bool is_error, const char *text)
+{
+	(void)arg;
+	if (is_error)
+		log_error("config.bad", KV("what", text));
+	else
+		log_warn("config.doubtful", KV("what", text));
+}
+
+static void print_help(const char *name)
+{
+	printf("usage: %s [-h] [-d] [-c INI_PATH] [--version]\n\n"
+	       "One daemon of the IoTtalk suite; it stays in the foreground and logs to stderr. It is usually\n"
+	       "started by `iotctl start`.\n\n"
+	       "options:\n"
+	       "  -h, --help            show this help message and exit\n"
+	       "  -d, --debug           log at level debug\n"
+	       "  -c INI_PATH, --config INI_PATH\n"
+	       "                        IoTtalk ini config file ($HOME/.iottalk/iottalk.ini if it exists)\n"
+	       "  --version             show program's version number and exit\n",
+	       name);
+}
+
+/* ret: 0 go on, 1 done (help, version), negative: wrong usage */
+static int parse_options(struct daemon_opts *d, int argc, char *argv[], bool *ret_debug,
+			 struct err *err)
+{
+	static const struct option longs[] = {
+		{"help", no_argument, NULL, 'h'},
+		{"debug", no_argument, NULL, 'd'},
+		{"config", required_argument, NULL, 'c'},
+		{"version", no_argument, NULL, 'V'},
+		{0},
+	};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "hdc:", longs, NULL)) != -1) {
+		switch (c) {
+		case 'h':
+			print_help(d->name);
+			return 1;
+		case 'V':
+			printf("%s %s\n", d->name, IOTTALK_VERSION);
+			return 1;
+		case 'd':
+			*ret_debug = true;
+			break;
+		case 'c':
+			free(d->conf_path);
+			d->conf_path = strdup(optarg);
+			if (d->conf_path == NULL)
+				return err_set(err, ERR_NOMEM, "options");
+			break;
+		default:
+			return err_set(err, ERR_INVAL, "wrong option; see %s --help", d->name);
+		}
+	}
+	if (optind < argc)
+		return err_set(err, ERR_INVAL, "unexpected argument '%s'; see %s --help",
+			       argv[optind], d->name);
+	if (d->conf_path == NULL)
+		d->conf_path = settings_default_path();
+	return 0;
+}
+
+/* Make a directory and those above it that are missing, ours with mode 0700. */
+static int make_dir(const char *path, struct err *err)
+{
+	char partial[PATH_MAX];
+	size_t len = strlen(path);
+
+	if (len >= sizeof(partial))
+		return err_set(err, ERR_RANGE, "path too long: %.100s...", path);
+	memcpy(partial, path, len + 1);
+	for (char *p = partial + 1;; p++) {
+		char was = *p;
+
+		if (was != '/' && was != '\0')
+			continue;
+		*p = '\0';
+		if (mkdir(partial, 0700) < 0 && errno != EEXIST)
+			return err_sys(err, "cannot make directory '%s'", partial);
+		*p = was;
+		if (was == '\0')
+			return 0;
+	}
+}
+
+int daemon_make_dirs(const struct settings *s, struct err *err)
+{
+	static const char *const below[] = {"run", "log"};
+	int rc = make_dir(s->core.userdir, err);
+
+	for (size_t i = 0; rc == 0 && i < ARRAY_LEN(below); i++) {
+		CLEANUP(freep) char *path = settings_path(s, below[i]);
+
+		if (path == NULL)
+			return err_set(err, ERR_NOMEM, "userdir");
+		rc = make_dir(path, err);
+	}
+	return rc;
+}
+
+static int take_lock(struct daemon_opts *d, struct err *err)
+{
+	char relative[64];
+
+	snprintf(relative, sizeof(relative), "run/%s.pid", d->name);
+	CLEANUP(freep) char *path = settings_path(&d->settings, relative);
+
+	if (path == NULL)
+		return err_set(err, ERR_NOMEM, "pid file");
+	int rc = pidfile_lock(path, getpid(), &d->lock_fd);
+
+	if (rc == ERR_BUSY)
+		return err_set(err, ERR_BUSY, "%s is already running with this userdir (%s)", d->name,
+			       d->settings.core.userdir);
+	if (rc < 0)
+		return err_set(err, ERR_SYS, "cannot lock '%s': %s", path, strerror(-rc));
+	return 0;
+}
+
+int daemon_start(struct daemon_opts *d, const char *name, int argc, char *argv[], struct err *err)
+{
+	bool debug = false;
+
+	*d = (struct daemon_opts){.name = name, .lock_fd = -1};
+	log_init(name, LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
+	int rc = parse_options(d, argc, argv, &debug, err);
+
+	if (rc != 0)
+		return rc;
+	rc = settings_load(d->conf_path, &d->settings, on_note, NULL, err);
+	if (rc < 0)
+		return rc;
+	log_init(name, debug ? LOG_LEVEL_DEBUG : (enum log_level)d->settings.core.log_level,
+		 (enum log_format)d->settings.core.log_format);
+	rc = daemon_make_dirs(&d->settings, err);
+	return rc < 0 ? rc : take_lock(d, err);
+}
+
+void daemon_stop(struct daemon_opts *d)
+{
+	settings_done(&d->settings);
+	free(d->conf_path);
+	d->conf_path = NULL;
+	if (d->name != NULL) /* else never started, and 0 is not our descriptor */
+		closep(&d->lock_fd);
+	d->lock_fd = -1;
+}
+
+static void on_term(void *arg)
+{
+	loop_quit(arg, 0);
+}
+
+/* From now on SIGINT does what it does by default, so the second one ends the process at once. */
+static void on_int(void *arg)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	loop_quit(arg, 0);
+}
+
+int daemon_handle_stop(struct loop *l, struct err *err)
+{
+	int rc = loop_add_signal(l, SIGTERM, on_term, l, err);
+
+	return rc < 0 ? rc : loop_add_signal(l, SIGINT, on_int, l, err);
+}
+
+void daemon_notify_ready(void)
+{
+	static const char message[] = "READY=1";
+	const char *path = getenv("NOTIFY_SOCKET");
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	size_t len = path != NULL ? strlen(path) : 0;
+
+	if (len < 2 || (path[0] != '/' && path[0] != '@') || len >= sizeof(addr.sun_path))
+		return;
+	memcpy(addr.sun_path, path, len);
+	if (path[0] == '@')
+		addr.sun_path[0] = '\0';
+	CLEANUP(closep) int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0 ||
+	    sendto(fd, message, sizeof(message) - 1, MSG_NOSIGNAL, (struct sockaddr *)&addr,
+		   (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len)) < 0)
+		log_warn("notify.failed", KV("why", strerror(errno)));
+}

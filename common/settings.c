@@ -1,0 +1,308 @@
+/* settings.c - the one table of all settings. */
+#include "common/settings.h"
+#include "common/util.h"
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <pwd.h>
+#include <stdarg.h>
+#include <string.h>
+
+#define PORT_MAX    65535
+#define DAY_S	    86400
+#define AGENT_ID_MAX 64
+
+/* ---- checks beyond the type ---- */
+
+static const char *check_address(const char *value)
+{
+	unsigned char addr[sizeof(struct in6_addr)];
+
+	if (inet_pton(AF_INET, value, addr) == 1 || inet_pton(AF_INET6, value, addr) == 1)
+		return NULL;
+	return "must be an IP address of this machine (127.0.0.1: this machine only, 0.0.0.0: all)";
+}
+
+static const char *check_host_or_empty(const char *value)
+{
+	for (const char *p = value; *p != '\0'; p++) {
+		if (!isgraph((unsigned char)*p) || strchr("/@\"\\", *p) != NULL)
+			return "must be a host name or an IP address";
+	}
+	return strlen(value) <= 253 ? NULL : "is longer than a host name can be";
+}
+
+static const char *check_host(const char *value)
+{
+	return value[0] == '\0' ? "must not be empty" : check_host_or_empty(value);
+}
+
+static const char *check_not_empty(const char *value)
+{
+	return value[0] == '\0' ? "must not be empty" : NULL;
+}
+
+static const char *check_store(const char *value)
+{
+	return strcmp(value, "sqlite") == 0 ? NULL
+					    : "not part of this build; sqlite is the only store it has";
+}
+
+static const char *check_mqtt_scheme(const char *value)
+{
+	return strcmp(value, "mqtt") == 0 ? NULL : "not part of this build; it speaks mqtt only";
+}
+
+static const char *check_mqtt_auth(const char *value)
+{
+	return strcmp(value, "false") == 0
+		       ? NULL
+		       : "MQTT credentials for each device are not part of this build; leave it false";
+}
+
+static const char *check_agent_id(const char *value)
+{
+	static const char allowed[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+
+	if (strspn(value, allowed) != strlen(value) || strlen(value) > AGENT_ID_MAX)
+		return "must be at most 64 characters of A-Z a-z 0-9 . _ -";
+	return NULL;
+}
+
+static const char *check_origin(const char *value)
+{
+	for (const char *p = value; *p != '\0'; p++) {
+		if (!isgraph((unsigned char)*p))
+			return "must be * or one origin such as https://example.org";
+	}
+	return NULL;
+}
+
+/* ---- the table ---- */
+
+static const char *const log_levels[] = {"error", "warn", "info", "debug", NULL};
+static const char *const log_formats[] = {"text", "json", NULL};
+static const char *const stores[] = {"sqlite", "mysql", "postgresql", NULL};
+static const char *const managed_names[] = {"auto", "yes", "no", NULL};
+static const char *const transports[] = {"auto", "client", NULL};
+static const char *const qos_names[] = {"auto", "0", "1", "2", NULL};
+
+#define AT(member) .offset = offsetof(struct settings, member)
+
+/* clang-format off: a table reads best as a table */
+static const struct conf_row rows[] = {
+	{"core", "bind", CONF_STR, AT(core.bind), .def = "127.0.0.1", .check = check_address,
+	 .help = "Address the HTTP API listens on. It has no passwords: open it to networks you trust only."},
+	{"core", "http-port", CONF_INT, AT(core.http_port), .def = "9992", .min = 1, .max = PORT_MAX,
+	 .help = "Port of the HTTP API."},
+	{"core", "userdir", CONF_STR, AT(core.userdir), .def = "$HOME/.iottalk", .check = check_not_empty,
+	 .help = "Directory of all state: stores, key, logs, sockets. Created with mode 0700. A relative path is\n"
+		 "taken from the directory of this file."},
+	{"core", "da-expiration", CONF_INT, AT(core.da_expiration_s), .def = "259200", .min = 1,
+	 .max = 3650LL * DAY_S, .unit = "s",
+	 .help = "How long a device application that is offline is kept before it is deregistered."},
+	{"core", "cors-origin", CONF_STR, AT(core.cors_origin), .def = "*", .check = check_origin,
+	 .help = "Web pages of which origin may use the HTTP API; empty: none."},
+	{"core", "command-timeout-ms", CONF_INT, AT(core.command_timeout_ms), .def = "10000", .min = 10,
+	 .max = 3600000, .unit = "ms",
+	 .help = "How long a device application may take to answer a command before its link shows that."},
+	{"core", "agent-timeout-ms", CONF_INT, AT(core.agent_timeout_ms), .def = "5000", .min = 10,
+	 .max = 3600000, .unit = "ms",
+	 .help = "How long an agent may take to answer before a request is answered as pending."},
+	{"core", "cleanup-delay-ms", CONF_INT, AT(core.cleanup_delay_ms), .def = "60000", .min = 0,
+	 .max = 3600000, .unit = "ms",
+	 .help = "When the retained messages of a deregistered device application are cleared."},
+	{"core", "log-level", CONF_ENUM, AT(core.log_level), .def = "info", .names = log_levels,
+	 .help = "How much the daemons log."},
+	{"core", "log-format", CONF_ENUM, AT(core.log_format), .def = "text", .names = log_formats,
+	 .help = "Text for people or JSON for programs; one line for each event."},
+
+	{"core-db", "type", CONF_ENUM, AT(core_db.type), .def = "sqlite", .names = stores,
+	 .check = check_store, .help = "Kind of store."},
+	{"core-db", "url", CONF_STR, AT(core_db.url), .def = "iottalk.db", .check = check_not_empty,
+	 .help = "File of the store, relative to userdir, or :memory: (everything is forgotten at the end)."},
+	{"core-db", "host", CONF_STR, AT(core_db.host), .def = "", .check = check_host_or_empty,
+	 .help = "Not used by sqlite."},
+	{"core-db", "port", CONF_INT, AT(core_db.port), .def = "0", .min = 0, .max = PORT_MAX,
+	 .help = "Not used by sqlite."},
+	{"core-db", "user", CONF_STR, AT(core_db.user), .def = "", .help = "Not used by sqlite."},
+	{"core-db", "passwd", CONF_STR, AT(core_db.passwd), .def = "", .help = "Not used by sqlite."},
+
+	{"core-mqtt", "scheme", CONF_STR, AT(core_mqtt.scheme), .def = "mqtt", .check = check_mqtt_scheme,
+	 .help = "Protocol of the broker."},
+	{"core-mqtt", "host", CONF_STR, AT(core_mqtt.host), .def = "localhost", .check = check_host,
+	 .help = "Host of the MQTT broker, as the daemons use it and as devices are told."},
+	{"core-mqtt", "port", CONF_INT, AT(core_mqtt.port), .def = "1883", .min = 1, .max = PORT_MAX,
+	 .help = "MQTT port of the broker."},
+
+	{"core-ws", "scheme", CONF_STR, AT(core_ws.scheme), .def = "ws", .check = check_not_empty,
+	 .help = "Protocol that browsers are told: ws, or wss behind a proxy that adds TLS."},
+	{"core-ws", "host", CONF_STR, AT(core_ws.host), .def = "", .check = check_host_or_empty,
+	 .help = "Host of MQTT over WebSocket; empty: that of core-mqtt."},
+	{"core-ws", "port", CONF_INT, AT(core_ws.port), .def = "1884", .min = 1, .max = PORT_MAX,
+	 .help = "Port of MQTT over WebSocket."},
+
+	{"aaa", "enable_mqtt_auth", CONF_BOOL, AT(aaa.enable_mqtt_auth), .def = "false",
+	 .check = check_mqtt_auth, .help = "MQTT credentials for each device application. Not part of this build."},
+
+	{"broker", "managed", CONF_ENUM, AT(broker.managed), .def = "auto", .names = managed_names,
+	 .help = "Whether iotctl runs the broker. auto: it does unless one answers at core-mqtt already;\n"
+		 "yes: always; no: never."},
+	{"broker", "bind", CONF_STR, AT(broker.bind), .def = "127.0.0.1", .check = check_address,
+	 .help = "Address the managed broker listens on. It asks for no passwords."},
+	{"broker", "message-size-limit", CONF_INT, AT(broker.message_size_limit), .def = "1048576",
+	 .min = 1024, .max = 268435455, .unit = "bytes",
+	 .help = "Largest message the managed broker takes."},
+	{"broker", "program", CONF_STR, AT(broker.program), .def = "mosquitto", .check = check_not_empty,
+	 .help = "The broker's program: a name to look up in PATH, /usr/sbin and /usr/local/sbin, or a path."},
+
+	{"agent", "id", CONF_STR, AT(agent.id), .def = "", .check = check_agent_id,
+	 .help = "Name of the agent of this machine; empty: a random one, kept under userdir."},
+	{"agent", "transport", CONF_ENUM, AT(agent.transport), .def = "auto", .names = transports,
+	 .help = "How data messages reach the functions."},
+	{"agent", "max-payload-bytes", CONF_INT, AT(agent.max_payload_bytes), .def = "262144", .min = 64,
+	 .max = 16777216, .unit = "bytes", .help = "Larger data messages are dropped and counted."},
+	{"agent", "queue-bytes", CONF_INT, AT(agent.queue_bytes), .def = "67108864", .min = 65536,
+	 .max = 4294967296, .unit = "bytes", .help = "Room for messages received and not yet evaluated."},
+
+	{"engine", "budget-ms", CONF_INT, AT(engine.budget_ms), .def = "1000", .min = 10, .max = 3600000,
+	 .unit = "ms", .help = "How long one evaluation may take before the function is stopped."},
+	{"engine", "memory-mb", CONF_INT, AT(engine.memory_mb), .def = "256", .min = 64, .max = 1048576,
+	 .unit = "MiB", .help = "Address space of an engine."},
+	{"engine", "ring-kb", CONF_INT, AT(engine.ring_kb), .def = "4096", .min = 64, .max = 1048576,
+	 .unit = "KiB", .help = "Size of each ring between an agent and its engine."},
+	{"engine", "qos", CONF_ENUM, AT(engine.qos), .def = "auto", .names = qos_names,
+	 .help = "QoS of results; auto: that of the message they come from."},
+};
+/* clang-format on */
+
+static const char *const aliases[] = {
+	"aa", "aaa", "core:managed-broker", "broker:managed", NULL,
+};
+
+/* ---- paths ---- */
+
+static const char *home_dir(void)
+{
+	const char *home = getenv("HOME");
+
+	if (home != NULL && home[0] == '/')
+		return home;
+	const struct passwd *pw = getpwuid(geteuid());
+
+	return pw != NULL && pw->pw_dir[0] == '/' ? pw->pw_dir : "/";
+}
+
+/* ret: new string; NULL: out of memory */
+static char *join(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+static char *join(const char *fmt, ...)
+{
+	char *s = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	int n = vasprintf(&s, fmt, ap);
+	va_end(ap);
+	return n < 0 ? NULL : s;
+}
+
+/* The directory of the configuration file (of none: the working directory), absolute. */
+static char *base_dir(const char *conf_path)
+{
+	CLEANUP(freep) char *real = realpath(conf_path != NULL ? conf_path : ".", NULL);
+
+	if (real == NULL)
+		return NULL;
+	if (conf_path != NULL) {
+		char *slash = strrchr(real, '/');
+
+		slash[slash == real ? 1 : 0] = '\0';
+	}
+	return TAKE(real);
+}
+
+static int expand_userdir(char **userdir, const char *conf_path, struct err *err)
+{
+	const char *given = *userdir;
+	char *full;
+
+	if (strncmp(given, "$HOME", 5) == 0 && (given[5] == '/' || given[5] == '\0'))
+		full = join("%s%s", home_dir(), given + 5);
+	else if (given[0] == '~' && (given[1] == '/' || given[1] == '\0'))
+		full = join("%s%s", home_dir(), given + 1);
+	else if (given[0] == '/')
+		return 0;
+	else {
+		CLEANUP(freep) char *base = base_dir(conf_path);
+
+		if (base == NULL)
+			return err_sys(err, "core.userdir '%s' is relative, to where?", given);
+		full = join("%s/%s", base, given);
+	}
+	if (full == NULL)
+		return err_set(err, ERR_NOMEM, "core.userdir");
+	free(*userdir);
+	*userdir = full;
+	return 0;
+}
+
+static int make_absolute(const struct settings *s, char **path, struct err *err)
+{
+	if (**path == '/' || strcmp(*path, ":memory:") == 0)
+		return 0;
+	char *full = settings_path(s, *path);
+
+	if (full == NULL)
+		return err_set(err, ERR_NOMEM, "core-db.url");
+	free(*path);
+	*path = full;
+	return 0;
+}
+
+int settings_load(const char *path, struct settings *ret, conf_note_fn *note, void *arg,
+		  struct err *err)
+{
+	*ret = (struct settings){0};
+	int rc = conf_load(path, rows, ARRAY_LEN(rows), aliases, ret, note, arg, err);
+
+	if (rc == 0)
+		rc = expand_userdir(&ret->core.userdir, path, err);
+	if (rc == 0)
+		rc = make_absolute(ret, &ret->core_db.url, err);
+	if (rc == 0 && ret->core_ws.host[0] == '\0') {
+		char *host = strdup(ret->core_mqtt.host);
+
+		if (host == NULL)
+			return err_set(err, ERR_NOMEM, "core-ws.host");
+		free(ret->core_ws.host);
+		ret->core_ws.host = host;
+	}
+	return rc;
+}
+
+char *settings_default_path(void)
+{
+	CLEANUP(freep) char *path = join("%s/.iottalk/iottalk.ini", home_dir());
+
+	return path != NULL && access(path, F_OK) == 0 ? TAKE(path) : NULL;
+}
+
+void settings_done(struct settings *s)
+{
+	conf_done(rows, ARRAY_LEN(rows), s);
+}
+
+void settings_sample(FILE *out)
+{
+	fputs("# IoTtalk configuration, read by iotctl and by all daemons.\n"
+	      "# Every setting is optional; the lines below show the defaults. To change one, take away its ; and edit.\n"
+	      "# A comment stands on a line of its own: ; and # further right belong to the value.\n"
+	      "# ${section:key} in a value stands for another value, $$ for a dollar sign.\n",
+	      out);
+	conf_sample(rows, ARRAY_LEN(rows), out);
+}
+
+char *settings_path(const struct settings *s, const char *relative)
+{
+	return join("%s/%s", s->core.userdir, relative);
+}
