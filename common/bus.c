@@ -1,0 +1,715 @@
+#include "common/bus.h"
+
+#include "common/bus_subs.h"
+#include "common/log.h"
+#include "common/util.h"
+#include <MQTTAsync.h>
+#include <dirent.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <sodium.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#define KEEPALIVE_S	   30
+#define CONNECT_TIMEOUT_S  5
+#define RETRY_MIN_MS	   50
+#define RETRY_MAX_MS	   1000
+#define WATCH_MS	   5000 /* how often we look whether the library and we agree on the connection */
+#define SLICE_MESSAGES	   256	/* handled in one callback of the loop */
+#define SLICE_BYTES	   (1 << 20)
+#define KEEP_BYTES	   (1 << 20) /* an emptied queue larger than this gives its memory back */
+#define GOODBYE_MS	   600	     /* for acknowledgements still missing when a bus is freed */
+#define DISCONNECT_MS	   300
+#define PAYLOAD_MAX	   268000000 /* MQTT ends at 2^28 - 1 with the headers */
+#define MAX_FD_GUESS	   1024
+
+enum bus_state {
+	BUS_WAITING,	/* for the next attempt */
+	BUS_CONNECTING, /* asked the library to connect */
+	BUS_SYNCING,	/* connected, subscriptions not all acknowledged */
+	BUS_UP,
+};
+
+/* Messages between the library's thread and the loop: records in one block of memory, swapped as a whole. */
+struct queue {
+	char *buf;
+	size_t len, cap;
+};
+
+struct rec { /* followed by topic, NUL, payload, NUL, up to `size` bytes (a multiple of 8) */
+	uint32_t size, topic_len, len;
+	uint8_t qos;
+	bool retained, dup;
+};
+
+struct bus {
+	struct loop *loop;
+	struct bus_handlers handlers;
+	void *arg;
+	char *uri, *username, *password, *persist_dir;
+	unsigned port, max_inflight;
+	bool clean_session;
+	size_t max_inbound_bytes;
+
+	MQTTAsync client;
+	enum bus_state state;
+	unsigned busy; /* inside that many of our callbacks */
+	int64_t retry_ms, connecting_since_ms;
+	struct bus_subs *subs;
+	struct loop_src *retry_timer, *watch_timer, *wake_src;
+	int wake_fd;
+	unsigned connects;
+	uint64_t published, publish_refused;
+	struct queue handling; /* taken from `incoming`, handled up to handled_at */
+	size_t handled_at;
+
+	/* what the library's threads write */
+	atomic_size_t unacked;	     /* QoS 1 and 2, given to the library */
+	atomic_uint_fast64_t lost;   /* given up by the library */
+	pthread_mutex_t lock;	     /* for the rest */
+	pthread_cond_t changed;	     /* unacked is 0 or disconnected, only while closing */
+	bool closing, disconnected, woken;
+	struct queue incoming;
+	size_t inbound_bytes; /* in both queues, not handled */
+	uint64_t received, dropped_inbound;
+	struct {
+		bool decided, accepted, session_present, lost;
+		char why[128];
+	} conn;
+	struct bus_call *answered;
+};
+
+/* ---- on the library's threads: copy, hand over, leave ---- */
+
+static void wake(struct bus *b) /* lock held */
+{
+	if (b->woken)
+		return;
+	uint64_t one = 1;
+	b->woken = true;
+	while (write(b->wake_fd, &one, sizeof(one)) < 0 && errno == EINTR)
+		continue;
+}
+
+static bool queue_reserve(struct queue *q, size_t more)
+{
+	if (q->cap - q->len >= more)
+		return true;
+	size_t cap = q->cap != 0 ? q->cap : 4096;
+	while (cap - q->len < more)
+		cap *= 2;
+	char *buf = realloc(q->buf, cap);
+	if (buf == NULL)
+		return false;
+	q->buf = buf;
+	q->cap = cap;
+	return true;
+}
+
+static bool queue_message(struct bus *b, const char *topic, size_t topic_len,
+			  const MQTTAsync_message *m) /* lock held */
+{
+	size_t len = (size_t)m->payloadlen;
+	size_t size = (sizeof(struct rec) + topic_len + 1 + len + 1 + 7) & ~(size_t)7;
+	if (b->inbound_bytes + size > b->max_inbound_bytes || !queue_reserve(&b->incoming, size))
+		return false;
+	struct rec r = {.size = (uint32_t)size,
+			.topic_len = (uint32_t)topic_len,
+			.len = (uint32_t)len,
+			.qos = (uint8_t)m->qos,
+			.retained = m->retained != 0,
+			.dup = m->dup != 0};
+	char *at = b->incoming.buf + b->incoming.len;
+	memcpy(at, &r, sizeof(r));
+	at += sizeof(r);
+	memcpy(at, topic, topic_len);
+	at[topic_len] = '\0';
+	at += topic_len + 1;
+	if (len > 0)
+		memcpy(at, m->payload, len);
+	at[len] = '\0';
+	b->incoming.len += size;
+	b->inbound_bytes += size;
+	return true;
+}
+
+static int on_library_message(void *context, char *topic, int topic_len, MQTTAsync_message *m)
+{
+	struct bus *b = context;
+	size_t len = topic_len > 0 ? (size_t)topic_len : strlen(topic);
+
+	pthread_mutex_lock(&b->lock);
+	bool closing = b->closing;
+	if (!closing) {
+		b->received++;
+		/* MQTT forbids NUL in topics; nobody could have asked for such a one */
+		if (memchr(topic, '\0', len) != NULL || !queue_message(b, topic, len, m))
+			b->dropped_inbound++;
+		wake(b);
+	}
+	pthread_mutex_unlock(&b->lock);
+	if (closing)
+		return 0; /* with a persist_dir the library keeps it for the next start */
+	MQTTAsync_freeMessage(&m);
+	MQTTAsync_free(topic);
+	return 1;
+}
+
+static void on_library_lost(void *context, char *cause)
+{
+	struct bus *b = context;
+	pthread_mutex_lock(&b->lock);
+	b->conn.lost = true;
+	snprintf(b->conn.why, sizeof(b->conn.why), "%s", cause != NULL ? cause : "connection lost");
+	b->disconnected = true;
+	pthread_cond_signal(&b->changed);
+	wake(b);
+	pthread_mutex_unlock(&b->lock);
+}
+
+static void on_library_connected(void *context, MQTTAsync_successData *data)
+{
+	struct bus *b = context;
+	pthread_mutex_lock(&b->lock);
+	b->conn.decided = b->conn.accepted = true;
+	b->conn.session_present = data != NULL && data->alt.connect.sessionPresent;
+	b->disconnected = false;
+	wake(b);
+	pthread_mutex_unlock(&b->lock);
+}
+
+static void on_library_refused(void *context, MQTTAsync_failureData *data)
+{
+	/* the CONNACK codes of MQTT 3.1.1 */
+	static const char *const refusals[] = {
+		[1] = "protocol version refused", [2] = "client id refused",
+		[3] = "broker unavailable",	  [4] = "bad user name or password",
+		[5] = "not authorized",
+	};
+	struct bus *b = context;
+	int code = data != NULL ? data->code : MQTTASYNC_FAILURE;
+	const char *why = data != NULL ? data->message : NULL;
+	if (code > 0 && (size_t)code < ARRAY_LEN(refusals))
+		why = refusals[code];
+	pthread_mutex_lock(&b->lock);
+	b->conn.decided = true;
+	b->conn.accepted = false;
+	snprintf(b->conn.why, sizeof(b->conn.why), "%s", why != NULL ? why : "cannot connect");
+	wake(b);
+	pthread_mutex_unlock(&b->lock);
+}
+
+static void one_less_unacked(struct bus *b)
+{
+	if (atomic_fetch_sub(&b->unacked, 1) != 1)
+		return;
+	pthread_mutex_lock(&b->lock);
+	if (b->closing)
+		pthread_cond_signal(&b->changed);
+	pthread_mutex_unlock(&b->lock);
+}
+
+static void on_library_acked(void *context, MQTTAsync_successData *data)
+{
+	(void)data;
+	one_less_unacked(context);
+}
+
+static void on_library_gave_up(void *context, MQTTAsync_failureData *data)
+{
+	(void)data;
+	struct bus *b = context;
+	atomic_fetch_add(&b->lost, 1);
+	one_less_unacked(b);
+}
+
+static void on_library_disconnected(void *context, MQTTAsync_successData *data)
+{
+	(void)data;
+	struct bus *b = context;
+	pthread_mutex_lock(&b->lock);
+	b->disconnected = true;
+	pthread_cond_signal(&b->changed);
+	pthread_mutex_unlock(&b->lock);
+}
+
+static void on_call_answered(void *arg, struct bus_call *call)
+{
+	struct bus *b = arg;
+	pthread_mutex_lock(&b->lock);
+	call->next_answered = b->answered;
+	b->answered = call;
+	wake(b);
+	pthread_mutex_unlock(&b->lock);
+}
+
+/* ---- connecting, on the loop ---- */
+
+/* The library leaves Nagle's algorithm on and hides its socket: look for it among our descriptors by the peer's port. */
+static void unset_delay_of(int fd, unsigned port)
+{
+	struct sockaddr_storage peer;
+	socklen_t len = sizeof(peer);
+	int one = 1;
+	if (getpeername(fd, (struct sockaddr *)&peer, &len) < 0)
+		return;
+	unsigned peer_port = 0;
+	if (peer.ss_family == AF_INET)
+		peer_port = ntohs(((struct sockaddr_in *)&peer)->sin_port);
+	else if (peer.ss_family == AF_INET6)
+		peer_port = ntohs(((struct sockaddr_in6 *)&peer)->sin6_port);
+	if (peer_port == port)
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+}
+
+static void unset_delay(unsigned port)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	if (dir == NULL) {
+		for (int fd = 0; fd < MAX_FD_GUESS; fd++)
+			unset_delay_of(fd, port);
+		return;
+	}
+	for (struct dirent *e = readdir(dir); e != NULL; e = readdir(dir))
+		if (e->d_name[0] != '.')
+			unset_delay_of((int)strtol(e->d_name, NULL, 10), port);
+	closedir(dir);
+}
+
+/* The library's words for its codes; it has none for some. */
+static const char *explain(int rc)
+{
+	const char *text = MQTTAsync_strerror(rc);
+	return text != NULL ? text : "refused by the library";
+}
+
+static void retry_later(struct bus *b)
+{
+	b->state = BUS_WAITING;
+	int64_t jitter_ms = randombytes_uniform((uint32_t)(b->retry_ms / 2 + 1));
+	loop_arm(b->loop, b->retry_timer, b->retry_ms * 3 / 4 + jitter_ms);
+	b->retry_ms = b->retry_ms * 2 > RETRY_MAX_MS ? RETRY_MAX_MS : b->retry_ms * 2;
+}
+
+static void attempt_failed(struct bus *b, const char *why)
+{
+	if (log_allowed("bus.connect_failed", b->uri))
+		log_warn("bus.connect_failed", KV("broker", b->uri), KV("why", why));
+	retry_later(b);
+}
+
+static void attempt(void *arg)
+{
+	struct bus *b = arg;
+	struct bus_will will = {0};
+	MQTTAsync_willOptions will_options = MQTTAsync_willOptions_initializer;
+	MQTTAsync_connectOptions options = MQTTAsync_connectOptions_initializer;
+
+	b->busy++;
+	bool has_will = b->handlers.on_connecting != NULL &&
+			b->handlers.on_connecting(b->arg, &will);
+	b->busy--;
+	if (has_will) {
+		will_options.topicName = will.topic;
+		will_options.payload.data = will.payload;
+		will_options.payload.len = (int)will.len;
+		will_options.qos = will.qos;
+		will_options.retained = will.retain;
+		options.will = &will_options;
+	}
+	options.keepAliveInterval = KEEPALIVE_S;
+	options.connectTimeout = CONNECT_TIMEOUT_S;
+	options.cleansession = b->clean_session;
+	options.maxInflight = (int)b->max_inflight;
+	options.username = b->username;
+	options.password = b->password;
+	options.MQTTVersion = MQTTVERSION_3_1_1;
+	options.onSuccess = on_library_connected;
+	options.onFailure = on_library_refused;
+	options.context = b;
+	b->state = BUS_CONNECTING;
+	b->connecting_since_ms = loop_now_ms(b->loop);
+	int rc = MQTTAsync_connect(b->client, &options);
+	/* "ignored": an attempt is still on its way and will be answered */
+	if (rc != MQTTASYNC_SUCCESS && rc != MQTTASYNC_COMMAND_IGNORED)
+		attempt_failed(b, explain(rc));
+}
+
+static void came_up(struct bus *b, bool fresh)
+{
+	b->state = BUS_SYNCING;
+	b->connects++;
+	loop_arm(b->loop, b->retry_timer, -1);
+	unset_delay(b->port);
+	bus_subs_connected(b->subs, b->client, fresh);
+}
+
+static void went_down(struct bus *b, const char *why)
+{
+	bool was_up = b->state == BUS_UP;
+	bus_subs_disconnected(b->subs);
+	log_info("bus.down", KV("broker", b->uri), KV("why", why));
+	retry_later(b);
+	if (was_up && b->handlers.on_down != NULL)
+		b->handlers.on_down(b->arg, why);
+}
+
+/* All subscriptions of this connection are acknowledged. */
+static void synced(void *arg, bool fresh)
+{
+	struct bus *b = arg;
+	b->state = BUS_UP;
+	b->retry_ms = RETRY_MIN_MS;
+	log_info("bus.up", KV("broker", b->uri), KV("fresh", fresh));
+	b->busy++;
+	if (b->handlers.on_up != NULL)
+		b->handlers.on_up(b->arg, fresh);
+	b->busy--;
+}
+
+/* Belt and braces: an attempt nobody answers, a connection the library has given up without a word. */
+static void watch(void *arg)
+{
+	struct bus *b = arg;
+	int64_t waiting_ms = loop_now_ms(b->loop) - b->connecting_since_ms;
+	bool silent = b->state == BUS_CONNECTING && waiting_ms > 4000 * CONNECT_TIMEOUT_S;
+	bool gone = b->state >= BUS_SYNCING && !MQTTAsync_isConnected(b->client);
+	if (!silent && !gone)
+		return;
+	pthread_mutex_lock(&b->lock);
+	bool told = b->conn.decided || b->conn.lost;
+	pthread_mutex_unlock(&b->lock);
+	if (told)
+		return; /* it is waiting in the queue */
+	b->busy++;
+	if (gone)
+		went_down(b, "connection lost");
+	else if (MQTTAsync_isConnected(b->client))
+		came_up(b, false);
+	else
+		attempt_failed(b, "no answer");
+	b->busy--;
+}
+
+/* ---- receiving, on the loop ---- */
+
+static void deliver(struct bus *b)
+{
+	struct queue *q = &b->handling;
+	size_t begin = b->handled_at;
+	unsigned n = 0;
+	while (b->handled_at < q->len && n < SLICE_MESSAGES && b->handled_at - begin < SLICE_BYTES) {
+		struct rec r;
+		const char *at = q->buf + b->handled_at;
+		memcpy(&r, at, sizeof(r));
+		b->handled_at += r.size;
+		n++;
+		struct bus_msg m = {.topic = at + sizeof(r),
+				    .payload = at + sizeof(r) + r.topic_len + 1,
+				    .len = r.len,
+				    .qos = r.qos,
+				    .retained = r.retained,
+				    .dup = r.dup};
+		if (b->handlers.on_message != NULL)
+			b->handlers.on_message(b->arg, &m);
+	}
+	if (n > 0 && b->handlers.on_batch != NULL)
+		b->handlers.on_batch(b->arg);
+	size_t done = b->handled_at - begin;
+	if (b->handled_at == q->len) {
+		q->len = b->handled_at = 0;
+		if (q->cap > KEEP_BYTES) {
+			free(q->buf);
+			*q = (struct queue){0};
+		}
+	}
+	pthread_mutex_lock(&b->lock);
+	b->inbound_bytes -= done;
+	pthread_mutex_unlock(&b->lock);
+}
+
+static void on_wake(void *arg, uint32_t events)
+{
+	(void)events;
+	struct bus *b = arg;
+	uint64_t count;
+	char why[sizeof(b->conn.why)];
+
+	while (read(b->wake_fd, &count, sizeof(count)) < 0 && errno == EINTR)
+		continue;
+	pthread_mutex_lock(&b->lock);
+	b->woken = false;
+	bool decided = b->conn.decided, accepted = b->conn.accepted, lost = b->conn.lost;
+	bool fresh = !b->conn.session_present;
+	memcpy(why, b->conn.why, sizeof(why));
+	b->conn.decided = b->conn.lost = false;
+	struct bus_call *calls = TAKE(b->answered);
+	if (b->handling.len == 0) {
+		struct queue empty = b->handling;
+		b->handling = b->incoming;
+		b->incoming = empty;
+	}
+	pthread_mutex_unlock(&b->lock);
+
+	b->busy++;
+	if (decided && accepted && b->state <= BUS_CONNECTING)
+		came_up(b, fresh);
+	else if (decided && !accepted && b->state == BUS_CONNECTING)
+		attempt_failed(b, why);
+	bus_subs_answered(b->subs, calls);
+	deliver(b);
+	if (lost && b->state >= BUS_SYNCING)
+		went_down(b, why);
+	b->busy--;
+
+	pthread_mutex_lock(&b->lock);
+	if (b->handling.len > 0 || b->incoming.len > 0)
+		wake(b);
+	pthread_mutex_unlock(&b->lock);
+}
+
+/* ---- the public side ---- */
+
+static int copy_string(char **ret, const char *s)
+{
+	if (s == NULL || *s == '\0')
+		return 0;
+	*ret = strdup(s);
+	return *ret == NULL ? ERR_NOMEM : 0;
+}
+
+static int make_client(struct bus *b, const struct bus_conf *c, struct err *err)
+{
+	MQTTAsync_createOptions options = MQTTAsync_createOptions_initializer;
+	options.struct_version = 3;
+	options.sendWhileDisconnected = 1;
+	options.allowDisconnectedSendAtAnyTime = 1;
+	options.maxBufferedMessages = c->max_queued != 0 ? (int)c->max_queued : 100000;
+	options.MQTTVersion = MQTTVERSION_3_1_1;
+	options.deleteOldestMessages = 0;
+	options.persistQoS0 = 0;
+	int rc = MQTTAsync_createWithOptions(&b->client, b->uri, c->client_id,
+					     b->persist_dir != NULL ? MQTTCLIENT_PERSISTENCE_DEFAULT
+								    : MQTTCLIENT_PERSISTENCE_NONE,
+					     b->persist_dir, &options);
+	if (rc != MQTTASYNC_SUCCESS)
+		return err_set(err, ERR_BUS, "MQTT client '%s' for %s: %s", c->client_id, b->uri,
+			       explain(rc));
+	MQTTAsync_setCallbacks(b->client, b, on_library_lost, on_library_message, NULL);
+	return 0;
+}
+
+static int check_conf(const struct bus_conf *c, struct err *err)
+{
+	if (c->host == NULL || *c->host == '\0' || strpbrk(c->host, " \t\r\n/@") != NULL ||
+	    strlen(c->host) > 255)
+		return err_set(err, ERR_BUS, "bad broker address '%s'", c->host != NULL ? c->host : "");
+	if (c->port == 0 || c->port > 65535)
+		return err_set(err, ERR_BUS, "bad broker port %u", c->port);
+	if (c->client_id == NULL || *c->client_id == '\0')
+		return err_set(err, ERR_BUS, "no MQTT client id");
+	return 0;
+}
+
+int bus_new(struct loop *l, const struct bus_conf *c, const struct bus_handlers *h, void *arg,
+	    struct bus **ret, struct err *err)
+{
+	int rc = check_conf(c, err);
+	if (rc < 0)
+		return rc;
+	struct bus *b = calloc(1, sizeof(*b));
+	if (b == NULL)
+		return err_set(err, ERR_NOMEM, "MQTT connection");
+	b->loop = l;
+	b->handlers = *h;
+	b->arg = arg;
+	b->port = c->port;
+	b->clean_session = c->clean_session;
+	b->max_inflight = c->max_inflight != 0 ? c->max_inflight : 1000;
+	b->max_inbound_bytes = c->max_inbound_bytes != 0 ? c->max_inbound_bytes : 64 << 20;
+	b->retry_ms = RETRY_MIN_MS;
+	b->wake_fd = -1;
+	pthread_mutex_init(&b->lock, NULL);
+	pthread_condattr_t monotonic;
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&b->changed, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+
+	bool v6 = strchr(c->host, ':') != NULL && c->host[0] != '[';
+	if (asprintf(&b->uri, v6 ? "tcp://[%s]:%u" : "tcp://%s:%u", c->host, c->port) < 0)
+		b->uri = NULL;
+	if (b->uri == NULL || copy_string(&b->username, c->username) < 0 ||
+	    copy_string(&b->password, c->password) < 0 ||
+	    copy_string(&b->persist_dir, c->persist_dir) < 0) {
+		rc = err_set(err, ERR_NOMEM, "MQTT connection");
+		goto fail;
+	}
+	rc = bus_subs_new(l, on_call_answered, synced, b, &b->subs, err);
+	if (rc < 0)
+		goto fail;
+	b->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (b->wake_fd < 0) {
+		rc = err_sys(err, "MQTT connection");
+		goto fail;
+	}
+	rc = loop_add_fd(l, b->wake_fd, EPOLLIN, on_wake, b, &b->wake_src, err);
+	if (rc == 0)
+		rc = loop_add_timer(l, 0, 0, attempt, b, &b->retry_timer, err);
+	if (rc == 0)
+		rc = loop_add_timer(l, WATCH_MS, WATCH_MS, watch, b, &b->watch_timer, err);
+	if (rc == 0)
+		rc = make_client(b, c, err);
+	if (rc < 0)
+		goto fail;
+	*ret = b;
+	return 0;
+fail:
+	bus_free(b);
+	return rc;
+}
+
+/* Wait until nothing is unacknowledged (want_disconnect false) or the connection is closed; lock held. */
+static void await(struct bus *b, bool want_disconnect, long ms)
+{
+	struct timespec until;
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += ms * 1000000;
+	until.tv_sec += until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	while (!b->disconnected && (want_disconnect || atomic_load(&b->unacked) > 0))
+		if (pthread_cond_timedwait(&b->changed, &b->lock, &until) != 0)
+			return;
+}
+
+static void say_goodbye(struct bus *b)
+{
+	pthread_mutex_lock(&b->lock);
+	b->closing = true;
+	pthread_mutex_unlock(&b->lock);
+	if (!MQTTAsync_isConnected(b->client))
+		return;
+	pthread_mutex_lock(&b->lock);
+	await(b, false, GOODBYE_MS);
+	pthread_mutex_unlock(&b->lock);
+	MQTTAsync_disconnectOptions options = MQTTAsync_disconnectOptions_initializer;
+	options.onSuccess = on_library_disconnected;
+	options.context = b;
+	if (MQTTAsync_disconnect(b->client, &options) != MQTTASYNC_SUCCESS)
+		return;
+	pthread_mutex_lock(&b->lock);
+	await(b, true, DISCONNECT_MS);
+	pthread_mutex_unlock(&b->lock);
+}
+
+struct bus *bus_free(struct bus *b)
+{
+	if (b == NULL)
+		return NULL;
+	if (b->busy > 0)
+		abort(); /* our own mistake: freed from inside its callback */
+	if (b->client != NULL) {
+		say_goodbye(b);
+		MQTTAsync_destroy(&b->client); /* calls back what is left; then never again */
+	}
+	b->retry_timer = loop_remove(b->loop, b->retry_timer);
+	b->watch_timer = loop_remove(b->loop, b->watch_timer);
+	b->wake_src = loop_remove(b->loop, b->wake_src);
+	closep(&b->wake_fd);
+	b->subs = bus_subs_free(b->subs);
+	pthread_mutex_destroy(&b->lock);
+	pthread_cond_destroy(&b->changed);
+	free(b->incoming.buf);
+	free(b->handling.buf);
+	free(b->uri);
+	free(b->username);
+	free(b->password);
+	free(b->persist_dir);
+	free(b);
+	return NULL;
+}
+
+int bus_subscribe(struct bus *b, const char *topic, uint8_t qos, bus_done_fn *done, void *arg,
+		  struct err *err)
+{
+	return bus_subs_set(b->subs, topic, true, qos, done, arg, err);
+}
+
+int bus_unsubscribe(struct bus *b, const char *topic, bus_done_fn *done, void *arg, struct err *err)
+{
+	return bus_subs_set(b->subs, topic, false, 0, done, arg, err);
+}
+
+static int publish_error(struct bus *b, int rc, const char *topic, struct err *err)
+{
+	b->publish_refused++;
+	switch (rc) {
+	case MQTTASYNC_MAX_BUFFERED_MESSAGES:
+	case MQTTASYNC_NO_MORE_MSGIDS:
+		return err_set(err, ERR_LIMIT, "publishing to '%s': the queue is full", topic);
+	case MQTTASYNC_BAD_UTF8_STRING:
+		return err_set(err, ERR_BUS, "a topic is not UTF-8");
+	default:
+		return err_set(err, ERR_BUS, "publishing to '%s': %s (%d)", topic,
+			       explain(rc), rc);
+	}
+}
+
+int bus_publish(struct bus *b, const char *topic, const void *payload, size_t len, uint8_t qos,
+		bool retain, struct err *err)
+{
+	/* brokers cut the connection for such a topic */
+	if (!bus_topic_valid(topic, false)) {
+		b->publish_refused++;
+		return err_set(err, ERR_BUS, "not a topic to publish to: '%.100s'", topic);
+	}
+	if (len > PAYLOAD_MAX || qos > 2) {
+		b->publish_refused++;
+		return err_set(err, ERR_BUS, "publishing to '%s': payload too large or bad QoS", topic);
+	}
+	MQTTAsync_message m = MQTTAsync_message_initializer;
+	MQTTAsync_responseOptions options = MQTTAsync_responseOptions_initializer;
+	m.payload = (void *)payload; /* the library only copies from it */
+	m.payloadlen = (int)len;
+	m.qos = qos;
+	m.retained = retain;
+	if (qos > 0) {
+		options.onSuccess = on_library_acked;
+		options.onFailure = on_library_gave_up;
+		options.context = b;
+		atomic_fetch_add(&b->unacked, 1);
+	}
+	int rc = MQTTAsync_sendMessage(b->client, topic, &m, &options);
+	if (rc == MQTTASYNC_SUCCESS) {
+		b->published++;
+		return 0;
+	}
+	if (qos > 0)
+		one_less_unacked(b);
+	return publish_error(b, rc, topic, err);
+}
+
+bool bus_is_up(const struct bus *b)
+{
+	return b->state == BUS_UP;
+}
+
+void bus_get_stats(const struct bus *b, struct bus_stats *ret)
+{
+	struct bus *shared = (struct bus *)b; /* the lock is the only thing written */
+	pthread_mutex_lock(&shared->lock);
+	ret->received = b->received;
+	ret->dropped_inbound = b->dropped_inbound;
+	pthread_mutex_unlock(&shared->lock);
+	ret->published = b->published;
+	ret->publish_failed = b->publish_refused + atomic_load(&shared->lost);
+	ret->connects = b->connects;
+	ret->up = b->state == BUS_UP;
+}
