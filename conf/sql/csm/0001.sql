@@ -22,6 +22,7 @@ CREATE TABLE cleanup (
 	device_id TEXT PRIMARY KEY,
 	due       DOUBLE PRECISION NOT NULL
 );
+CREATE INDEX cleanup_due ON cleanup (due);
 
 CREATE TABLE func (
 	digest TEXT PRIMARY KEY,

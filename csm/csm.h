@@ -1,0 +1,50 @@
+/* csm.h - the control plane: who is registered, what is linked, which agent runs which graph.
+ *
+ * One struct holds the process. Modules get it whole and touch only their own member; what they offer each other is in
+ * their headers. Everything runs on the loop's thread.
+ *
+ * Order of one request: it changes memory and queues statements (store.h), its effects - answers, messages, announcements -
+ * wait for the commit at the end of the loop's turn. If the commit fails, memory is put back and the answers say so.
+ */
+#pragma once
+
+#include "common/bus.h"
+#include "common/ctl.h"
+#include "common/daemon.h"
+#include "common/http.h"
+#include "common/loop.h"
+#include "common/seal.h"
+#include <stdint.h>
+
+struct csm {
+	struct daemon_opts daemon;
+	const struct settings *settings; /* = &daemon.settings */
+	struct loop *loop;
+	struct seal_key key;
+	struct store *store;
+	struct metrics *metrics;
+	struct registry *registry;	 /* device applications */
+	struct links *links;		 /* data topics and their CONNECTs */
+	struct funcs *funcs;		 /* function sources by digest */
+	struct graphs *graphs;		 /* graphs: confirmed and proposed */
+	struct agents *agents;		 /* sessions with agents */
+	struct listeners *listeners;	 /* clients of the device API */
+	struct bus *bus;
+	struct loop_src *cleanup_timer; /* retained messages to clear */
+	struct http_server *http;
+	struct ctl *ctl;
+	int64_t started_ms;
+};
+
+/* Start everything in order; a half-started csm is fine for csm_stop(). ret: 1 exit at once (--help), 0, negative. */
+int csm_start(struct csm *csm, int argc, char *argv[], struct err *err);
+void csm_stop(struct csm *csm);
+
+/* Effects: publish when the turn is committed; on a failed commit the message is dropped. body: taken (a reference). */
+void csm_publish(struct csm *csm, const char *topic, json_t *body, uint8_t qos, bool retain);
+/* The same without waiting: for facts that hold whatever the store says. body: taken. */
+void csm_send(struct csm *csm, const char *topic, json_t *body, uint8_t qos, bool retain);
+/* An API answer: on a failed commit the same topic gets the request's fields with state error instead. answer: taken. */
+void csm_answer(struct csm *csm, const char *topic, json_t *answer);
+/* Wall-clock seconds since 1970. */
+double csm_now(void);

@@ -1,0 +1,330 @@
+#include "csm/links.h"
+
+#include "common/id.h"
+#include "common/log.h"
+#include "common/map.h"
+#include "common/util.h"
+#include "csm/graphs.h"
+#include <stdio.h>
+#include <string.h>
+
+enum state { LINK_WAITING, LINK_CONNECTING, LINK_CONNECTED, LINK_ERROR };
+
+static const char *const state_names[] = {
+	[LINK_WAITING] = "waiting",
+	[LINK_CONNECTING] = "connecting",
+	[LINK_CONNECTED] = "connected",
+	[LINK_ERROR] = "error",
+};
+
+struct link {
+	struct links *links;
+	char *key; /* da_id/mode/feature; the three parts below are copies */
+	char *da_id, *feature;
+	const char *mode;
+	char topic[64];
+	unsigned refs, live;
+	enum state state;
+	bool connected; /* the device has been told CONNECT since it came online */
+	char reason[300];
+	struct uuid_text msg_id;    /* of the open command */
+	const char *open_command;   /* NULL: none open */
+	struct loop_src *timer;	    /* runs while a command is open */
+	struct link *next_of_device;
+};
+
+struct of_device {
+	struct link *first;
+	char da_id[];
+};
+
+struct links {
+	struct csm *csm;
+	struct map *by_key;    /* -> struct link */
+	struct map *by_device; /* da_id -> struct of_device */
+};
+
+static char *make_key(const char *da_id, const char *feature, const char *mode)
+{
+	char *key;
+	return asprintf(&key, "%s/%s/%s", da_id, mode, feature) < 0 ? NULL : key;
+}
+
+static struct link *link_free(struct link *k)
+{
+	if (k == NULL)
+		return NULL;
+	loop_remove(k->links->csm->loop, k->timer);
+	free(k->key);
+	free(k->da_id);
+	free(k->feature);
+	free(k);
+	return NULL;
+}
+
+static void free_link(void *value)
+{
+	link_free(value);
+}
+
+struct links *links_new(struct csm *csm)
+{
+	struct links *l = calloc(1, sizeof(*l));
+	if (l == NULL)
+		return NULL;
+	l->csm = csm;
+	l->by_key = map_new();
+	l->by_device = map_new();
+	return l->by_key != NULL && l->by_device != NULL ? l : links_free(l);
+}
+
+struct links *links_free(struct links *l)
+{
+	if (l == NULL)
+		return NULL;
+	map_free(l->by_key, free_link);
+	map_free(l->by_device, free);
+	free(l);
+	return NULL;
+}
+
+size_t links_count(const struct links *l)
+{
+	return map_count(l->by_key);
+}
+
+struct link *links_find(const struct links *l, const char *da_id, const char *feature, const char *mode)
+{
+	CLEANUP(freep) char *key = make_key(da_id, feature, mode);
+	return key != NULL ? map_find(l->by_key, key) : NULL;
+}
+
+static struct link *first_of(const struct links *l, const char *da_id)
+{
+	const struct of_device *o = map_find(l->by_device, da_id);
+	return o != NULL ? o->first : NULL;
+}
+
+static int add_to_device(struct links *l, struct link *k)
+{
+	struct of_device *o = map_find(l->by_device, k->da_id);
+	if (o == NULL) {
+		size_t len = strlen(k->da_id) + 1;
+		o = calloc(1, sizeof(*o) + len);
+		if (o == NULL)
+			return ERR_NOMEM;
+		memcpy(o->da_id, k->da_id, len);
+		if (map_add(l->by_device, o->da_id, o) < 0) {
+			free(o);
+			return ERR_NOMEM;
+		}
+	}
+	k->next_of_device = o->first;
+	o->first = k;
+	return 0;
+}
+
+static void remove_from_device(struct links *l, const struct link *k)
+{
+	struct of_device *o = map_find(l->by_device, k->da_id);
+	struct link **at = &o->first;
+	while (*at != k)
+		at = &(*at)->next_of_device;
+	*at = k->next_of_device;
+	if (o->first == NULL)
+		free(map_remove(l->by_device, k->da_id));
+}
+
+/* ---- commands ---- */
+
+static void fail(struct link *k, const char *reason)
+{
+	k->state = LINK_ERROR;
+	snprintf(k->reason, sizeof(k->reason), "%s", reason);
+	log_warn("link.failed", KV("device", k->da_id), KV("feature", k->feature), KV("mode", k->mode),
+		 KV("why", k->reason));
+	graphs_report_link(k->links->csm->graphs, k->da_id, k->feature, k->mode, k->reason);
+}
+
+static void no_answer(void *arg)
+{
+	struct link *k = arg;
+	char reason[128];
+	snprintf(reason, sizeof(reason), "no answer to %s within %lld ms", k->open_command,
+		 (long long)k->links->csm->settings->core.command_timeout_ms);
+	bool connect = strcmp(k->open_command, "CONNECT") == 0;
+	k->open_command = NULL;
+	if (connect)
+		fail(k, reason);
+}
+
+static void command(struct link *k, const char *what)
+{
+	struct csm *csm = k->links->csm;
+	char topic[64];
+	k->msg_id = uuid4();
+	k->open_command = what;
+	loop_arm(csm->loop, k->timer, csm->settings->core.command_timeout_ms);
+	snprintf(topic, sizeof(topic), "%s/ctrl/o", k->da_id);
+	/* a fact of the moment, not an effect of the store: sent even when the disk is full */
+	csm_send(csm, topic,
+		 json_pack("{s:s, s:s, s:s, s:s}", "msg_id", k->msg_id.s, k->mode, k->feature,
+			   "command", what, "topic", k->topic),
+		 2, false);
+}
+
+static void connect_link(struct link *k)
+{
+	k->connected = true;
+	k->state = LINK_CONNECTING;
+	command(k, "CONNECT");
+}
+
+static void disconnect_link(struct link *k)
+{
+	if (k->connected)
+		command(k, "DISCONNECT");
+	k->connected = false;
+	k->state = LINK_WAITING;
+}
+
+static bool device_online(const struct link *k)
+{
+	const struct device *d = registry_find(k->links->csm->registry, k->da_id);
+	return d != NULL && d->online;
+}
+
+/* ---- references ---- */
+
+struct link *links_ref(struct links *l, const char *da_id, const char *feature, const char *mode,
+		       const char *topic)
+{
+	struct link *k = links_find(l, da_id, feature, mode);
+	if (k != NULL) {
+		k->refs++;
+		return k;
+	}
+	k = calloc(1, sizeof(*k));
+	if (k == NULL)
+		return NULL;
+	k->links = l;
+	k->refs = 1;
+	k->mode = strcmp(mode, "idf") == 0 ? "idf" : "odf";
+	k->key = make_key(da_id, feature, mode);
+	k->da_id = strdup(da_id);
+	k->feature = strdup(feature);
+	if (topic != NULL)
+		snprintf(k->topic, sizeof(k->topic), "%s", topic);
+	else
+		snprintf(k->topic, sizeof(k->topic), "iottalk/esm/%s", uuid4().s);
+	if (k->key == NULL || k->da_id == NULL || k->feature == NULL ||
+	    loop_add_timer(l->csm->loop, -1, 0, no_answer, k, &k->timer, NULL) < 0 ||
+	    map_add(l->by_key, k->key, k) < 0)
+		return link_free(k);
+	if (add_to_device(l, k) < 0) {
+		map_remove(l->by_key, k->key);
+		return link_free(k);
+	}
+	return k;
+}
+
+void links_unref(struct links *l, struct link *k)
+{
+	if (k == NULL || --k->refs > 0)
+		return;
+	map_remove(l->by_key, k->key);
+	remove_from_device(l, k);
+	link_free(k);
+}
+
+void links_enliven(struct links *l, struct link *k)
+{
+	(void)l;
+	if (k->live++ == 0 && device_online(k))
+		connect_link(k);
+}
+
+void links_quiet(struct links *l, struct link *k)
+{
+	(void)l;
+	if (--k->live == 0)
+		disconnect_link(k);
+}
+
+/* ---- devices ---- */
+
+void links_on_online(struct links *l, const char *da_id)
+{
+	for (struct link *k = first_of(l, da_id); k != NULL; k = k->next_of_device)
+		if (k->live > 0)
+			connect_link(k);
+}
+
+static void forget(struct link *k)
+{
+	k->connected = false;
+	k->state = LINK_WAITING;
+	k->open_command = NULL;
+	loop_arm(k->links->csm->loop, k->timer, -1);
+}
+
+void links_on_offline(struct links *l, const char *da_id)
+{
+	for (struct link *k = first_of(l, da_id); k != NULL; k = k->next_of_device)
+		forget(k);
+}
+
+void links_on_removed(struct links *l, const char *da_id)
+{
+	for (struct link *k = first_of(l, da_id); k != NULL; k = k->next_of_device) {
+		disconnect_link(k);
+		forget(k);
+	}
+}
+
+void links_on_profile(struct links *l, const struct device *d)
+{
+	for (struct link *k = first_of(l, d->id.s); k != NULL; k = k->next_of_device) {
+		if (profile_has_feature(&d->info, k->mode, k->feature)) {
+			if (k->state == LINK_ERROR)
+				k->state = k->connected ? LINK_CONNECTING : LINK_WAITING;
+			continue;
+		}
+		char reason[400];
+		snprintf(reason, sizeof(reason), "feature %s is no longer in %s_list of the device",
+			 k->feature, k->mode);
+		fail(k, reason);
+	}
+}
+
+bool links_on_answer(struct links *l, const char *da_id, const char *msg_id, bool ok, const char *reason)
+{
+	for (struct link *k = first_of(l, da_id); k != NULL; k = k->next_of_device) {
+		if (k->open_command == NULL || strcasecmp(k->msg_id.s, msg_id) != 0)
+			continue;
+		bool connect = strcmp(k->open_command, "CONNECT") == 0;
+		k->open_command = NULL;
+		loop_arm(l->csm->loop, k->timer, -1);
+		if (connect && ok)
+			k->state = LINK_CONNECTED;
+		else if (connect)
+			fail(k, reason);
+		return true;
+	}
+	return false;
+}
+
+const char *link_topic(const struct link *k)
+{
+	return k->topic;
+}
+
+const char *link_state(const struct link *k)
+{
+	return state_names[k->state];
+}
+
+const char *link_reason(const struct link *k)
+{
+	return k->state == LINK_ERROR ? k->reason : NULL;
+}

@@ -1,0 +1,46 @@
+/* registry.h - the registered device applications (spec iottalk-core 3 and 4).
+ *
+ * Changes are made in memory and in the turn's transaction at once, announced when it commits, undone if it does not.
+ */
+#pragma once
+
+#include "common/id.h"
+#include "csm/csm.h"
+#include "csm/profile.h"
+
+struct registry;
+
+struct device { /* owned by the registry; read-only for others */
+	struct uuid_text id, rev;
+	struct profile info;
+	double register_time; /* seconds since 1970 */
+	double state_since;   /* when it came online or went offline */
+	bool online;
+	bool removed; /* deregistered in this turn: about to be freed */
+	struct loop_src *expiry;
+	struct csm *csm;
+};
+
+/* Load what the store has; expiration timers start from when each went offline. */
+int registry_new(struct csm *csm, struct registry **ret, struct err *err);
+struct registry *registry_free(struct registry *r);
+
+struct device *registry_find(const struct registry *r, const char *id); /* lower-case id; NULL: none */
+size_t registry_count(const struct registry *r);
+size_t registry_online(const struct registry *r);
+
+/* PUT: register, or register again with a new revision. p: taken on success; a missing name is generated.
+ * ret_dev: borrowed until the end of the turn. Errors: ERR_NOMEM. */
+int registry_put(struct registry *r, const struct uuid_text *id, struct profile *p,
+		 struct device **ret_dev, struct err *err);
+/* POST: replace the profile, same revision. p: taken on success. */
+int registry_update(struct registry *r, struct device *d, struct profile *p, struct err *err);
+/* DELETE, or expiration. */
+void registry_remove(struct registry *r, struct device *d, const char *why);
+/* From the control channel; announces and sends CONNECTs. Not undone: it is a fact, whatever the store says. */
+void registry_set_online(struct registry *r, struct device *d, bool online);
+
+/* The device as the device API tells it (spec 5.1); a new object, NULL: out of memory. */
+json_t *device_to_json(const struct device *d);
+/* {id: device} of all; a new object, NULL: out of memory. */
+json_t *registry_to_json(const struct registry *r);

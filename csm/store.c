@@ -1,0 +1,146 @@
+#include "csm/store.h"
+
+#include "common/log.h"
+#include "common/schema.h"
+#include "common/util.h"
+#include <stdio.h>
+
+struct effect {
+	store_effect_fn *on_commit, *on_rollback;
+	void *arg;
+	struct effect *next;
+};
+
+struct store {
+	struct db *db;
+	bool open, failed; /* a transaction is open; this turn must not commit */
+	struct err why;
+	char trouble[256]; /* of the last commit that failed; empty: all is well */
+	struct effect *first, **last;
+};
+
+struct db *store_db(struct store *s)
+{
+	return s->db;
+}
+
+const char *store_trouble(const struct store *s)
+{
+	return s->trouble[0] != '\0' ? s->trouble : NULL;
+}
+
+void store_failed(struct store *s, const struct err *why)
+{
+	if (!s->failed)
+		s->why = *why;
+	s->failed = true;
+}
+
+int store_begin(struct store *s)
+{
+	struct err err = {0};
+	if (s->failed)
+		return ERR_DB;
+	if (s->open)
+		return 0;
+	if (db_run(s->db, &err, NULL, NULL, "BEGIN IMMEDIATE") < 0) {
+		store_failed(s, &err);
+		return ERR_DB;
+	}
+	s->open = true;
+	return 0;
+}
+
+void store_then(struct store *s, store_effect_fn *on_commit, store_effect_fn *on_rollback, void *arg)
+{
+	struct effect *e = malloc(sizeof(*e));
+	if (e == NULL) {
+		store_failed(s, &(struct err){.code = ERR_NOMEM, .text = "out of memory"});
+		if (on_rollback != NULL)
+			on_rollback(arg, "out of memory");
+		return;
+	}
+	*e = (struct effect){.on_commit = on_commit, .on_rollback = on_rollback, .arg = arg};
+	*s->last = e;
+	s->last = &e->next;
+}
+
+static struct effect *reversed(struct effect *e)
+{
+	struct effect *out = NULL;
+	while (e != NULL) {
+		struct effect *next = e->next;
+		e->next = out;
+		out = e;
+		e = next;
+	}
+	return out;
+}
+
+/* Commit or roll back this turn's transaction. ret: whether the effects may go out. */
+static bool settle(struct store *s)
+{
+	struct err err = {0};
+	if (s->open && !s->failed && db_run(s->db, &err, NULL, NULL, "COMMIT") < 0)
+		store_failed(s, &err);
+	if (s->open && s->failed)
+		db_run(s->db, NULL, NULL, NULL, "ROLLBACK"); /* SQLite may have done it already */
+	if (s->failed) {
+		snprintf(s->trouble, sizeof(s->trouble), "%.255s", s->why.text);
+		if (log_allowed("store.failed", s->trouble))
+			log_error("store.failed", KV("why", s->trouble));
+	} else if (s->open) {
+		s->trouble[0] = '\0';
+	}
+	bool ok = !s->failed;
+	s->open = s->failed = false;
+	return ok;
+}
+
+static void end_of_turn(void *arg)
+{
+	struct store *s = arg;
+	while (s->first != NULL || s->open || s->failed) {
+		struct effect *e = TAKE(s->first);
+		s->last = &s->first;
+		bool ok = settle(s);
+		if (!ok)
+			e = reversed(e);
+		while (e != NULL) {
+			struct effect *next = e->next;
+			store_effect_fn *fn = ok ? e->on_commit : e->on_rollback;
+			if (fn != NULL)
+				fn(e->arg, ok ? NULL : s->trouble);
+			free(e);
+			e = next;
+		}
+	}
+}
+
+int store_open(struct csm *csm, struct store **ret, struct err *err)
+{
+	struct store *s = calloc(1, sizeof(*s));
+	if (s == NULL)
+		return err_set(err, ERR_NOMEM, "store");
+	s->last = &s->first;
+	int rc = schema_open_csm(csm->settings, &s->db, err);
+	if (rc == 0)
+		rc = loop_add_turn(csm->loop, end_of_turn, s, err);
+	if (rc < 0) {
+		db_close(s->db);
+		free(s);
+		return rc;
+	}
+	*ret = s;
+	return 0;
+}
+
+struct store *store_close(struct store *s)
+{
+	if (s == NULL)
+		return NULL;
+	end_of_turn(s);
+	db_close(s->db);
+	free(s);
+	return NULL;
+}

@@ -1,0 +1,39 @@
+/* store.h - csm's store: one transaction for all requests of a loop turn, effects after the commit (design section 4).
+ *
+ * store_exec() queues nothing: it runs the statement now, inside the turn's transaction. A statement that fails (disk full,
+ * I/O) fails the whole turn: nothing of it is stored, every effect is rolled back. So callers need not look at each
+ * statement; they say with store_then() what happens after either outcome.
+ */
+#pragma once
+
+#include "common/db.h"
+#include "common/err.h"
+#include "csm/csm.h"
+
+struct store;
+
+int store_open(struct csm *csm, struct store **ret, struct err *err);
+/* Commits what is open. */
+struct store *store_close(struct store *s);
+
+/* A change; its failure is remembered for the end of the turn. */
+#define store_exec(s, sql, ...)                                                                    \
+	do {                                                                                       \
+		struct err store_err_ = {0};                                                       \
+		if (store_begin(s) == 0 &&                                                         \
+		    db_run(store_db(s), &store_err_, NULL, NULL, (sql), ##__VA_ARGS__) < 0)        \
+			store_failed((s), &store_err_);                                            \
+	} while (0)
+
+struct db *store_db(struct store *s);
+int store_begin(struct store *s); /* ret: 0, negative if this turn has failed already */
+void store_failed(struct store *s, const struct err *why);
+
+typedef void store_effect_fn(void *arg, const char *why);
+/* At the end of the turn exactly one of the two is called: on_commit(arg, NULL), in the order given, or on_rollback(arg, reason),
+ * in reverse order. Either may be NULL. Effects may store and queue again: that is done before the loop sleeps. If no memory
+ * is left on_rollback runs at once and the turn fails. */
+void store_then(struct store *s, store_effect_fn *on_commit, store_effect_fn *on_rollback, void *arg);
+
+/* NULL while the store works, else what it said last. */
+const char *store_trouble(const struct store *s);
