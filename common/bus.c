@@ -50,6 +50,7 @@ struct rec { /* followed by topic, NUL, payload, NUL, up to `size` bytes (a mult
 };
 
 struct bus {
+	bool fresh; /* the broker had no session of ours at the last connection */
 	struct loop *loop;
 	struct bus_handlers handlers;
 	void *arg;
@@ -344,6 +345,7 @@ static void attempt(void *arg)
 
 static void came_up(struct bus *b, bool fresh)
 {
+	b->fresh = fresh;
 	b->state = BUS_SYNCING;
 	b->connects++;
 	loop_arm(b->loop, b->retry_timer, -1);
@@ -694,6 +696,11 @@ int bus_publish(struct bus *b, const char *topic, const void *payload, size_t le
 	if (qos > 0)
 		one_less_unacked(b);
 	return publish_error(b, rc, topic, err);
+}
+
+bool bus_is_fresh(const struct bus *b)
+{
+	return b->fresh;
 }
 
 bool bus_is_up(const struct bus *b)

@@ -78,4 +78,7 @@ int bus_publish(struct bus *b, const char *topic, const void *payload, size_t le
 		bool retain, struct err *err);
 
 bool bus_is_up(const struct bus *b);
+/* The last connection found no session of ours: what happened while we were away went unheard. Known before the first on_message
+ * of a connection. */
+bool bus_is_fresh(const struct bus *b);
 void bus_get_stats(const struct bus *b, struct bus_stats *ret);
