@@ -1,9 +1,13 @@
 /* ctl.h - the local control socket of a daemon: userdir/run/<name>.sock (0600), one JSON object per line each way.
  *
  * Request {"op": "...", ...}; answer {"state": "ok", ...} or {"state": "error", "reason": "..."}. Every daemon answers
+ * {"op": "help"} is answered with the table of ops by ctl itself. Only the owner of the daemon and root may connect; a path may
+ * be longer than a socket address. One connection has one request answered at a time. Every daemon answers
  * {"op": "status"} with at least: name, pid, version, uptime_s, ready (bool), health ("ok" or what is wrong).
  */
 #pragma once
+
+#define CTL_LINE_MAX (1024 * 1024) /* bytes of one request */
 
 #include "common/err.h"
 #include "common/loop.h"
@@ -22,7 +26,8 @@ struct ctl_op {
 /* Listen. ops: borrowed table of n rows. ret: yours. A stale socket file is replaced. */
 int ctl_listen(struct loop *l, const char *path, const struct ctl_op *ops, size_t n, void *arg,
 	       struct ctl **ret, struct err *err);
-struct ctl *ctl_close(struct ctl *c); /* open calls are dropped; NULL is fine */
+/* Calls not answered yet may still be answered, to nobody. NULL is fine; returns NULL. */
+struct ctl *ctl_close(struct ctl *c);
 
 /* answer: taken (a reference is consumed), NULL allowed (out of memory: an error is sent). */
 void ctl_answer(struct ctl_call *call, json_t *answer);

@@ -1,0 +1,532 @@
+/* ctl.c - the local control socket of a daemon. */
+#include "common/ctl.h"
+#include "common/log.h"
+#include "common/util.h"
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+
+#define CONNS_MAX	 64
+#define ANSWER_MAX_BYTES (64 * 1024 * 1024)
+
+struct conn {
+	struct ctl *ctl;
+	struct conn *next;
+	int fd;
+	struct loop_src *src;
+	char *in;
+	size_t in_len, in_cap;
+	char *out; /* what the socket did not take yet */
+	size_t out_len, out_sent;
+	struct ctl_call *call; /* being answered; the next request waits */
+	bool at_end;	       /* the client sends no more */
+};
+
+struct ctl {
+	struct loop *loop;
+	char *path;
+	int fd;
+	struct loop_src *src;
+	const struct ctl_op *ops;
+	size_t n_ops;
+	void *arg;
+	struct conn *conns;
+	unsigned n_conns;
+};
+
+struct ctl_call {
+	struct conn *conn; /* NULL: the client is gone */
+};
+
+/* ---- addresses ---- */
+
+/* Socket addresses are short (108 bytes), paths are not: go through the descriptor of the directory.
+ * ret: that descriptor, to be kept open until bind() or connect() is done. */
+static int address_of(const char *path, struct sockaddr_un *ret, struct err *err)
+{
+	char dir[PATH_MAX];
+	const char *slash = strrchr(path, '/');
+	const char *name = slash != NULL ? slash + 1 : path;
+	int dir_len = slash == NULL ? 1 : slash == path ? 1 : (int)(slash - path);
+
+	if (snprintf(dir, sizeof(dir), "%.*s", dir_len, slash != NULL ? path : ".") >=
+		    (int)sizeof(dir) ||
+	    strlen(name) > 60)
+		return err_set(err, ERR_RANGE, "path too long: %.100s...", path);
+	int dir_fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	if (dir_fd < 0)
+		return errno == ENOENT ? err_set(err, ERR_NOENT, "no directory '%s'", dir)
+				       : err_sys(err, "directory '%s'", dir);
+	*ret = (struct sockaddr_un){.sun_family = AF_UNIX};
+	snprintf(ret->sun_path, sizeof(ret->sun_path), "/proc/self/fd/%d/%.60s", dir_fd, name);
+	return dir_fd;
+}
+
+/* ---- server ---- */
+
+static void conn_close(struct conn *c)
+{
+	struct ctl *ctl = c->ctl;
+
+	for (struct conn **at = &ctl->conns; *at != NULL; at = &(*at)->next) {
+		if (*at == c) {
+			*at = c->next;
+			break;
+		}
+	}
+	ctl->n_conns--;
+	if (c->call != NULL)
+		c->call->conn = NULL;
+	loop_remove(ctl->loop, c->src);
+	close(c->fd);
+	free(c->in);
+	free(c->out);
+	free(c);
+}
+
+static char *line_end(const struct conn *c)
+{
+	return c->in_len > 0 ? memchr(c->in, '\n', c->in_len) : NULL;
+}
+
+/* Send what can be sent and choose what to wait for. ret: false when the connection is gone */
+static bool conn_flush(struct conn *c)
+{
+	while (c->out_sent < c->out_len) {
+		ssize_t n = send(c->fd, c->out + c->out_sent, c->out_len - c->out_sent,
+				 MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN)
+			break;
+		if (n < 0) {
+			conn_close(c);
+			return false;
+		}
+		c->out_sent += (size_t)n;
+	}
+	if (c->out_sent == c->out_len) {
+		free(c->out);
+		c->out = NULL;
+		c->out_sent = c->out_len = 0;
+	}
+	/* While an answer is being made the next request waits. A request already here is taken up in the next turn, by way of
+	 * EPOLLOUT: a call from here would recurse as deep as there are requests. */
+	uint32_t events = EPOLLIN;
+
+	if (c->call != NULL)
+		events = 0;
+	else if (c->out != NULL || line_end(c) != NULL)
+		events = EPOLLOUT;
+	else if (c->at_end) {
+		conn_close(c);
+		return false;
+	}
+	if (loop_set_events(c->ctl->loop, c->src, events) < 0) {
+		conn_close(c);
+		return false;
+	}
+	return true;
+}
+
+static json_t *help_answer(const struct ctl *ctl)
+{
+	json_t *ops = json_object();
+
+	for (size_t i = 0; i < ctl->n_ops; i++)
+		json_object_set_new(ops, ctl->ops[i].op,
+				    json_string(ctl->ops[i].help != NULL ? ctl->ops[i].help : ""));
+	return json_pack("{s:s, s:o}", "state", "ok", "ops", ops);
+}
+
+static void handle(struct conn *c, const char *line, size_t len)
+{
+	struct ctl *ctl = c->ctl;
+	struct ctl_call *call = calloc(1, sizeof(*call));
+	json_error_t why;
+	json_auto_t *request = json_loadb(line, len, JSON_REJECT_DUPLICATES, &why);
+	const char *op = json_string_value(json_object_get(request, "op"));
+
+	if (call == NULL) {
+		conn_close(c);
+		return;
+	}
+	call->conn = c;
+	c->call = call;
+	if (loop_set_events(ctl->loop, c->src, 0) < 0) {
+		conn_close(c);
+		free(call);
+		return;
+	}
+	if (!json_is_object(request)) {
+		ctl_answer_error(call, "the request is not a JSON object");
+		return;
+	}
+	if (op == NULL) {
+		ctl_answer_error(call, "the request has no op");
+		return;
+	}
+	for (size_t i = 0; i < ctl->n_ops; i++) {
+		if (strcmp(ctl->ops[i].op, op) == 0) {
+			ctl->ops[i].handler(ctl->arg, request, call);
+			return;
+		}
+	}
+	if (strcmp(op, "help") == 0) {
+		ctl_answer(call, help_answer(ctl));
+		return;
+	}
+	char reason[120];
+
+	snprintf(reason, sizeof(reason), "op %.60s unknown", op);
+	ctl_answer_error(call, reason);
+}
+
+/* Handle the next whole line unless an answer is still owed. */
+static void conn_next(struct conn *c)
+{
+	char *end = line_end(c);
+
+	if (c->call != NULL || c->out != NULL)
+		return;
+	if (end != NULL) {
+		size_t len = (size_t)(end - c->in);
+		CLEANUP(freep) char *line = malloc(len + 1);
+
+		if (line == NULL) {
+			conn_close(c);
+			return;
+		}
+		memcpy(line, c->in, len);
+		c->in_len -= len + 1;
+		memmove(c->in, end + 1, c->in_len);
+		handle(c, line, len); /* may close the connection */
+		return;
+	}
+	if (c->in_len >= CTL_LINE_MAX) {
+		log_warn("ctl.request_too_long", KV("socket", c->ctl->path));
+		conn_close(c);
+		return;
+	}
+	conn_flush(c);
+}
+
+static bool conn_reserve(struct conn *c)
+{
+	if (c->in_cap - c->in_len >= 4096)
+		return true;
+	size_t cap = c->in_cap == 0 ? 8192 : c->in_cap * 2;
+	char *more = realloc(c->in, cap);
+
+	if (more == NULL)
+		return false;
+	c->in = more;
+	c->in_cap = cap;
+	return true;
+}
+
+static void on_conn(void *arg, uint32_t events)
+{
+	struct conn *c = arg;
+
+	if (events & EPOLLIN) {
+		ssize_t n = conn_reserve(c) ? recv(c->fd, c->in + c->in_len,
+						   c->in_cap - c->in_len, MSG_DONTWAIT)
+					    : -1;
+
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			return;
+		if (n < 0) {
+			conn_close(c);
+			return;
+		}
+		c->at_end = n == 0;
+		c->in_len += (size_t)n;
+		conn_next(c);
+		return;
+	}
+	if (events & (EPOLLERR | EPOLLHUP)) {
+		conn_close(c);
+		return;
+	}
+	if ((events & EPOLLOUT) && conn_flush(c))
+		conn_next(c);
+}
+
+static void on_accept(void *arg, uint32_t events)
+{
+	struct ctl *ctl = arg;
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+	CLEANUP(closep) int fd = accept4(ctl->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	(void)events;
+	if (fd < 0)
+		return;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 ||
+	    (peer.uid != geteuid() && peer.uid != 0)) {
+		log_warn("ctl.refused", KV("socket", ctl->path), KV("uid", (int64_t)peer.uid));
+		return;
+	}
+	if (ctl->n_conns >= CONNS_MAX) {
+		log_warn("ctl.too_many", KV("socket", ctl->path));
+		return;
+	}
+	struct conn *c = calloc(1, sizeof(*c));
+
+	if (c == NULL)
+		return;
+	c->ctl = ctl;
+	c->fd = fd;
+	if (loop_add_fd(ctl->loop, fd, EPOLLIN, on_conn, c, &c->src, NULL) < 0) {
+		free(c);
+		return;
+	}
+	(void)TAKE_FD(fd);
+	c->next = ctl->conns;
+	ctl->conns = c;
+	ctl->n_conns++;
+}
+
+static int listen_at(const char *path, struct err *err)
+{
+	struct sockaddr_un addr;
+	CLEANUP(closep) int dir_fd = address_of(path, &addr, err);
+
+	if (dir_fd < 0)
+		return dir_fd;
+	CLEANUP(closep) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return err_sys(err, "control socket");
+	if (unlink(path) < 0 && errno != ENOENT)
+		return err_sys(err, "cannot replace '%s'", path);
+	/* The mode of the socket becomes that of the file. */
+	if (fchmod(fd, 0600) < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ||
+	    listen(fd, 16) < 0)
+		return err_sys(err, "control socket '%s'", path);
+	return TAKE_FD(fd);
+}
+
+int ctl_listen(struct loop *l, const char *path, const struct ctl_op *ops, size_t n, void *arg,
+	       struct ctl **ret, struct err *err)
+{
+	struct ctl *ctl = calloc(1, sizeof(*ctl));
+	int rc = ERR_NOMEM;
+
+	if (ctl == NULL)
+		return err_set(err, ERR_NOMEM, "control socket");
+	ctl->loop = l;
+	ctl->ops = ops;
+	ctl->n_ops = n;
+	ctl->arg = arg;
+	ctl->fd = -1;
+	ctl->path = strdup(path);
+	if (ctl->path == NULL) {
+		err_set(err, ERR_NOMEM, "control socket");
+		goto fail;
+	}
+	ctl->fd = rc = listen_at(path, err);
+	if (rc < 0)
+		goto fail;
+	rc = loop_add_fd(l, ctl->fd, EPOLLIN, on_accept, ctl, &ctl->src, err);
+	if (rc < 0)
+		goto fail;
+	*ret = ctl;
+	return 0;
+fail:
+	ctl_close(ctl);
+	return rc;
+}
+
+struct ctl *ctl_close(struct ctl *c)
+{
+	if (c == NULL)
+		return NULL;
+	while (c->conns != NULL)
+		conn_close(c->conns);
+	if (c->fd >= 0) {
+		loop_remove(c->loop, c->src);
+		close(c->fd);
+		unlink(c->path);
+	}
+	free(c->path);
+	free(c);
+	return NULL;
+}
+
+void ctl_answer(struct ctl_call *call, json_t *answer)
+{
+	json_auto_t *owned = answer;
+	struct conn *c = call->conn;
+
+	free(call);
+	if (c == NULL)
+		return;
+	c->call = NULL;
+	size_t len = owned != NULL ? json_dumpb(owned, NULL, 0, JSON_COMPACT) : 0;
+
+	if (len == 0 || len > ANSWER_MAX_BYTES) {
+		json_decref(owned);
+		owned = json_pack("{s:s, s:s}", "state", "error", "reason",
+				  len == 0 ? "out of memory" : "the answer is too long");
+		len = owned != NULL ? json_dumpb(owned, NULL, 0, JSON_COMPACT) : 0;
+	}
+	c->out = len > 0 ? malloc(len + 1) : NULL;
+	if (c->out == NULL) {
+		conn_close(c);
+		return;
+	}
+	json_dumpb(owned, c->out, len, JSON_COMPACT);
+	c->out[len] = '\n';
+	c->out_len = len + 1;
+	c->out_sent = 0;
+	conn_flush(c);
+}
+
+void ctl_answer_error(struct ctl_call *call, const char *reason)
+{
+	ctl_answer(call, json_pack("{s:s, s:s%}", "state", "error", "reason", reason,
+				   strlen(reason)));
+}
+
+/* ---- client ---- */
+
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* ret: 0 when fd is ready for events, or ERR_TIMEOUT */
+static int wait_for(int fd, short events, int64_t deadline_ms)
+{
+	struct pollfd p = {.fd = fd, .events = events};
+
+	for (;;) {
+		int64_t left = deadline_ms - now_ms();
+		int n = left > 0 ? poll(&p, 1, left > INT_MAX ? INT_MAX : (int)left) : 0;
+
+		if (n > 0)
+			return 0;
+		if (n == 0 || errno != EINTR)
+			return ERR_TIMEOUT;
+	}
+}
+
+static int send_all(int fd, const char *data, size_t len, int64_t deadline_ms, struct err *err)
+{
+	while (len > 0) {
+		ssize_t n = send(fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		if (n >= 0) {
+			data += n;
+			len -= (size_t)n;
+		} else if (errno == EAGAIN) {
+			if (wait_for(fd, POLLOUT, deadline_ms) < 0)
+				return err_set(err, ERR_TIMEOUT, "nobody reads the request");
+		} else if (errno != EINTR) {
+			return err_set(err, ERR_PEER, "the daemon hung up");
+		}
+	}
+	return 0;
+}
+
+static int receive_line(int fd, char **ret, size_t *ret_len, int64_t deadline_ms, struct err *err)
+{
+	CLEANUP(freep) char *buf = NULL;
+	size_t len = 0, cap = 0;
+
+	for (;;) {
+		if (cap - len < 4096) {
+			cap = cap == 0 ? 8192 : cap * 2;
+			char *more = cap <= 2 * (size_t)ANSWER_MAX_BYTES ? realloc(buf, cap) : NULL;
+
+			if (more == NULL)
+				return err_set(err, ERR_NOMEM, "the answer is too long");
+			buf = more;
+		}
+		if (wait_for(fd, POLLIN, deadline_ms) < 0)
+			return err_set(err, ERR_TIMEOUT, "no answer in time");
+		ssize_t n = recv(fd, buf + len, cap - len, MSG_DONTWAIT);
+
+		if (n < 0 && (errno == EINTR || errno == EAGAIN))
+			continue;
+		if (n <= 0)
+			return err_set(err, ERR_PEER, "the daemon hung up");
+		char *end = memchr(buf + len, '\n', (size_t)n);
+
+		len += (size_t)n;
+		if (end != NULL) {
+			*ret_len = (size_t)(end - buf);
+			*ret = TAKE(buf);
+			return 0;
+		}
+	}
+}
+
+static int connect_to(const char *path, struct err *err)
+{
+	struct sockaddr_un addr;
+	CLEANUP(closep) int dir_fd = address_of(path, &addr, err);
+
+	if (dir_fd < 0)
+		return dir_fd;
+	CLEANUP(closep) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return err_sys(err, "control socket");
+	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
+		return errno == ENOENT || errno == ECONNREFUSED
+			       ? err_set(err, ERR_NOENT, "nobody listens at '%s'", path)
+			       : err_sys(err, "control socket '%s'", path);
+	return TAKE_FD(fd);
+}
+
+int ctl_request(const char *path, json_t *request, int timeout_ms, json_t **ret_answer,
+		struct err *err)
+{
+	int64_t deadline_ms = now_ms() + timeout_ms;
+	CLEANUP(closep) int fd = connect_to(path, err);
+	CLEANUP(freep) char *text = json_dumps(request, JSON_COMPACT);
+	CLEANUP(freep) char *line = NULL;
+	size_t len = 0;
+	json_error_t why;
+
+	if (fd < 0)
+		return fd;
+	if (text == NULL)
+		return err_set(err, ERR_NOMEM, "request");
+	int rc = send_all(fd, text, strlen(text), deadline_ms, err);
+
+	if (rc == 0)
+		rc = send_all(fd, "\n", 1, deadline_ms, err);
+	if (rc == 0)
+		rc = receive_line(fd, &line, &len, deadline_ms, err);
+	if (rc < 0)
+		return rc;
+	json_auto_t *answer = json_loadb(line, len, 0, &why);
+
+	if (!json_is_object(answer))
+		return err_set(err, ERR_PARSE, "the answer is not a JSON object");
+	const char *state = json_string_value(json_object_get(answer, "state"));
+
+	if (state != NULL && strcmp(state, "error") == 0) {
+		const char *reason = json_string_value(json_object_get(answer, "reason"));
+
+		return err_set(err, ERR_PEER, "%s", reason != NULL ? reason : "no reason given");
+	}
+	*ret_answer = TAKE(answer);
+	return 0;
+}
