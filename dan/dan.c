@@ -1,0 +1,653 @@
+#include "dan/dan.h"
+
+#include "common/bus.h"
+#include "common/id.h"
+#include "common/map.h"
+#include "common/util.h"
+#include "dan/control.h"
+#include "dan/registration.h"
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+
+#define RETRY_MIN_MS  200
+#define RETRY_MAX_MS  10000
+#define CTRL_QOS      2
+#define CLIENT_ID_MAX 48 /* "dan-" and a UUID */
+
+/* A feature and its place in the graphs. */
+struct channel {
+	enum dan_mode mode;
+	char *name;
+	char *topic; /* NULL: in no graph */
+	bool told;   /* on_connect was called for topic */
+	bool suspended;
+};
+
+/* A CONNECT of an ODF that waits for the broker to acknowledge the subscription. */
+struct pending {
+	struct dan_client *client;
+	struct channel *channel;
+	char *topic;
+	json_t *msg_id; /* owned */
+	struct pending *prev, *next;
+};
+
+enum phase { PHASE_REGISTERING, PHASE_REGISTERED, PHASE_LEAVING, PHASE_LEFT };
+
+struct dan_client {
+	struct loop *loop;
+	struct dan_handlers handlers;
+	void *arg;
+	enum phase phase;
+
+	char *url; /* of this device at csm */
+	struct uuid_text id;
+	char *body; /* of the PUT */
+	struct fetch *fetch, *own_fetch;
+	struct fetch_call *call;    /* the request under way; NULL: none */
+	unsigned http_timeout_ms;
+	struct loop_src *timer;	    /* next try to register; while leaving unregistered: the end */
+	unsigned retry_min_ms, retry_max_ms, retry_ms;
+
+	struct registration reg; /* all zero before the first answer */
+	struct bus *bus;
+	bool online, was_online;
+	uint8_t qos;
+
+	struct channel *channels;
+	size_t n_channels;
+	struct map *by_topic; /* connected ODFs */
+	struct pending *pending;
+
+	dan_left_fn *left;
+	void *left_arg;
+};
+
+static void try_register(struct dan_client *c);
+
+static void report(struct dan_client *c, const struct err *err)
+{
+	if (c->handlers.on_error != NULL)
+		c->handlers.on_error(c->arg, err);
+}
+
+/* ---- channels ---- */
+
+static struct channel *find_channel(const struct dan_client *c, enum dan_mode mode, const char *name)
+{
+	for (size_t i = 0; i < c->n_channels; i++)
+		if (c->channels[i].mode == mode && strcmp(c->channels[i].name, name) == 0)
+			return &c->channels[i];
+	return NULL;
+}
+
+static void channel_connected(struct dan_client *c, struct channel *ch)
+{
+	if (ch->told)
+		return;
+	ch->told = true;
+	if (c->handlers.on_connect != NULL)
+		c->handlers.on_connect(c->arg, ch->mode, ch->name);
+}
+
+static void channel_drop(struct dan_client *c, struct channel *ch)
+{
+	if (ch->topic == NULL)
+		return;
+	if (ch->mode == DAN_ODF) {
+		struct err err = {0};
+		map_remove(c->by_topic, ch->topic);
+		if (bus_unsubscribe(c->bus, ch->topic, NULL, NULL, &err) < 0)
+			report(c, &err);
+	}
+	free(TAKE(ch->topic));
+	ch->suspended = false;
+	if (ch->told && c->handlers.on_disconnect != NULL) {
+		ch->told = false;
+		c->handlers.on_disconnect(c->arg, ch->mode, ch->name);
+	}
+	ch->told = false;
+}
+
+/* Give the channel its topic; the same one again changes nothing. */
+static int channel_set_topic(struct dan_client *c, struct channel *ch, const char *topic, struct err *err)
+{
+	if (ch->topic != NULL && strcmp(ch->topic, topic) == 0)
+		return 0;
+	channel_drop(c, ch);
+	CLEANUP(freep) char *copy = strdup(topic);
+	if (copy == NULL)
+		return err_set(err, ERR_NOMEM, "feature '%s'", ch->name);
+	if (ch->mode == DAN_ODF) {
+		int rc = map_add(c->by_topic, copy, ch);
+		if (rc < 0)
+			return err_set(err, rc, "feature '%s': its topic is another feature's", ch->name);
+	}
+	ch->topic = TAKE(copy);
+	return 0;
+}
+
+/* ---- answers ---- */
+
+static void publish_up(struct dan_client *c, char *payload, bool retain)
+{
+	struct err err = {0};
+	CLEANUP(freep) char *text = payload; /* NULL: was out of memory */
+	if (text == NULL)
+		err_set(&err, ERR_NOMEM, "message to csm");
+	else
+		bus_publish(c->bus, c->reg.ctrl_up, text, strlen(text), CTRL_QOS, retain, &err);
+	if (err.code != 0)
+		report(c, &err);
+}
+
+static void answer(struct dan_client *c, json_t *msg_id, const char *reason)
+{
+	if (c->phase == PHASE_REGISTERED)
+		publish_up(c, control_answer(msg_id, reason), false);
+}
+
+/* ---- commands ---- */
+
+static struct pending *pending_free(struct pending *p)
+{
+	if (p == NULL)
+		return NULL;
+	free(p->topic);
+	json_decref(p->msg_id);
+	free(p);
+	return NULL;
+}
+
+static void pending_unlink(struct pending *p)
+{
+	if (p->prev != NULL)
+		p->prev->next = p->next;
+	else
+		p->client->pending = p->next;
+	if (p->next != NULL)
+		p->next->prev = p->prev;
+}
+
+static void on_subscribed(void *arg, int rc)
+{
+	struct pending *p = arg;
+	struct dan_client *c = p->client;
+	struct channel *ch = p->channel;
+	if (c->phase != PHASE_REGISTERED)
+		return; /* dan_free() releases it */
+	bool current = ch->topic != NULL && strcmp(ch->topic, p->topic) == 0;
+	if (rc < 0 && current)
+		channel_drop(c, ch);
+	else if (current)
+		channel_connected(c, ch);
+	answer(c, p->msg_id, rc < 0 ? "the broker refuses the subscription" : NULL);
+	pending_unlink(p);
+	pending_free(p);
+}
+
+static int subscribe(struct dan_client *c, struct channel *ch, json_t *msg_id, struct err *err)
+{
+	struct pending *p = calloc(1, sizeof(*p));
+	if (p == NULL || (p->topic = strdup(ch->topic)) == NULL) {
+		pending_free(p);
+		return err_set(err, ERR_NOMEM, "feature '%s'", ch->name);
+	}
+	p->client = c;
+	p->channel = ch;
+	p->msg_id = json_incref(msg_id);
+	p->next = c->pending;
+	if (p->next != NULL)
+		p->next->prev = p;
+	c->pending = p;
+	int rc = bus_subscribe(c->bus, ch->topic, c->qos, on_subscribed, p, err);
+	if (rc < 0) {
+		pending_unlink(p);
+		pending_free(p);
+	}
+	return rc;
+}
+
+/* Handlers of commands return 1 when they are done, 0 when the answer comes later, or a negative code. */
+static int do_connect(struct dan_client *c, struct channel *ch, const struct control *cmd, struct err *err)
+{
+	int rc = channel_set_topic(c, ch, cmd->topic, err);
+	if (rc == 0 && ch->mode == DAN_ODF)
+		rc = subscribe(c, ch, cmd->msg_id, err);
+	if (rc < 0) {
+		channel_drop(c, ch);
+		return rc;
+	}
+	if (ch->mode == DAN_ODF)
+		return 0;
+	channel_connected(c, ch);
+	return 1;
+}
+
+static int do_disconnect(struct dan_client *c, struct channel *ch, const struct control *cmd, struct err *err)
+{
+	(void)err;
+	/* a topic that is not ours any more: a late command, and what it wants is so already */
+	if (cmd->topic == NULL || ch->topic == NULL || strcmp(cmd->topic, ch->topic) == 0)
+		channel_drop(c, ch);
+	return 1;
+}
+
+static int set_suspended(struct dan_client *c, struct channel *ch, bool suspended, struct err *err)
+{
+	if (ch->topic == NULL)
+		return err_set(err, ERR_AGAIN, "feature '%s' is not connected", ch->name);
+	if (ch->suspended == suspended)
+		return 1;
+	ch->suspended = suspended;
+	if (c->handlers.on_suspend != NULL)
+		c->handlers.on_suspend(c->arg, ch->mode, ch->name, suspended);
+	return 1;
+}
+
+static int do_suspend(struct dan_client *c, struct channel *ch, const struct control *cmd, struct err *err)
+{
+	(void)cmd;
+	return set_suspended(c, ch, true, err);
+}
+
+static int do_resume(struct dan_client *c, struct channel *ch, const struct control *cmd, struct err *err)
+{
+	(void)cmd;
+	return set_suspended(c, ch, false, err);
+}
+
+typedef int command_fn(struct dan_client *c, struct channel *ch, const struct control *cmd, struct err *err);
+
+static command_fn *const command_handlers[] = {
+	[CONTROL_CONNECT] = do_connect,
+	[CONTROL_DISCONNECT] = do_disconnect,
+	[CONTROL_SUSPEND] = do_suspend,
+	[CONTROL_RESUME] = do_resume,
+};
+
+static int run_command(struct dan_client *c, const struct control *cmd, struct err *err)
+{
+	struct channel *ch = find_channel(c, cmd->mode, cmd->feature);
+	if (ch == NULL)
+		return err_set(err, ERR_NOENT, "feature '%.255s' unknown", cmd->feature);
+	return command_handlers[cmd->command](c, ch, cmd, err);
+}
+
+static void on_command(struct dan_client *c, const struct bus_msg *m)
+{
+	CLEANUP(control_done) struct control cmd;
+	struct err err = {0};
+	int rc = control_parse(m->payload, m->len, &cmd, &err);
+	if (rc == 0)
+		rc = run_command(c, &cmd, &err);
+	if (rc != 0 && cmd.msg_id != NULL)
+		answer(c, cmd.msg_id, rc < 0 ? err.text : NULL);
+	if (rc < 0)
+		report(c, &err);
+}
+
+static void on_data(struct dan_client *c, struct channel *ch, const struct bus_msg *m)
+{
+	struct err err = {0};
+	json_error_t why;
+	if (ch->suspended || c->handlers.on_data == NULL)
+		return;
+	json_auto_t *values = json_loadb(m->payload, m->len, JSON_DECODE_ANY, &why);
+	if (values == NULL) {
+		err_set(&err, ERR_PARSE, "data for '%s': %s", ch->name, why.text);
+		report(c, &err);
+		return;
+	}
+	c->handlers.on_data(c->arg, ch->name, values);
+}
+
+/* ---- broker ---- */
+
+static bool on_connecting(void *arg, struct bus_will *will)
+{
+	struct dan_client *c = arg;
+	CLEANUP(freep) char *offline = control_state(false, c->reg.rev);
+	size_t len = offline != NULL ? strlen(offline) : 0;
+	if (c->phase != PHASE_REGISTERED || len == 0 || len >= sizeof(will->payload))
+		return false;
+	snprintf(will->topic, sizeof(will->topic), "%s", c->reg.ctrl_up);
+	memcpy(will->payload, offline, len + 1);
+	will->len = len;
+	will->qos = CTRL_QOS;
+	will->retain = true;
+	return true;
+}
+
+static void on_up(void *arg, bool fresh)
+{
+	(void)fresh;
+	struct dan_client *c = arg;
+	if (c->phase != PHASE_REGISTERED)
+		return;
+	if (c->was_online) {
+		/* as the SDKs do: forget all, say so, and be told anew what is connected */
+		for (size_t i = 0; i < c->n_channels; i++)
+			channel_drop(c, &c->channels[i]);
+		publish_up(c, control_state(false, c->reg.rev), true);
+	}
+	publish_up(c, control_state(true, c->reg.rev), true);
+	c->online = c->was_online = true;
+	if (c->handlers.on_online != NULL)
+		c->handlers.on_online(c->arg);
+}
+
+static void on_down(void *arg, const char *why)
+{
+	struct dan_client *c = arg;
+	bool was = c->online;
+	c->online = false;
+	if (was && c->handlers.on_offline != NULL)
+		c->handlers.on_offline(c->arg, why);
+}
+
+static void on_message(void *arg, const struct bus_msg *m)
+{
+	struct dan_client *c = arg;
+	if (m->retained || c->phase != PHASE_REGISTERED)
+		return; /* a replay is no command and no data */
+	if (strcmp(m->topic, c->reg.ctrl_down) == 0) {
+		on_command(c, m);
+		return;
+	}
+	struct channel *ch = map_find(c->by_topic, m->topic);
+	if (ch != NULL)
+		on_data(c, ch, m);
+}
+
+static int connect_broker(struct dan_client *c, struct err *err)
+{
+	static const struct bus_handlers handlers = {
+		.on_connecting = on_connecting,
+		.on_up = on_up,
+		.on_down = on_down,
+		.on_message = on_message,
+	};
+	char client_id[CLIENT_ID_MAX];
+	/* one id for all connections of a device: a new one ends the old one, and its will comes before our online */
+	snprintf(client_id, sizeof(client_id), "dan-%s", c->id.s);
+	const struct bus_conf conf = {
+		.host = c->reg.host,
+		.port = c->reg.port,
+		.client_id = client_id,
+		.username = c->reg.username,
+		.password = c->reg.password,
+		.clean_session = true,
+	};
+	int rc = bus_new(c->loop, &conf, &handlers, c, &c->bus, err);
+	if (rc == 0)
+		rc = bus_subscribe(c->bus, c->reg.ctrl_down, CTRL_QOS, NULL, NULL, err);
+	if (rc < 0)
+		c->bus = bus_free(c->bus);
+	return rc;
+}
+
+/* ---- csm ---- */
+
+/* Half of the pause is fixed, half is chance, so that many devices do not come back at once. */
+static void retry_later(struct dan_client *c, bool refused)
+{
+	unsigned pause_ms = refused ? c->retry_max_ms : c->retry_ms;
+	c->retry_ms = c->retry_ms < c->retry_max_ms / 2 ? 2 * c->retry_ms : c->retry_max_ms;
+	loop_arm(c->loop, c->timer, pause_ms / 2 + randombytes_uniform(pause_ms / 2 + 1));
+}
+
+static void on_put_done(void *arg, const struct fetch_answer *a)
+{
+	struct dan_client *c = arg;
+	struct registration reg = {0};
+	struct err err = {0};
+	int rc = a->rc;
+	c->call = NULL;
+	if (rc < 0)
+		err_set(&err, rc, "%s", a->why);
+	else
+		rc = registration_parse(a->status, a->body, a->len, &reg, &err);
+	if (rc == 0) {
+		registration_done(&c->reg);
+		c->reg = reg;
+		rc = connect_broker(c, &err);
+	} else {
+		registration_done(&reg);
+	}
+	if (rc < 0) {
+		err_wrap(&err, rc, "registering at %s", c->url);
+		/* what csm refuses today it refuses in a second too, but a person may change its mind */
+		retry_later(c, a->rc == 0 && a->status >= 400 && a->status < 500);
+		report(c, &err);
+		return;
+	}
+	c->phase = PHASE_REGISTERED;
+	if (c->handlers.on_registered != NULL)
+		c->handlers.on_registered(c->arg, c->reg.name);
+}
+
+static int request(struct dan_client *c, const char *method, const char *body, fetch_done_fn *done, struct err *err)
+{
+	const struct fetch_request q = {
+		.method = method,
+		.url = c->url,
+		.body = body,
+		.username = c->reg.username,
+		.password = c->reg.password,
+		.timeout_ms = c->http_timeout_ms,
+	};
+	return fetch_start(c->fetch, &q, done, c, &c->call, err);
+}
+
+static void try_register(struct dan_client *c)
+{
+	struct err err = {0};
+	if (request(c, "PUT", c->body, on_put_done, &err) < 0) {
+		retry_later(c, false);
+		report(c, &err);
+	}
+}
+
+static void left(struct dan_client *c, int rc, const char *why)
+{
+	c->phase = PHASE_LEFT;
+	c->left(c->left_arg, rc, why); /* may free the client */
+}
+
+static void on_timer(void *arg)
+{
+	struct dan_client *c = arg;
+	if (c->phase == PHASE_LEAVING)
+		left(c, 0, "");
+	else if (c->phase == PHASE_REGISTERING)
+		try_register(c);
+}
+
+static void on_delete_done(void *arg, const struct fetch_answer *a)
+{
+	struct dan_client *c = arg;
+	c->call = NULL;
+	if (a->rc < 0) {
+		left(c, a->rc, a->why);
+		return;
+	}
+	json_auto_t *doc = json_loadb(a->body, a->len, 0, NULL);
+	const char *reason = json_string_value(json_object_get(doc, "reason"));
+	if (reason == NULL)
+		reason = "csm refuses";
+	if (a->status == 200 || a->status == 404)
+		left(c, 0, "");
+	else
+		left(c, a->status == 400 ? ERR_CONFLICT : ERR_PEER, reason);
+}
+
+int dan_leave(struct dan_client *c, dan_left_fn *done, void *arg, struct err *err)
+{
+	if (c->phase == PHASE_LEAVING || c->phase == PHASE_LEFT)
+		return err_set(err, ERR_BUSY, "leaving already");
+	c->call = fetch_cancel(c->call);
+	int rc = 0;
+	if (c->reg.rev != NULL) {
+		json_auto_t *rev = json_pack("{s:s}", "rev", c->reg.rev);
+		CLEANUP(freep) char *body = rev != NULL ? json_dumps(rev, JSON_COMPACT) : NULL;
+		if (body == NULL)
+			return err_set(err, ERR_NOMEM, "deregistering '%s'", c->id.s);
+		rc = request(c, "DELETE", body, on_delete_done, err);
+	}
+	if (rc < 0)
+		return rc;
+	if (c->online)
+		publish_up(c, control_state(false, c->reg.rev), true);
+	c->phase = PHASE_LEAVING;
+	c->left = done;
+	c->left_arg = arg;
+	/* nothing to deregister: done is called in a turn of its own */
+	loop_arm(c->loop, c->timer, c->call == NULL ? 0 : -1);
+	return 0;
+}
+
+/* ---- the whole ---- */
+
+static int copy_features(struct dan_client *c, const struct dan_conf *conf, struct err *err)
+{
+	const struct {
+		enum dan_mode mode;
+		const struct dan_feature *list;
+		size_t n;
+	} lists[] = {{DAN_IDF, conf->idfs, conf->n_idfs}, {DAN_ODF, conf->odfs, conf->n_odfs}};
+
+	c->channels = calloc(conf->n_idfs + conf->n_odfs + 1, sizeof(*c->channels));
+	c->by_topic = map_new();
+	if (c->channels == NULL || c->by_topic == NULL)
+		return err_set(err, ERR_NOMEM, "features");
+	for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
+		for (size_t k = 0; k < lists[i].n; k++) {
+			struct channel *ch = &c->channels[c->n_channels];
+			ch->mode = lists[i].mode;
+			ch->name = strdup(lists[i].list[k].name);
+			if (ch->name == NULL)
+				return err_set(err, ERR_NOMEM, "features");
+			c->n_channels++;
+		}
+	}
+	return 0;
+}
+
+static int read_conf(struct dan_client *c, const struct dan_conf *conf, struct err *err)
+{
+	if (!uuid_parse(conf->id, strlen(conf->id), &c->id))
+		return err_set(err, ERR_SCHEMA, "'%.64s' is not a UUID", conf->id);
+	if (conf->qos > 2)
+		return err_set(err, ERR_SCHEMA, "QoS %d: 0, 1 or 2", conf->qos);
+	size_t url_len = strlen(conf->csm_url);
+	while (url_len > 0 && conf->csm_url[url_len - 1] == '/')
+		url_len--;
+	if (asprintf(&c->url, "%.*s/%s", (int)url_len, conf->csm_url, c->id.s) < 0) {
+		c->url = NULL;
+		return err_set(err, ERR_NOMEM, "device '%s'", c->id.s);
+	}
+	c->qos = conf->qos;
+	c->retry_min_ms = conf->retry_min_ms != 0 ? conf->retry_min_ms : RETRY_MIN_MS;
+	c->retry_max_ms = conf->retry_max_ms != 0 ? conf->retry_max_ms : RETRY_MAX_MS;
+	if (c->retry_max_ms < c->retry_min_ms)
+		c->retry_max_ms = c->retry_min_ms;
+	c->retry_ms = c->retry_min_ms;
+	c->http_timeout_ms = conf->http_timeout_ms;
+	c->fetch = conf->fetch;
+	int rc = registration_body(conf, &c->body, err);
+	return rc < 0 ? rc : copy_features(c, conf, err);
+}
+
+int dan_new(struct loop *l, const struct dan_conf *conf, const struct dan_handlers *handlers, void *arg,
+	    struct dan_client **ret, struct err *err)
+{
+	struct dan_client *c = calloc(1, sizeof(*c));
+	if (c == NULL)
+		return err_set(err, ERR_NOMEM, "device");
+	c->loop = l;
+	c->handlers = *handlers;
+	c->arg = arg;
+	int rc = read_conf(c, conf, err);
+	if (rc == 0 && c->fetch == NULL) {
+		rc = fetch_new(l, &c->own_fetch, err);
+		c->fetch = c->own_fetch;
+	}
+	if (rc == 0)
+		rc = loop_add_timer(l, -1, 0, on_timer, c, &c->timer, err);
+	if (rc == 0)
+		rc = request(c, "PUT", c->body, on_put_done, err);
+	if (rc < 0) {
+		dan_free(c);
+		return rc;
+	}
+	*ret = c;
+	return 0;
+}
+
+struct dan_client *dan_free(struct dan_client *c)
+{
+	if (c == NULL)
+		return NULL;
+	memset(&c->handlers, 0, sizeof(c->handlers)); /* nobody to tell any more */
+	if (c->online && c->phase == PHASE_REGISTERED)
+		publish_up(c, control_state(false, c->reg.rev), true);
+	c->phase = PHASE_LEFT;
+	bus_free(c->bus);
+	while (c->pending != NULL) {
+		struct pending *p = c->pending;
+		pending_unlink(p);
+		pending_free(p);
+	}
+	fetch_cancel(c->call);
+	fetch_free(c->own_fetch);
+	loop_remove(c->loop, c->timer);
+	map_free(c->by_topic, NULL); /* before the channels: they own its keys */
+	for (size_t i = 0; i < c->n_channels; i++) {
+		free(c->channels[i].name);
+		free(c->channels[i].topic);
+	}
+	free(c->channels);
+	registration_done(&c->reg);
+	free(c->url);
+	free(c->body);
+	free(c);
+	return NULL;
+}
+
+int dan_push(struct dan_client *c, const char *idf, json_t *values, struct err *err)
+{
+	struct channel *ch = find_channel(c, DAN_IDF, idf);
+	if (ch == NULL)
+		return err_set(err, ERR_NOENT, "IDF '%.255s' unknown", idf);
+	if (ch->topic == NULL || c->phase != PHASE_REGISTERED)
+		return err_set(err, ERR_AGAIN, "IDF '%s' is not connected", idf);
+	if (ch->suspended)
+		return err_set(err, ERR_AGAIN, "IDF '%s' is suspended", idf);
+	CLEANUP(freep) char *text = json_dumps(values, JSON_COMPACT | JSON_ENCODE_ANY);
+	if (text == NULL)
+		return err_set(err, ERR_SCHEMA, "IDF '%s': values that JSON cannot hold", idf);
+	return bus_publish(c->bus, ch->topic, text, strlen(text), c->qos, false, err);
+}
+
+bool dan_is_online(const struct dan_client *c)
+{
+	return c->online;
+}
+
+bool dan_is_connected(const struct dan_client *c, enum dan_mode mode, const char *feature)
+{
+	const struct channel *ch = find_channel(c, mode, feature);
+	return ch != NULL && ch->told;
+}
+
+const char *dan_id(const struct dan_client *c)
+{
+	return c->id.s;
+}
+
+const char *dan_name(const struct dan_client *c)
+{
+	return c->reg.name != NULL ? c->reg.name : "";
+}

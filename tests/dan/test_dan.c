@@ -1,0 +1,609 @@
+/* The device client against a fake broker connection and a fake HTTP client, both defined here: the archive's own are then not
+ * linked. What the client publishes and is told is written to a transcript, one word group a line. */
+#include "common/bus.h"
+#include "common/util.h"
+#include "dan/dan.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+/* after the four above */
+#include <cmocka.h>
+
+#define ID	"df682f01-7c3a-49fd-8f5f-72ce0b6e68c0"
+#define CTRL_UP ID "/ctrl/i"
+#define CTRL_DN ID "/ctrl/o"
+#define ANSWER                                                                                                         \
+	"{\"id\":\"" ID "\",\"state\":\"ok\",\"rev\":\"R1\",\"name\":\"00.Cat\",\"url\":{\"scheme\":\"mqtt\","               \
+	"\"host\":\"broker\",\"port\":1883},\"ctrl_chans\":[\"" CTRL_UP "\",\"" CTRL_DN "\"]}"
+
+struct fixture {
+	struct loop *loop;
+	struct dan_client *client;
+	char log[4096];
+	size_t len;
+	/* the fake HTTP client */
+	fetch_done_fn *http_done;
+	void *http_arg;
+	unsigned cancelled;
+	/* the fake bus */
+	const struct bus_handlers *handlers;
+	void *bus_arg;
+	bus_done_fn *subscribed; /* of the last subscription that wants to know */
+	void *subscribed_arg;
+	int subscribe_rc, publish_rc;
+};
+
+static struct fixture *here; /* the fakes have no argument of ours */
+
+static void note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+static void note(const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	int n = vsnprintf(here->log + here->len, sizeof(here->log) - here->len, fmt, ap);
+	va_end(ap);
+	assert_true(n >= 0 && here->len + (size_t)n + 1 < sizeof(here->log));
+	here->len += (size_t)n;
+	here->log[here->len++] = '\n';
+	here->log[here->len] = '\0';
+}
+
+/* What happened since the last look. */
+static void expect(const char *transcript)
+{
+	assert_string_equal(here->log, transcript);
+	here->len = 0;
+	here->log[0] = '\0';
+}
+
+/* ---- fake HTTP ---- */
+
+struct fetch {
+	int dummy;
+};
+struct fetch_call {
+	int dummy;
+};
+
+int fetch_new(struct loop *l, struct fetch **ret, struct err *err)
+{
+	static struct fetch fetch;
+	(void)l;
+	(void)err;
+	*ret = &fetch;
+	return 0;
+}
+
+struct fetch *fetch_free(struct fetch *f)
+{
+	(void)f;
+	return NULL;
+}
+
+int fetch_start(struct fetch *f, const struct fetch_request *q, fetch_done_fn *done, void *arg,
+		struct fetch_call **ret, struct err *err)
+{
+	static struct fetch_call call;
+	(void)f;
+	(void)err;
+	assert_null(here->http_done); /* one at a time */
+	note("http %s %s %s", q->method, q->url, strcmp(q->method, "PUT") == 0 ? "..." : q->body);
+	here->http_done = done;
+	here->http_arg = arg;
+	*ret = &call;
+	return 0;
+}
+
+struct fetch_call *fetch_cancel(struct fetch_call *call)
+{
+	if (call != NULL) {
+		here->cancelled++;
+		here->http_done = NULL;
+	}
+	return NULL;
+}
+
+static void http_answer(int rc, long status, const char *body)
+{
+	fetch_done_fn *done = here->http_done;
+	assert_non_null(done);
+	here->http_done = NULL;
+	const struct fetch_answer a = {.rc = rc, .why = "refused", .status = status, .body = body, .len = strlen(body)};
+	done(here->http_arg, &a);
+}
+
+/* ---- fake bus ---- */
+
+struct bus {
+	int dummy;
+};
+
+int bus_new(struct loop *l, const struct bus_conf *conf, const struct bus_handlers *h, void *arg, struct bus **ret,
+	    struct err *err)
+{
+	static struct bus bus;
+	(void)l;
+	(void)err;
+	note("bus %s:%u %s", conf->host, conf->port, conf->client_id);
+	here->handlers = h;
+	here->bus_arg = arg;
+	*ret = &bus;
+	return 0;
+}
+
+struct bus *bus_free(struct bus *b)
+{
+	if (b != NULL)
+		note("bus gone");
+	return NULL;
+}
+
+int bus_subscribe(struct bus *b, const char *topic, uint8_t qos, bus_done_fn *done, void *arg, struct err *err)
+{
+	(void)b;
+	if (here->subscribe_rc < 0)
+		return err_set(err, here->subscribe_rc, "no");
+	note("sub %s %d", topic, qos);
+	if (done != NULL) {
+		here->subscribed = done;
+		here->subscribed_arg = arg;
+	}
+	return 0;
+}
+
+int bus_unsubscribe(struct bus *b, const char *topic, bus_done_fn *done, void *arg, struct err *err)
+{
+	(void)b;
+	(void)done;
+	(void)arg;
+	(void)err;
+	note("unsub %s", topic);
+	return 0;
+}
+
+int bus_publish(struct bus *b, const char *topic, const void *payload, size_t len, uint8_t qos, bool retain,
+		struct err *err)
+{
+	(void)b;
+	if (here->publish_rc < 0)
+		return err_set(err, here->publish_rc, "queue full");
+	note("pub %s %.*s %d%s", strcmp(topic, CTRL_UP) == 0 ? "up" : topic, (int)len, (const char *)payload, qos,
+	     retain ? " retained" : "");
+	return 0;
+}
+
+static void broker_sends(const char *topic, const char *payload)
+{
+	const struct bus_msg m = {.topic = topic, .payload = payload, .len = strlen(payload), .qos = 2};
+	here->handlers->on_message(here->bus_arg, &m);
+}
+
+static void command(const char *payload)
+{
+	broker_sends(CTRL_DN, payload);
+}
+
+static void broker_acknowledges(int rc)
+{
+	bus_done_fn *done = here->subscribed;
+	assert_non_null(done);
+	here->subscribed = NULL;
+	done(here->subscribed_arg, rc);
+}
+
+/* ---- what the client tells ---- */
+
+static void on_registered(void *arg, const char *name)
+{
+	(void)arg;
+	note("registered %s", name);
+}
+
+static void on_online(void *arg)
+{
+	(void)arg;
+	note("online");
+}
+
+static void on_offline(void *arg, const char *why)
+{
+	(void)arg;
+	note("offline %s", why);
+}
+
+static const char *mode_name(enum dan_mode mode)
+{
+	return mode == DAN_IDF ? "idf" : "odf";
+}
+
+static void on_connect(void *arg, enum dan_mode mode, const char *feature)
+{
+	(void)arg;
+	note("connect %s %s", mode_name(mode), feature);
+}
+
+static void on_disconnect(void *arg, enum dan_mode mode, const char *feature)
+{
+	(void)arg;
+	note("disconnect %s %s", mode_name(mode), feature);
+}
+
+static void on_suspend(void *arg, enum dan_mode mode, const char *feature, bool suspended)
+{
+	(void)arg;
+	note("%s %s %s", suspended ? "suspend" : "resume", mode_name(mode), feature);
+}
+
+static void on_data(void *arg, const char *feature, json_t *values)
+{
+	(void)arg;
+	CLEANUP(freep) char *text = json_dumps(values, JSON_COMPACT | JSON_ENCODE_ANY);
+	note("data %s %s", feature, text);
+}
+
+static void on_error(void *arg, const struct err *err)
+{
+	(void)arg;
+	note("error %s", err_name(err->code));
+}
+
+static void on_left(void *arg, int rc, const char *why)
+{
+	(void)arg;
+	note("left %s %s", err_name(rc), why);
+}
+
+static const struct dan_handlers handlers = {
+	.on_registered = on_registered,
+	.on_online = on_online,
+	.on_offline = on_offline,
+	.on_connect = on_connect,
+	.on_disconnect = on_disconnect,
+	.on_suspend = on_suspend,
+	.on_data = on_data,
+	.on_error = on_error,
+};
+
+static int new_client(const char *id, struct dan_client **ret, struct err *err)
+{
+	static const char *const units[] = {"dB", NULL};
+	static const struct dan_feature idfs[] = {{"meow", units}, {"purr", NULL}}, odfs[] = {{"meow", units}};
+	json_auto_t *profile = json_pack("{s:s}", "model", "Cat");
+	const struct dan_conf conf = {
+		.csm_url = "http://csm:9992//",
+		.id = id,
+		.idfs = idfs,
+		.n_idfs = 2,
+		.odfs = odfs,
+		.n_odfs = 1,
+		.profile = profile,
+		.qos = 1,
+		.retry_min_ms = 1,
+		.retry_max_ms = 4,
+	};
+	return dan_new(here->loop, &conf, &handlers, NULL, ret, err);
+}
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+	here = f;
+	*state = f;
+	if (f == NULL || loop_new(&f->loop, NULL) < 0)
+		return -1;
+	return new_client(ID, &f->client, NULL);
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+	dan_free(f->client);
+	loop_free(f->loop);
+	free(f);
+	return 0;
+}
+
+/* Turn the loop until something happened. */
+static void await_event(void)
+{
+	while (here->len == 0)
+		assert_int_equal(loop_turn(here->loop, 1000), 0);
+}
+
+static void go_online(void)
+{
+	http_answer(0, 200, ANSWER);
+	here->handlers->on_up(here->bus_arg, true);
+	expect("http PUT http://csm:9992/" ID " ...\n"
+	       "bus broker:1883 dan-" ID "\n"
+	       "sub " CTRL_DN " 2\n"
+	       "registered 00.Cat\n"
+	       "pub up {\"state\":\"online\",\"rev\":\"R1\"} 2 retained\n"
+	       "online\n");
+}
+
+static void connect_both(void)
+{
+	command("{\"msg_id\":\"a\",\"idf\":\"meow\",\"command\":\"CONNECT\",\"topic\":\"t/i\"}");
+	command("{\"msg_id\":\"b\",\"odf\":\"meow\",\"command\":\"CONNECT\",\"topic\":\"t/o\"}");
+	broker_acknowledges(0);
+	expect("connect idf meow\n"
+	       "pub up {\"msg_id\":\"a\",\"state\":\"ok\"} 2\n"
+	       "sub t/o 1\n"
+	       "connect odf meow\n"
+	       "pub up {\"msg_id\":\"b\",\"state\":\"ok\"} 2\n");
+}
+
+/* ---- tests ---- */
+
+static void registers_and_announces_itself(void **state)
+{
+	struct fixture *f = *state;
+	go_online();
+	assert_true(dan_is_online(f->client));
+	assert_string_equal(dan_name(f->client), "00.Cat");
+	assert_string_equal(dan_id(f->client), ID);
+}
+
+static void repeats_a_failed_registration(void **state)
+{
+	(void)state;
+	expect("http PUT http://csm:9992/" ID " ...\n");
+	static const struct {
+		int rc;
+		long status;
+		const char *body, *code;
+	} failures[] = {
+		{ERR_PEER, 0, "", "PEER"},     {ERR_TIMEOUT, 0, "", "TIMEOUT"}, {0, 503, "", "PEER"},
+		{0, 403, "{\"reason\":\"x\"}", "PEER"}, {0, 200, "<html>", "PARSE"},	   {0, 200, "{}", "SCHEMA"},
+	};
+	for (size_t i = 0; i < ARRAY_LEN(failures); i++) {
+		char want[64];
+		http_answer(failures[i].rc, failures[i].status, failures[i].body);
+		snprintf(want, sizeof(want), "error %s\n", failures[i].code);
+		expect(want);
+		await_event();
+		expect("http PUT http://csm:9992/" ID " ...\n");
+	}
+	http_answer(0, 200, ANSWER);
+	assert_non_null(here->handlers);
+}
+
+static void last_will_says_offline(void **state)
+{
+	(void)state;
+	struct bus_will will = {0};
+	go_online();
+	assert_true(here->handlers->on_connecting(here->bus_arg, &will));
+	assert_string_equal(will.topic, CTRL_UP);
+	assert_int_equal(will.len, strlen("{\"state\":\"offline\",\"rev\":\"R1\"}"));
+	assert_memory_equal(will.payload, "{\"state\":\"offline\",\"rev\":\"R1\"}", will.len);
+	assert_true(will.retain);
+	assert_int_equal(will.qos, 2);
+}
+
+static void connected_features_exchange_data(void **state)
+{
+	struct fixture *f = *state;
+	json_auto_t *values = json_pack("[i]", 7), *scalar = json_real(1.5);
+	go_online();
+	connect_both();
+	assert_int_equal(dan_push(f->client, "meow", values, NULL), 0);
+	assert_int_equal(dan_push(f->client, "meow", scalar, NULL), 0);
+	broker_sends("t/o", "[49]");
+	broker_sends("t/o", "42");
+	broker_sends("t/else", "[1]");
+	broker_sends("t/o", "no json");
+	expect("pub t/i [7] 1\npub t/i 1.5 1\ndata meow [49]\ndata meow 42\nerror PARSE\n");
+}
+
+static void retained_replays_are_ignored(void **state)
+{
+	(void)state;
+	go_online();
+	connect_both();
+	static const char text[] = "{\"msg_id\":\"c\",\"idf\":\"meow\",\"command\":\"DISCONNECT\",\"topic\":\"t/i\"}";
+	const struct bus_msg data = {.topic = "t/o", .payload = "[1]", .len = 3, .retained = true};
+	const struct bus_msg old = {.topic = CTRL_DN, .payload = text, .len = sizeof(text) - 1, .retained = true};
+	here->handlers->on_message(here->bus_arg, &data);
+	here->handlers->on_message(here->bus_arg, &old);
+	expect("");
+}
+
+static void connect_again_is_answered_and_told_once(void **state)
+{
+	(void)state;
+	go_online();
+	connect_both();
+	command("{\"msg_id\":\"c\",\"idf\":\"meow\",\"command\":\"CONNECT\",\"topic\":\"t/i\"}");
+	command("{\"msg_id\":\"d\",\"odf\":\"meow\",\"command\":\"CONNECT\",\"topic\":\"t/o\"}");
+	broker_acknowledges(0);
+	expect("pub up {\"msg_id\":\"c\",\"state\":\"ok\"} 2\n"
+	       "sub t/o 1\n"
+	       "pub up {\"msg_id\":\"d\",\"state\":\"ok\"} 2\n");
+	command("{\"msg_id\":\"e\",\"idf\":\"meow\",\"command\":\"CONNECT\",\"topic\":\"t/new\"}");
+	expect("disconnect idf meow\nconnect idf meow\npub up {\"msg_id\":\"e\",\"state\":\"ok\"} 2\n");
+}
+
+static void disconnect_and_suspend_stop_data(void **state)
+{
+	struct fixture *f = *state;
+	json_auto_t *values = json_pack("[i]", 7);
+	go_online();
+	connect_both();
+	command("{\"msg_id\":\"s\",\"idf\":\"meow\",\"command\":\"SUSPEND\"}");
+	command("{\"msg_id\":\"t\",\"odf\":\"meow\",\"command\":\"SUSPEND\"}");
+	broker_sends("t/o", "[1]");
+	assert_int_equal(dan_push(f->client, "meow", values, NULL), ERR_AGAIN);
+	command("{\"msg_id\":\"u\",\"idf\":\"meow\",\"command\":\"RESUME\"}");
+	assert_int_equal(dan_push(f->client, "meow", values, NULL), 0);
+	expect("suspend idf meow\npub up {\"msg_id\":\"s\",\"state\":\"ok\"} 2\n"
+	       "suspend odf meow\npub up {\"msg_id\":\"t\",\"state\":\"ok\"} 2\n"
+	       "resume idf meow\npub up {\"msg_id\":\"u\",\"state\":\"ok\"} 2\npub t/i [7] 1\n");
+	command("{\"msg_id\":\"v\",\"idf\":\"meow\",\"command\":\"DISCONNECT\",\"topic\":\"t/old\"}");
+	expect("pub up {\"msg_id\":\"v\",\"state\":\"ok\"} 2\n");
+	command("{\"msg_id\":\"w\",\"idf\":\"meow\",\"command\":\"DISCONNECT\",\"topic\":\"t/i\"}");
+	command("{\"msg_id\":\"x\",\"odf\":\"meow\",\"command\":\"DISCONNECT\",\"topic\":\"t/o\"}");
+	broker_sends("t/o", "[1]");
+	assert_int_equal(dan_push(f->client, "meow", values, NULL), ERR_AGAIN);
+	expect("disconnect idf meow\npub up {\"msg_id\":\"w\",\"state\":\"ok\"} 2\n"
+	       "unsub t/o\ndisconnect odf meow\npub up {\"msg_id\":\"x\",\"state\":\"ok\"} 2\n");
+	assert_false(dan_is_connected(f->client, DAN_IDF, "meow"));
+}
+
+static void bad_commands_are_answered_with_the_reason(void **state)
+{
+	(void)state;
+	go_online();
+	command("{\"msg_id\":\"a\",\"idf\":\"bark\",\"command\":\"CONNECT\",\"topic\":\"t\"}");
+	command("{\"msg_id\":\"b\",\"idf\":\"meow\",\"command\":\"EXPLODE\",\"topic\":\"t\"}");
+	command("{\"msg_id\":\"c\",\"idf\":\"meow\",\"command\":\"SUSPEND\"}");
+	command("garbage");
+	expect("pub up {\"msg_id\":\"a\",\"state\":\"error\",\"reason\":\"feature 'bark' unknown\"} 2\nerror NOENT\n"
+	       "pub up {\"msg_id\":\"b\",\"state\":\"error\",\"reason\":\"command 'EXPLODE' unknown\"} 2\nerror SCHEMA\n"
+	       "pub up {\"msg_id\":\"c\",\"state\":\"error\",\"reason\":\"feature 'meow' is not connected\"} 2\nerror AGAIN\n"
+	       "error PARSE\n");
+}
+
+static void refused_subscription_is_an_error_answer(void **state)
+{
+	struct fixture *f = *state;
+	go_online();
+	command("{\"msg_id\":\"b\",\"odf\":\"meow\",\"command\":\"CONNECT\",\"topic\":\"t/o\"}");
+	broker_acknowledges(ERR_BUS);
+	expect("sub t/o 1\nunsub t/o\n"
+	       "pub up {\"msg_id\":\"b\",\"state\":\"error\",\"reason\":\"the broker refuses the subscription\"} 2\n");
+	assert_false(dan_is_connected(f->client, DAN_ODF, "meow"));
+	here->subscribe_rc = ERR_NOMEM;
+	command("{\"msg_id\":\"c\",\"odf\":\"meow\",\"command\":\"CONNECT\",\"topic\":\"t/o\"}");
+	expect("unsub t/o\npub up {\"msg_id\":\"c\",\"state\":\"error\",\"reason\":\"no\"} 2\nerror NOMEM\n");
+}
+
+static void disconnect_overtakes_the_acknowledgement(void **state)
+{
+	(void)state;
+	go_online();
+	command("{\"msg_id\":\"b\",\"odf\":\"meow\",\"command\":\"CONNECT\",\"topic\":\"t/o\"}");
+	command("{\"msg_id\":\"c\",\"odf\":\"meow\",\"command\":\"DISCONNECT\",\"topic\":\"t/o\"}");
+	broker_acknowledges(0);
+	expect("sub t/o 1\nunsub t/o\npub up {\"msg_id\":\"c\",\"state\":\"ok\"} 2\n"
+	       "pub up {\"msg_id\":\"b\",\"state\":\"ok\"} 2\n");
+}
+
+static void reconnecting_says_offline_then_online_and_forgets(void **state)
+{
+	struct fixture *f = *state;
+	json_auto_t *values = json_pack("[i]", 7);
+	go_online();
+	connect_both();
+	here->handlers->on_down(here->bus_arg, "cable");
+	assert_false(dan_is_online(f->client));
+	assert_int_equal(dan_push(f->client, "meow", values, NULL), 0); /* waits in the bus */
+	here->handlers->on_up(here->bus_arg, true);
+	expect("offline cable\npub t/i [7] 1\n"
+	       "disconnect idf meow\nunsub t/o\ndisconnect odf meow\n"
+	       "pub up {\"state\":\"offline\",\"rev\":\"R1\"} 2 retained\n"
+	       "pub up {\"state\":\"online\",\"rev\":\"R1\"} 2 retained\nonline\n");
+	connect_both();
+}
+
+static void push_tells_what_is_wrong(void **state)
+{
+	struct fixture *f = *state;
+	json_auto_t *values = json_pack("[i]", 7);
+	assert_int_equal(dan_push(f->client, "meow", values, NULL), ERR_AGAIN);
+	assert_int_equal(dan_push(f->client, "bark", values, NULL), ERR_NOENT);
+	go_online();
+	connect_both();
+	here->publish_rc = ERR_LIMIT;
+	assert_int_equal(dan_push(f->client, "meow", values, NULL), ERR_LIMIT);
+	assert_int_equal(dan_push(f->client, "meow", NULL, NULL), ERR_SCHEMA);
+}
+
+static void leaving_says_offline_and_deregisters(void **state)
+{
+	static const struct {
+		int rc;
+		long status;
+		const char *body, *result;
+	} cases[] = {
+		{0, 200, "{}", "left OK \n"},
+		{0, 404, "{\"reason\":\"id not found\"}", "left OK \n"},
+		{0, 400, "{\"reason\":\"revision out-of-date or unknown\"}",
+		 "left CONFLICT revision out-of-date or unknown\n"},
+		{0, 500, "", "left PEER csm refuses\n"},
+		{ERR_PEER, 0, "", "left PEER refused\n"},
+	};
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct fixture *f = *state;
+		go_online();
+		assert_int_equal(dan_leave(f->client, on_left, NULL, NULL), 0);
+		assert_int_equal(dan_leave(f->client, on_left, NULL, NULL), ERR_BUSY);
+		command("{\"msg_id\":\"a\",\"idf\":\"meow\",\"command\":\"CONNECT\",\"topic\":\"t/i\"}"); /* too late */
+		expect("http DELETE http://csm:9992/" ID " {\"rev\":\"R1\"}\n"
+		       "pub up {\"state\":\"offline\",\"rev\":\"R1\"} 2 retained\n");
+		http_answer(cases[i].rc, cases[i].status, cases[i].body);
+		expect(cases[i].result);
+		f->client = dan_free(f->client);
+		expect("bus gone\n");
+		assert_int_equal(new_client(ID, &f->client, NULL), 0);
+	}
+}
+
+static void leaving_before_the_registration_is_done(void **state)
+{
+	struct fixture *f = *state;
+	expect("http PUT http://csm:9992/" ID " ...\n");
+	assert_int_equal(dan_leave(f->client, on_left, NULL, NULL), 0);
+	assert_int_equal(here->cancelled, 1);
+	expect("");
+	await_event();
+	expect("left OK \n");
+}
+
+static void freeing_says_offline(void **state)
+{
+	struct fixture *f = *state;
+	go_online();
+	command("{\"msg_id\":\"b\",\"odf\":\"meow\",\"command\":\"CONNECT\",\"topic\":\"t/o\"}");
+	expect("sub t/o 1\n");
+	f->client = dan_free(f->client);
+	expect("pub up {\"state\":\"offline\",\"rev\":\"R1\"} 2 retained\nbus gone\n");
+}
+
+static void refuses_a_bad_configuration(void **state)
+{
+	struct err err = {0};
+	struct dan_client *c = NULL;
+	(void)state;
+	assert_int_equal(new_client("not-a-uuid", &c, &err), ERR_SCHEMA);
+	assert_null(c);
+	assert_string_not_equal(err.text, "");
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(registers_and_announces_itself),
+		TEST(repeats_a_failed_registration),
+		TEST(last_will_says_offline),
+		TEST(connected_features_exchange_data),
+		TEST(retained_replays_are_ignored),
+		TEST(connect_again_is_answered_and_told_once),
+		TEST(disconnect_and_suspend_stop_data),
+		TEST(bad_commands_are_answered_with_the_reason),
+		TEST(refused_subscription_is_an_error_answer),
+		TEST(disconnect_overtakes_the_acknowledgement),
+		TEST(reconnecting_says_offline_then_online_and_forgets),
+		TEST(push_tells_what_is_wrong),
+		TEST(leaving_says_offline_and_deregisters),
+		TEST(leaving_before_the_registration_is_done),
+		TEST(freeing_says_offline),
+		TEST(refuses_a_bad_configuration),
+	};
+	return cmocka_run_group_tests_name("dan", tests, NULL, NULL);
+}
