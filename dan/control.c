@@ -49,7 +49,8 @@ static int read_command(struct control *c, struct err *err)
 
 	json_t *topic = json_object_get(c->doc, "topic");
 	c->topic = json_string_value(topic);
-	if (c->topic == NULL && (commands[i].needs_topic || (topic != NULL && !json_is_null(topic))))
+	if (c->topic == NULL &&
+	    (commands[i].needs_topic || (topic != NULL && !json_is_null(topic))))
 		return err_set(err, ERR_SCHEMA, "%s: `topic` is missing or not a string", word);
 	if (c->topic != NULL && !topic_valid(c->topic))
 		return err_set(err, ERR_SCHEMA, "%s: `topic` is not the name of a topic", word);
@@ -80,14 +81,16 @@ void control_done(struct control *c)
 
 char *control_answer(json_t *msg_id, const char *reason)
 {
-	json_auto_t *answer = reason == NULL ? json_pack("{s:O, s:s}", "msg_id", msg_id, "state", "ok")
-					     : json_pack("{s:O, s:s, s:s}", "msg_id", msg_id, "state", "error",
-							 "reason", reason);
+	json_auto_t *answer = reason == NULL
+				      ? json_pack("{s:O, s:s}", "msg_id", msg_id, "state", "ok")
+				      : json_pack("{s:O, s:s, s:s}", "msg_id", msg_id, "state",
+						  "error", "reason", reason);
 	return answer != NULL ? json_dumps(answer, JSON_COMPACT) : NULL;
 }
 
 char *control_state(bool online, const char *rev)
 {
-	json_auto_t *state = json_pack("{s:s, s:s}", "state", online ? "online" : "offline", "rev", rev);
+	json_auto_t *state =
+		json_pack("{s:s, s:s}", "state", online ? "online" : "offline", "rev", rev);
 	return state != NULL ? json_dumps(state, JSON_COMPACT) : NULL;
 }

@@ -45,9 +45,9 @@ struct dan_client {
 	struct uuid_text id;
 	char *body; /* of the PUT */
 	struct fetch *fetch, *own_fetch;
-	struct fetch_call *call;    /* the request under way; NULL: none */
+	struct fetch_call *call; /* the request under way; NULL: none */
 	unsigned http_timeout_ms;
-	struct loop_src *timer;	    /* next try to register; while leaving unregistered: the end */
+	struct loop_src *timer; /* next try to register; while leaving unregistered: the end */
 	unsigned retry_min_ms, retry_max_ms, retry_ms;
 
 	struct registration reg; /* all zero before the first answer */
@@ -74,7 +74,8 @@ static void report(struct dan_client *c, const struct err *err)
 
 /* ---- channels ---- */
 
-static struct channel *find_channel(const struct dan_client *c, enum dan_mode mode, const char *name)
+static struct channel *find_channel(const struct dan_client *c, enum dan_mode mode,
+				    const char *name)
 {
 	for (size_t i = 0; i < c->n_channels; i++)
 		if (c->channels[i].mode == mode && strcmp(c->channels[i].name, name) == 0)
@@ -111,18 +112,21 @@ static void channel_drop(struct dan_client *c, struct channel *ch)
 }
 
 /* Give the channel its topic; the same one again changes nothing. */
-static int channel_set_topic(struct dan_client *c, struct channel *ch, const char *topic, struct err *err)
+static int channel_set_topic(struct dan_client *c, struct channel *ch, const char *topic,
+			     struct err *err)
 {
 	if (ch->topic != NULL && strcmp(ch->topic, topic) == 0)
 		return 0;
 	channel_drop(c, ch);
-	CLEANUP(freep) char *copy = strdup(topic);
+	CLEANUP(freep)
+	char *copy = strdup(topic);
 	if (copy == NULL)
 		return err_set(err, ERR_NOMEM, "feature '%s'", ch->name);
 	if (ch->mode == DAN_ODF) {
 		int rc = map_add(c->by_topic, copy, ch);
 		if (rc < 0)
-			return err_set(err, rc, "feature '%s': its topic is another feature's", ch->name);
+			return err_set(err, rc, "feature '%s': its topic is another feature's",
+				       ch->name);
 	}
 	ch->topic = TAKE(copy);
 	return 0;
@@ -133,7 +137,8 @@ static int channel_set_topic(struct dan_client *c, struct channel *ch, const cha
 static void publish_up(struct dan_client *c, char *payload, bool retain)
 {
 	struct err err = {0};
-	CLEANUP(freep) char *text = payload; /* NULL: was out of memory */
+	CLEANUP(freep)
+	char *text = payload; /* NULL: was out of memory */
 	if (text == NULL)
 		err_set(&err, ERR_NOMEM, "message to csm");
 	else
@@ -209,8 +214,10 @@ static int subscribe(struct dan_client *c, struct channel *ch, json_t *msg_id, s
 	return rc;
 }
 
-/* Handlers of commands return 1 when they are done, 0 when the answer comes later, or a negative code. */
-static int do_connect(struct dan_client *c, struct channel *ch, const struct control *cmd, struct err *err)
+/* Handlers of commands return 1 when they are done, 0 when the answer comes later, or a negative
+ * code. */
+static int do_connect(struct dan_client *c, struct channel *ch, const struct control *cmd,
+		      struct err *err)
 {
 	int rc = channel_set_topic(c, ch, cmd->topic, err);
 	if (rc == 0 && ch->mode == DAN_ODF)
@@ -225,7 +232,8 @@ static int do_connect(struct dan_client *c, struct channel *ch, const struct con
 	return 1;
 }
 
-static int do_disconnect(struct dan_client *c, struct channel *ch, const struct control *cmd, struct err *err)
+static int do_disconnect(struct dan_client *c, struct channel *ch, const struct control *cmd,
+			 struct err *err)
 {
 	(void)err;
 	/* a topic that is not ours any more: a late command, and what it wants is so already */
@@ -246,19 +254,22 @@ static int set_suspended(struct dan_client *c, struct channel *ch, bool suspende
 	return 1;
 }
 
-static int do_suspend(struct dan_client *c, struct channel *ch, const struct control *cmd, struct err *err)
+static int do_suspend(struct dan_client *c, struct channel *ch, const struct control *cmd,
+		      struct err *err)
 {
 	(void)cmd;
 	return set_suspended(c, ch, true, err);
 }
 
-static int do_resume(struct dan_client *c, struct channel *ch, const struct control *cmd, struct err *err)
+static int do_resume(struct dan_client *c, struct channel *ch, const struct control *cmd,
+		     struct err *err)
 {
 	(void)cmd;
 	return set_suspended(c, ch, false, err);
 }
 
-typedef int command_fn(struct dan_client *c, struct channel *ch, const struct control *cmd, struct err *err);
+typedef int command_fn(struct dan_client *c, struct channel *ch, const struct control *cmd,
+		       struct err *err);
 
 static command_fn *const command_handlers[] = {
 	[CONTROL_CONNECT] = do_connect,
@@ -277,7 +288,8 @@ static int run_command(struct dan_client *c, const struct control *cmd, struct e
 
 static void on_command(struct dan_client *c, const struct bus_msg *m)
 {
-	CLEANUP(control_done) struct control cmd;
+	CLEANUP(control_done)
+	struct control cmd;
 	struct err err = {0};
 	int rc = control_parse(m->payload, m->len, &cmd, &err);
 	if (rc == 0)
@@ -308,7 +320,8 @@ static void on_data(struct dan_client *c, struct channel *ch, const struct bus_m
 static bool on_connecting(void *arg, struct bus_will *will)
 {
 	struct dan_client *c = arg;
-	CLEANUP(freep) char *offline = control_state(false, c->reg.rev);
+	CLEANUP(freep)
+	char *offline = control_state(false, c->reg.rev);
 	size_t len = offline != NULL ? strlen(offline) : 0;
 	if (c->phase != PHASE_REGISTERED || len == 0 || len >= sizeof(will->payload))
 		return false;
@@ -370,7 +383,8 @@ static int connect_broker(struct dan_client *c, struct err *err)
 		.on_message = on_message,
 	};
 	char client_id[CLIENT_ID_MAX];
-	/* one id for all connections of a device: a new one ends the old one, and its will comes before our online */
+	/* one id for all connections of a device: a new one ends the old one, and its will comes
+	 * before our online */
 	snprintf(client_id, sizeof(client_id), "dan-%s", c->id.s);
 	const struct bus_conf conf = {
 		.host = c->reg.host,
@@ -418,7 +432,8 @@ static void on_put_done(void *arg, const struct fetch_answer *a)
 	}
 	if (rc < 0) {
 		err_wrap(&err, rc, "registering at %s", c->url);
-		/* what csm refuses today it refuses in a second too, but a person may change its mind */
+		/* what csm refuses today it refuses in a second too, but a person may change its
+		 * mind */
 		retry_later(c, a->rc == 0 && a->status >= 400 && a->status < 500);
 		report(c, &err);
 		return;
@@ -428,7 +443,8 @@ static void on_put_done(void *arg, const struct fetch_answer *a)
 		c->handlers.on_registered(c->arg, c->reg.name);
 }
 
-static int request(struct dan_client *c, const char *method, const char *body, fetch_done_fn *done, struct err *err)
+static int request(struct dan_client *c, const char *method, const char *body, fetch_done_fn *done,
+		   struct err *err)
 {
 	const struct fetch_request q = {
 		.method = method,
@@ -491,7 +507,8 @@ int dan_leave(struct dan_client *c, dan_left_fn *done, void *arg, struct err *er
 	int rc = 0;
 	if (c->reg.rev != NULL) {
 		json_auto_t *rev = json_pack("{s:s}", "rev", c->reg.rev);
-		CLEANUP(freep) char *body = rev != NULL ? json_dumps(rev, JSON_COMPACT) : NULL;
+		CLEANUP(freep)
+		char *body = rev != NULL ? json_dumps(rev, JSON_COMPACT) : NULL;
 		if (body == NULL)
 			return err_set(err, ERR_NOMEM, "deregistering '%s'", c->id.s);
 		rc = request(c, "DELETE", body, on_delete_done, err);
@@ -560,8 +577,8 @@ static int read_conf(struct dan_client *c, const struct dan_conf *conf, struct e
 	return rc < 0 ? rc : copy_features(c, conf, err);
 }
 
-int dan_new(struct loop *l, const struct dan_conf *conf, const struct dan_handlers *handlers, void *arg,
-	    struct dan_client **ret, struct err *err)
+int dan_new(struct loop *l, const struct dan_conf *conf, const struct dan_handlers *handlers,
+	    void *arg, struct dan_client **ret, struct err *err)
 {
 	struct dan_client *c = calloc(1, sizeof(*c));
 	if (c == NULL)
@@ -625,7 +642,8 @@ int dan_push(struct dan_client *c, const char *idf, json_t *values, struct err *
 		return err_set(err, ERR_AGAIN, "IDF '%s' is not connected", idf);
 	if (ch->suspended)
 		return err_set(err, ERR_AGAIN, "IDF '%s' is suspended", idf);
-	CLEANUP(freep) char *text = json_dumps(values, JSON_COMPACT | JSON_ENCODE_ANY);
+	CLEANUP(freep)
+	char *text = json_dumps(values, JSON_COMPACT | JSON_ENCODE_ANY);
 	if (text == NULL)
 		return err_set(err, ERR_SCHEMA, "IDF '%s': values that JSON cannot hold", idf);
 	return bus_publish(c->bus, ch->topic, text, strlen(text), c->qos, false, err);

@@ -1,14 +1,16 @@
-/* dan.h - the device side of IoTtalk in C: register a device application, exchange data with its features.
+/* dan.h - the device side of IoTtalk in C: register a device application, exchange data with its
+ *features.
  *
- *	struct dan_conf conf = {.csm_url = "http://127.0.0.1:9992", .id = uuid4().s, .idfs = idfs, .n_idfs = 1, .profile = profile};
- *	dan_new(loop, &conf, &handlers, me, &client, &err);
+ *	struct dan_conf conf = {.csm_url = "http://127.0.0.1:9992", .id = uuid4().s, .idfs = idfs,
+ *.n_idfs = 1, .profile = profile}; dan_new(loop, &conf, &handlers, me, &client, &err);
  *	...
  *	dan_push(client, "meow", values, &err);     from on_connect(DAN_IDF, "meow") on
  *
- * A client registers by HTTP, connects to the broker it is told, announces itself online, answers commands, and repeats
- * what fails until it is told to stop: dan_leave() deregisters, dan_free() only goes offline and keeps the registration. Any
- * number of clients share a loop. All functions and callbacks belong to the loop's thread. A client may be freed in the
- * callback of dan_leave(), but not in its other callbacks.
+ * A client registers by HTTP, connects to the broker it is told, announces itself online, answers
+ *commands, and repeats what fails until it is told to stop: dan_leave() deregisters, dan_free()
+ *only goes offline and keeps the registration. Any number of clients share a loop. All functions
+ *and callbacks belong to the loop's thread. A client may be freed in the callback of dan_leave(),
+ *but not in its other callbacks.
  */
 #pragma once
 
@@ -30,53 +32,61 @@ struct dan_feature {
 };
 
 struct dan_conf {
-	const char *csm_url; /* "http://host:9992", with a path if csm lives behind one; strings and lists are copied */
-	const char *id;	     /* UUID */
+	const char *csm_url; /* "http://host:9992", with a path if csm lives behind one; strings and
+				lists are copied */
+	const char *id;      /* UUID */
 	const char *name;    /* NULL: csm makes one of the model */
 	const struct dan_feature *idfs, *odfs;
 	size_t n_idfs, n_odfs;
 	json_t *profile; /* an object with "model"; borrowed for the call */
-	uint8_t qos;	 /* of data, both ways */
-	unsigned retry_min_ms, retry_max_ms; /* pauses between tries to register, doubling; 0: 200 and 10000 */
-	unsigned http_timeout_ms;	     /* 0: 10000 */
-	struct fetch *fetch; /* shared by many clients, outlives them; NULL: the client has one of its own */
+	uint8_t qos;     /* of data, both ways */
+	unsigned retry_min_ms,
+		retry_max_ms;     /* pauses between tries to register, doubling; 0: 200 and 10000 */
+	unsigned http_timeout_ms; /* 0: 10000 */
+	struct fetch *fetch; /* shared by many clients, outlives them; NULL: the client has one of
+				its own */
 };
 
 /* Every handler may be NULL. Strings and JSON are borrowed for the call. */
 struct dan_handlers {
 	/* Each time csm took the registration; name is the one csm knows. */
 	void (*on_registered)(void *arg, const char *name);
-	/* Connected to the broker and announced; after a while offline the features start unconnected. */
+	/* Connected to the broker and announced; after a while offline the features start
+	 * unconnected. */
 	void (*on_online)(void *arg);
 	void (*on_offline)(void *arg, const char *why);
 	/* The feature takes part in a graph from now on, or no more. */
 	void (*on_connect)(void *arg, enum dan_mode mode, const char *feature);
 	void (*on_disconnect)(void *arg, enum dan_mode mode, const char *feature);
-	/* A person paused the feature, or lets it go on. While paused dan_push() refuses and on_data stays silent. */
+	/* A person paused the feature, or lets it go on. While paused dan_push() refuses and
+	 * on_data stays silent. */
 	void (*on_suspend)(void *arg, enum dan_mode mode, const char *feature, bool suspended);
 	/* Data for an ODF: an array, or what else the graph computed. */
 	void (*on_data)(void *arg, const char *feature, json_t *values);
-	/* Something failed and is being repeated or was dropped: registration refused, a command or data that does not parse. */
+	/* Something failed and is being repeated or was dropped: registration refused, a command or
+	 * data that does not parse. */
 	void (*on_error)(void *arg, const struct err *err);
 };
 
-/* Begin to register. handlers is copied. ret: yours; give it to dan_free(). Errors: ERR_SCHEMA (what csm would refuse: bad id,
- * no model, a feature twice or with a bad name), ERR_NOMEM. */
-int dan_new(struct loop *l, const struct dan_conf *conf, const struct dan_handlers *handlers, void *arg,
-	    struct dan_client **ret, struct err *err);
+/* Begin to register. handlers is copied. ret: yours; give it to dan_free(). Errors: ERR_SCHEMA
+ * (what csm would refuse: bad id, no model, a feature twice or with a bad name), ERR_NOMEM. */
+int dan_new(struct loop *l, const struct dan_conf *conf, const struct dan_handlers *handlers,
+	    void *arg, struct dan_client **ret, struct err *err);
 /* Says offline if it was online, and disconnects. NULL is fine; returns NULL. */
 struct dan_client *dan_free(struct dan_client *c);
 
-/* Publish values (borrowed; usually an array, one value for each unit) on an IDF. Errors: ERR_NOENT (no such IDF), ERR_AGAIN (not
- * connected or suspended: dropped), ERR_LIMIT (too much is waiting for the broker), ERR_SCHEMA (not writable as JSON), ERR_NOMEM. */
+/* Publish values (borrowed; usually an array, one value for each unit) on an IDF. Errors: ERR_NOENT
+ * (no such IDF), ERR_AGAIN (not connected or suspended: dropped), ERR_LIMIT (too much is waiting
+ * for the broker), ERR_SCHEMA (not writable as JSON), ERR_NOMEM. */
 int dan_push(struct dan_client *c, const char *idf, json_t *values, struct err *err);
 
-/* Say offline, deregister, disconnect. done is called once: 0 also when csm does not know the device any more, ERR_CONFLICT when somebody
- * else registered it meanwhile, else what the request failed with. Not twice. After it only dan_free(). */
+/* Say offline, deregister, disconnect. done is called once: 0 also when csm does not know the
+ * device any more, ERR_CONFLICT when somebody else registered it meanwhile, else what the request
+ * failed with. Not twice. After it only dan_free(). */
 typedef void dan_left_fn(void *arg, int rc, const char *why);
 int dan_leave(struct dan_client *c, dan_left_fn *done, void *arg, struct err *err);
 
 bool dan_is_online(const struct dan_client *c);
 bool dan_is_connected(const struct dan_client *c, enum dan_mode mode, const char *feature);
-const char *dan_id(const struct dan_client *c);	  /* lower-case */
+const char *dan_id(const struct dan_client *c);   /* lower-case */
 const char *dan_name(const struct dan_client *c); /* "" before the first registration */

@@ -48,7 +48,8 @@ static void on_ready(void *arg, uint32_t events)
 {
 	struct watch *w = arg;
 	struct fetch *f = w->fetch;
-	int what = (events & EPOLLIN ? CURL_CSELECT_IN : 0) | (events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
+	int what = (events & EPOLLIN ? CURL_CSELECT_IN : 0) |
+		   (events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
 		   (events & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0);
 	int running;
 	curl_multi_socket_action(f->multi, w->fd, what, &running);
@@ -107,7 +108,8 @@ static int want_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *
 	(void)easy;
 	struct fetch *f = arg;
 	struct watch *w = fd_arg;
-	uint32_t events = (what & CURL_POLL_IN ? EPOLLIN : 0) | (what & CURL_POLL_OUT ? EPOLLOUT : 0);
+	uint32_t events =
+		(what & CURL_POLL_IN ? EPOLLIN : 0) | (what & CURL_POLL_OUT ? EPOLLOUT : 0);
 	if (what == CURL_POLL_REMOVE) {
 		if (w != NULL)
 			watch_drop(f, w);
@@ -175,18 +177,20 @@ static void call_unlink(struct fetch_call *call)
 
 static void finish(struct fetch_call *done, CURLcode code)
 {
-	CLEANUP(call_freep) struct fetch_call *call = done;
-	struct fetch_answer a = {.why = "", .body = call->answer != NULL ? call->answer : "", .len = call->len};
+	CLEANUP(call_freep)
+	struct fetch_call *call = done;
+	struct fetch_answer a = {
+		.why = "", .body = call->answer != NULL ? call->answer : "", .len = call->len};
 	if (code == CURLE_OK) {
 		curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &a.status);
 	} else {
-		a.rc = call->broken != 0		  ? call->broken
+		a.rc = call->broken != 0                  ? call->broken
 		       : code == CURLE_OPERATION_TIMEDOUT ? ERR_TIMEOUT
-		       : code == CURLE_OUT_OF_MEMORY	  ? ERR_NOMEM
+		       : code == CURLE_OUT_OF_MEMORY      ? ERR_NOMEM
 							  : ERR_PEER;
 		a.why = call->broken == ERR_LIMIT   ? "the answer is over 1 MiB"
 			: call->broken == ERR_NOMEM ? "out of memory"
-			: call->why[0] != '\0'	    ? call->why
+			: call->why[0] != '\0'      ? call->why
 						    : curl_easy_strerror(code);
 	}
 	call_unlink(call);
@@ -221,14 +225,17 @@ static bool set_options(struct fetch_call *call, const struct fetch_request *q)
 		  curl_easy_setopt(e, CURLOPT_PROXY, "") == CURLE_OK &&
 		  curl_easy_setopt(e, CURLOPT_HTTPHEADER, call->headers) == CURLE_OK;
 	if (ok && q->body != NULL)
-		ok = curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE, (long)strlen(q->body)) == CURLE_OK &&
+		ok = curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE, (long)strlen(q->body)) ==
+			     CURLE_OK &&
 		     curl_easy_setopt(e, CURLOPT_POSTFIELDS, call->body) == CURLE_OK;
 	if (ok && q->username != NULL)
 		ok = curl_easy_setopt(e, CURLOPT_HTTPAUTH, CURLAUTH_BASIC) == CURLE_OK &&
 		     curl_easy_setopt(e, CURLOPT_USERNAME, q->username) == CURLE_OK &&
-		     curl_easy_setopt(e, CURLOPT_PASSWORD, q->password != NULL ? q->password : "") == CURLE_OK;
+		     curl_easy_setopt(e, CURLOPT_PASSWORD,
+				      q->password != NULL ? q->password : "") == CURLE_OK;
 	/* these only store a number or a pointer */
-	curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long)(q->timeout_ms != 0 ? q->timeout_ms : TIMEOUT_MS_DEFAULT));
+	curl_easy_setopt(e, CURLOPT_TIMEOUT_MS,
+			 (long)(q->timeout_ms != 0 ? q->timeout_ms : TIMEOUT_MS_DEFAULT));
 	curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, take_answer);
 	curl_easy_setopt(e, CURLOPT_WRITEDATA, call);
@@ -238,7 +245,8 @@ static bool set_options(struct fetch_call *call, const struct fetch_request *q)
 }
 
 /* "Expect:" keeps libcurl from asking leave before it sends a body over 1 MiB */
-static const char *const headers[] = {"Content-Type: application/json", "Accept: application/json", "Expect:"};
+static const char *const headers[] = {"Content-Type: application/json", "Accept: application/json",
+				      "Expect:"};
 
 static bool make_headers(struct fetch_call *call)
 {
@@ -254,7 +262,8 @@ static bool make_headers(struct fetch_call *call)
 int fetch_start(struct fetch *f, const struct fetch_request *q, fetch_done_fn *done, void *arg,
 		struct fetch_call **ret, struct err *err)
 {
-	CLEANUP(call_freep) struct fetch_call *call = calloc(1, sizeof(*call));
+	CLEANUP(call_freep)
+	struct fetch_call *call = calloc(1, sizeof(*call));
 	if (call == NULL)
 		return err_set(err, ERR_NOMEM, "%s %s", q->method, q->url);
 	call->fetch = f;
@@ -266,10 +275,11 @@ int fetch_start(struct fetch *f, const struct fetch_request *q, fetch_done_fn *d
 	if (call->easy == NULL || (q->body != NULL && call->body == NULL) || !make_headers(call) ||
 	    !set_options(call, q))
 		return err_set(err, ERR_NOMEM, "%s %s", q->method, q->url);
-	CURLMcode rc = curl_multi_add_handle(f->multi, call->easy); /* begins by the timer: not within this call */
+	CURLMcode rc = curl_multi_add_handle(
+		f->multi, call->easy); /* begins by the timer: not within this call */
 	if (rc != CURLM_OK)
-		return err_set(err, rc == CURLM_OUT_OF_MEMORY ? ERR_NOMEM : ERR_PEER, "%s %s: %s", q->method, q->url,
-			       curl_multi_strerror(rc));
+		return err_set(err, rc == CURLM_OUT_OF_MEMORY ? ERR_NOMEM : ERR_PEER, "%s %s: %s",
+			       q->method, q->url, curl_multi_strerror(rc));
 	call->next = f->calls;
 	if (call->next != NULL)
 		call->next->prev = call;

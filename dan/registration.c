@@ -5,17 +5,20 @@
 
 #define FEATURE_BYTES_MAX 255
 #define TOPIC_BYTES_MAX   255 /* a last will of common/bus.h has room for it */
-#define REV_BYTES_MAX	  255
+#define REV_BYTES_MAX     255
 
 static int check_feature(const struct dan_feature *f, const char *list, struct err *err)
 {
 	size_t len = strlen(f->name);
 	if (len == 0 || len > FEATURE_BYTES_MAX)
-		return err_set(err, ERR_SCHEMA, "%s: a feature's name has 1 to %d bytes", list, FEATURE_BYTES_MAX);
+		return err_set(err, ERR_SCHEMA, "%s: a feature's name has 1 to %d bytes", list,
+			       FEATURE_BYTES_MAX);
 	for (size_t i = 0; i < len; i++)
-		if ((unsigned char)f->name[i] < 0x20 || f->name[i] == 0x7f || strchr("/+#", f->name[i]) != NULL)
-			return err_set(err, ERR_SCHEMA, "%s: feature '%s': no control characters, '/', '+', '#'", list,
-				       f->name);
+		if ((unsigned char)f->name[i] < 0x20 || f->name[i] == 0x7f ||
+		    strchr("/+#", f->name[i]) != NULL)
+			return err_set(err, ERR_SCHEMA,
+				       "%s: feature '%s': no control characters, '/', '+', '#'",
+				       list, f->name);
 	return 0;
 }
 
@@ -32,7 +35,8 @@ static json_t *feature_tuple(const struct dan_feature *f)
 }
 
 /* csm wants no empty list: without features the field is left out */
-static int add_features(json_t *body, const char *list, const struct dan_feature *features, size_t n, struct err *err)
+static int add_features(json_t *body, const char *list, const struct dan_feature *features,
+			size_t n, struct err *err)
 {
 	json_auto_t *array = json_array();
 	if (n == 0)
@@ -43,9 +47,11 @@ static int add_features(json_t *body, const char *list, const struct dan_feature
 			return rc;
 		for (size_t k = 0; k < i; k++)
 			if (strcmp(features[k].name, features[i].name) == 0)
-				return err_set(err, ERR_SCHEMA, "%s: feature '%s' is there twice", list, features[i].name);
+				return err_set(err, ERR_SCHEMA, "%s: feature '%s' is there twice",
+					       list, features[i].name);
 		if (json_array_append_new(array, feature_tuple(&features[i])) < 0)
-			return err_set(err, ERR_SCHEMA, "%s: feature '%s' is not UTF-8", list, features[i].name);
+			return err_set(err, ERR_SCHEMA, "%s: feature '%s' is not UTF-8", list,
+				       features[i].name);
 	}
 	return json_object_set(body, list, array) < 0 ? err_set(err, ERR_NOMEM, "%s", list) : 0;
 }
@@ -53,8 +59,10 @@ static int add_features(json_t *body, const char *list, const struct dan_feature
 int registration_body(const struct dan_conf *conf, char **ret, struct err *err)
 {
 	if (!json_is_string(json_object_get(conf->profile, "model")))
-		return err_set(err, ERR_SCHEMA, "profile: an object with the string `model` is needed");
-	json_auto_t *body = json_pack("{s:[s], s:O}", "accept_protos", "mqtt", "profile", conf->profile);
+		return err_set(err, ERR_SCHEMA,
+			       "profile: an object with the string `model` is needed");
+	json_auto_t *body =
+		json_pack("{s:[s], s:O}", "accept_protos", "mqtt", "profile", conf->profile);
 	if (body == NULL)
 		return err_set(err, ERR_NOMEM, "registration");
 	if (conf->name != NULL && json_object_set_new(body, "name", json_string(conf->name)) < 0)
@@ -94,7 +102,9 @@ static int read_answer(struct registration *r, struct err *err)
 	if (r->host == NULL || port < 1 || port > 65535)
 		return err_set(err, ERR_SCHEMA, "answer of csm: `url` is missing or wrong");
 	if (scheme != NULL && strcmp(scheme, "mqtt") != 0)
-		return err_set(err, ERR_SCHEMA, "answer of csm: `url.scheme` is '%.32s', this device speaks mqtt", scheme);
+		return err_set(err, ERR_SCHEMA,
+			       "answer of csm: `url.scheme` is '%.32s', this device speaks mqtt",
+			       scheme);
 	if (r->ctrl_up == NULL || r->ctrl_down == NULL || strpbrk(r->ctrl_up, "+#") != NULL)
 		return err_set(err, ERR_SCHEMA, "answer of csm: `ctrl_chans` is missing or wrong");
 	if (r->name == NULL)
@@ -103,15 +113,16 @@ static int read_answer(struct registration *r, struct err *err)
 	return 0;
 }
 
-int registration_parse(long status, const char *body, size_t len, struct registration *ret, struct err *err)
+int registration_parse(long status, const char *body, size_t len, struct registration *ret,
+		       struct err *err)
 {
 	json_error_t why;
 	*ret = (struct registration){0};
 	ret->doc = json_loadb(body, len, 0, &why);
 	if (status != 200) {
 		const char *reason = json_string_value(json_object_get(ret->doc, "reason"));
-		return err_set(err, ERR_PEER, "csm answers %ld%s%.400s", status, reason != NULL ? ": " : "",
-			       reason != NULL ? reason : "");
+		return err_set(err, ERR_PEER, "csm answers %ld%s%.400s", status,
+			       reason != NULL ? ": " : "", reason != NULL ? reason : "");
 	}
 	if (ret->doc == NULL)
 		return err_set(err, ERR_PARSE, "answer of csm: %s", why.text);

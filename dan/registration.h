@@ -1,4 +1,5 @@
-/* registration.h - what a device application sends to csm to register, and what it reads from the answer (pure functions). */
+/* registration.h - what a device application sends to csm to register, and what it reads from the
+ * answer (pure functions). */
 #pragma once
 
 #include "common/err.h"
@@ -15,10 +16,12 @@ struct registration {
 	const char *username, *password; /* for the broker; NULL: none */
 };
 
-/* The body of the PUT. Checks what csm would refuse anyway. ret: a string, yours to free(). Errors: ERR_SCHEMA, ERR_NOMEM. */
+/* The body of the PUT. Checks what csm would refuse anyway. ret: a string, yours to free(). Errors:
+ * ERR_SCHEMA, ERR_NOMEM. */
 int registration_body(const struct dan_conf *conf, char **ret, struct err *err);
 
-/* Read the answer to the PUT. Release with registration_done() in both cases. Errors: ERR_PARSE, ERR_SCHEMA, and ERR_PEER with
- * csm's reason when it refused (status is not 200). */
-int registration_parse(long status, const char *body, size_t len, struct registration *ret, struct err *err);
+/* Read the answer to the PUT. Release with registration_done() in both cases. Errors: ERR_PARSE,
+ * ERR_SCHEMA, and ERR_PEER with csm's reason when it refused (status is not 200). */
+int registration_parse(long status, const char *body, size_t len, struct registration *ret,
+		       struct err *err);
 void registration_done(struct registration *r);

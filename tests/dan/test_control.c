@@ -21,14 +21,17 @@ static void reads_every_command(void **state)
 		enum dan_mode mode;
 		const char *feature, *topic;
 	} cases[] = {
-		{"{\"msg_id\":\"m\",\"idf\":\"meow\",\"command\":\"CONNECT\",\"topic\":\"iottalk/esm/1\"}",
+		{"{\"msg_id\":\"m\",\"idf\":\"meow\",\"command\":\"CONNECT\",\"topic\":\"iottalk/"
+		 "esm/1\"}",
 		 CONTROL_CONNECT, DAN_IDF, "meow", "iottalk/esm/1"},
 		{"{\"msg_id\":\"m\",\"odf\":\"meow\",\"command\":\"DISCONNECT\",\"topic\":\"t\"}",
 		 CONTROL_DISCONNECT, DAN_ODF, "meow", "t"},
-		{"{\"msg_id\":1,\"odf\":\"a-b\",\"command\":\"DISCONNECT\"}", CONTROL_DISCONNECT, DAN_ODF, "a-b", NULL},
-		{"{\"msg_id\":null,\"idf\":\"x\",\"command\":\"SUSPEND\",\"topic\":null}", CONTROL_SUSPEND, DAN_IDF, "x",
-		 NULL},
-		{"{\"msg_id\":\"m\",\"idf\":\"x\",\"command\":\"RESUME\",\"more\":[1]}", CONTROL_RESUME, DAN_IDF, "x", NULL},
+		{"{\"msg_id\":1,\"odf\":\"a-b\",\"command\":\"DISCONNECT\"}", CONTROL_DISCONNECT,
+		 DAN_ODF, "a-b", NULL},
+		{"{\"msg_id\":null,\"idf\":\"x\",\"command\":\"SUSPEND\",\"topic\":null}",
+		 CONTROL_SUSPEND, DAN_IDF, "x", NULL},
+		{"{\"msg_id\":\"m\",\"idf\":\"x\",\"command\":\"RESUME\",\"more\":[1]}",
+		 CONTROL_RESUME, DAN_IDF, "x", NULL},
 	};
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -62,15 +65,23 @@ static void refuses_what_is_no_command_and_keeps_its_msg_id(void **state)
 		{"{}", ERR_SCHEMA, false},
 		{"{\"idf\":\"a\",\"command\":\"CONNECT\",\"topic\":\"t\"}", ERR_SCHEMA, false},
 		{"{\"msg_id\":\"m\",\"command\":\"CONNECT\",\"topic\":\"t\"}", ERR_SCHEMA, true},
-		{"{\"msg_id\":\"m\",\"idf\":\"a\",\"odf\":\"a\",\"command\":\"CONNECT\",\"topic\":\"t\"}", ERR_SCHEMA, true},
-		{"{\"msg_id\":\"m\",\"idf\":7,\"command\":\"CONNECT\",\"topic\":\"t\"}", ERR_SCHEMA, true},
+		{"{\"msg_id\":\"m\",\"idf\":\"a\",\"odf\":\"a\",\"command\":\"CONNECT\",\"topic\":"
+		 "\"t\"}",
+		 ERR_SCHEMA, true},
+		{"{\"msg_id\":\"m\",\"idf\":7,\"command\":\"CONNECT\",\"topic\":\"t\"}", ERR_SCHEMA,
+		 true},
 		{"{\"msg_id\":\"m\",\"idf\":\"a\",\"topic\":\"t\"}", ERR_SCHEMA, true},
-		{"{\"msg_id\":\"m\",\"idf\":\"a\",\"command\":\"connect\",\"topic\":\"t\"}", ERR_SCHEMA, true},
+		{"{\"msg_id\":\"m\",\"idf\":\"a\",\"command\":\"connect\",\"topic\":\"t\"}",
+		 ERR_SCHEMA, true},
 		{"{\"msg_id\":\"m\",\"idf\":\"a\",\"command\":\"CONNECT\"}", ERR_SCHEMA, true},
-		{"{\"msg_id\":\"m\",\"idf\":\"a\",\"command\":\"CONNECT\",\"topic\":\"\"}", ERR_SCHEMA, true},
-		{"{\"msg_id\":\"m\",\"idf\":\"a\",\"command\":\"CONNECT\",\"topic\":\"a/#\"}", ERR_SCHEMA, true},
-		{"{\"msg_id\":\"m\",\"idf\":\"a\",\"command\":\"CONNECT\",\"topic\":\"+\"}", ERR_SCHEMA, true},
-		{"{\"msg_id\":\"m\",\"idf\":\"a\",\"command\":\"DISCONNECT\",\"topic\":5}", ERR_SCHEMA, true},
+		{"{\"msg_id\":\"m\",\"idf\":\"a\",\"command\":\"CONNECT\",\"topic\":\"\"}",
+		 ERR_SCHEMA, true},
+		{"{\"msg_id\":\"m\",\"idf\":\"a\",\"command\":\"CONNECT\",\"topic\":\"a/#\"}",
+		 ERR_SCHEMA, true},
+		{"{\"msg_id\":\"m\",\"idf\":\"a\",\"command\":\"CONNECT\",\"topic\":\"+\"}",
+		 ERR_SCHEMA, true},
+		{"{\"msg_id\":\"m\",\"idf\":\"a\",\"command\":\"DISCONNECT\",\"topic\":5}",
+		 ERR_SCHEMA, true},
 	};
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -88,8 +99,10 @@ static void refuses_what_is_no_command_and_keeps_its_msg_id(void **state)
 static void survives_deep_nesting_and_odd_bytes(void **state)
 {
 	static char deep[50000];
-	static const char nul[] = "{\"msg_id\":\"m\",\"idf\":\"a\\u0000b\",\"command\":\"SUSPEND\"}";
-	static const char bad_utf8[] = "{\"msg_id\":\"m\",\"idf\":\"\xff\xfe\",\"command\":\"SUSPEND\"}";
+	static const char nul[] =
+		"{\"msg_id\":\"m\",\"idf\":\"a\\u0000b\",\"command\":\"SUSPEND\"}";
+	static const char bad_utf8[] =
+		"{\"msg_id\":\"m\",\"idf\":\"\xff\xfe\",\"command\":\"SUSPEND\"}";
 	struct control c;
 	(void)state;
 	memset(deep, '[', sizeof(deep));
@@ -106,16 +119,20 @@ static void survives_deep_nesting_and_odd_bytes(void **state)
 static void answers_repeat_the_msg_id_as_it_came(void **state)
 {
 	json_auto_t *text_id = json_string("m-1"), *number_id = json_integer(12);
-	CLEANUP(freep) char *ok = control_answer(text_id, NULL);
-	CLEANUP(freep) char *refused = control_answer(number_id, "feature 'x' unknown");
+	CLEANUP(freep)
+	char *ok = control_answer(text_id, NULL);
+	CLEANUP(freep)
+	char *refused = control_answer(number_id, "feature 'x' unknown");
 	(void)state;
 	assert_string_equal(ok, "{\"msg_id\":\"m-1\",\"state\":\"ok\"}");
-	assert_string_equal(refused, "{\"msg_id\":12,\"state\":\"error\",\"reason\":\"feature 'x' unknown\"}");
+	assert_string_equal(
+		refused, "{\"msg_id\":12,\"state\":\"error\",\"reason\":\"feature 'x' unknown\"}");
 }
 
 static void states_carry_the_rev(void **state)
 {
-	CLEANUP(freep) char *online = control_state(true, "r1"), *offline = control_state(false, "r1");
+	CLEANUP(freep)
+	char *online = control_state(true, "r1"), *offline = control_state(false, "r1");
 	(void)state;
 	assert_string_equal(online, "{\"state\":\"online\",\"rev\":\"r1\"}");
 	assert_string_equal(offline, "{\"state\":\"offline\",\"rev\":\"r1\"}");

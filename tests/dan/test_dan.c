@@ -1,5 +1,6 @@
-/* The device client against a fake broker connection and a fake HTTP client, both defined here: the archive's own are then not
- * linked. What the client publishes and is told is written to a transcript, one word group a line. */
+/* The device client against a fake broker connection and a fake HTTP client, both defined here: the
+ * archive's own are then not linked. What the client publishes and is told is written to a
+ * transcript, one word group a line. */
 #include "common/bus.h"
 #include "common/util.h"
 #include "dan/dan.h"
@@ -11,11 +12,12 @@
 /* after the four above */
 #include <cmocka.h>
 
-#define ID	"df682f01-7c3a-49fd-8f5f-72ce0b6e68c0"
+#define ID      "df682f01-7c3a-49fd-8f5f-72ce0b6e68c0"
 #define CTRL_UP ID "/ctrl/i"
 #define CTRL_DN ID "/ctrl/o"
-#define ANSWER                                                                                                         \
-	"{\"id\":\"" ID "\",\"state\":\"ok\",\"rev\":\"R1\",\"name\":\"00.Cat\",\"url\":{\"scheme\":\"mqtt\","               \
+#define ANSWER                                                                                 \
+	"{\"id\":\"" ID                                                                        \
+	"\",\"state\":\"ok\",\"rev\":\"R1\",\"name\":\"00.Cat\",\"url\":{\"scheme\":\"mqtt\"," \
 	"\"host\":\"broker\",\"port\":1883},\"ctrl_chans\":[\"" CTRL_UP "\",\"" CTRL_DN "\"]}"
 
 struct fixture {
@@ -110,7 +112,8 @@ static void http_answer(int rc, long status, const char *body)
 	fetch_done_fn *done = here->http_done;
 	assert_non_null(done);
 	here->http_done = NULL;
-	const struct fetch_answer a = {.rc = rc, .why = "refused", .status = status, .body = body, .len = strlen(body)};
+	const struct fetch_answer a = {
+		.rc = rc, .why = "refused", .status = status, .body = body, .len = strlen(body)};
 	done(here->http_arg, &a);
 }
 
@@ -120,8 +123,8 @@ struct bus {
 	int dummy;
 };
 
-int bus_new(struct loop *l, const struct bus_conf *conf, const struct bus_handlers *h, void *arg, struct bus **ret,
-	    struct err *err)
+int bus_new(struct loop *l, const struct bus_conf *conf, const struct bus_handlers *h, void *arg,
+	    struct bus **ret, struct err *err)
 {
 	static struct bus bus;
 	(void)l;
@@ -140,7 +143,8 @@ struct bus *bus_free(struct bus *b)
 	return NULL;
 }
 
-int bus_subscribe(struct bus *b, const char *topic, uint8_t qos, bus_done_fn *done, void *arg, struct err *err)
+int bus_subscribe(struct bus *b, const char *topic, uint8_t qos, bus_done_fn *done, void *arg,
+		  struct err *err)
 {
 	(void)b;
 	if (here->subscribe_rc < 0)
@@ -163,20 +167,21 @@ int bus_unsubscribe(struct bus *b, const char *topic, bus_done_fn *done, void *a
 	return 0;
 }
 
-int bus_publish(struct bus *b, const char *topic, const void *payload, size_t len, uint8_t qos, bool retain,
-		struct err *err)
+int bus_publish(struct bus *b, const char *topic, const void *payload, size_t len, uint8_t qos,
+		bool retain, struct err *err)
 {
 	(void)b;
 	if (here->publish_rc < 0)
 		return err_set(err, here->publish_rc, "queue full");
-	note("pub %s %.*s %d%s", strcmp(topic, CTRL_UP) == 0 ? "up" : topic, (int)len, (const char *)payload, qos,
-	     retain ? " retained" : "");
+	note("pub %s %.*s %d%s", strcmp(topic, CTRL_UP) == 0 ? "up" : topic, (int)len,
+	     (const char *)payload, qos, retain ? " retained" : "");
 	return 0;
 }
 
 static void broker_sends(const char *topic, const char *payload)
 {
-	const struct bus_msg m = {.topic = topic, .payload = payload, .len = strlen(payload), .qos = 2};
+	const struct bus_msg m = {
+		.topic = topic, .payload = payload, .len = strlen(payload), .qos = 2};
 	here->handlers->on_message(here->bus_arg, &m);
 }
 
@@ -239,7 +244,8 @@ static void on_suspend(void *arg, enum dan_mode mode, const char *feature, bool 
 static void on_data(void *arg, const char *feature, json_t *values)
 {
 	(void)arg;
-	CLEANUP(freep) char *text = json_dumps(values, JSON_COMPACT | JSON_ENCODE_ANY);
+	CLEANUP(freep)
+	char *text = json_dumps(values, JSON_COMPACT | JSON_ENCODE_ANY);
 	note("data %s %s", feature, text);
 }
 
@@ -269,7 +275,8 @@ static const struct dan_handlers handlers = {
 static int new_client(const char *id, struct dan_client **ret, struct err *err)
 {
 	static const char *const units[] = {"dB", NULL};
-	static const struct dan_feature idfs[] = {{"meow", units}, {"purr", NULL}}, odfs[] = {{"meow", units}};
+	static const struct dan_feature idfs[] = {{"meow", units}, {"purr", NULL}},
+					odfs[] = {{"meow", units}};
 	json_auto_t *profile = json_pack("{s:s}", "model", "Cat");
 	const struct dan_conf conf = {
 		.csm_url = "http://csm:9992//",
@@ -356,8 +363,9 @@ static void repeats_a_failed_registration(void **state)
 		long status;
 		const char *body, *code;
 	} failures[] = {
-		{ERR_PEER, 0, "", "PEER"},     {ERR_TIMEOUT, 0, "", "TIMEOUT"}, {0, 503, "", "PEER"},
-		{0, 403, "{\"reason\":\"x\"}", "PEER"}, {0, 200, "<html>", "PARSE"},	   {0, 200, "{}", "SCHEMA"},
+		{ERR_PEER, 0, "", "PEER"},   {ERR_TIMEOUT, 0, "", "TIMEOUT"},
+		{0, 503, "", "PEER"},        {0, 403, "{\"reason\":\"x\"}", "PEER"},
+		{0, 200, "<html>", "PARSE"}, {0, 200, "{}", "SCHEMA"},
 	};
 	for (size_t i = 0; i < ARRAY_LEN(failures); i++) {
 		char want[64];
@@ -404,9 +412,11 @@ static void retained_replays_are_ignored(void **state)
 	(void)state;
 	go_online();
 	connect_both();
-	static const char text[] = "{\"msg_id\":\"c\",\"idf\":\"meow\",\"command\":\"DISCONNECT\",\"topic\":\"t/i\"}";
+	static const char text[] =
+		"{\"msg_id\":\"c\",\"idf\":\"meow\",\"command\":\"DISCONNECT\",\"topic\":\"t/i\"}";
 	const struct bus_msg data = {.topic = "t/o", .payload = "[1]", .len = 3, .retained = true};
-	const struct bus_msg old = {.topic = CTRL_DN, .payload = text, .len = sizeof(text) - 1, .retained = true};
+	const struct bus_msg old = {
+		.topic = CTRL_DN, .payload = text, .len = sizeof(text) - 1, .retained = true};
 	here->handlers->on_message(here->bus_arg, &data);
 	here->handlers->on_message(here->bus_arg, &old);
 	expect("");
@@ -424,7 +434,8 @@ static void connect_again_is_answered_and_told_once(void **state)
 	       "sub t/o 1\n"
 	       "pub up {\"msg_id\":\"d\",\"state\":\"ok\"} 2\n");
 	command("{\"msg_id\":\"e\",\"idf\":\"meow\",\"command\":\"CONNECT\",\"topic\":\"t/new\"}");
-	expect("disconnect idf meow\nconnect idf meow\npub up {\"msg_id\":\"e\",\"state\":\"ok\"} 2\n");
+	expect("disconnect idf meow\nconnect idf meow\npub up {\"msg_id\":\"e\",\"state\":\"ok\"} "
+	       "2\n");
 }
 
 static void disconnect_and_suspend_stop_data(void **state)
@@ -442,7 +453,8 @@ static void disconnect_and_suspend_stop_data(void **state)
 	expect("suspend idf meow\npub up {\"msg_id\":\"s\",\"state\":\"ok\"} 2\n"
 	       "suspend odf meow\npub up {\"msg_id\":\"t\",\"state\":\"ok\"} 2\n"
 	       "resume idf meow\npub up {\"msg_id\":\"u\",\"state\":\"ok\"} 2\npub t/i [7] 1\n");
-	command("{\"msg_id\":\"v\",\"idf\":\"meow\",\"command\":\"DISCONNECT\",\"topic\":\"t/old\"}");
+	command("{\"msg_id\":\"v\",\"idf\":\"meow\",\"command\":\"DISCONNECT\",\"topic\":\"t/"
+		"old\"}");
 	expect("pub up {\"msg_id\":\"v\",\"state\":\"ok\"} 2\n");
 	command("{\"msg_id\":\"w\",\"idf\":\"meow\",\"command\":\"DISCONNECT\",\"topic\":\"t/i\"}");
 	command("{\"msg_id\":\"x\",\"odf\":\"meow\",\"command\":\"DISCONNECT\",\"topic\":\"t/o\"}");
@@ -461,9 +473,12 @@ static void bad_commands_are_answered_with_the_reason(void **state)
 	command("{\"msg_id\":\"b\",\"idf\":\"meow\",\"command\":\"EXPLODE\",\"topic\":\"t\"}");
 	command("{\"msg_id\":\"c\",\"idf\":\"meow\",\"command\":\"SUSPEND\"}");
 	command("garbage");
-	expect("pub up {\"msg_id\":\"a\",\"state\":\"error\",\"reason\":\"feature 'bark' unknown\"} 2\nerror NOENT\n"
-	       "pub up {\"msg_id\":\"b\",\"state\":\"error\",\"reason\":\"command 'EXPLODE' unknown\"} 2\nerror SCHEMA\n"
-	       "pub up {\"msg_id\":\"c\",\"state\":\"error\",\"reason\":\"feature 'meow' is not connected\"} 2\nerror AGAIN\n"
+	expect("pub up {\"msg_id\":\"a\",\"state\":\"error\",\"reason\":\"feature 'bark' "
+	       "unknown\"} 2\nerror NOENT\n"
+	       "pub up {\"msg_id\":\"b\",\"state\":\"error\",\"reason\":\"command 'EXPLODE' "
+	       "unknown\"} 2\nerror SCHEMA\n"
+	       "pub up {\"msg_id\":\"c\",\"state\":\"error\",\"reason\":\"feature 'meow' is not "
+	       "connected\"} 2\nerror AGAIN\n"
 	       "error PARSE\n");
 }
 
@@ -474,11 +489,13 @@ static void refused_subscription_is_an_error_answer(void **state)
 	command("{\"msg_id\":\"b\",\"odf\":\"meow\",\"command\":\"CONNECT\",\"topic\":\"t/o\"}");
 	broker_acknowledges(ERR_BUS);
 	expect("sub t/o 1\nunsub t/o\n"
-	       "pub up {\"msg_id\":\"b\",\"state\":\"error\",\"reason\":\"the broker refuses the subscription\"} 2\n");
+	       "pub up {\"msg_id\":\"b\",\"state\":\"error\",\"reason\":\"the broker refuses the "
+	       "subscription\"} 2\n");
 	assert_false(dan_is_connected(f->client, DAN_ODF, "meow"));
 	here->subscribe_rc = ERR_NOMEM;
 	command("{\"msg_id\":\"c\",\"odf\":\"meow\",\"command\":\"CONNECT\",\"topic\":\"t/o\"}");
-	expect("unsub t/o\npub up {\"msg_id\":\"c\",\"state\":\"error\",\"reason\":\"no\"} 2\nerror NOMEM\n");
+	expect("unsub t/o\npub up {\"msg_id\":\"c\",\"state\":\"error\",\"reason\":\"no\"} "
+	       "2\nerror NOMEM\n");
 }
 
 static void disconnect_overtakes_the_acknowledgement(void **state)
@@ -541,7 +558,8 @@ static void leaving_says_offline_and_deregisters(void **state)
 		go_online();
 		assert_int_equal(dan_leave(f->client, on_left, NULL, NULL), 0);
 		assert_int_equal(dan_leave(f->client, on_left, NULL, NULL), ERR_BUSY);
-		command("{\"msg_id\":\"a\",\"idf\":\"meow\",\"command\":\"CONNECT\",\"topic\":\"t/i\"}"); /* too late */
+		command("{\"msg_id\":\"a\",\"idf\":\"meow\",\"command\":\"CONNECT\",\"topic\":\"t/"
+			"i\"}"); /* too late */
 		expect("http DELETE http://csm:9992/" ID " {\"rev\":\"R1\"}\n"
 		       "pub up {\"state\":\"offline\",\"rev\":\"R1\"} 2 retained\n");
 		http_answer(cases[i].rc, cases[i].status, cases[i].body);

@@ -1,4 +1,5 @@
-/* The HTTP client against a small server on the same loop that answers with what the test says, in the pieces it says. */
+/* The HTTP client against a small server on the same loop that answers with what the test says, in
+ * the pieces it says. */
 #include "common/util.h"
 #include "dan/fetch.h"
 
@@ -54,7 +55,8 @@ static void on_peer(void *arg, uint32_t events)
 	struct peer *p = arg;
 	struct fixture *f = p->fixture;
 	(void)events;
-	ssize_t n = read(p->fd, f->request + f->request_len, sizeof(f->request) - 1 - f->request_len);
+	ssize_t n =
+		read(p->fd, f->request + f->request_len, sizeof(f->request) - 1 - f->request_len);
 	if (n <= 0) {
 		peer_close(p);
 		return;
@@ -63,7 +65,8 @@ static void on_peer(void *arg, uint32_t events)
 	f->request[f->request_len] = '\0';
 	if (f->answer == NULL || strstr(f->request, "\r\n\r\n") == NULL)
 		return;
-	assert_int_equal(send(p->fd, f->answer, strlen(f->answer), MSG_NOSIGNAL), strlen(f->answer));
+	assert_int_equal(send(p->fd, f->answer, strlen(f->answer), MSG_NOSIGNAL),
+			 strlen(f->answer));
 	if (f->close_after)
 		peer_close(p);
 }
@@ -123,12 +126,13 @@ static void on_done(void *arg, const struct fetch_answer *a)
 		f->fetch = fetch_free(f->fetch);
 }
 
-static int start(struct fixture *f, const char *method, const char *path, const char *body, unsigned timeout_ms,
-		 struct fetch_call **ret)
+static int start(struct fixture *f, const char *method, const char *path, const char *body,
+		 unsigned timeout_ms, struct fetch_call **ret)
 {
 	char url[128];
 	snprintf(url, sizeof(url), "http://127.0.0.1:%u%s", f->port, path);
-	const struct fetch_request q = {.method = method, .url = url, .body = body, .timeout_ms = timeout_ms};
+	const struct fetch_request q = {
+		.method = method, .url = url, .body = body, .timeout_ms = timeout_ms};
 	return fetch_start(f->fetch, &q, on_done, f, ret, NULL);
 }
 
@@ -172,7 +176,8 @@ static void sends_credentials(void **state)
 	char url[64];
 	f->answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
 	snprintf(url, sizeof(url), "http://127.0.0.1:%u/", f->port);
-	const struct fetch_request q = {.method = "PUT", .url = url, .username = "user", .password = "secret"};
+	const struct fetch_request q = {
+		.method = "PUT", .url = url, .username = "user", .password = "secret"};
 	assert_int_equal(fetch_start(f->fetch, &q, on_done, f, NULL, NULL), 0);
 	await_done(f, 1);
 	assert_non_null(strstr(f->request, "Authorization: Basic dXNlcjpzZWNyZXQ=\r\n"));
@@ -229,7 +234,8 @@ static void refuses_a_huge_answer(void **state)
 	/* the server writes a piece, the client reads it */
 	assert_int_equal(setsockopt(f->peers[0].fd, SOL_SOCKET, SO_SNDBUF, &big, sizeof(big)), 0);
 	for (size_t at = 0, len = (size_t)head + BYTES; at < len && f->done == 0;) {
-		ssize_t n = send(f->peers[0].fd, answer + at, len - at, MSG_DONTWAIT | MSG_NOSIGNAL);
+		ssize_t n =
+			send(f->peers[0].fd, answer + at, len - at, MSG_DONTWAIT | MSG_NOSIGNAL);
 		at += n > 0 ? (size_t)n : 0;
 		assert_int_equal(loop_turn(f->loop, 1000), 0);
 	}

@@ -8,9 +8,11 @@
 /* after the four above */
 #include <cmocka.h>
 
-#define ANSWER(more)                                                                                                   \
-	"{\"id\":\"i\",\"state\":\"ok\",\"rev\":\"r\",\"name\":\"00.Cat\",\"url\":{\"scheme\":\"mqtt\",\"host\":\"h\","        \
-	"\"port\":1883,\"ws_scheme\":\"ws\",\"ws_port\":1884},\"ctrl_chans\":[\"i/ctrl/i\",\"i/ctrl/o\"]" more "}"
+#define ANSWER(more)                                                                             \
+	"{\"id\":\"i\",\"state\":\"ok\",\"rev\":\"r\",\"name\":\"00.Cat\",\"url\":{\"scheme\":"  \
+	"\"mqtt\",\"host\":\"h\","                                                               \
+	"\"port\":1883,\"ws_scheme\":\"ws\",\"ws_port\":1884},\"ctrl_chans\":[\"i/ctrl/i\",\"i/" \
+	"ctrl/o\"]" more "}"
 
 static const char *const one_unit[] = {"dB", NULL};
 static const char *const no_units[] = {NULL};
@@ -20,20 +22,28 @@ static void body_holds_feature_tuples(void **state)
 	static const struct dan_feature idfs[] = {{"meow", one_unit}, {"purr", NULL}};
 	static const struct dan_feature odfs[] = {{"meow", no_units}};
 	json_auto_t *profile = json_pack("{s:s}", "model", "Cat");
-	const struct dan_conf conf = {
-		.name = "Tom", .idfs = idfs, .n_idfs = 2, .odfs = odfs, .n_odfs = 1, .profile = profile};
-	CLEANUP(freep) char *body = NULL;
+	const struct dan_conf conf = {.name = "Tom",
+				      .idfs = idfs,
+				      .n_idfs = 2,
+				      .odfs = odfs,
+				      .n_odfs = 1,
+				      .profile = profile};
+	CLEANUP(freep)
+	char *body = NULL;
 	(void)state;
 	assert_int_equal(registration_body(&conf, &body, NULL), 0);
-	assert_string_equal(body, "{\"accept_protos\":[\"mqtt\"],\"profile\":{\"model\":\"Cat\"},\"name\":\"Tom\","
-				  "\"idf_list\":[[\"meow\",[\"dB\"]],[\"purr\",null]],\"odf_list\":[[\"meow\",[]]]}");
+	assert_string_equal(
+		body,
+		"{\"accept_protos\":[\"mqtt\"],\"profile\":{\"model\":\"Cat\"},\"name\":\"Tom\","
+		"\"idf_list\":[[\"meow\",[\"dB\"]],[\"purr\",null]],\"odf_list\":[[\"meow\",[]]]}");
 }
 
 static void body_leaves_out_what_is_empty(void **state)
 {
 	json_auto_t *profile = json_pack("{s:s}", "model", "Cat");
 	const struct dan_conf conf = {.profile = profile};
-	CLEANUP(freep) char *body = NULL;
+	CLEANUP(freep)
+	char *body = NULL;
 	(void)state;
 	assert_int_equal(registration_body(&conf, &body, NULL), 0);
 	assert_string_equal(body, "{\"accept_protos\":[\"mqtt\"],\"profile\":{\"model\":\"Cat\"}}");
@@ -62,7 +72,8 @@ static void body_refuses_what_csm_would(void **state)
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		json_auto_t *profile = json_loads(cases[i].profile, 0, NULL);
-		const struct dan_conf conf = {.odfs = cases[i].list, .n_odfs = cases[i].n, .profile = profile};
+		const struct dan_conf conf = {
+			.odfs = cases[i].list, .n_odfs = cases[i].n, .profile = profile};
 		char *body = NULL;
 		int rc = registration_body(&conf, &body, NULL);
 		if (rc != ERR_SCHEMA)
@@ -116,14 +127,22 @@ static void refuses_wrong_answers(void **state)
 		{"[]", ERR_SCHEMA},
 		{"{}", ERR_SCHEMA},
 		{"{\"rev\":\"r\"}", ERR_SCHEMA},
-		{"{\"rev\":5,\"url\":{\"host\":\"h\",\"port\":1},\"ctrl_chans\":[\"a\",\"b\"]}", ERR_SCHEMA},
-		{"{\"rev\":\"r\",\"url\":{\"host\":\"h\",\"port\":0},\"ctrl_chans\":[\"a\",\"b\"]}", ERR_SCHEMA},
-		{"{\"rev\":\"r\",\"url\":{\"host\":\"h\",\"port\":65536},\"ctrl_chans\":[\"a\",\"b\"]}", ERR_SCHEMA},
-		{"{\"rev\":\"r\",\"url\":{\"host\":\"\",\"port\":1},\"ctrl_chans\":[\"a\",\"b\"]}", ERR_SCHEMA},
+		{"{\"rev\":5,\"url\":{\"host\":\"h\",\"port\":1},\"ctrl_chans\":[\"a\",\"b\"]}",
+		 ERR_SCHEMA},
+		{"{\"rev\":\"r\",\"url\":{\"host\":\"h\",\"port\":0},\"ctrl_chans\":[\"a\",\"b\"]}",
+		 ERR_SCHEMA},
+		{"{\"rev\":\"r\",\"url\":{\"host\":\"h\",\"port\":65536},\"ctrl_chans\":[\"a\","
+		 "\"b\"]}",
+		 ERR_SCHEMA},
+		{"{\"rev\":\"r\",\"url\":{\"host\":\"\",\"port\":1},\"ctrl_chans\":[\"a\",\"b\"]}",
+		 ERR_SCHEMA},
 		{"{\"rev\":\"r\",\"url\":\"mqtt://h\",\"ctrl_chans\":[\"a\",\"b\"]}", ERR_SCHEMA},
-		{"{\"rev\":\"r\",\"url\":{\"host\":\"h\",\"port\":1},\"ctrl_chans\":[\"a\"]}", ERR_SCHEMA},
-		{"{\"rev\":\"r\",\"url\":{\"host\":\"h\",\"port\":1},\"ctrl_chans\":[\"#\",\"b\"]}", ERR_SCHEMA},
-		{"{\"rev\":\"r\",\"url\":{\"scheme\":\"amqp\",\"host\":\"h\",\"port\":1},\"ctrl_chans\":[\"a\",\"b\"]}",
+		{"{\"rev\":\"r\",\"url\":{\"host\":\"h\",\"port\":1},\"ctrl_chans\":[\"a\"]}",
+		 ERR_SCHEMA},
+		{"{\"rev\":\"r\",\"url\":{\"host\":\"h\",\"port\":1},\"ctrl_chans\":[\"#\",\"b\"]}",
+		 ERR_SCHEMA},
+		{"{\"rev\":\"r\",\"url\":{\"scheme\":\"amqp\",\"host\":\"h\",\"port\":1},\"ctrl_"
+		 "chans\":[\"a\",\"b\"]}",
 		 ERR_SCHEMA},
 	};
 	(void)state;
@@ -141,9 +160,12 @@ static void refuses_wrong_answers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(body_holds_feature_tuples),	   cmocka_unit_test(body_leaves_out_what_is_empty),
-		cmocka_unit_test(body_refuses_what_csm_would),	   cmocka_unit_test(reads_the_answer),
-		cmocka_unit_test(tells_csm_s_reason_for_a_refusal), cmocka_unit_test(refuses_wrong_answers),
+		cmocka_unit_test(body_holds_feature_tuples),
+		cmocka_unit_test(body_leaves_out_what_is_empty),
+		cmocka_unit_test(body_refuses_what_csm_would),
+		cmocka_unit_test(reads_the_answer),
+		cmocka_unit_test(tells_csm_s_reason_for_a_refusal),
+		cmocka_unit_test(refuses_wrong_answers),
 	};
 	return cmocka_run_group_tests_name("registration", tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /* fuzz: dan common */
-/* The two parsers of the device side: commands from the control channel and csm's answer to a registration. */
+/* The two parsers of the device side: commands from the control channel and csm's answer to a
+ * registration. */
 #include "common/util.h"
 #include "dan/control.h"
 #include "dan/registration.h"
@@ -20,7 +21,8 @@ static void check_command(const char *text, size_t len)
 		assert(c.topic == NULL || (c.topic[0] != '\0' && strpbrk(c.topic, "+#") == NULL));
 	}
 	if (c.msg_id != NULL) {
-		CLEANUP(freep) char *answer = control_answer(c.msg_id, rc < 0 ? err.text : NULL);
+		CLEANUP(freep)
+		char *answer = control_answer(c.msg_id, rc < 0 ? err.text : NULL);
 		assert(answer != NULL);
 	}
 	control_done(&c);
@@ -33,7 +35,8 @@ static void check_answer(const char *text, size_t len, long status)
 	int rc = registration_parse(status, text, len, &r, &err);
 	assert(status == 200 || rc == ERR_PEER);
 	if (rc == 0)
-		assert(r.rev[0] != '\0' && r.host[0] != '\0' && r.port >= 1 && r.port <= 65535 && r.ctrl_up != NULL);
+		assert(r.rev[0] != '\0' && r.host[0] != '\0' && r.port >= 1 && r.port <= 65535 &&
+		       r.ctrl_up != NULL);
 	registration_done(&r);
 }
 
