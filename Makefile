@@ -52,10 +52,13 @@ SRCS    := $(foreach d,$(FOLDERS),$(call src_of,$(d)))
 HDRS    := $(foreach d,$(FOLDERS),$(shell find $(d) -name '*.h'))
 UNIT    := $(wildcard tests/*/test_*.c)
 BENCH   := $(wildcard tests/bench/*.c)
+# programs; the other files there are modules that each of them links
+BENCH_PROGRAMS := load relay http_load
 FUZZ    := $(wildcard tests/fuzz/fuzz_*.c)
 BINS    := $(PROGRAMS:%=$(O)/bin/%)
 UNITBIN := $(UNIT:tests/%.c=$(O)/tests/%)
-BENCHBIN := $(BENCH:tests/bench/%.c=$(O)/bench/bin/%)
+BENCHBIN := $(BENCH_PROGRAMS:%=$(O)/bench/bin/%)
+BENCH_MODULES := $(filter-out $(BENCH_PROGRAMS:%=tests/bench/%.c),$(BENCH))
 
 all: $(BINS) $(O)/lib/libdan.a $(O)/share/iottalk.ini.sample
 
@@ -101,9 +104,10 @@ $(UNITBIN): $(O)/tests/%: tests/%.c $$(archives_$$(firstword $$(subst /, ,$$*)))
 	@$(CC) $(CPPFLAGS) $(flags_$(firstword $(subst /, ,$*))) $(CFLAGS) -MMD -MP $(LDFLAGS) $< \
 		$(archives_$(firstword $(subst /, ,$*))) $(link_$(firstword $(subst /, ,$*))) -lcmocka -o $@
 
-$(BENCHBIN): $(O)/bench/bin/%: tests/bench/%.c $(archives_dan)
+$(BENCHBIN): $(O)/bench/bin/%: $(O)/obj/tests/bench/%.o $(BENCH_MODULES:%.c=$(O)/obj/%.o) $(archives_dan)
 	@mkdir -p $(@D)
-	@$(CC) $(CPPFLAGS) $(flags_dan) $(CFLAGS) $(LDFLAGS) $< $(archives_dan) $(link_dan) -o $@
+	@echo "  BENCH $@"
+	@$(CC) $(CFLAGS) $(LDFLAGS) $^ $(link_dan) -o $@
 
 # fuzz targets: clang's libFuzzer over the sources of the folder named on the target's first line: /* fuzz: common engine */
 fuzz: $(FUZZ:tests/fuzz/%.c=$(B)/fuzz/bin/%)
