@@ -37,6 +37,7 @@ struct http_server {
 	struct drain *drain;
 	struct loop_src *io, *timer;
 	struct http_request *requests; /* all that the library has not finished */
+	unsigned connections;	       /* after the last run */
 	bool stopping;
 };
 
@@ -79,7 +80,14 @@ static void run(void *arg)
 	struct http_server *s = arg;
 	MHD_UNSIGNED_LONG_LONG in_ms = 0;
 	MHD_run(s->daemon);
-	if (MHD_get_timeout(s->daemon, &in_ms) == MHD_YES)
+	unsigned before = s->connections;
+	const union MHD_DaemonInfo *info =
+		MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS);
+	s->connections = info != NULL ? info->num_connections : 0;
+	/* A full library stops listening, and begins again only in a run after one that closed connections. */
+	if (s->connections < before)
+		loop_arm(s->loop, s->timer, 0);
+	else if (MHD_get_timeout(s->daemon, &in_ms) == MHD_YES)
 		loop_arm(s->loop, s->timer, in_ms > INT32_MAX ? INT32_MAX : (int64_t)in_ms);
 	else
 		loop_arm(s->loop, s->timer, -1);
