@@ -31,6 +31,8 @@ struct csm {
 	struct listeners *listeners;	 /* clients of the device API */
 	struct bus *bus;
 	struct loop_src *cleanup_timer; /* retained messages to clear */
+	bool bus_was_up; /* once: then we said that we are ready */
+	bool silent;	 /* starting or stopping: links change hands without commands to devices */
 	struct http_server *http;
 	struct ctl *ctl;
 	int64_t started_ms;

@@ -162,6 +162,8 @@ static void command(struct link *k, const char *what)
 {
 	struct csm *csm = k->links->csm;
 	char topic[64];
+	if (csm->silent)
+		return;
 	k->msg_id = uuid4();
 	k->open_command = what;
 	loop_arm(csm->loop, k->timer, csm->settings->core.command_timeout_ms);
@@ -175,8 +177,9 @@ static void command(struct link *k, const char *what)
 
 static void connect_link(struct link *k)
 {
+	/* what an earlier run confirmed was told to the device then: commands go out before the commit that confirms */
 	k->connected = true;
-	k->state = LINK_CONNECTING;
+	k->state = k->links->csm->silent ? LINK_CONNECTED : LINK_CONNECTING;
 	command(k, "CONNECT");
 }
 

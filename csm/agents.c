@@ -1,0 +1,498 @@
+#include "csm/agents.h"
+
+#include "common/id.h"
+#include "common/log.h"
+#include "common/map.h"
+#include "common/util.h"
+#include "csm/agent_session.h"
+#include "csm/funcs.h"
+#include "csm/graphdoc.h"
+#include "csm/graphs.h"
+#include "csm/metrics.h"
+#include "csm/store.h"
+#include <string.h>
+
+#define AGENTS_MAX 1000 /* ids anybody could make us remember: only sealed messages count, but still */
+
+/* A request that waits for its answer. */
+struct waiting {
+	struct agent *agent;
+	int64_t id;
+	char *graph;	/* for puts; NULL: another op */
+	json_t *body;	/* to send again */
+	bool told;	/* fn heard that it is late */
+	agents_answer_fn *fn;
+	void *arg;
+	struct loop_src *timer;
+	struct waiting *next;
+};
+
+struct agent {
+	struct agents *agents;
+	char id[AGENT_ID_MAX + 1];
+	struct agent_session session;
+	bool synced; /* on_session work of this session is done */
+	struct waiting *waiting;
+	struct map *sent;   /* digest -> digest, sources it has in this session */
+	json_t *counters;   /* as it reported them last */
+	struct agent *next;
+};
+
+struct agents {
+	struct csm *csm;
+	struct seal_nonce nonce; /* ours, for this run */
+	int64_t last_id, last_rev;
+	struct map *by_id;
+};
+
+/* ---- life ---- */
+
+static int on_rev(void *arg, const struct db_value *v, size_t n)
+{
+	(void)n;
+	if (v[0].type == DB_TEXT)
+		*(int64_t *)arg = strtoll(v[0].text, NULL, 10);
+	return 0;
+}
+
+int agents_new(struct csm *csm, struct agents **ret, struct err *err)
+{
+	struct agents *a = calloc(1, sizeof(*a));
+	if (a == NULL || (a->by_id = map_new()) == NULL) {
+		free(a);
+		return err_set(err, ERR_NOMEM, "agents");
+	}
+	a->csm = csm;
+	a->nonce = seal_nonce_new();
+	int rc = db_run(store_db(csm->store), err, on_rev, &a->last_rev,
+			"SELECT value FROM meta WHERE name = 'last_rev'");
+	if (rc < 0) {
+		agents_free(a);
+		return rc;
+	}
+	*ret = a;
+	return 0;
+}
+
+int64_t agents_next_rev(struct agents *a)
+{
+	char text[24];
+	snprintf(text, sizeof(text), "%lld", (long long)++a->last_rev);
+	store_exec(a->csm->store,
+		   "INSERT INTO meta (name, value) VALUES ('last_rev', $1)"
+		   " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+		   DB_V_TEXT(text));
+	return a->last_rev;
+}
+
+static void waiting_free(struct waiting *w)
+{
+	loop_remove(w->agent->agents->csm->loop, w->timer);
+	free(w->graph);
+	json_decref(w->body);
+	free(w);
+}
+
+/* Take w out and tell its owner, finally. */
+static void finish(struct waiting *w, json_t *answer, const char *why)
+{
+	struct waiting **at = &w->agent->waiting;
+	while (*at != w)
+		at = &(*at)->next;
+	*at = w->next;
+	agents_answer_fn *fn = w->fn;
+	void *arg = w->arg;
+	waiting_free(w);
+	if (fn != NULL)
+		fn(arg, answer, why, true);
+}
+
+static void fail_waiting(struct agent *ag, const char *why)
+{
+	while (ag->waiting != NULL)
+		finish(ag->waiting, NULL, why);
+}
+
+static void agent_free(void *value)
+{
+	struct agent *ag = value;
+	fail_waiting(ag, "csm is stopping");
+	map_free(ag->sent, free);
+	json_decref(ag->counters);
+	free(ag);
+}
+
+struct agents *agents_free(struct agents *a)
+{
+	if (a == NULL)
+		return NULL;
+	map_free(a->by_id, agent_free);
+	free(a);
+	return NULL;
+}
+
+static struct agent *find(const struct agents *a, const char *id)
+{
+	return map_find(a->by_id, id);
+}
+
+static struct agent *get(struct agents *a, const char *id)
+{
+	struct agent *ag = find(a, id);
+	if (ag != NULL || map_count(a->by_id) >= AGENTS_MAX)
+		return ag;
+	ag = calloc(1, sizeof(*ag));
+	if (ag == NULL)
+		return NULL;
+	ag->agents = a;
+	snprintf(ag->id, sizeof(ag->id), "%s", id);
+	agent_session_init(&ag->session, &a->nonce);
+	ag->sent = map_new();
+	if (ag->sent == NULL || map_add(a->by_id, ag->id, ag) < 0) {
+		map_free(ag->sent, NULL);
+		free(ag);
+		return NULL;
+	}
+	return ag;
+}
+
+/* ---- sending ---- */
+
+static void send_sealed(struct agent *ag, const struct seal_head *head, json_t *body)
+{
+	struct csm *csm = ag->agents->csm;
+	struct err err = {0};
+	char topic[128], *message = NULL;
+	size_t len;
+	CLEANUP(freep) char *text = json_dumps(body, JSON_COMPACT);
+	snprintf(topic, sizeof(topic), "iottalk/agent/%s/req", ag->id);
+	if (text == NULL)
+		err_set(&err, ERR_NOMEM, "out of memory");
+	else if (seal_make(&csm->key, topic, head, text, strlen(text), &message, &len, &err) == 0)
+		bus_publish(csm->bus, topic, message, len, 1, false, &err);
+	free(message);
+	if (err.code != 0 && log_allowed("agent.send_failed", ag->id))
+		log_warn("agent.send_failed", KV("agent", ag->id), KV("why", err.text));
+}
+
+static void send_in_session(struct agent *ag, json_t *body)
+{
+	struct seal_head head = agent_session_next(&ag->session);
+	send_sealed(ag, &head, body);
+}
+
+static void send_again(void *arg)
+{
+	struct waiting *w = arg;
+	struct agent *ag = w->agent;
+	bool first = !w->told;
+	loop_arm(ag->agents->csm->loop, w->timer, ag->agents->csm->settings->core.agent_timeout_ms);
+	send_in_session(ag, w->body);
+	w->told = true;
+	if (first && w->fn != NULL)
+		w->fn(w->arg, NULL, "no answer from the agent in time", false); /* may end w: last */
+}
+
+/* body: taken. ret: false if fn has been told already that it cannot be. */
+static bool request(struct agents *a, const char *agent_id, const char *graph, json_t *body,
+		    agents_answer_fn *fn, void *arg)
+{
+	struct agent *ag = find(a, agent_id);
+	struct waiting *w = NULL;
+	const char *why = "the agent is not connected";
+	if (ag != NULL && ag->session.up) {
+		w = calloc(1, sizeof(*w));
+		why = "out of memory";
+	}
+	if (w != NULL) {
+		w->agent = ag;
+		w->id = ++a->last_id;
+		w->body = body;
+		w->fn = fn;
+		w->arg = arg;
+		w->graph = graph != NULL ? strdup(graph) : NULL;
+		if (body == NULL || (graph != NULL && w->graph == NULL) ||
+		    json_object_set_new(body, "id", json_integer(w->id)) < 0 ||
+		    loop_add_timer(a->csm->loop, a->csm->settings->core.agent_timeout_ms, 0, send_again,
+				   w, &w->timer, NULL) < 0) {
+			waiting_free(w);
+			w = NULL;
+			body = NULL;
+		}
+	}
+	if (w == NULL) {
+		json_decref(body);
+		if (fn != NULL)
+			fn(arg, NULL, why, true);
+		return false;
+	}
+	w->next = ag->waiting;
+	ag->waiting = w;
+	send_in_session(ag, body);
+	return true;
+}
+
+static void send_source(void *arg, const char *digest)
+{
+	struct agent *ag = arg;
+	const char *code = funcs_source(ag->agents->csm->funcs, digest);
+	if (code == NULL || map_find(ag->sent, digest) != NULL)
+		return;
+	char *mark = strdup(digest);
+	if (mark == NULL || map_add(ag->sent, mark, mark) < 0)
+		free(mark); /* it will be sent again: harmless */
+	json_auto_t *body = json_pack("{s:s, s:s, s:s}", "op", "func", "digest", digest, "code", code);
+	if (body != NULL)
+		send_in_session(ag, body);
+}
+
+void agents_put(struct agents *a, const char *agent_id, const char *graph, const json_t *doc,
+		agents_answer_fn *fn, void *arg)
+{
+	struct agent *ag = find(a, agent_id);
+	if (ag != NULL && ag->session.up) {
+		for (struct waiting *w = ag->waiting; w != NULL; w = w->next) {
+			if (w->graph != NULL && strcmp(w->graph, graph) == 0) {
+				finish(w, NULL, "superseded");
+				break; /* never more than one */
+			}
+		}
+		graphdoc_each_digest(doc, send_source, ag);
+	}
+	request(a, agent_id, graph, json_pack("{s:s, s:O}", "op", "put", "graph", doc), fn, arg);
+}
+
+void agents_drop_graph(struct agents *a, const char *agent_id, const char *graph,
+		       agents_answer_fn *fn, void *arg)
+{
+	struct agent *ag = find(a, agent_id);
+	for (struct waiting *w = ag != NULL ? ag->waiting : NULL; w != NULL; w = w->next) {
+		if (w->graph != NULL && strcmp(w->graph, graph) == 0) {
+			finish(w, NULL, "superseded");
+			break;
+		}
+	}
+	request(a, agent_id, NULL, json_pack("{s:s, s:s}", "op", "drop", "graph", graph), fn, arg);
+}
+
+void agents_sync(struct agents *a, const char *agent_id, json_t *ids)
+{
+	request(a, agent_id, NULL,
+		json_pack("{s:s, s:o, s:b}", "op", "sync", "graphs", ids, "first", true), NULL, NULL);
+}
+
+struct picking {
+	struct agent *best;
+};
+
+static void pick(void *arg, const char *key, void *value)
+{
+	struct picking *p = arg;
+	struct agent *ag = value;
+	(void)key;
+	if (ag->session.up && (p->best == NULL || ag->session.requests < p->best->session.requests))
+		p->best = ag;
+}
+
+const char *agents_pick(struct agents *a)
+{
+	struct picking p = {0};
+	map_each(a->by_id, pick, &p);
+	return p.best != NULL ? p.best->id : NULL;
+}
+
+bool agents_up(struct agents *a, const char *agent_id)
+{
+	const struct agent *ag = agent_id != NULL ? find(a, agent_id) : NULL;
+	return agent_id != NULL ? ag != NULL && ag->session.up : agents_pick(a) != NULL;
+}
+
+void agents_check(struct agents *a, json_t *codes, json_t *depends, agents_answer_fn *fn, void *arg)
+{
+	const char *id = agents_pick(a);
+	request(a, id != NULL ? id : "", NULL,
+		json_pack("{s:s, s:O, s:O}", "op", "check", "codes", codes, "depends", depends), fn,
+		arg);
+}
+
+/* ---- receiving ---- */
+
+static void drop(struct agent *ag, const char *topic, const char *reason)
+{
+	struct csm *csm = ag->agents->csm;
+	metrics_drop(csm->metrics, "agent", reason);
+	if (log_allowed("agent.dropped", topic))
+		log_warn("agent.dropped", KV("topic", topic), KV("why", reason));
+}
+
+static void end_session(struct agent *ag, const char *why)
+{
+	if (!ag->session.up)
+		return;
+	log_info("agent.offline", KV("agent", ag->id), KV("why", why));
+	ag->session.up = false;
+	ag->synced = false;
+	fail_waiting(ag, why);
+}
+
+static void on_state(struct agent *ag, const char *topic, const struct seal_head *head, json_t *body)
+{
+	struct csm *csm = ag->agents->csm;
+	struct seal_head hello;
+	const char *reason = NULL;
+	json_auto_t *op = NULL;
+	switch (agent_session_state(&ag->session, head, body, &hello, &reason)) {
+	case AGENT_STATE_DROP:
+		drop(ag, topic, reason);
+		break;
+	case AGENT_STATE_HELLO:
+		op = json_pack("{s:s}", "op", "hello");
+		if (op != NULL)
+			send_sealed(ag, &hello, op);
+		break;
+	case AGENT_STATE_UP:
+		fail_waiting(ag, "the agent began a new session");
+		map_free(ag->sent, free);
+		ag->sent = map_new();
+		if (ag->sent == NULL) {
+			ag->session.up = false;
+			break;
+		}
+		log_info("agent.online", KV("agent", ag->id));
+		graphs_on_session(csm->graphs, ag->id);
+		break;
+	case AGENT_STATE_DOWN:
+		ag->session.up = true; /* so that end_session() sees what ends */
+		end_session(ag, "the agent went offline");
+		break;
+	case AGENT_STATE_SAME:
+		break;
+	}
+}
+
+static void on_report(struct agent *ag, json_t *body)
+{
+	const char *graph = json_string_value(json_object_get(body, "graph"));
+	const char *reason = json_string_value(json_object_get(body, "reason"));
+	log_warn("graph.trouble", KV("agent", ag->id), KV("graph", graph),
+		 KV("kind", json_string_value(json_object_get(body, "kind"))), KV("why", reason));
+}
+
+/* Sources the agent lacks, against our record: send them and the request again. */
+static void send_needed(struct agent *ag, struct waiting *w, json_t *digests)
+{
+	size_t i;
+	json_t *digest;
+	json_array_foreach (digests, i, digest) {
+		const char *text = json_string_value(digest);
+		if (text == NULL)
+			continue;
+		free(map_remove(ag->sent, text));
+		send_source(ag, text);
+	}
+	send_in_session(ag, w->body);
+}
+
+static void on_answer(struct agent *ag, const char *topic, json_t *body)
+{
+	json_int_t id = json_integer_value(json_object_get(body, "id"));
+	const char *state = json_string_value(json_object_get(body, "state"));
+	struct waiting *w = ag->waiting;
+	while (w != NULL && w->id != id)
+		w = w->next;
+	if (state == NULL)
+		drop(ag, topic, "malformed");
+	else if (w == NULL)
+		log_debug("agent.late_answer", KV("agent", ag->id), KV("id", id));
+	else if (strcmp(state, "need") == 0)
+		send_needed(ag, w, json_object_get(body, "digests"));
+	else
+		finish(w, body, NULL);
+}
+
+static void on_res(struct agent *ag, const char *topic, const struct seal_head *head, json_t *body)
+{
+	const char *op = json_string_value(json_object_get(body, "op"));
+	if (!agent_session_accept(&ag->session, head)) {
+		drop(ag, topic, "replayed");
+	} else if (op == NULL) {
+		drop(ag, topic, "malformed");
+	} else if (strcmp(op, "stats") == 0) {
+		json_t *counters = json_object_get(body, "counters");
+		if (json_is_object(counters)) {
+			json_decref(ag->counters);
+			ag->counters = json_incref(counters);
+		}
+	} else if (strcmp(op, "report") == 0) {
+		on_report(ag, body);
+	} else {
+		on_answer(ag, topic, body);
+	}
+}
+
+/* "iottalk/agent/<id>/<what>" -> id and what. */
+static bool split_topic(const char *topic, char id[AGENT_ID_MAX + 1], const char **ret_what)
+{
+	static const char prefix[] = "iottalk/agent/";
+	if (strncmp(topic, prefix, sizeof(prefix) - 1) != 0)
+		return false;
+	const char *start = topic + sizeof(prefix) - 1;
+	size_t len = strspn(start, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-");
+	if (len == 0 || len > AGENT_ID_MAX || start[len] != '/')
+		return false;
+	memcpy(id, start, len);
+	id[len] = '\0';
+	*ret_what = start + len + 1;
+	return true;
+}
+
+void agents_on_message(struct agents *a, const struct bus_msg *m)
+{
+	char id[AGENT_ID_MAX + 1];
+	const char *what, *text;
+	struct seal_head head;
+	size_t len;
+	int rc = ERR_PARSE;
+	if (m->len == 0)
+		return; /* somebody cleared the retained state: its agent puts it back */
+	if (split_topic(m->topic, id, &what))
+		rc = seal_open(&a->csm->key, m->topic, m->payload, m->len, &head, &text, &len, NULL);
+	if (rc < 0) {
+		metrics_drop(a->csm->metrics, "agent", rc == ERR_ACCES ? "forged" : "malformed");
+		if (log_allowed("agent.dropped", m->topic))
+			log_warn("agent.dropped", KV("topic", m->topic),
+				 KV("why", rc == ERR_ACCES ? "forged" : "malformed"));
+		return;
+	}
+	json_auto_t *body = json_loadb(text, len, 0, NULL);
+	struct agent *ag = get(a, id);
+	if (ag == NULL)
+		return;
+	if (!json_is_object(body))
+		drop(ag, m->topic, "malformed");
+	else if (strcmp(what, "state") == 0)
+		on_state(ag, m->topic, &head, body);
+	else
+		on_res(ag, m->topic, &head, body);
+}
+
+/* ---- metrics ---- */
+
+static void write_agent(void *arg, const char *key, void *value)
+{
+	const struct agent *ag = value;
+	FILE *out = arg;
+	const char *name;
+	json_t *n;
+	fprintf(out, "iottalk_agent_up{agent=\"%s\"} %d\n", key, ag->session.up);
+	json_object_foreach (ag->counters, name, n)
+		if (json_is_integer(n) && strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789._") ==
+						  strlen(name))
+			fprintf(out, "iottalk_agent_counter{agent=\"%s\",name=\"%s\"} %lld\n", key, name,
+				(long long)json_integer_value(n));
+}
+
+void agents_write_metrics(struct agents *a, FILE *out)
+{
+	map_each(a->by_id, write_agent, out);
+}

@@ -1,0 +1,384 @@
+#include "csm/api.h"
+
+#include "common/log.h"
+#include "common/util.h"
+#include "csm/agents.h"
+#include "csm/graph_ops.h"
+#include "csm/graphs.h"
+#include "csm/listeners.h"
+#include "csm/metrics.h"
+#include "csm/registry.h"
+#include "csm/store.h"
+#include <stdio.h>
+#include <string.h>
+
+#define REQUEST_PREFIX "iottalk/api/req/"
+#define NAME_MAX_BYTES 255 /* of a client or graph id */
+
+enum service { SERVICE_CLIENT, SERVICE_DEVICE, SERVICE_GRAPHS, SERVICE_GRAPH, SERVICE_UNKNOWN };
+
+static const char *const service_names[] = {
+	[SERVICE_CLIENT] = "client", [SERVICE_DEVICE] = "device",   [SERVICE_GRAPHS] = "graph",
+	[SERVICE_GRAPH] = "graph",   [SERVICE_UNKNOWN] = "unknown",
+};
+
+/* One request, taken apart. */
+struct call {
+	struct csm *csm;
+	enum service service;
+	char client[NAME_MAX_BYTES + 1], graph_id[NAME_MAX_BYTES + 1];
+	const char *topic; /* of the answer */
+	const char *op;
+	json_t *request;
+};
+
+/* ---- answers ---- */
+
+static void reply(const struct call *c, json_t *answer, const char *state, const char *reason)
+{
+	if (answer == NULL) {
+		log_error("api.answer_lost", KV("topic", c->topic), KV("why", "out of memory"));
+		return;
+	}
+	json_object_set_new(answer, "state", json_string(state));
+	if (reason != NULL)
+		json_object_set_new(answer, "reason", json_string(reason));
+	csm_answer(c->csm, c->topic, answer);
+}
+
+static void count(const struct call *c, const char *op, const char *state)
+{
+	metrics_api(c->csm->metrics, service_names[c->service], op, state);
+}
+
+static void ok(const struct call *c, json_t *extra)
+{
+	json_t *answer = json_deep_copy(c->request);
+	if (answer != NULL && extra != NULL)
+		json_object_update(answer, extra);
+	json_decref(extra);
+	count(c, c->op, "ok");
+	reply(c, answer, "ok", NULL);
+}
+
+static void refuse(const struct call *c, const char *op, const char *reason)
+{
+	json_t *answer = json_is_object(c->request) ? json_deep_copy(c->request) : json_object();
+	count(c, op, "error");
+	reply(c, answer, "error", reason);
+}
+
+/* ---- device API ---- */
+
+static void device_attach(const struct call *c)
+{
+	if (listeners_attach(c->csm->listeners, c->client) < 0) {
+		refuse(c, c->op, "out of memory");
+		return;
+	}
+	ok(c, json_pack("{s:o}", "da_list", registry_to_json(c->csm->registry)));
+}
+
+static void device_detach(const struct call *c)
+{
+	listeners_detach(c->csm->listeners, c->client);
+	ok(c, NULL);
+}
+
+/* ---- graph API ---- */
+
+static void graph_attach(const struct call *c)
+{
+	json_t *owner = json_object_get(c->request, "owner");
+	struct graph *g = graphs_find(c->csm->graphs, c->client, c->graph_id);
+	if (owner != NULL && (!json_is_string(owner) || json_string_length(owner) == 0 ||
+			      json_string_length(owner) > NAME_MAX_BYTES)) {
+		refuse(c, c->op, "`owner` must be a string of 1 to 255 bytes");
+		return;
+	}
+	if (g != NULL) {
+		ok(c, json_pack("{s:o}", "graph", graphs_state(g)));
+		return;
+	}
+	g = graphs_attach(c->csm->graphs, c->client, c->graph_id,
+			  owner != NULL ? json_string_value(owner) : c->client);
+	if (g == NULL)
+		refuse(c, c->op, "out of memory");
+	else
+		ok(c, NULL);
+}
+
+/* An answer that waits for agents to let go of graphs. */
+struct detaching {
+	struct csm *csm;
+	json_t *answer;
+	char *topic;
+	size_t left;
+	bool pending;
+};
+
+static void one_detached(void *arg, bool pending)
+{
+	struct detaching *d = arg;
+	d->pending = d->pending || pending;
+	if (--d->left > 0)
+		return;
+	if (d->pending)
+		json_object_set_new(d->answer, "pending", json_true());
+	json_object_set_new(d->answer, "state", json_string("ok"));
+	csm_answer(d->csm, d->topic, d->answer);
+	free(d->topic);
+	free(d);
+}
+
+static void detach_all(const struct call *c, struct graph **graphs)
+{
+	size_t n = 0;
+	struct detaching *d = calloc(1, sizeof(*d));
+	if (d != NULL) {
+		d->answer = json_deep_copy(c->request);
+		d->topic = strdup(c->topic);
+	}
+	if (d == NULL || d->answer == NULL || d->topic == NULL) {
+		if (d != NULL) {
+			json_decref(d->answer);
+			free(d->topic);
+			free(d);
+		}
+		refuse(c, c->op, "out of memory");
+		return;
+	}
+	while (graphs[n] != NULL)
+		n++;
+	d->csm = c->csm;
+	d->left = n + 1; /* ours, so that it is not over before all have begun */
+	count(c, c->op, "ok");
+	for (size_t i = 0; i < n; i++)
+		graphs_detach(graphs[i], one_detached, d);
+	one_detached(d, false);
+}
+
+static void graph_detach(const struct call *c)
+{
+	struct graph *one[] = {graphs_find(c->csm->graphs, c->client, c->graph_id), NULL};
+	detach_all(c, one);
+}
+
+static void graphs_detach_client(const struct call *c)
+{
+	CLEANUP(freep) struct graph **all = graphs_of_client(c->csm->graphs, c->client);
+	if (all == NULL)
+		refuse(c, c->op, "out of memory");
+	else
+		detach_all(c, all);
+}
+
+static void client_detach(const struct call *c)
+{
+	listeners_detach(c->csm->listeners, c->client);
+	graphs_detach_client(c);
+}
+
+static void graph_add_funcs(const struct call *c)
+{
+	char reason[OP_REASON_MAX];
+	if (graph_op_add_funcs(c->csm, c->request, reason) < 0)
+		refuse(c, c->op, reason);
+	else
+		ok(c, NULL);
+}
+
+static void graph_rm_funcs(const struct call *c)
+{
+	char reason[OP_REASON_MAX];
+	if (graph_op_rm_funcs(c->csm, c->request, reason) < 0)
+		refuse(c, c->op, reason);
+	else
+		ok(c, NULL);
+}
+
+struct checking {
+	struct csm *csm;
+	json_t *answer;
+	char *topic;
+};
+
+static void checked(void *arg, json_t *answer, const char *why, bool final)
+{
+	struct checking *k = arg;
+	const char *state = json_string_value(json_object_get(answer, "state"));
+	if (!final)
+		return; /* still asking */
+	if (state != NULL && strcmp(state, "ok") == 0) {
+		json_object_set_new(k->answer, "state", json_string("ok"));
+		json_object_set(k->answer, "results", json_object_get(answer, "results"));
+	} else {
+		json_t *reason = json_object_get(answer, "reason");
+		json_object_set_new(k->answer, "state", json_string("error"));
+		json_object_set_new(k->answer, "reason",
+				    reason != NULL ? json_incref(reason) : json_string(why));
+	}
+	csm_answer(k->csm, k->topic, k->answer);
+	free(k->topic);
+	free(k);
+}
+
+static void graph_check_funcs(const struct call *c)
+{
+	char reason[OP_REASON_MAX];
+	json_auto_t *sources = NULL;
+	json_t *codes = json_object_get(c->request, "codes"), *code;
+	size_t i;
+	if (!json_is_array(codes)) {
+		refuse(c, c->op, "`codes` must be a list of strings");
+		return;
+	}
+	json_array_foreach (codes, i, code) {
+		if (!json_is_string(code)) {
+			refuse(c, c->op, "`codes` must be a list of strings");
+			return;
+		}
+	}
+	if (graph_op_sources(c->csm, json_object_get(c->request, "depends"), &sources, reason) < 0) {
+		refuse(c, c->op, reason);
+		return;
+	}
+	struct checking *k = calloc(1, sizeof(*k));
+	if (k != NULL) {
+		*k = (struct checking){.csm = c->csm,
+				       .answer = json_deep_copy(c->request),
+				       .topic = strdup(c->topic)};
+	}
+	if (k == NULL || k->answer == NULL || k->topic == NULL) {
+		if (k != NULL) {
+			json_decref(k->answer);
+			free(k->topic);
+			free(k);
+		}
+		refuse(c, c->op, "out of memory");
+		return;
+	}
+	count(c, c->op, "ok");
+	agents_check(c->csm->agents, codes, sources, checked, k);
+}
+
+/* ---- dispatch ---- */
+
+static const struct row {
+	enum service service;
+	const char *op;
+	bool without_attach; /* allowed before the graph is attached */
+	void (*handler)(const struct call *c);
+} rows[] = {
+	{SERVICE_CLIENT, "detach", true, client_detach},
+	{SERVICE_DEVICE, "attach", true, device_attach},
+	{SERVICE_DEVICE, "detach", true, device_detach},
+	{SERVICE_GRAPHS, "detach", true, graphs_detach_client},
+	{SERVICE_GRAPH, "attach", true, graph_attach},
+	{SERVICE_GRAPH, "detach", false, graph_detach},
+	{SERVICE_GRAPH, "check_funcs", false, graph_check_funcs},
+	{SERVICE_GRAPH, "add_funcs", false, graph_add_funcs},
+	{SERVICE_GRAPH, "rm_funcs", false, graph_rm_funcs},
+};
+
+static const struct row *find_row(enum service service, const char *op)
+{
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		if (rows[i].service == service && strcmp(rows[i].op, op) == 0)
+			return &rows[i];
+	return NULL;
+}
+
+static void dispatch(struct call *c)
+{
+	char reason[400];
+	json_t *op = json_object_get(c->request, "op");
+	if (!json_is_object(c->request)) {
+		refuse(c, "none", "the request is not a json object");
+		return;
+	}
+	if (!json_is_string(op)) {
+		refuse(c, "none", "`op` is required: a string");
+		return;
+	}
+	c->op = json_string_value(op);
+	const struct row *row = find_row(c->service, c->op);
+	bool changes = c->service == SERVICE_GRAPH && graph_op_known(c->op);
+	struct graph *g = NULL;
+	if (row == NULL && !changes) {
+		snprintf(reason, sizeof(reason), "op %.200s unknown", c->op);
+		refuse(c, "unknown", reason);
+		return;
+	}
+	if (c->service == SERVICE_GRAPH)
+		g = graphs_find(c->csm->graphs, c->client, c->graph_id);
+	if (c->service == SERVICE_GRAPH && g == NULL && (changes || !row->without_attach)) {
+		snprintf(reason, sizeof(reason), "Unknown graph id %s", c->graph_id);
+		refuse(c, c->op, reason);
+		return;
+	}
+	if (changes)
+		graphs_request(g, c->request, c->topic);
+	else
+		row->handler(c);
+}
+
+/* One level of a topic, at most NAME_MAX_BYTES, no control characters. *p is moved behind its slash, or to the end. */
+static bool take_level(const char **p, char *ret)
+{
+	size_t len = strcspn(*p, "/");
+	if (len == 0 || len > NAME_MAX_BYTES)
+		return false;
+	for (size_t i = 0; i < len; i++)
+		if ((unsigned char)(*p)[i] < 0x20 || (*p)[i] == 0x7f)
+			return false;
+	memcpy(ret, *p, len);
+	ret[len] = '\0';
+	*p += len;
+	if (**p == '/')
+		(*p)++;
+	return true;
+}
+
+static enum service parse_topic(const char *rest, struct call *c)
+{
+	char service[NAME_MAX_BYTES + 1];
+	if (!take_level(&rest, c->client))
+		return SERVICE_UNKNOWN;
+	if (*rest == '\0')
+		return SERVICE_CLIENT;
+	if (!take_level(&rest, service))
+		return SERVICE_UNKNOWN;
+	if (strcmp(service, "device") == 0 && *rest == '\0')
+		return SERVICE_DEVICE;
+	if (strcmp(service, "graph") != 0)
+		return SERVICE_UNKNOWN;
+	if (*rest == '\0')
+		return SERVICE_GRAPHS;
+	return take_level(&rest, c->graph_id) && *rest == '\0' ? SERVICE_GRAPH : SERVICE_UNKNOWN;
+}
+
+void api_on_message(struct csm *csm, const struct bus_msg *m)
+{
+	struct call c = {.csm = csm};
+	json_error_t why;
+	if (m->retained)
+		return; /* a request somebody retained by mistake: it was answered when it was made */
+	CLEANUP(freep) char *topic = NULL;
+	if (asprintf(&topic, "iottalk/api/res/%s", m->topic + strlen(REQUEST_PREFIX)) < 0)
+		return;
+	c.topic = topic;
+	c.service = parse_topic(m->topic + strlen(REQUEST_PREFIX), &c);
+	json_auto_t *request = json_loadb(m->payload, m->len, 0, &why);
+	c.request = request;
+	if (request == NULL || !json_is_object(request)) {
+		metrics_drop(csm->metrics, "api", "not_json");
+		if (log_allowed("api.malformed", m->topic))
+			log_warn("api.malformed", KV("topic", m->topic),
+				 KV("why", request == NULL ? why.text : "not an object"));
+	}
+	if (c.service == SERVICE_UNKNOWN)
+		refuse(&c, "unknown", "no such service: topics are <client>/device and <client>/graph/<id>");
+	else
+		dispatch(&c);
+}

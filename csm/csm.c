@@ -1,0 +1,274 @@
+#include "csm/csm.h"
+
+#include "common/id.h"
+#include "common/log.h"
+#include "common/util.h"
+#include "csm/agents.h"
+#include "csm/api.h"
+#include "csm/cleanup.h"
+#include "csm/control.h"
+#include "csm/funcs.h"
+#include "csm/graphs.h"
+#include "csm/links.h"
+#include "csm/listeners.h"
+#include "csm/metrics.h"
+#include "csm/registry.h"
+#include "csm/resource.h"
+#include "csm/store.h"
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+double csm_now(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* ---- messages out ---- */
+
+void csm_send(struct csm *csm, const char *topic, json_t *body, uint8_t qos, bool retain)
+{
+	struct err err = {0};
+	CLEANUP(freep) char *text = body != NULL ? json_dumps(body, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+	json_decref(body);
+	if (text == NULL)
+		err_set(&err, ERR_NOMEM, "out of memory");
+	else if (csm->bus != NULL)
+		bus_publish(csm->bus, topic, text, strlen(text), qos, retain, &err);
+	if (err.code != 0 && log_allowed("send.failed", topic))
+		log_error("send.failed", KV("topic", topic), KV("why", err.text));
+}
+
+struct outgoing {
+	struct csm *csm;
+	json_t *body;
+	uint8_t qos;
+	bool retain, is_answer;
+	char topic[];
+};
+
+static void outgoing_commit(void *arg, const char *why)
+{
+	struct outgoing *o = arg;
+	(void)why;
+	csm_send(o->csm, o->topic, o->body, o->qos, o->retain);
+	free(o);
+}
+
+static void outgoing_rollback(void *arg, const char *why)
+{
+	struct outgoing *o = arg;
+	if (o->is_answer) {
+		json_object_set_new(o->body, "state", json_string("error"));
+		json_object_set_new(o->body, "reason", json_string(why));
+		csm_send(o->csm, o->topic, o->body, o->qos, o->retain);
+	} else {
+		json_decref(o->body);
+	}
+	free(o);
+}
+
+static void later(struct csm *csm, const char *topic, json_t *body, uint8_t qos, bool retain,
+		  bool is_answer)
+{
+	size_t len = strlen(topic) + 1;
+	struct outgoing *o = body != NULL ? calloc(1, sizeof(*o) + len) : NULL;
+	if (o == NULL) {
+		json_decref(body);
+		log_error("send.failed", KV("topic", topic), KV("why", "out of memory"));
+		return;
+	}
+	*o = (struct outgoing){
+		.csm = csm, .body = body, .qos = qos, .retain = retain, .is_answer = is_answer};
+	memcpy(o->topic, topic, len);
+	store_then(csm->store, outgoing_commit, outgoing_rollback, o);
+}
+
+void csm_publish(struct csm *csm, const char *topic, json_t *body, uint8_t qos, bool retain)
+{
+	later(csm, topic, body, qos, retain, false);
+}
+
+void csm_answer(struct csm *csm, const char *topic, json_t *answer)
+{
+	later(csm, topic, answer, 2, false, true);
+}
+
+/* ---- messages in ---- */
+
+static bool ends_with(const char *text, const char *end)
+{
+	size_t len = strlen(text), end_len = strlen(end);
+	return len >= end_len && strcmp(text + len - end_len, end) == 0;
+}
+
+static void on_message(void *arg, const struct bus_msg *m)
+{
+	struct csm *csm = arg;
+	if (strncmp(m->topic, "iottalk/api/req/", 16) == 0)
+		api_on_message(csm, m);
+	else if (strncmp(m->topic, "iottalk/agent/", 14) == 0)
+		agents_on_message(csm->agents, m);
+	else if (ends_with(m->topic, "/ctrl/i"))
+		control_on_message(csm, m);
+}
+
+static void on_up(void *arg, bool fresh)
+{
+	struct csm *csm = arg;
+	log_info("broker.connected", KV("fresh", fresh));
+	if (!csm->bus_was_up)
+		daemon_notify_ready();
+	csm->bus_was_up = true;
+}
+
+static void on_down(void *arg, const char *why)
+{
+	(void)arg;
+	log_warn("broker.lost", KV("why", why));
+}
+
+static const struct bus_handlers bus_handlers = {
+	.on_up = on_up,
+	.on_down = on_down,
+	.on_message = on_message,
+};
+
+static const struct {
+	const char *topic;
+	uint8_t qos;
+} subscriptions[] = {
+	{"+/ctrl/i", 2},
+	{"iottalk/api/req/#", 2},
+	{"iottalk/agent/+/state", 1},
+	{"iottalk/agent/+/res", 1},
+};
+
+/* ---- control socket ---- */
+
+static void ctl_status(void *arg, json_t *request, struct ctl_call *call)
+{
+	struct csm *csm = arg;
+	const char *trouble = store_trouble(csm->store);
+	bool up = bus_is_up(csm->bus);
+	(void)request;
+	ctl_answer(call,
+		   json_pack("{s:s, s:s, s:i, s:s, s:f, s:b, s:s, s:I, s:I, s:I, s:I, s:b}", "state",
+			     "ok", "name", "csm", "pid", (int)getpid(), "version", IOTTALK_VERSION,
+			     "uptime_s", (double)(loop_now_ms(csm->loop) - csm->started_ms) / 1000,
+			     "ready", up && trouble == NULL, "health",
+			     trouble != NULL ? trouble : up ? "ok" : "no connection to the broker",
+			     "http_port", (json_int_t)http_port(csm->http), "registrations",
+			     (json_int_t)registry_count(csm->registry), "online",
+			     (json_int_t)registry_online(csm->registry), "graphs",
+			     (json_int_t)graphs_count(csm->graphs), "agent",
+			     agents_up(csm->agents, NULL)));
+}
+
+static const struct ctl_op ctl_ops[] = {
+	{"status", "what csm is doing", ctl_status},
+};
+
+/* ---- life ---- */
+
+static int on_text(void *arg, const struct db_value *v, size_t n)
+{
+	(void)n;
+	snprintf(arg, 64, "%s", v[0].type == DB_TEXT ? v[0].text : "");
+	return 0;
+}
+
+/* The client id is kept, because the broker keeps our session under it. */
+static int load_client_id(struct csm *csm, char ret_id[64], struct err *err)
+{
+	ret_id[0] = '\0';
+	int rc = db_run(store_db(csm->store), err, on_text, ret_id,
+			"SELECT value FROM meta WHERE name = 'client_id'");
+	if (rc == 0 && ret_id[0] == '\0') {
+		snprintf(ret_id, 64, "csm-%s", uuid4().s);
+		rc = db_run(store_db(csm->store), err, NULL, NULL,
+			    "INSERT INTO meta (name, value) VALUES ('client_id', $1)",
+			    DB_V_TEXT(ret_id));
+	}
+	return rc;
+}
+
+static int connect_bus(struct csm *csm, struct err *err)
+{
+	char client_id[64];
+	CLEANUP(freep) char *persist = settings_path(csm->settings, "csm-mqtt");
+	if (persist == NULL)
+		return err_set(err, ERR_NOMEM, "starting");
+	if (mkdir(persist, 0700) < 0 && errno != EEXIST)
+		return err_sys(err, "creating %s", persist);
+	int rc = load_client_id(csm, client_id, err);
+	if (rc < 0)
+		return rc;
+	const struct bus_conf conf = {
+		.host = csm->settings->core_mqtt.host,
+		.port = (unsigned)csm->settings->core_mqtt.port,
+		.client_id = client_id,
+		.persist_dir = persist,
+	};
+	rc = bus_new(csm->loop, &conf, &bus_handlers, csm, &csm->bus, err);
+	for (size_t i = 0; i < ARRAY_LEN(subscriptions) && rc == 0; i++)
+		rc = bus_subscribe(csm->bus, subscriptions[i].topic, subscriptions[i].qos, NULL, NULL,
+				   err);
+	return rc;
+}
+
+int csm_start(struct csm *csm, int argc, char *argv[], struct err *err)
+{
+	int rc = daemon_start(&csm->daemon, "csm", argc, argv, err);
+	if (rc != 0)
+		return rc;
+	csm->settings = &csm->daemon.settings;
+	csm->silent = true;
+	CLEANUP(freep) char *key = settings_path(csm->settings, "key");
+	CLEANUP(freep) char *socket = settings_path(csm->settings, "run/csm.sock");
+	if (key == NULL || socket == NULL || (csm->metrics = metrics_new()) == NULL)
+		return err_set(err, ERR_NOMEM, "starting");
+	if ((rc = loop_new(&csm->loop, err)) < 0 || (rc = daemon_handle_stop(csm->loop, err)) < 0 ||
+	    (rc = seal_key_load(key, &csm->key, err)) < 0 ||
+	    (rc = store_open(csm, &csm->store, err)) < 0)
+		return rc;
+	csm->started_ms = loop_now_ms(csm->loop);
+	if ((csm->links = links_new(csm)) == NULL)
+		return err_set(err, ERR_NOMEM, "starting");
+	if ((rc = registry_new(csm, &csm->registry, err)) < 0 ||
+	    (rc = listeners_new(csm, &csm->listeners, err)) < 0 ||
+	    (rc = funcs_new(csm, &csm->funcs, err)) < 0 ||
+	    (rc = agents_new(csm, &csm->agents, err)) < 0 || (rc = connect_bus(csm, err)) < 0 ||
+	    (rc = graphs_new(csm, &csm->graphs, err)) < 0 || (rc = cleanup_load(csm, err)) < 0 ||
+	    (rc = resource_start(csm, &csm->http, err)) < 0 ||
+	    (rc = ctl_listen(csm->loop, socket, ctl_ops, ARRAY_LEN(ctl_ops), csm, &csm->ctl, err)) < 0)
+		return rc;
+	funcs_sweep(csm->funcs);
+	csm->silent = false;
+	log_info("csm.started", KV("http_port", http_port(csm->http)),
+		 KV("registrations", registry_count(csm->registry)),
+		 KV("graphs", graphs_count(csm->graphs)));
+	return 0;
+}
+
+void csm_stop(struct csm *csm)
+{
+	csm->silent = true;
+	csm->ctl = ctl_close(csm->ctl);
+	if (csm->graphs != NULL)
+		csm->graphs = graphs_free(csm->graphs);
+	csm->agents = agents_free(csm->agents);
+	csm->store = store_close(csm->store); /* what still waits for a commit gets its answer now */
+	csm->http = http_server_free(csm->http);
+	csm->bus = bus_free(csm->bus);
+	csm->registry = registry_free(csm->registry);
+	csm->links = links_free(csm->links);
+	csm->funcs = funcs_free(csm->funcs);
+	csm->listeners = listeners_free(csm->listeners);
+	csm->metrics = metrics_free(csm->metrics);
+	csm->loop = loop_free(csm->loop);
+	daemon_stop(&csm->daemon);
+}

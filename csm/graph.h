@@ -1,0 +1,50 @@
+/* graph.h - inside of one graph; only graphs.c, graph_propose.c, graph_ops.c look in here. */
+#pragma once
+
+#include "csm/graphdoc.h"
+#include "csm/graphs.h"
+#include "csm/links.h"
+
+struct graph_request {
+	json_t *answer; /* the request's fields, to be answered */
+	char *topic;
+	bool evaluated; /* its change is part of the working document */
+	struct graph_request *next;
+};
+
+struct request_list {
+	struct graph_request *first, **last;
+};
+
+struct graph {
+	struct csm *csm;
+	unsigned refs; /* the collection, effects and agent requests that will come back to it */
+	bool detached;
+	char *key;  /* "client/graph-id" */
+	char *client, *graph_id, *owner, *topic /* of answers */;
+	char agent[72];	      /* "" while none is chosen */
+	json_t *confirmed;    /* in force, as far as we know; never NULL */
+	json_t *proposed;     /* NULL: none */
+	json_t *base;	      /* what `proposed` was made from */
+	json_t *working;      /* with all requests that were accepted so far */
+	bool proposing;	      /* somebody waits for the agent's word on `proposed` */
+	bool late;	      /* `proposed` was answered as pending */
+	bool solo;	      /* a shared revision was refused: propose the queue's requests one by one */
+	bool unsaved;	      /* confirmed in memory, the store did not take it yet */
+	struct request_list inflight, queue;
+	struct loop_src *timer;
+	struct link **live; /* links in force, each with a reference */
+	size_t n_live;
+	struct graph *next_all, **prev_all;
+};
+
+struct graph *graph_hold(struct graph *g);
+void graph_drop(struct graph *g);
+/* Set one of the documents, minding the references on links and functions that documents hold. doc: borrowed. */
+void graph_set_doc(struct graph *g, json_t **which, json_t *doc);
+void graph_save(struct graph *g);
+/* Bring g->live, hence CONNECT and DISCONNECT, in line with the documents. */
+void graph_update_live(struct graph *g);
+
+void request_append(struct request_list *l, struct graph_request *r);
+struct graph_request *request_take(struct request_list *l);

@@ -1,0 +1,388 @@
+#include "csm/graph_propose.h"
+
+#include "common/log.h"
+#include "common/util.h"
+#include "csm/agents.h"
+#include "csm/graph_ops.h"
+#include "csm/metrics.h"
+#include "csm/store.h"
+#include <stdio.h>
+#include <string.h>
+
+/* A message to an agent must fit into what the broker takes, with its seal. */
+#define SEAL_ROOM 1024
+
+static void pump(struct graph *g);
+static void send_proposal(struct graph *g);
+
+bool graph_is_known(const struct graph *g)
+{
+	return graphdoc_rev(g->confirmed) > 0 || g->proposed != NULL;
+}
+
+/* ---- answers ---- */
+
+static void answer(struct graph *g, struct graph_request *r, const char *reason, bool pending)
+{
+	const char *op = json_string_value(json_object_get(r->answer, "op"));
+	json_object_set_new(r->answer, "state", json_string(reason == NULL ? "ok" : "error"));
+	if (reason != NULL)
+		json_object_set_new(r->answer, "reason", json_string(reason));
+	if (pending)
+		json_object_set_new(r->answer, "pending", json_true());
+	metrics_api(g->csm->metrics, "graph", op, reason == NULL ? "ok" : "error");
+	/* What is answered ok is in the store already, as a proposal: no need to wait for the end of the turn. */
+	csm_send(g->csm, r->topic, r->answer, 2, false);
+	free(r->topic);
+	free(r);
+}
+
+static void answer_all(struct graph *g, struct request_list *list, const char *reason, bool pending)
+{
+	for (struct graph_request *r = request_take(list); r != NULL; r = request_take(list))
+		answer(g, r, reason, pending);
+}
+
+void graph_fail_all(struct graph *g, const char *reason)
+{
+	answer_all(g, &g->inflight, reason, false);
+	answer_all(g, &g->queue, reason, false);
+	g->proposing = g->solo = false;
+}
+
+void graph_stop(struct graph *g)
+{
+	answer_all(g, &g->inflight, NULL, true);
+	answer_all(g, &g->queue, "csm is stopping", false);
+}
+
+/* ---- the working document ---- */
+
+/* Apply r to a copy of doc. ret: 0 and a new document, or negative and a reason. */
+static int apply(struct graph *g, const json_t *doc, struct graph_request *r, json_t **ret,
+		 char reason[OP_REASON_MAX])
+{
+	json_t *copy = json_deep_copy(doc);
+	int rc = ERR_NOMEM;
+	snprintf(reason, OP_REASON_MAX, "out of memory");
+	if (copy != NULL)
+		rc = graph_op_apply(g->csm, copy, r->answer, r->answer, reason);
+	if (rc < 0) {
+		json_decref(copy);
+		return rc;
+	}
+	*ret = copy;
+	return 0;
+}
+
+void graph_enqueue(struct graph *g, struct graph_request *r)
+{
+	char reason[OP_REASON_MAX];
+	json_auto_t *doc = NULL;
+	if (!g->solo) {
+		if (apply(g, g->working, r, &doc, reason) < 0) {
+			answer(g, r, reason, false);
+			return;
+		}
+		graph_set_doc(g, &g->working, doc);
+	}
+	request_append(&g->queue, r);
+	pump(g);
+}
+
+/* ---- proposing ---- */
+
+static void proposal_stored(void *arg, const char *why)
+{
+	struct graph *g = arg;
+	(void)why;
+	if (!g->detached && g->proposed != NULL)
+		send_proposal(g);
+	graph_drop(g);
+}
+
+static void proposal_not_stored(void *arg, const char *why)
+{
+	struct graph *g = arg;
+	graph_fail_all(g, why);
+	graph_set_doc(g, &g->proposed, g->base == g->confirmed ? NULL : g->base);
+	g->late = g->proposed != NULL;
+	graph_set_doc(g, &g->working, g->base);
+	graph_drop(g);
+}
+
+static void propose(struct graph *g, json_t *doc)
+{
+	json_object_set_new(doc, "rev", json_integer(agents_next_rev(g->csm->agents)));
+	g->proposing = true;
+	graph_set_doc(g, &g->proposed, doc);
+	graph_save(g);
+	store_then(g->csm->store, proposal_stored, proposal_not_stored, graph_hold(g));
+}
+
+static bool too_large(struct graph *g, const json_t *doc)
+{
+	size_t limit = (size_t)g->csm->settings->broker.message_size_limit;
+	return json_dumpb(doc, NULL, 0, JSON_COMPACT) + SEAL_ROOM > limit;
+}
+
+/* Take what waits and propose it, unless a proposal is out. */
+static void pump(struct graph *g)
+{
+	char reason[OP_REASON_MAX];
+	if (g->proposing || g->detached)
+		return;
+	graph_set_doc(g, &g->base, g->proposed != NULL ? g->proposed : g->confirmed);
+	if (!g->solo) {
+		if (g->queue.first == NULL)
+			return;
+		if (!too_large(g, g->working)) {
+			struct graph_request *r;
+			while ((r = request_take(&g->queue)) != NULL)
+				request_append(&g->inflight, r);
+			json_auto_t *doc = json_deep_copy(g->working);
+			if (doc != NULL) {
+				propose(g, doc);
+				return;
+			}
+			graph_fail_all(g, "out of memory");
+			return;
+		}
+		g->solo = true; /* find the request that makes it too large */
+	}
+	for (struct graph_request *r = request_take(&g->queue); r != NULL;
+	     r = request_take(&g->queue)) {
+		json_auto_t *doc = NULL;
+		int rc = apply(g, g->base, r, &doc, reason);
+		if (rc == 0 && too_large(g, doc)) {
+			snprintf(reason, sizeof(reason), "the graph would be too large: its document must "
+							 "stay under message-size-limit");
+			rc = ERR_LIMIT;
+		}
+		if (rc < 0) {
+			answer(g, r, reason, false);
+			continue;
+		}
+		request_append(&g->inflight, r);
+		propose(g, doc);
+		return;
+	}
+	/* every request had its answer: back to sharing revisions */
+	g->solo = false;
+	graph_set_doc(g, &g->working, g->base);
+}
+
+/* ---- what comes back ---- */
+
+static void confirmed_stored(void *arg, const char *why)
+{
+	(void)why;
+	graph_drop(arg);
+}
+
+/* In force but still a proposal in the store: after a restart it is simply proposed again. The timer tries to save it. */
+static void confirmed_not_stored(void *arg, const char *why)
+{
+	struct graph *g = arg;
+	(void)why;
+	g->unsaved = true;
+	if (g->timer != NULL)
+		loop_arm(g->csm->loop, g->timer, 5000);
+	graph_drop(g);
+}
+
+static void save_confirmed(struct graph *g)
+{
+	g->unsaved = false;
+	graph_save(g);
+	store_then(g->csm->store, confirmed_stored, confirmed_not_stored, graph_hold(g));
+}
+
+static void on_timer(void *arg)
+{
+	struct graph *g = arg;
+	if (g->unsaved)
+		save_confirmed(g);
+}
+
+static void confirm(struct graph *g)
+{
+	if (g->timer == NULL)
+		loop_add_timer(g->csm->loop, -1, 0, on_timer, g, &g->timer, NULL);
+	graph_set_doc(g, &g->confirmed, g->proposed);
+	graph_set_doc(g, &g->proposed, NULL);
+	graph_set_doc(g, &g->base, g->confirmed);
+	g->proposing = g->late = false;
+	save_confirmed(g);
+	graph_update_live(g);
+	answer_all(g, &g->inflight, NULL, false);
+	pump(g);
+}
+
+/* Nobody waits any longer, but the proposal stands. */
+static void answer_late(struct graph *g)
+{
+	g->proposing = false;
+	g->late = true;
+	graph_set_doc(g, &g->base, g->proposed);
+	graph_update_live(g);
+	answer_all(g, &g->inflight, NULL, true);
+	pump(g);
+}
+
+/* All that waited in order again, to be proposed one by one on top of `onto`. */
+static void start_solo(struct graph *g, json_t *onto)
+{
+	struct request_list all = g->inflight;
+	if (all.first != NULL) {
+		if (g->queue.first != NULL) {
+			*all.last = g->queue.first;
+			all.last = g->queue.last;
+		}
+		g->queue = all;
+		g->inflight.first = NULL;
+		g->inflight.last = &g->inflight.first;
+	}
+	json_incref(onto);
+	graph_set_doc(g, &g->proposed, onto == g->confirmed ? NULL : onto);
+	json_decref(onto);
+	g->late = g->proposed != NULL;
+	g->proposing = false;
+	g->solo = true;
+	graph_save(g);
+}
+
+static void announce_refusal(struct graph *g, const char *reason)
+{
+	log_warn("graph.refused_late", KV("graph", g->key), KV("why", reason));
+	csm_send(g->csm, g->topic,
+		 json_pack("{s:s, s:s, s:s, s:s, s:o}", "op", "anno", "type", "graph", "state", "error",
+			   "reason", reason, "graph", graphs_state(g)),
+		 2, false);
+}
+
+/* A document that was answered as pending is refused: go on without the function that is to blame. */
+static void refuse_late(struct graph *g, json_t *doc, const json_t *where, const char *reason)
+{
+	json_auto_t *mended = json_deep_copy(doc);
+	if (mended != NULL && graphdoc_mend(mended, g->confirmed, where, reason)) {
+		g->solo = true; /* what waits was made for the old document */
+		graph_set_doc(g, &g->base, g->confirmed);
+		propose(g, mended);
+		g->late = true;
+	} else {
+		/* nothing to blame that the confirmed document has not too: back to that */
+		start_solo(g, g->confirmed);
+	}
+	announce_refusal(g, reason);
+	pump(g);
+}
+
+static void refuse(struct graph *g, const json_t *where, const char *reason)
+{
+	bool on_late = g->base != g->confirmed;
+	if (g->inflight.first == NULL) {
+		refuse_late(g, g->proposed, where, reason);
+		return;
+	}
+	if (on_late && graphdoc_same_at(g->base, g->proposed, where)) {
+		/* not the fault of those who wait, but of an earlier pending change below them */
+		json_auto_t *below = json_incref(g->base);
+		start_solo(g, below);
+		refuse_late(g, below, where, reason);
+		return;
+	}
+	bool alone = g->inflight.first->next == NULL;
+	if (alone)
+		answer(g, request_take(&g->inflight), reason, false);
+	start_solo(g, g->base);
+	if (g->queue.first == NULL && on_late) {
+		/* the pending change below was replaced at the agent by what it refused: send it again */
+		json_auto_t *again = json_deep_copy(g->base);
+		if (again != NULL)
+			propose(g, again);
+		return;
+	}
+	pump(g);
+}
+
+struct sent {
+	struct graph *g;
+	int64_t rev;
+};
+
+static void on_put_answer(void *arg, json_t *reply, const char *why, bool final)
+{
+	struct sent *sent = arg;
+	struct graph *g = sent->g;
+	bool current = !g->detached && g->proposed != NULL && graphdoc_rev(g->proposed) == sent->rev;
+	if (current && reply == NULL) {
+		if (g->proposing) {
+			log_info("graph.pending", KV("graph", g->key), KV("why", why));
+			answer_late(g);
+		}
+	} else if (current) {
+		const char *state = json_string_value(json_object_get(reply, "state"));
+		const char *reason = json_string_value(json_object_get(reply, "reason"));
+		if (state != NULL && strcmp(state, "ok") == 0)
+			confirm(g);
+		else
+			refuse(g, json_object_get(reply, "where"),
+			       reason != NULL ? reason : "refused by the agent");
+	}
+	if (final) {
+		graph_drop(g);
+		free(sent);
+	}
+}
+
+static void put(struct graph *g, const json_t *doc, agents_answer_fn *fn)
+{
+	struct sent *sent = calloc(1, sizeof(*sent));
+	json_auto_t *copy = graphdoc_for_agent(doc);
+	if (sent == NULL || copy == NULL) {
+		free(sent);
+		log_error("graph.not_sent", KV("graph", g->key), KV("why", "out of memory"));
+		return;
+	}
+	sent->g = graph_hold(g);
+	sent->rev = graphdoc_rev(doc);
+	agents_put(g->csm->agents, g->agent, g->key, copy, fn, sent);
+}
+
+static void send_proposal(struct graph *g)
+{
+	if (g->agent[0] == '\0') {
+		const char *agent = agents_pick(g->csm->agents);
+		if (agent == NULL) {
+			if (g->proposing)
+				answer_late(g);
+			return;
+		}
+		snprintf(g->agent, sizeof(g->agent), "%s", agent);
+		graph_save(g);
+	}
+	put(g, g->proposed, on_put_answer);
+}
+
+static void on_confirmed_put(void *arg, json_t *reply, const char *why, bool final)
+{
+	struct sent *sent = arg;
+	const char *state = json_string_value(json_object_get(reply, "state"));
+	const char *reason = json_string_value(json_object_get(reply, "reason"));
+	(void)why;
+	if (state != NULL && strcmp(state, "ok") != 0 && !sent->g->detached)
+		log_error("graph.confirmed_refused", KV("graph", sent->g->key), KV("why", reason));
+	if (final) {
+		graph_drop(sent->g);
+		free(sent);
+	}
+}
+
+void graph_resend(struct graph *g)
+{
+	if (graphdoc_rev(g->confirmed) > 0)
+		put(g, g->confirmed, on_confirmed_put);
+	if (g->proposed != NULL)
+		put(g, g->proposed, on_put_answer);
+}

@@ -1,0 +1,554 @@
+#include "csm/graphs.h"
+
+#include "common/log.h"
+#include "common/map.h"
+#include "common/util.h"
+#include "csm/agents.h"
+#include "csm/funcs.h"
+#include "csm/graph.h"
+#include "csm/graph_propose.h"
+#include "csm/store.h"
+#include <stdio.h>
+#include <string.h>
+
+struct graphs {
+	struct csm *csm;
+	struct map *by_key;
+};
+
+/* ---- requests ---- */
+
+void request_append(struct request_list *l, struct graph_request *r)
+{
+	r->next = NULL;
+	*l->last = r;
+	l->last = &r->next;
+}
+
+struct graph_request *request_take(struct request_list *l)
+{
+	struct graph_request *r = l->first;
+	if (r == NULL)
+		return NULL;
+	l->first = r->next;
+	if (l->first == NULL)
+		l->last = &l->first;
+	return r;
+}
+
+/* ---- documents and what they refer to ---- */
+
+static void ref_link(void *arg, const char *mode, json_t *entry)
+{
+	struct graph *g = arg;
+	links_ref(g->csm->links, json_string_value(json_object_get(entry, "da_id")),
+		  json_string_value(json_object_get(entry, "feature")), mode,
+		  json_string_value(json_object_get(entry, "topic")));
+}
+
+static void unref_link(void *arg, const char *mode, json_t *entry)
+{
+	struct graph *g = arg;
+	links_unref(g->csm->links,
+		    links_find(g->csm->links, json_string_value(json_object_get(entry, "da_id")),
+			       json_string_value(json_object_get(entry, "feature")), mode));
+}
+
+static void ref_digest(void *arg, const char *digest)
+{
+	struct graph *g = arg;
+	funcs_ref(g->csm->funcs, digest);
+}
+
+static void unref_digest(void *arg, const char *digest)
+{
+	struct graph *g = arg;
+	funcs_unref(g->csm->funcs, digest);
+}
+
+void graph_set_doc(struct graph *g, json_t **which, json_t *doc)
+{
+	json_t *old = *which;
+	if (doc != NULL) {
+		json_incref(doc);
+		graphdoc_each_link(doc, ref_link, g);
+		graphdoc_each_digest(doc, ref_digest, g);
+	}
+	*which = doc;
+	if (old != NULL) {
+		graphdoc_each_link(old, unref_link, g);
+		graphdoc_each_digest(old, unref_digest, g);
+		json_decref(old);
+	}
+}
+
+struct living {
+	struct graph *g;
+	const json_t *and_in; /* NULL: no further condition */
+	struct link **links;
+	size_t n, cap;
+};
+
+static void collect_live(void *arg, const char *mode, json_t *entry)
+{
+	struct living *l = arg;
+	const char *da_id = json_string_value(json_object_get(entry, "da_id"));
+	const char *feature = json_string_value(json_object_get(entry, "feature"));
+	if (json_object_get(entry, "out") != NULL ||
+	    (l->and_in != NULL && graphdoc_find(l->and_in, mode, da_id, feature) == NULL))
+		return;
+	if (l->n == l->cap) {
+		size_t cap = l->cap != 0 ? 2 * l->cap : 8;
+		struct link **more = reallocarray(l->links, cap, sizeof(*more));
+		if (more == NULL)
+			return; /* its CONNECT comes with the next change or restart */
+		l->links = more;
+		l->cap = cap;
+	}
+	struct link *k = links_ref(l->g->csm->links, da_id, feature, mode, NULL);
+	if (k != NULL)
+		l->links[l->n++] = k;
+}
+
+void graph_update_live(struct graph *g)
+{
+	struct living now = {.g = g};
+	if (!g->detached) {
+		/* a change that is only pending adds nothing yet, but what it takes away is gone */
+		now.and_in = g->late ? g->proposed : NULL;
+		graphdoc_each_link(g->confirmed, collect_live, &now);
+	}
+	for (size_t i = 0; i < now.n; i++)
+		links_enliven(g->csm->links, now.links[i]);
+	for (size_t i = 0; i < g->n_live; i++) {
+		links_quiet(g->csm->links, g->live[i]);
+		links_unref(g->csm->links, g->live[i]);
+	}
+	free(g->live);
+	g->live = now.links;
+	g->n_live = now.n;
+}
+
+/* ---- one graph ---- */
+
+struct graph *graph_hold(struct graph *g)
+{
+	g->refs++;
+	return g;
+}
+
+void graph_drop(struct graph *g)
+{
+	if (--g->refs > 0)
+		return;
+	g->detached = true;
+	graph_update_live(g);
+	graph_set_doc(g, &g->confirmed, NULL);
+	graph_set_doc(g, &g->proposed, NULL);
+	graph_set_doc(g, &g->base, NULL);
+	graph_set_doc(g, &g->working, NULL);
+	loop_remove(g->csm->loop, g->timer);
+	free(g->key);
+	free(g->client);
+	free(g->graph_id);
+	free(g->owner);
+	free(g->topic);
+	free(g);
+}
+
+static struct graph *graph_new(struct csm *csm, const char *client, const char *graph_id,
+			       const char *owner)
+{
+	struct graph *g = calloc(1, sizeof(*g));
+	if (g == NULL)
+		return NULL;
+	g->csm = csm;
+	g->refs = 1;
+	g->inflight.last = &g->inflight.first;
+	g->queue.last = &g->queue.first;
+	g->client = strdup(client);
+	g->graph_id = strdup(graph_id);
+	g->owner = strdup(owner);
+	if (asprintf(&g->key, "%s/%s", client, graph_id) < 0)
+		g->key = NULL;
+	if (asprintf(&g->topic, "iottalk/api/res/%s/graph/%s", client, graph_id) < 0)
+		g->topic = NULL;
+	if (g->client == NULL || g->graph_id == NULL || g->owner == NULL || g->key == NULL ||
+	    g->topic == NULL) {
+		graph_drop(g);
+		return NULL;
+	}
+	return g;
+}
+
+void graph_save(struct graph *g)
+{
+	CLEANUP(freep) char *confirmed = json_dumps(g->confirmed, JSON_COMPACT);
+	CLEANUP(freep) char *proposed =
+		g->proposed != NULL ? json_dumps(g->proposed, JSON_COMPACT) : NULL;
+	if (confirmed == NULL || (g->proposed != NULL && proposed == NULL)) {
+		store_failed(g->csm->store, &(struct err){.code = ERR_NOMEM, .text = "out of memory"});
+		return;
+	}
+	store_exec(g->csm->store,
+		   "INSERT INTO graph (client, graph_id, owner, agent, confirmed, proposed)"
+		   " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (client, graph_id) DO UPDATE SET"
+		   " owner = excluded.owner, agent = excluded.agent,"
+		   " confirmed = excluded.confirmed, proposed = excluded.proposed",
+		   DB_V_TEXT(g->client), DB_V_TEXT(g->graph_id), DB_V_TEXT(g->owner),
+		   g->agent[0] != '\0' ? DB_V_TEXT(g->agent) : DB_V_NULL, DB_V_TEXT(confirmed),
+		   DB_V_TEXT(proposed));
+}
+
+/* ---- the collection ---- */
+
+struct loading {
+	struct graphs *gs;
+	struct err *err;
+};
+
+static int load_row(void *arg, const struct db_value *v, size_t n)
+{
+	struct loading *l = arg;
+	(void)n;
+	if (v[0].type != DB_TEXT || v[1].type != DB_TEXT || v[2].type != DB_TEXT ||
+	    v[4].type != DB_TEXT)
+		return err_set(l->err, ERR_DB, "store: a graph does not read back");
+	struct graph *g = graph_new(l->gs->csm, v[0].text, v[1].text, v[2].text);
+	if (g == NULL)
+		return err_set(l->err, ERR_NOMEM, "loading graphs");
+	if (v[3].type == DB_TEXT)
+		snprintf(g->agent, sizeof(g->agent), "%s", v[3].text);
+	json_auto_t *confirmed = json_loads(v[4].text, 0, NULL);
+	json_auto_t *proposed = v[5].type == DB_TEXT ? json_loads(v[5].text, 0, NULL) : NULL;
+	if (confirmed == NULL || (v[5].type == DB_TEXT && proposed == NULL)) {
+		graph_drop(g);
+		return err_set(l->err, ERR_DB, "store: graph %s/%s does not read back", v[0].text,
+			       v[1].text);
+	}
+	graph_set_doc(g, &g->confirmed, confirmed);
+	graph_set_doc(g, &g->proposed, proposed);
+	g->late = proposed != NULL; /* nobody waits for its answer any more */
+	graph_set_doc(g, &g->base, confirmed);
+	graph_set_doc(g, &g->working, proposed != NULL ? proposed : confirmed);
+	if (map_add(l->gs->by_key, g->key, g) < 0) {
+		graph_drop(g);
+		return err_set(l->err, ERR_NOMEM, "loading graphs");
+	}
+	return 0;
+}
+
+static void begin_life(void *arg, const char *key, void *value)
+{
+	(void)arg;
+	(void)key;
+	graph_update_live(value);
+}
+
+int graphs_new(struct csm *csm, struct graphs **ret, struct err *err)
+{
+	struct graphs *gs = calloc(1, sizeof(*gs));
+	if (gs == NULL || (gs->by_key = map_new()) == NULL) {
+		free(gs);
+		return err_set(err, ERR_NOMEM, "graphs");
+	}
+	gs->csm = csm;
+	struct loading l = {.gs = gs, .err = err};
+	int rc = db_run(store_db(csm->store), err, load_row, &l,
+			"SELECT client, graph_id, owner, agent, confirmed, proposed FROM graph");
+	*ret = gs;
+	if (rc == 0)
+		map_each(gs->by_key, begin_life, NULL);
+	return rc;
+}
+
+static void free_graph(void *value)
+{
+	struct graph *g = value;
+	graph_stop(g);
+	g->detached = true;
+	graph_drop(g);
+}
+
+struct graphs *graphs_free(struct graphs *gs)
+{
+	if (gs == NULL)
+		return NULL;
+	map_free(gs->by_key, free_graph);
+	free(gs);
+	return NULL;
+}
+
+size_t graphs_count(const struct graphs *gs)
+{
+	return map_count(gs->by_key);
+}
+
+struct graph *graphs_find(const struct graphs *gs, const char *client, const char *graph_id)
+{
+	CLEANUP(freep) char *key = NULL;
+	return asprintf(&key, "%s/%s", client, graph_id) >= 0 ? map_find(gs->by_key, key) : NULL;
+}
+
+static void attach_done(void *arg, const char *why)
+{
+	(void)why;
+	graph_drop(arg);
+}
+
+static void attach_failed(void *arg, const char *why)
+{
+	struct graph *g = arg;
+	graph_fail_all(g, why);
+	if (!g->detached) {
+		map_remove(g->csm->graphs->by_key, g->key);
+		g->detached = true;
+		graph_drop(g); /* the collection's */
+	}
+	graph_drop(g);
+}
+
+struct graph *graphs_attach(struct graphs *gs, const char *client, const char *graph_id,
+			    const char *owner)
+{
+	struct graph *g = graph_new(gs->csm, client, graph_id, owner);
+	if (g == NULL)
+		return NULL;
+	json_auto_t *doc = graphdoc_new(g->key, owner);
+	if (doc != NULL) {
+		graph_set_doc(g, &g->confirmed, doc);
+		graph_set_doc(g, &g->base, doc);
+		graph_set_doc(g, &g->working, doc);
+	}
+	if (doc == NULL || map_add(gs->by_key, g->key, g) < 0) {
+		graph_drop(g);
+		return NULL;
+	}
+	graph_save(g);
+	store_then(gs->csm->store, attach_done, attach_failed, graph_hold(g));
+	return g;
+}
+
+void graphs_request(struct graph *g, json_t *request, const char *topic)
+{
+	struct graph_request *r = calloc(1, sizeof(*r));
+	if (r != NULL) {
+		r->answer = json_deep_copy(request);
+		r->topic = strdup(topic);
+	}
+	if (r == NULL || r->answer == NULL || r->topic == NULL) {
+		log_error("graph.request_lost", KV("graph", g->key), KV("why", "out of memory"));
+		if (r != NULL) {
+			json_decref(r->answer);
+			free(r->topic);
+			free(r);
+		}
+		return;
+	}
+	graph_enqueue(g, r);
+}
+
+/* ---- detach ---- */
+
+struct detaching {
+	struct graph *g;
+	graphs_detached_fn *done;
+	void *arg;
+};
+
+static void on_dropped(void *arg, json_t *answer, const char *why, bool final)
+{
+	struct detaching *d = arg;
+	(void)why;
+	if (d->done != NULL)
+		d->done(d->arg, answer == NULL);
+	d->done = NULL; /* told once */
+	if (final) {
+		graph_drop(d->g);
+		free(d);
+	}
+}
+
+static void detach_commit(void *arg, const char *why)
+{
+	struct detaching *d = arg;
+	struct graph *g = d->g;
+	(void)why;
+	graph_update_live(g);
+	if (g->agent[0] == '\0' || !graph_is_known(g)) {
+		/* no agent ever heard of it */
+		if (d->done != NULL)
+			d->done(d->arg, false);
+		graph_drop(g);
+		free(d);
+		return;
+	}
+	agents_drop_graph(g->csm->agents, g->agent, g->key, on_dropped, d);
+}
+
+static void detach_rollback(void *arg, const char *why)
+{
+	struct detaching *d = arg;
+	struct graph *g = d->g;
+	(void)why;
+	/* still in the store: take it back, unless it was attached anew meanwhile */
+	if (map_add(g->csm->graphs->by_key, g->key, g) == 0) {
+		g->detached = false;
+		graph_hold(g);
+	}
+	if (d->done != NULL)
+		d->done(d->arg, false); /* its answer is rolled back too */
+	graph_drop(g);
+	free(d);
+}
+
+void graphs_detach(struct graph *g, graphs_detached_fn *done, void *arg)
+{
+	struct detaching *d = calloc(1, sizeof(*d));
+	if (d == NULL) {
+		store_failed(g->csm->store, &(struct err){.code = ERR_NOMEM, .text = "out of memory"});
+		if (done != NULL)
+			done(arg, false);
+		return;
+	}
+	*d = (struct detaching){.g = g, .done = done, .arg = arg};
+	graph_fail_all(g, "the graph was detached");
+	map_remove(g->csm->graphs->by_key, g->key);
+	g->detached = true;
+	store_exec(g->csm->store, "DELETE FROM graph WHERE client = $1 AND graph_id = $2",
+		   DB_V_TEXT(g->client), DB_V_TEXT(g->graph_id));
+	store_then(g->csm->store, detach_commit, detach_rollback, d);
+}
+
+struct of_client {
+	const char *client;
+	struct graph **found;
+	size_t n;
+};
+
+static void pick_client(void *arg, const char *key, void *value)
+{
+	struct of_client *o = arg;
+	struct graph *g = value;
+	(void)key;
+	if (strcmp(g->client, o->client) == 0)
+		o->found[o->n++] = g;
+}
+
+struct graph **graphs_of_client(const struct graphs *gs, const char *client)
+{
+	struct of_client o = {.client = client,
+			      .found = calloc(map_count(gs->by_key) + 1, sizeof(struct graph *))};
+	if (o.found != NULL)
+		map_each(gs->by_key, pick_client, &o);
+	return o.found;
+}
+
+/* ---- what others ask ---- */
+
+struct telling {
+	const struct graph *g;
+	json_t *links;
+};
+
+static void tell_link(void *arg, const char *mode, json_t *entry)
+{
+	struct telling *t = arg;
+	const struct graph *g = t->g;
+	const char *da_id = json_string_value(json_object_get(entry, "da_id"));
+	const char *feature = json_string_value(json_object_get(entry, "feature"));
+	const struct link *k = links_find(g->csm->links, da_id, feature, mode);
+	const char *error = json_string_value(json_object_get(entry, "error"));
+	const char *state = k != NULL ? link_state(k) : "waiting";
+	const char *reason = k != NULL ? link_reason(k) : NULL;
+	if (error != NULL) {
+		state = "error";
+		reason = error;
+	} else if (graphdoc_find(g->confirmed, mode, da_id, feature) == NULL) {
+		state = "pending";
+	}
+	json_array_append_new(
+		t->links, json_pack("{s:s, s:s, s:s, s:O?, s:O?, s:s, s:s?}", "da_id", da_id, "feature",
+				    feature, "mode", mode, "topic", json_object_get(entry, "topic"),
+				    "func", json_object_get(entry, "func"), "state", state, "reason",
+				    reason));
+}
+
+json_t *graphs_state(const struct graph *g)
+{
+	const json_t *doc = g->proposed != NULL ? g->proposed : g->confirmed;
+	json_t *join = json_object_get(doc, "join"), *monitor = json_object_get(doc, "monitor");
+	json_t *links = json_array();
+	struct telling t = {.g = g, .links = links};
+	if (links == NULL)
+		return NULL;
+	graphdoc_each_link(doc, tell_link, &t);
+	json_t *state = json_pack("{s:I, s:b, s:s, s:o, s:O?, s:s*}", "rev",
+				  (json_int_t)graphdoc_rev(g->confirmed), "pending",
+				  g->proposed != NULL, "owner", g->owner, "links", links, "join",
+				  json_object_get(join, "func"), "agent",
+				  g->agent[0] != '\0' ? g->agent : NULL);
+	if (state != NULL && json_object_get(join, "error") != NULL)
+		json_object_set(state, "join_error", json_object_get(join, "error"));
+	if (state != NULL && json_is_string(monitor))
+		json_object_set_new(state, "monitor_topics", json_pack("[O]", monitor));
+	return state;
+}
+
+struct resync {
+	struct graphs *gs;
+	const char *agent_id;
+	json_t *ids;
+};
+
+static void resend(void *arg, const char *key, void *value)
+{
+	struct resync *s = arg;
+	struct graph *g = value;
+	if (g->agent[0] == '\0' && graph_is_known(g)) {
+		/* it was proposed while there was no agent at all */
+		snprintf(g->agent, sizeof(g->agent), "%s", s->agent_id);
+		graph_save(g);
+	}
+	if (strcmp(g->agent, s->agent_id) != 0 || !graph_is_known(g))
+		return;
+	graph_resend(g);
+	json_array_append_new(s->ids, json_string(key));
+}
+
+void graphs_on_session(struct graphs *gs, const char *agent_id)
+{
+	struct resync s = {.gs = gs, .agent_id = agent_id, .ids = json_array()};
+	if (s.ids == NULL)
+		return; /* the session's resend timer has nothing to do, the next session has */
+	map_each(gs->by_key, resend, &s);
+	agents_sync(gs->csm->agents, agent_id, s.ids);
+}
+
+struct report {
+	struct csm *csm;
+	const char *da_id, *feature, *mode, *reason;
+};
+
+static void report_to(void *arg, const char *key, void *value)
+{
+	struct report *r = arg;
+	struct graph *g = value;
+	const char *monitor = json_string_value(json_object_get(g->confirmed, "monitor"));
+	(void)key;
+	if (monitor == NULL || graphdoc_find(g->confirmed, r->mode, r->da_id, r->feature) == NULL)
+		return;
+	csm_send(r->csm, monitor,
+		 json_pack("{s:s, s:{s:[s,s], s:s, s:s, s:s}}", "op", "link_error", "data", "id",
+			   r->da_id, r->feature, "mode", r->mode, "state", "error", "reason",
+			   r->reason),
+		 1, false);
+}
+
+void graphs_report_link(struct graphs *gs, const char *da_id, const char *feature, const char *mode,
+			const char *reason)
+{
+	struct report r = {
+		.csm = gs->csm, .da_id = da_id, .feature = feature, .mode = mode, .reason = reason};
+	map_each(gs->by_key, report_to, &r);
+}

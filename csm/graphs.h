@@ -1,0 +1,35 @@
+/* graphs.h - all graphs: what is confirmed, what is proposed, who waits for the answer (design section 3).
+ *
+ * A graph exists from attach to detach. Its requests are applied to a working document as they arrive; the document is proposed
+ * to the agent that runs the graph, and they are answered when it is in force (graph_propose.h).
+ */
+#pragma once
+
+#include "csm/csm.h"
+
+struct graphs;
+struct graph;
+
+int graphs_new(struct csm *csm, struct graphs **ret, struct err *err); /* loads the store */
+struct graphs *graphs_free(struct graphs *gs);
+size_t graphs_count(const struct graphs *gs);
+struct graph *graphs_find(const struct graphs *gs, const char *client, const char *graph_id);
+
+/* attach: make the graph. ret: borrowed; NULL: out of memory. */
+struct graph *graphs_attach(struct graphs *gs, const char *client, const char *graph_id,
+			    const char *owner);
+/* A request that changes the graph. request: borrowed; answered on topic, now or later. */
+void graphs_request(struct graph *g, json_t *request, const char *topic);
+/* detach one (done(arg, pending) when the agent has dropped it, or answers too late: pending). */
+typedef void graphs_detached_fn(void *arg, bool pending);
+void graphs_detach(struct graph *g, graphs_detached_fn *done, void *arg);
+/* All graphs of a client, NULL-terminated, yours to free(); NULL: out of memory. */
+struct graph **graphs_of_client(const struct graphs *gs, const char *client);
+/* What attach tells of a graph: rev, pending, owner, links, join, monitor_topics. A new object. */
+json_t *graphs_state(const struct graph *g);
+
+/* An agent has a new session: send it all its graphs, then sync. */
+void graphs_on_session(struct graphs *gs, const char *agent_id);
+/* A link does not work: tell the monitors of the graphs that use it. */
+void graphs_report_link(struct graphs *gs, const char *da_id, const char *feature, const char *mode,
+			const char *reason);
