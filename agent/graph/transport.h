@@ -21,6 +21,8 @@ typedef void transport_done_fn(void *arg, int rc);
 struct transport_events {
 	/* The engine of a port broke the ring's rules: kill it and call renewed(). */
 	void (*on_port_broken)(void *arg, struct transport_port *port);
+	/* Messages were put on the port's ring, once per batch: from now on its engine has something to do. */
+	void (*on_port_fed)(void *arg, struct transport_port *port);
 	/* The way to the broker is up or down. */
 	void (*on_link)(void *arg, bool up);
 };
@@ -37,9 +39,14 @@ struct transport_ops {
 	 * end of its result pipe; both the caller's. */
 	int (*port_add)(struct transport *t, struct tap *tap, int wake_fd, int result_fd,
 			struct transport_port **ret, struct err *err);
-	/* The engine was replaced: tap_renew() is done, the descriptors are new; messages go on. -1, -1: the engine is gone, hold. */
+	/* The engine was replaced: tap_renew() is done, the descriptors are new; messages go on and the engine is woken, also if
+	 * nothing came: it looks at its ring at the first wake byte, not before. -1, -1: the engine is gone; take the results that
+	 * are there, then hold. A port holds from port_add() with -1, -1 as well. */
 	int (*port_renewed)(struct transport_port *p, int wake_fd, int result_fd, struct err *err);
 	struct transport_port *(*port_remove)(struct transport_port *p);
+
+	/* True while results wait on the ring because the broker does not take them: an engine that stands still then does no wrong. */
+	bool (*port_holding)(const struct transport_port *p);
 
 	/* Route topic to in-slot *ret_slot of the port. Counted: a second tap of the same topic on the same port has the same
 	 * slot. done: called later, once, when messages from now on will arrive. */

@@ -1,0 +1,319 @@
+#include "agent/agent.h"
+#include "common/id.h"
+#include "common/log.h"
+#include "common/util.h"
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define STATS_EVERY_MS 1000
+#define ENGINE_NAME    "iottalk-engine"
+
+/* ---- who we are ---- */
+
+static int read_id(const char *path, char id[AGENT_ID_MAX + 1], struct err *err)
+{
+	char line[AGENT_ID_MAX + 3];
+	CLEANUP(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return errno == ENOENT ? ERR_NOENT : err_sys(err, "%s", path);
+	ssize_t n = read(fd, line, sizeof(line) - 1);
+	if (n < 0)
+		return err_sys(err, "%s", path);
+	line[n] = '\0';
+	line[strcspn(line, "\r\n")] = '\0';
+	if (!agent_id_valid(line))
+		return err_set(err, ERR_SCHEMA, "%s holds no agent id", path);
+	memcpy(id, line, strlen(line) + 1);
+	return 0;
+}
+
+/* Written aside and moved into place: half an id would be another id. */
+static int make_id(const char *path, char id[AGENT_ID_MAX + 1], struct err *err)
+{
+	CLEANUP(freep) char *aside = NULL;
+	CLEANUP(closep) int fd = -1;
+	char line[AGENT_ID_MAX + 2];
+
+	snprintf(id, AGENT_ID_MAX + 1, "agent-%.12s", uuid4().s + UUID_LEN - 12);
+	int len = snprintf(line, sizeof(line), "%s\n", id);
+	if (asprintf(&aside, "%s.new", path) < 0)
+		return err_set(err, ERR_NOMEM, "agent id");
+	fd = open(aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0 || write(fd, line, (size_t)len) != len || fsync(fd) < 0 || rename(aside, path) < 0)
+		return err_sys(err, "keeping the agent id in %s", path);
+	return 0;
+}
+
+static int find_id(struct agent *a, struct err *err)
+{
+	const struct settings *s = &a->daemon.settings;
+	CLEANUP(freep) char *path = settings_path(s, "agent-id");
+
+	if (s->agent.id != NULL && s->agent.id[0] != '\0') {
+		if (!agent_id_valid(s->agent.id))
+			return err_set(err, ERR_SCHEMA,
+				       "[agent] id '%.100s' is not 1 to 64 characters of A-Z a-z 0-9 . _ -",
+				       s->agent.id);
+		snprintf(a->id, sizeof(a->id), "%s", s->agent.id);
+		return 0;
+	}
+	if (path == NULL)
+		return err_set(err, ERR_NOMEM, "agent id");
+	int rc = read_id(path, a->id, err);
+	return rc == ERR_NOENT ? make_id(path, a->id, err) : rc;
+}
+
+/* The engine lies beside our own program. */
+static int find_engine(char path[PATH_MAX], struct err *err)
+{
+	ssize_t n = readlink("/proc/self/exe", path, PATH_MAX - 1);
+
+	if (n < 0)
+		return err_sys(err, "/proc/self/exe");
+	path[n] = '\0';
+	char *slash = strrchr(path, '/');
+	if (slash == NULL || (size_t)(slash + 1 - path) + sizeof(ENGINE_NAME) > PATH_MAX)
+		return err_set(err, ERR_SYS, "the path of the program is too long: %s", path);
+	memcpy(slash + 1, ENGINE_NAME, sizeof(ENGINE_NAME));
+	if (access(path, X_OK) < 0)
+		return err_sys(err, "the engine %s", path);
+	return 0;
+}
+
+static int load_key(struct agent *a, struct err *err)
+{
+	CLEANUP(freep) char *path = settings_path(&a->daemon.settings, "key");
+
+	if (path == NULL)
+		return err_set(err, ERR_NOMEM, "suite key");
+	int rc = seal_key_load(path, &a->key, err);
+	if (rc == ERR_NOENT)
+		return err_set(err, rc,
+			       "there is no suite key %s: run 'iotctl initdb', or copy it from the machine of csm",
+			       path);
+	return rc;
+}
+
+/* ---- status ---- */
+
+static bool is_ready(const struct agent *a)
+{
+	struct service_status graphs;
+
+	service_get_status(a->graphs, &graphs);
+	return a->link && graphs.engine_ready;
+}
+
+static void check_ready(struct agent *a)
+{
+	if (a->ready || !is_ready(a))
+		return;
+	a->ready = true;
+	log_info("agent.ready", KV("agent", a->id),
+		 KV("took_ms", loop_now_ms(a->loop) - a->started_ms));
+	daemon_notify_ready();
+}
+
+/* All we count, ours and the services'. A new object; NULL: out of memory. */
+static json_t *counters(const struct agent *a)
+{
+	struct uplink_status up;
+	json_t *all = service_counters(a->graphs);
+
+	uplink_get_status(a->uplink, &up);
+	if (all == NULL)
+		return NULL;
+	json_object_set_new(all, "forged", json_integer((json_int_t)up.counters.forged));
+	json_object_set_new(all, "replayed", json_integer((json_int_t)up.counters.replayed));
+	json_object_set_new(all, "malformed", json_integer((json_int_t)up.counters.malformed));
+	json_object_set_new(all, "state_overwritten", json_integer((json_int_t)up.overwritten));
+	return all;
+}
+
+static const char *health(const struct agent *a, const struct service_status *graphs, bool csm)
+{
+	if (!a->link)
+		return "the broker is not reached";
+	if (!graphs->engine_ready)
+		return "the engine is not ready";
+	if (!csm)
+		return "waiting for csm";
+	if (graphs->open && !graphs->link)
+		return "the data connection to the broker is down";
+	return "ok";
+}
+
+static void on_status(void *arg, json_t *request, struct ctl_call *call)
+{
+	struct agent *a = arg;
+	struct service_status graphs;
+	struct uplink_status up;
+
+	(void)request;
+	service_get_status(a->graphs, &graphs);
+	uplink_get_status(a->uplink, &up);
+	ctl_answer(call,
+		   json_pack("{s:s, s:s, s:i, s:s, s:I, s:b, s:s, s:b, s:s, s:I, s:s, s:{s:i, s:b, s:I}, s:o}",
+			     "state", "ok",
+			     "name", "agent",
+			     "pid", (int)getpid(),
+			     "version", IOTTALK_VERSION,
+			     "uptime_s", (json_int_t)(loop_now_ms(a->loop) - a->started_ms) / 1000,
+			     "ready", is_ready(a),
+			     "health", health(a, &graphs, up.session),
+			     "csm", up.session,
+			     "agent_id", a->id,
+			     "graphs", (json_int_t)graphs.graphs,
+			     "transport", graphs.transport,
+			     "engine",
+			     "pid", (int)graphs.engine_pid,
+			     "ready", graphs.engine_ready,
+			     "restarts", (json_int_t)graphs.engine_restarts,
+			     "counters", counters(a)));
+}
+
+static void on_graphs(void *arg, json_t *request, struct ctl_call *call)
+{
+	struct agent *a = arg;
+
+	(void)request;
+	ctl_answer(call, json_pack("{s:s, s:o}", "state", "ok", "graphs", service_graphs(a->graphs)));
+}
+
+static const struct ctl_op ctl_ops[] = {
+	{"status", "how the agent, its engine and its connections are", on_status},
+	{"graphs", "the graphs that run here, with their revisions", on_graphs},
+};
+
+/* ---- events ---- */
+
+static void on_service_answer(void *arg, const struct request_tag *tag, json_t *answer)
+{
+	struct agent *a = arg;
+
+	uplink_answer(a->uplink, tag, answer);
+}
+
+static int on_service_report(void *arg, json_t *report)
+{
+	struct agent *a = arg;
+
+	return uplink_report(a->uplink, report);
+}
+
+static void on_service_change(void *arg)
+{
+	check_ready(arg);
+}
+
+static void on_link(void *arg, bool up)
+{
+	struct agent *a = arg;
+
+	a->link = up;
+	check_ready(a);
+}
+
+static void on_session(void *arg, bool open)
+{
+	struct agent *a = arg;
+
+	if (open)
+		log_info("csm.session");
+	/* A new csm knows nothing of us yet. */
+	json_decref(a->reported);
+	a->reported = NULL;
+}
+
+static void on_stats(void *arg)
+{
+	struct agent *a = arg;
+	struct uplink_status up;
+
+	uplink_get_status(a->uplink, &up);
+	if (!up.session)
+		return;
+	json_t *now = counters(a);
+	if (now == NULL || (a->reported != NULL && json_equal(now, a->reported)) ||
+	    uplink_report(a->uplink, json_pack("{s:s, s:O}", "op", "stats", "counters", now)) < 0) {
+		json_decref(now);
+		return;
+	}
+	json_decref(a->reported);
+	a->reported = now;
+}
+
+/* ---- start and stop ---- */
+
+static int start_services(struct agent *a, struct err *err)
+{
+	static const struct service_events service_events = {
+		.answer = on_service_answer,
+		.report = on_service_report,
+		.on_change = on_service_change,
+	};
+	static const struct uplink_events uplink_events = {
+		.on_link = on_link,
+		.on_session = on_session,
+	};
+	const struct settings *s = &a->daemon.settings;
+	CLEANUP(freep) char *socket_path = settings_path(s, "run/agent.sock");
+	char engine[PATH_MAX];
+	size_t n;
+
+	if (socket_path == NULL)
+		return err_set(err, ERR_NOMEM, "control socket");
+	int rc = find_engine(engine, err);
+	if (rc == 0) /* "auto" is the client transport as long as it is the only one */
+		rc = service_new(a->loop, s, a->id, engine, &transport_client, &service_events, a,
+				 &a->graphs, err);
+	if (rc < 0)
+		return rc;
+	const struct request_op *ops = service_ops(&n);
+	rc = uplink_new(a->loop, s, &a->key, a->id, ops, n, a->graphs, &uplink_events, a, &a->uplink,
+			err);
+	if (rc == 0)
+		rc = ctl_listen(a->loop, socket_path, ctl_ops, ARRAY_LEN(ctl_ops), a, &a->ctl, err);
+	if (rc == 0)
+		rc = loop_add_timer(a->loop, STATS_EVERY_MS, STATS_EVERY_MS, on_stats, a,
+				    &a->stats_timer, err);
+	return rc;
+}
+
+int agent_start(struct agent *a, int argc, char *argv[], struct err *err)
+{
+	int rc = daemon_start(&a->daemon, "agent", argc, argv, err);
+
+	if (rc != 0)
+		return rc;
+	rc = loop_new(&a->loop, err);
+	if (rc == 0)
+		rc = daemon_handle_stop(a->loop, err);
+	if (rc == 0)
+		rc = find_id(a, err);
+	if (rc == 0)
+		rc = load_key(a, err);
+	if (rc < 0)
+		return rc;
+	a->started_ms = loop_now_ms(a->loop);
+	log_info("agent.starting", KV("agent", a->id), KV("version", IOTTALK_VERSION),
+		 KV("pid", getpid()));
+	return start_services(a, err);
+}
+
+void agent_stop(struct agent *a)
+{
+	if (a->loop != NULL)
+		loop_remove(a->loop, a->stats_timer);
+	ctl_close(a->ctl);
+	service_free(a->graphs);
+	uplink_free(a->uplink);
+	json_decref(a->reported);
+	loop_free(a->loop);
+	explicit_bzero(&a->key, sizeof(a->key));
+	daemon_stop(&a->daemon);
+}

@@ -1,0 +1,31 @@
+/* agent.h - the gateway-agent: one session with csm, and the services it runs on this machine.
+ *
+ * One struct holds the process. So far there is one service, the one for graphs.
+ */
+#pragma once
+
+#include "agent/graph/service.h"
+#include "agent/session.h"
+#include "agent/uplink.h"
+#include "common/ctl.h"
+#include "common/daemon.h"
+#include "common/loop.h"
+#include "common/seal.h"
+
+struct agent {
+	struct daemon_opts daemon;
+	struct loop *loop;
+	struct seal_key key;
+	char id[AGENT_ID_MAX + 1];
+	struct service *graphs;
+	struct uplink *uplink;
+	struct ctl *ctl;
+	struct loop_src *stats_timer;
+	json_t *reported; /* counters as csm has them */
+	bool link, ready; /* the broker is reached; ready was announced */
+	int64_t started_ms;
+};
+
+/* Start everything in order; a half-started agent is fine for agent_stop(). ret: 1 exit at once (--help), 0, or negative. */
+int agent_start(struct agent *a, int argc, char *argv[], struct err *err);
+void agent_stop(struct agent *a);
