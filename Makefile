@@ -53,7 +53,7 @@ HDRS    := $(foreach d,$(FOLDERS),$(shell find $(d) -name '*.h'))
 UNIT    := $(wildcard tests/*/test_*.c)
 BENCH   := $(wildcard tests/bench/*.c)
 # programs; the other files there are modules that each of them links
-BENCH_PROGRAMS := load relay http_load
+BENCH_PROGRAMS := load relay bus_relay http_load
 FUZZ    := $(wildcard tests/fuzz/fuzz_*.c)
 BINS    := $(PROGRAMS:%=$(O)/bin/%)
 UNITBIN := $(UNIT:tests/%.c=$(O)/tests/%)

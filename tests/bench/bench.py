@@ -16,6 +16,7 @@ import sys
 from suite import BUILD, Devices, Processes, descendants
 
 FLOOR, RELAY, CLIENT = "broker, one hop", "C relay, two hops", "client transport"
+BUS = "C relay over common/bus"
 GOAL_RATE, GOAL_P99 = 0.65, 2.0  # P5: client transport against the C relay
 
 
@@ -165,7 +166,7 @@ def read_options():
     p.add_argument("--qos", type=numbers, default=[0, 1, 2])
     p.add_argument("--window", type=int, default=100, help="messages under way at the highest rate")
     p.add_argument("--rate", type=int, default=3000, help="messages a second of the latency measurement")
-    p.add_argument("--systems", default="floor,relay,client,csm", help="which ones")
+    p.add_argument("--systems", default="floor,relay,bus,client,csm", help="which ones")
     o = p.parse_args()
     o.repeats = o.repeats or (7 if o.full else 3)
     o.seconds = o.seconds or (3 if o.full else 1)
@@ -182,9 +183,10 @@ def main():
         run.broker = processes.start_broker()
         if "floor" in options.systems:
             run.add_system(FLOOR, [("floor/%d" % i, "floor/%d" % i) for i in range(most)])
-        if "relay" in options.systems:
-            relay = processes.start_relay("relay")
-            run.add_system(RELAY, [("relay/in/%d" % i, "relay/out/%d" % i) for i in range(most)], ["-y"], [relay.pid])
+        for option, name, program in (("relay", RELAY, "relay"), ("bus", BUS, "bus_relay")):
+            if option in options.systems:
+                pairs = [("%s/in/%d" % (program, i), "%s/out/%d" % (program, i)) for i in range(most)]
+                run.add_system(name, pairs, ["-y"], [processes.start_relay(program).pid])
         if "client" in options.systems or "csm" in options.systems:
             run.csm, agent = processes.start_suite()
         if "client" in options.systems:

@@ -126,10 +126,11 @@ class Processes:
             time.sleep(0.02)
         raise RuntimeError("the broker does not start:\n" + self.log("broker"))
 
-    def start_relay(self, prefix):
-        p = self.spawn("relay", [BUILD / "bench/bin/relay", self.mqtt_port, prefix], stdout=subprocess.PIPE)
+    def start_relay(self, program):
+        """It takes program/in/... to program/out/..."""
+        p = self.spawn(program, [BUILD / "bench/bin" / program, self.mqtt_port, program], stdout=subprocess.PIPE)
         if p.stdout.readline() != b"ready\n":
-            raise RuntimeError("the relay does not start:\n" + self.log("relay"))
+            raise RuntimeError("%s does not start:\n%s" % (program, self.log(program)))
         return p
 
     def start_daemon(self, name, ini):
