@@ -490,13 +490,11 @@ static int copy_string(char **ret, const char *s)
 static int make_client(struct bus *b, const struct bus_conf *c, struct err *err)
 {
 	MQTTAsync_createOptions options = MQTTAsync_createOptions_initializer;
-	options.struct_version = 3;
 	options.sendWhileDisconnected = 1;
 	options.allowDisconnectedSendAtAnyTime = 1;
 	options.maxBufferedMessages = c->max_queued != 0 ? (int)c->max_queued : 100000;
 	options.MQTTVersion = MQTTVERSION_3_1_1;
 	options.deleteOldestMessages = 0;
-	options.persistQoS0 = 0;
 	int rc = MQTTAsync_createWithOptions(&b->client, b->uri, c->client_id,
 					     b->persist_dir != NULL ? MQTTCLIENT_PERSISTENCE_DEFAULT
 								    : MQTTCLIENT_PERSISTENCE_NONE,

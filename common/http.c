@@ -577,7 +577,7 @@ int http_reply(struct http_request *req, unsigned status, const char *content_ty
 
 int http_reply_json(struct http_request *req, unsigned status, json_t *body)
 {
-	char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
+	char *text = body != NULL ? json_dumps(body, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
 	json_decref(body);
 	if (text == NULL) {
 		answer(req, MHD_HTTP_INTERNAL_SERVER_ERROR, NULL, NULL, 0);
