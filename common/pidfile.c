@@ -64,6 +64,25 @@ int pidfile_lock(const char *path, pid_t pid, int *ret_fd)
 	return 0;
 }
 
+int pidfile_lock_for_exec(const char *path, pid_t pid)
+{
+	struct flock shared = whole_file;
+	CLEANUP(closep) int writer = -1;
+	int rc = pidfile_lock(path, pid, &writer);
+
+	if (rc < 0)
+		return rc;
+	/* The lock of the writing descriptor becomes a shared one, a reading descriptor joins it, the writing one goes: at every
+	 * moment somebody holds the lock, and nobody else could get it whole. */
+	shared.l_type = F_RDLCK;
+	int reader = open(path, O_RDONLY | O_NOFOLLOW); /* inherited on purpose */
+
+	if (reader < 0 || fcntl(writer, F_OFD_SETLK, &shared) < 0 ||
+	    fcntl(reader, F_OFD_SETLK, &shared) < 0)
+		return errno != 0 ? -errno : -EIO;
+	return 0;
+}
+
 /* ret: the pid in the locked file, ERR_NOENT if nobody holds the lock, 0 if it is not written yet */
 static pid_t holder(int fd)
 {

@@ -11,5 +11,8 @@
 /* Lock path for pid and write its number there. ret_fd: keeps the lock while open, close-on-exec. Async-signal-safe, so it may be
  * used between fork and exec. ret: 0, ERR_BUSY (another process holds it) or -errno. */
 int pidfile_lock(const char *path, pid_t pid, int *ret_fd);
+/* The same for a program that is executed next and knows nothing of it: the descriptor stays open over exec and cannot be written,
+ * so that program, if it runs as somebody else, cannot put another pid there. Async-signal-safe. */
+int pidfile_lock_for_exec(const char *path, pid_t pid);
 /* Who holds the lock. ret: a pidfd of that process, close-on-exec, and *ret_pid; ERR_NOENT: nobody; or -errno. */
 int pidfile_owner(const char *path, pid_t *ret_pid);

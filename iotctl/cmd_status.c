@@ -1,0 +1,220 @@
+/* cmd_status.c - iotctl status: what runs, since when, and how it is. */
+#include "common/ctl.h"
+#include "common/daemon.h"
+#include "common/pidfile.h"
+#include "common/util.h"
+#include "iotctl/broker.h"
+#include "iotctl/iotctl.h"
+#include "iotctl/units.h"
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#define ASK_MS	 3000
+#define PROBE_MS 1000
+
+static json_t *ask(const struct iotctl *app, const char *name)
+{
+	char relative[64];
+
+	snprintf(relative, sizeof(relative), "run/%s.sock", name);
+	CLEANUP(freep) char *path = settings_path(&app->settings, relative);
+	json_auto_t *request = json_pack("{s:s}", "op", "status");
+	json_t *answer = NULL;
+
+	if (path == NULL || request == NULL || ctl_request(path, request, ASK_MS, &answer, NULL) < 0)
+		return NULL;
+	return answer;
+}
+
+/* What the pid lock tells about a service while no supervisor does. */
+static json_t *status_by_lock(const struct iotctl *app, const char *name)
+{
+	char relative[64];
+	struct stat st;
+	pid_t pid;
+
+	snprintf(relative, sizeof(relative), "run/%s.pid", name);
+	CLEANUP(freep) char *path = settings_path(&app->settings, relative);
+	CLEANUP(closep) int pidfd = path != NULL ? pidfile_owner(path, &pid) : -1;
+
+	if (pidfd < 0)
+		return json_pack("{s:s, s:s}", "name", name, "state", "stopped");
+	return json_pack("{s:s, s:s, s:i, s:I}", "name", name, "state", "starting", "pid", (int)pid,
+			 "uptime_s",
+			 (json_int_t)(stat(path, &st) == 0 ? time(NULL) - st.st_mtime : 0));
+}
+
+static void add_ports(const struct settings *s, unsigned unit, json_t *service)
+{
+	json_t *ports = NULL;
+
+	if (unit == UNIT_BROKER)
+		ports = json_pack("{s:I, s:I}", "mqtt", (json_int_t)s->core_mqtt.port, "websocket",
+				  (json_int_t)s->core_ws.port);
+	else if (unit == UNIT_CSM)
+		ports = json_pack("{s:I}", "http", (json_int_t)s->core.http_port);
+	if (ports != NULL)
+		json_object_set_new(service, "ports", ports);
+}
+
+static const char *text_of(json_t *o, const char *key)
+{
+	const char *text = json_string_value(json_object_get(o, key));
+
+	return text != NULL ? text : "";
+}
+
+/* Ask the daemon itself: version, health; without a supervisor also whether it is ready. */
+static void add_own_word(const struct iotctl *app, unsigned unit, bool supervised, json_t *service)
+{
+	const char *health = NULL;
+	struct err err = {0};
+
+	if (unit == UNIT_BROKER) {
+		bool fine = broker_probe(&app->settings, PROBE_MS, &err) == 0;
+
+		if (fine && !supervised)
+			json_object_set_new(service, "state", json_string("ready"));
+		json_object_set_new(service, "health", json_string(fine ? "ok" : err.text));
+		return;
+	}
+	json_auto_t *own = ask(app, unit_kinds[unit].name);
+
+	if (own != NULL) {
+		json_object_set(service, "version", json_object_get(own, "version"));
+		if (!supervised && json_is_true(json_object_get(own, "ready")))
+			json_object_set_new(service, "state", json_string("ready"));
+		health = json_string_value(json_object_get(own, "health"));
+	}
+	json_object_set_new(service, "health",
+			    json_string(health != NULL ? health : "its control socket does not answer"));
+}
+
+static json_t *collect(const struct iotctl *app, unsigned mask)
+{
+	json_auto_t *sup = ask(app, "supervisor");
+	json_t *known = json_object_get(sup, "services");
+	json_auto_t *services = json_array();
+
+	for (unsigned i = 0; i < UNITS; i++) {
+		if (!(mask & 1u << i))
+			continue;
+		json_auto_t *service = known != NULL ? json_incref(json_array_get(known, i))
+						     : status_by_lock(app, unit_kinds[i].name);
+		bool external = json_is_false(json_object_get(service, "managed")) &&
+				strcmp(text_of(service, "state"), "ready") == 0;
+
+		add_ports(&app->settings, i, service);
+		if (json_object_get(service, "pid") != NULL || external)
+			add_own_word(app, i, known != NULL, service);
+		json_array_append(services, service);
+	}
+	json_t *self = sup != NULL ? json_pack("{s:O, s:O, s:O}", "pid", json_object_get(sup, "pid"),
+					       "version", json_object_get(sup, "version"), "uptime_s",
+					       json_object_get(sup, "uptime_s"))
+				   : json_null();
+
+	return json_pack("{s:o, s:s, s:O}", "supervisor", self, "userdir", app->settings.core.userdir,
+			 "services", services);
+}
+
+static void format_uptime(json_int_t s, char *buf, size_t cap)
+{
+	if (s >= 86400)
+		snprintf(buf, cap, "%" PRId64 "d%02dh", (int64_t)s / 86400, (int)(s % 86400 / 3600));
+	else if (s >= 3600)
+		snprintf(buf, cap, "%dh%02dm", (int)(s / 3600), (int)(s % 3600 / 60));
+	else if (s >= 60)
+		snprintf(buf, cap, "%dm%02ds", (int)(s / 60), (int)(s % 60));
+	else
+		snprintf(buf, cap, "%ds", (int)s);
+}
+
+static void print_service(json_t *s)
+{
+	char pid[16] = "-", uptime[32] = "-", ports[100] = "-";
+	json_t *port, *lack;
+	const char *name;
+	size_t used = 0, i;
+
+	if (json_object_get(s, "pid") != NULL) {
+		snprintf(pid, sizeof(pid), "%d", (int)json_integer_value(json_object_get(s, "pid")));
+		format_uptime(json_integer_value(json_object_get(s, "uptime_s")), uptime, sizeof(uptime));
+	}
+	json_object_foreach(json_object_get(s, "ports"), name, port)
+		used += (size_t)snprintf(ports + used, sizeof(ports) - used, "%s%s %d",
+					 used > 0 ? ", " : "", name, (int)json_integer_value(port));
+	printf("%-10s %-10s %8s %8s %8d  %-8s %-24s %s\n", text_of(s, "name"), text_of(s, "state"), pid,
+	       uptime, (int)json_integer_value(json_object_get(s, "restarts")),
+	       text_of(s, "version")[0] != '\0' ? text_of(s, "version") : "-", ports,
+	       text_of(s, "health")[0] != '\0' ? text_of(s, "health") : "-");
+	if (text_of(s, "reason")[0] != '\0')
+		printf("           %s\n", text_of(s, "reason"));
+	if (text_of(s, "last_exit")[0] != '\0')
+		printf("           ended last with: %s\n", text_of(s, "last_exit"));
+	if (text_of(s, "data_dir")[0] != '\0')
+		printf("           keeps its data in %s\n", text_of(s, "data_dir"));
+	if (json_is_false(json_object_get(s, "managed")) && strcmp(text_of(s, "state"), "ready") == 0)
+		puts("           was there already; iotctl uses it and leaves it alone");
+	json_array_foreach(json_object_get(s, "lacks"), i, lack)
+		printf("           lacks: it %s\n", json_string_value(lack));
+}
+
+static void print_text(json_t *all)
+{
+	json_t *sup = json_object_get(all, "supervisor"), *s;
+	char uptime[32];
+	size_t i;
+
+	printf("%-10s %-10s %8s %8s %8s  %-8s %-24s %s\n", "service", "state", "pid", "uptime",
+	       "restarts", "version", "ports", "health");
+	if (json_is_object(sup)) {
+		format_uptime(json_integer_value(json_object_get(sup, "uptime_s")), uptime,
+			      sizeof(uptime));
+		printf("%-10s %-10s %8d %8s %8s  %-8s %-24s %s\n", "supervisor", "ready",
+		       (int)json_integer_value(json_object_get(sup, "pid")), uptime, "-",
+		       text_of(sup, "version"), "-", "ok");
+	} else {
+		printf("%-10s %s\n", "supervisor", "stopped");
+	}
+	json_array_foreach(json_object_get(all, "services"), i, s)
+		print_service(s);
+}
+
+int cmd_status(struct iotctl *app, int argc, char *argv[])
+{
+	static const struct option longs[] = {{"json", no_argument, NULL, 'j'}, {0}};
+	bool as_json = false, all_ready = true;
+	struct err err = {0};
+	unsigned mask;
+	json_t *s;
+	size_t i;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+		if (c != 'j')
+			return EXIT_USAGE;
+		as_json = true;
+	}
+	if (units_parse(argv + optind, argc - optind, &mask, &err) < 0)
+		return complain("status: %s", err.text);
+	if (iotctl_settings(app) < 0)
+		return EXIT_ERROR;
+	json_auto_t *all = collect(app, mask);
+
+	if (all == NULL)
+		return complain("status: out of memory");
+	json_array_foreach(json_object_get(all, "services"), i, s)
+		all_ready &= strcmp(text_of(s, "state"), "ready") == 0;
+	if (as_json) {
+		json_dumpf(all, stdout, JSON_INDENT(2));
+		putchar('\n');
+	} else {
+		print_text(all);
+	}
+	return all_ready ? EXIT_OK : EXIT_NOT_RUNNING;
+}

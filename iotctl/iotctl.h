@@ -1,0 +1,49 @@
+/* iotctl.h - what the commands of iotctl share. */
+#pragma once
+
+#include "common/err.h"
+#include "common/settings.h"
+#include <stdbool.h>
+
+enum exit_code { EXIT_OK = 0, EXIT_ERROR = 1, EXIT_USAGE = 2, EXIT_NOT_RUNNING = 3 };
+
+struct iotctl {
+	char *conf_path; /* absolute; NULL: no file, defaults */
+	bool debug;
+	char *program_path; /* of iotctl itself; the daemons lie beside it */
+	char *program_dir;
+	struct settings settings;
+	bool has_settings;
+};
+
+/* One word of the command line and what it does. */
+struct command {
+	const char *name;
+	const char *args; /* for the usage line */
+	const char *help; /* one line for the list; NULL: not listed */
+	const char *about; /* more, for --help of the command; NULL: help is enough */
+	/* argv[0] is the command's name. ret: enum exit_code. NULL: not part of this build. */
+	int (*run)(struct iotctl *app, int argc, char *argv[]);
+};
+
+/* Print `iotctl: text` to stderr. ret: EXIT_ERROR. */
+int complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* The settings, read once; complaints go to stderr. ret: 0 or negative (told already). */
+int iotctl_settings(struct iotctl *app);
+
+/* cmd_init.c */
+int cmd_initdb(struct iotctl *app, int argc, char *argv[]);
+int cmd_genconf(struct iotctl *app, int argc, char *argv[]);
+int cmd_config(struct iotctl *app, int argc, char *argv[]);
+/* Make userdir, key and store as far as they are missing. quiet: say nothing if all was there. ret: 0 or negative (told). */
+int init_all(struct iotctl *app, bool quiet);
+bool init_was_done(const struct iotctl *app);
+
+/* cmd_run.c */
+int cmd_start(struct iotctl *app, int argc, char *argv[]);
+int cmd_stop(struct iotctl *app, int argc, char *argv[]);
+int cmd_restart(struct iotctl *app, int argc, char *argv[]);
+int cmd_supervise(struct iotctl *app, int argc, char *argv[]);
+
+int cmd_status(struct iotctl *app, int argc, char *argv[]);
+int cmd_demo(struct iotctl *app, int argc, char *argv[]);

@@ -1,0 +1,249 @@
+/* main.c - iotctl: the one command people use. */
+#include "common/daemon.h"
+#include "common/log.h"
+#include "common/util.h"
+#include "iotctl/iotctl.h"
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <sodium.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define HELP_COLUMN 22
+
+int complain(const char *fmt, ...)
+{
+	va_list ap;
+
+	fflush(stdout);
+	fputs("iotctl: ", stderr);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+	return EXIT_ERROR;
+}
+
+/* ---- the commands ---- */
+
+static const struct command commands[] = {
+	{"initdb", "[--reset] [csm|ccm]", "initialize database",
+	 "Make the state directory, the key of the suite and the database as far as they are missing, and bring an older\n"
+	 "database up to date (after a copy of it). Nothing is destroyed, unless --reset is given and confirmed.",
+	 cmd_initdb},
+	{"start", "[--foreground] [csm|ccm|gui|agent|broker ...]", "start server",
+	 "Start what is named and what that needs; no name: everything. Returns when all of it is ready, or says what is\n"
+	 "not, why, and the end of its log. --foreground stays, shows the logs, and stops everything at SIGTERM or Ctrl-C.",
+	 cmd_start},
+	{"stop", "[csm|agent|broker ...]", "stop server",
+	 "Stop what is named; no name: everything. What does not end within 10 s is killed.", cmd_stop},
+	{"restart", "[csm|agent|broker ...]", "restart server", "Stop, then start.", cmd_restart},
+	{"status", "[--json] [csm|agent|broker ...]", "status server",
+	 "Show state, pid, uptime, restarts, version, health and ports. Exit status: 0 all ready, 3 not running, 1 error.",
+	 cmd_status},
+	{"shell", "", "interactive shell (not part of this build)", NULL, NULL},
+	{"genconf", "[--force] DEST", "get a copy of sample ini config",
+	 "Write a commented sample configuration to DEST (-: standard output). An existing file is overwritten only with\n"
+	 "--force.",
+	 cmd_genconf},
+	{"config", "check [FILE]", "check the configuration file",
+	 "Name every unknown section and key (with the nearest known one) and every bad value, with file and line. Exit\n"
+	 "status: 0 usable (warnings are told), 1 not.",
+	 cmd_config},
+	{"demo", "[--seconds N]", "see a device, a graph and data flowing",
+	 "Register a simulated device, wire its input through a function to its output, push numbers, show what comes out,\n"
+	 "and take everything away again. The suite must be running.",
+	 cmd_demo},
+	{"supervise", "READY_FD", NULL, "What `start` runs in the background.", cmd_supervise},
+};
+
+static void print_names(FILE *out)
+{
+	const char *sep = "{";
+
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+		if (commands[i].help != NULL) {
+			fprintf(out, "%s%s", sep, commands[i].name);
+			sep = ",";
+		}
+	}
+	fputc('}', out);
+}
+
+static void print_usage(FILE *out)
+{
+	fputs("usage: iotctl [-h] [-d] [-c INI_PATH] [--version]\n              ", out);
+	print_names(out);
+	fputs(" ...\n", out);
+}
+
+static void print_help(void)
+{
+	print_usage(stdout);
+	fputs("\nIoTtalk controller\n\npositional arguments:\n  ", stdout);
+	print_names(stdout);
+	printf("\n%*savailable sub-commands\n", HELP_COLUMN, "");
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+		if (commands[i].help != NULL)
+			printf("    %-*s%s\n", HELP_COLUMN - 4, commands[i].name, commands[i].help);
+	}
+	fputs("\noptional arguments:\n"
+	      "  -h, --help            show this help message and exit\n"
+	      "  -d, --debug           debug mode (debug logs, start stays in the foreground)\n"
+	      "  -c INI_PATH, --config INI_PATH\n"
+	      "                        IoTtalk ini config file ($HOME/.iottalk/iottalk.ini if it exists)\n"
+	      "  --version             show program's version number and exit\n",
+	      stdout);
+}
+
+static void print_command_help(const struct command *cmd)
+{
+	printf("usage: iotctl %s [-h]%s%s\n\n%s\n", cmd->name, cmd->args[0] != '\0' ? " " : "",
+	       cmd->args, cmd->about != NULL ? cmd->about : cmd->help);
+}
+
+static const struct command *find_command(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+		if (strcmp(commands[i].name, name) == 0)
+			return &commands[i];
+	}
+	return NULL;
+}
+
+/* ---- settings ---- */
+
+static void on_note(void *arg, bool is_error, const char *text)
+{
+	(void)arg;
+	fprintf(stderr, "iotctl: %s: %s\n", is_error ? "error" : "warning", text);
+}
+
+int iotctl_settings(struct iotctl *app)
+{
+	struct err err = {0};
+
+	if (app->has_settings)
+		return 0;
+	app->has_settings = true; /* even a failed load must be released */
+	int rc = settings_load(app->conf_path, &app->settings, on_note, NULL, &err);
+
+	if (rc < 0)
+		complain("%s", err.text);
+	return rc;
+}
+
+/* ---- main ---- */
+
+static int set_conf_path(struct iotctl *app, const char *given, struct err *err)
+{
+	free(app->conf_path);
+	/* Absolute, because the daemons get it too; a file that is not there yet is told when it is read. */
+	app->conf_path = realpath(given, NULL);
+	if (app->conf_path == NULL && errno == ENOENT)
+		return err_set(err, ERR_NOENT, "there is no configuration file '%s' (iotctl genconf makes one)",
+			       given);
+	return app->conf_path == NULL ? err_sys(err, "configuration '%s'", given) : 0;
+}
+
+static int find_ourselves(struct iotctl *app, struct err *err)
+{
+	char path[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
+
+	if (n < 0)
+		return err_sys(err, "/proc/self/exe");
+	path[n] = '\0';
+	app->program_path = strdup(path);
+	*strrchr(path, '/') = '\0';
+	app->program_dir = strdup(path);
+	return app->program_path != NULL && app->program_dir != NULL
+		       ? 0
+		       : err_set(err, ERR_NOMEM, "out of memory");
+}
+
+/* Options before the command. ret: -1 go on at optind, else the exit status. */
+static int parse_options(struct iotctl *app, int argc, char *argv[])
+{
+	static const struct option longs[] = {
+		{"help", no_argument, NULL, 'h'},
+		{"debug", no_argument, NULL, 'd'},
+		{"config", required_argument, NULL, 'c'},
+		{"version", no_argument, NULL, 'V'},
+		{0},
+	};
+	struct err err = {0};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "+hdc:", longs, NULL)) != -1) {
+		switch (c) {
+		case 'h':
+			print_help();
+			return EXIT_OK;
+		case 'V':
+			printf("iotctl %s\n", IOTTALK_VERSION);
+			return EXIT_OK;
+		case 'd':
+			app->debug = true;
+			break;
+		case 'c':
+			if (set_conf_path(app, optarg, &err) < 0)
+				return complain("%s", err.text);
+			break;
+		default:
+			print_usage(stderr);
+			return EXIT_USAGE;
+		}
+	}
+	if (app->conf_path == NULL)
+		app->conf_path = settings_default_path();
+	return -1;
+}
+
+static int run_command(struct iotctl *app, int argc, char *argv[])
+{
+	if (argc == 0) {
+		print_help();
+		return EXIT_USAGE;
+	}
+	const struct command *cmd = find_command(argv[0]);
+
+	if (cmd == NULL) {
+		print_usage(stderr);
+		complain("unknown command '%s'", argv[0]);
+		return EXIT_USAGE;
+	}
+	for (int i = 1; i < argc; i++) {
+		if (strcmp(argv[i], "-h") == 0 || strcmp(argv[i], "--help") == 0) {
+			print_command_help(cmd);
+			return EXIT_OK;
+		}
+	}
+	if (cmd->run == NULL)
+		return complain("%s: not part of this build", cmd->name);
+	optind = 0; /* the command's own options */
+	return cmd->run(app, argc, argv);
+}
+
+int main(int argc, char *argv[])
+{
+	struct iotctl app = {0};
+	struct err err = {0};
+
+	log_init("iotctl", LOG_LEVEL_WARN, LOG_FORMAT_TEXT);
+	if (sodium_init() < 0)
+		return complain("the crypto library does not start");
+	int rc = find_ourselves(&app, &err) < 0 ? complain("%s", err.text)
+						: parse_options(&app, argc, argv);
+
+	if (rc < 0)
+		rc = run_command(&app, argc - optind, argv + optind);
+	if (app.has_settings)
+		settings_done(&app.settings);
+	free(app.conf_path);
+	free(app.program_path);
+	free(app.program_dir);
+	return rc;
+}
