@@ -67,3 +67,27 @@ int tap_reply(struct tap_peer *p, const struct tap_rec *rec, const void *payload
 bool tap_trusted_sleeps(struct tap_peer *p);
 void tap_peer_set_asleep(struct tap_peer *p, bool asleep);
 void tap_set_doing(struct tap_peer *p, uint64_t what);
+
+/* ---- both: the word of tap_doing() ---- */
+enum tap_kind { TAP_IDLE, TAP_IDF, TAP_JOIN, TAP_ODF, TAP_LOADING };
+
+#define TAP_GRAPH_MAX 0xffffffu /* graph numbers: 24 bits */
+
+/* lid: of the link, 0 for a join and while loading. */
+static inline uint64_t tap_doing_make(uint32_t graph, enum tap_kind kind, uint32_t lid)
+{
+	return (uint64_t)(graph & TAP_GRAPH_MAX) << 40 | (uint64_t)(kind & 0xffu) << 32 | lid;
+}
+static inline uint32_t tap_doing_graph(uint64_t what)
+{
+	return (uint32_t)(what >> 40);
+}
+/* May be no value of enum tap_kind at all. */
+static inline unsigned tap_doing_kind(uint64_t what)
+{
+	return (unsigned)(what >> 32) & 0xffu;
+}
+static inline uint32_t tap_doing_lid(uint64_t what)
+{
+	return (uint32_t)what;
+}

@@ -1,0 +1,32 @@
+/* py_priv.h - what the files behind pyfn.h share: the casts between values and objects, the
+ * interpreter's struct. */
+#pragma once
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+/* Python.h wants to be first */
+#include "common/map.h"
+#include "engine/pyfn.h"
+
+struct py {
+	PyObject *explain;  /* explain(exception) -> str */
+	PyObject *remember; /* remember(filename, source): for tracebacks */
+	PyObject *forget;   /* forget(filename) */
+	struct map
+		*sources; /* struct source by digest: one code object for all uses of a function */
+};
+
+/* The module that is run once at the start (py_boot.c). */
+extern const char py_boot_source[];
+
+static inline PyObject *obj(const struct val *v)
+{
+	return (PyObject *)(uintptr_t)v;
+}
+static inline struct val *val_of(PyObject *o)
+{
+	return (struct val *)o;
+}
+/* Set err from the pending exception ("TypeName: text", short) and clear it. ret: ERR_NOMEM or
+ * code. */
+int py_brief(struct err *err, int code, const char *what);

@@ -1,0 +1,373 @@
+#include "engine/py_priv.h"
+
+#include "common/id.h"
+#include "common/util.h"
+
+/* One text, however often it is used: kept for tracebacks and messages, compiled once. */
+struct source {
+	struct digest_text digest;
+	unsigned refs;
+	PyObject *filename;
+	PyObject *code;
+	size_t len;
+	char text[]; /* len bytes and a NUL */
+};
+
+struct pyfn {
+	unsigned refs;
+	struct py *py;
+	struct source *source;
+	PyObject *globals;
+	PyObject *run;
+	size_t n_depends;
+	struct pyfn *depends[]; /* they live as long as the function that calls them */
+};
+
+static void decrefp(PyObject **o)
+{
+	Py_CLEAR(*o);
+}
+
+/* ---- the interpreter ---- */
+
+static int boot(struct py *py, struct err *err)
+{
+	CLEANUP(decrefp)
+	PyObject *globals = PyDict_New();
+	if (globals == NULL ||
+	    PyDict_SetItemString(globals, "__builtins__", PyEval_GetBuiltins()) < 0)
+		return py_brief(err, ERR_NOMEM, "starting Python");
+	CLEANUP(decrefp)
+	PyObject *done = PyRun_String(py_boot_source, Py_file_input, globals, globals);
+	if (done == NULL)
+		return py_brief(err, ERR_SYS, "preparing Python");
+	py->explain = Py_XNewRef(PyDict_GetItemString(globals, "explain"));
+	py->remember = Py_XNewRef(PyDict_GetItemString(globals, "remember"));
+	py->forget = Py_XNewRef(PyDict_GetItemString(globals, "forget"));
+	if (py->explain == NULL || py->remember == NULL || py->forget == NULL)
+		return err_set(err, ERR_SYS, "preparing Python: its helpers are missing");
+	return 0;
+}
+
+int py_start(struct py **ret, struct err *err)
+{
+	PyPreConfig pre;
+	PyConfig config;
+	struct py *py = calloc(1, sizeof(*py));
+	if (py == NULL || (py->sources = map_new()) == NULL) {
+		free(py);
+		return err_set(err, ERR_NOMEM, "out of memory for Python");
+	}
+	PyPreConfig_InitIsolatedConfig(&pre);
+	pre.utf8_mode = 1;
+#ifdef __SANITIZE_ADDRESS__
+	pre.allocator = PYMEM_ALLOCATOR_MALLOC; /* so that the sanitizer sees every object */
+#endif
+	PyStatus status = Py_PreInitialize(&pre);
+	PyConfig_InitIsolatedConfig(&config);
+	config.install_signal_handlers = 0;
+	config.site_import = 0;
+	config.user_site_directory = 0;
+	config.write_bytecode = 0;
+	config.parse_argv = 0;
+	config.pathconfig_warnings = 0;
+	if (!PyStatus_Exception(status))
+		status = Py_InitializeFromConfig(&config);
+	PyConfig_Clear(&config);
+	if (PyStatus_Exception(status)) {
+		py->sources = map_free(py->sources, NULL);
+		free(py);
+		return err_set(err, ERR_SYS, "Python does not start: %s",
+			       status.err_msg != NULL ? status.err_msg : "?");
+	}
+	int rc = boot(py, err);
+	if (rc < 0) {
+		py_stop(py);
+		return rc;
+	}
+	*ret = py;
+	return 0;
+}
+
+struct py *py_stop(struct py *py)
+{
+	if (py == NULL)
+		return NULL;
+	Py_CLEAR(py->explain);
+	Py_CLEAR(py->remember);
+	Py_CLEAR(py->forget);
+	map_free(py->sources, NULL);
+	Py_FinalizeEx();
+	free(py);
+	return NULL;
+}
+
+void py_collect(struct py *py)
+{
+	(void)py;
+	PyGC_Collect();
+}
+
+/* ---- what went wrong ---- */
+
+int py_brief(struct err *err, int code, const char *what)
+{
+	PyObject *type = NULL, *value = NULL, *trace = NULL;
+	if (PyErr_ExceptionMatches(PyExc_MemoryError))
+		code = ERR_NOMEM;
+	PyErr_Fetch(&type, &value, &trace);
+	CLEANUP(decrefp)
+	PyObject *text = value != NULL ? PyObject_Str(value) : NULL;
+	Py_ssize_t len = 0;
+	const char *utf8 = text != NULL ? PyUnicode_AsUTF8AndSize(text, &len) : NULL;
+	if (utf8 == NULL)
+		len = 0;
+	const char *name =
+		type != NULL && PyType_Check(type) ? ((PyTypeObject *)type)->tp_name : "error";
+	int shown = (int)text_whole(utf8, (size_t)len, 400);
+	err_set(err, code, "%s: %s%s%.*s", what, name, shown > 0 ? ": " : "", shown,
+		utf8 != NULL ? utf8 : "");
+	PyErr_Clear(); /* of the text itself */
+	Py_XDECREF(type);
+	Py_XDECREF(value);
+	Py_XDECREF(trace);
+	return code;
+}
+
+void py_explain(struct py *py, struct text *why)
+{
+	PyObject *type = NULL, *value = NULL, *trace = NULL;
+	PyErr_Fetch(&type, &value, &trace);
+	PyErr_NormalizeException(&type, &value, &trace);
+	if (value != NULL && trace != NULL)
+		PyException_SetTraceback(value, trace);
+
+	CLEANUP(decrefp)
+	PyObject *text = value != NULL ? PyObject_CallOneArg(py->explain, value) : NULL;
+	CLEANUP(decrefp)
+	PyObject *utf8 = NULL;
+	if (text != NULL && PyUnicode_Check(text))
+		utf8 = PyUnicode_AsEncodedString(text, "utf-8", "backslashreplace");
+	if (utf8 != NULL) {
+		text_set_bounded(why, PyBytes_AS_STRING(utf8), (size_t)PyBytes_GET_SIZE(utf8));
+	} else {
+		/* no memory for a traceback, or it raised itself: at least the name */
+		const char *name = type != NULL && PyType_Check(type)
+					   ? ((PyTypeObject *)type)->tp_name
+					   : "unknown error";
+		text_set_bounded(why, name, strlen(name));
+	}
+	PyErr_Clear();
+	Py_XDECREF(type);
+	Py_XDECREF(value);
+	Py_XDECREF(trace);
+}
+
+void py_forget(void)
+{
+	PyErr_Clear();
+}
+
+/* ---- sources ---- */
+
+static struct source *source_drop(struct py *py, struct source *s)
+{
+	if (s == NULL || --s->refs > 0)
+		return NULL;
+	map_remove(py->sources, s->digest.s);
+	if (s->filename != NULL) {
+		PyObject *done = PyObject_CallOneArg(py->forget, s->filename);
+		Py_XDECREF(done);
+		PyErr_Clear();
+	}
+	Py_XDECREF(s->filename);
+	Py_XDECREF(s->code);
+	free(s);
+	return NULL;
+}
+
+static int source_compile(struct py *py, struct source *s, struct text *why)
+{
+	PyCompilerFlags flags = {.cf_flags = PyCF_IGNORE_COOKIE,
+				 .cf_feature_version = PY_MINOR_VERSION};
+	CLEANUP(decrefp)
+	PyObject *text = PyUnicode_DecodeUTF8(s->text, (Py_ssize_t)s->len, "strict");
+	s->filename = PyUnicode_FromFormat("<function %.12s>", s->digest.s);
+	if (text == NULL || s->filename == NULL)
+		goto raised;
+	CLEANUP(decrefp)
+	PyObject *done = PyObject_CallFunctionObjArgs(py->remember, s->filename, text, NULL);
+	if (done == NULL)
+		goto raised;
+	if (memchr(s->text, '\0', s->len) != NULL) {
+		PyErr_SetString(PyExc_ValueError, "source code cannot contain null bytes");
+		goto raised;
+	}
+	s->code = Py_CompileStringObject(s->text, s->filename, Py_file_input, &flags, -1);
+	if (s->code != NULL)
+		return 0;
+	int rc;
+raised:
+	rc = PyErr_ExceptionMatches(PyExc_MemoryError) ? ERR_NOMEM : ERR_SCHEMA;
+	py_explain(py, why);
+	return rc;
+}
+
+static int source_get(struct py *py, const struct pyfn_source *from, struct source **ret,
+		      struct text *why)
+{
+	struct digest_text digest = sha256_hex(from->source, from->len);
+	struct source *s = map_find(py->sources, digest.s);
+	if (s != NULL) {
+		s->refs++;
+		*ret = s;
+		return 0;
+	}
+	s = calloc(1, sizeof(*s) + from->len + 1);
+	if (s == NULL) {
+		text_set_bounded(why, "out of memory", strlen("out of memory"));
+		return ERR_NOMEM;
+	}
+	s->digest = digest;
+	s->refs = 1;
+	s->len = from->len;
+	memcpy(s->text, from->source, from->len);
+	int rc = map_add(py->sources, s->digest.s, s);
+	if (rc < 0) {
+		free(s);
+		text_set_bounded(why, "out of memory", strlen("out of memory"));
+		return ERR_NOMEM;
+	}
+	rc = source_compile(py, s, why);
+	if (rc < 0) {
+		source_drop(py, s);
+		return rc;
+	}
+	*ret = s;
+	return 0;
+}
+
+/* ---- functions ---- */
+
+/* The globals of one use: builtins, and the dependencies as attributes of `iot`. */
+static PyObject *globals_new(const struct pyfn_source *depends, struct pyfn *const *fns, size_t n)
+{
+	CLEANUP(decrefp)
+	PyObject *globals = PyDict_New();
+	CLEANUP(decrefp)
+	PyObject *iot = PyModule_New("iot");
+	CLEANUP(decrefp)
+	PyObject *name = PyUnicode_FromString("iot_function");
+	if (globals == NULL || iot == NULL || name == NULL ||
+	    PyDict_SetItemString(globals, "__builtins__", PyEval_GetBuiltins()) < 0 ||
+	    PyDict_SetItemString(globals, "__name__", name) < 0 ||
+	    PyDict_SetItemString(globals, "iot", iot) < 0)
+		return NULL;
+	for (size_t i = 0; i < n; i++)
+		if (PyObject_SetAttrString(iot, depends[i].alias, fns[i]->run) < 0)
+			return NULL;
+	return TAKE(globals);
+}
+
+static int say(struct text *why, int code, const char *reason)
+{
+	text_set_bounded(why, reason, strlen(reason));
+	return code;
+}
+
+/* Run the module level and find `run`. */
+static int load(struct py *py, struct pyfn *f, const struct pyfn_source *depends, struct text *why)
+{
+	f->globals = globals_new(depends, f->depends, f->n_depends);
+	if (f->globals == NULL)
+		goto raised;
+	PyObject *done = PyEval_EvalCode(f->source->code, f->globals, f->globals);
+	if (done == NULL)
+		goto raised;
+	Py_DECREF(done);
+	PyObject *run = PyDict_GetItemString(f->globals, "run");
+	if (run == NULL)
+		return say(why, ERR_SCHEMA, "`run` not found");
+	if (!PyFunction_Check(run))
+		return say(why, ERR_SCHEMA, "`run` must be a function");
+	f->run = Py_NewRef(run);
+	return 0;
+	int rc;
+raised:
+	rc = PyErr_ExceptionMatches(PyExc_MemoryError) ? ERR_NOMEM : ERR_SCHEMA;
+	py_explain(py, why);
+	return rc;
+}
+
+static void pyfn_dropp(struct pyfn **f)
+{
+	*f = pyfn_drop(*f);
+}
+
+int pyfn_new(struct py *py, const struct pyfn_source *fn, const struct pyfn_source *depends,
+	     size_t n_depends, struct pyfn **ret, struct text *why)
+{
+	CLEANUP(pyfn_dropp)
+	struct pyfn *f = calloc(1, sizeof(*f) + n_depends * sizeof(f->depends[0]));
+	text_clear(why);
+	if (f == NULL)
+		return say(why, ERR_NOMEM, "out of memory");
+	f->refs = 1;
+	f->py = py;
+	int rc = 0;
+	for (; f->n_depends < n_depends; f->n_depends++) {
+		rc = pyfn_new(py, &depends[f->n_depends], NULL, 0, &f->depends[f->n_depends], why);
+		if (rc < 0) {
+			char front[300];
+			snprintf(front, sizeof(front),
+				 "dependency %.200s: ", depends[f->n_depends].alias);
+			text_prepend(why, front);
+			return rc;
+		}
+	}
+	rc = source_get(py, fn, &f->source, why);
+	if (rc == 0)
+		rc = load(py, f, depends, why);
+	if (rc < 0)
+		return rc;
+	*ret = TAKE(f);
+	return 0;
+}
+
+struct pyfn *pyfn_keep(struct pyfn *f)
+{
+	f->refs++;
+	return f;
+}
+
+struct pyfn *pyfn_drop(struct pyfn *f)
+{
+	if (f == NULL || --f->refs > 0)
+		return NULL;
+	Py_CLEAR(f->run);
+	if (f->globals != NULL)
+		PyDict_Clear(f->globals); /* functions refer to their globals and these to them:
+					     nobody else would break that */
+	Py_CLEAR(f->globals);
+	PyErr_Clear();
+	for (size_t i = 0; i < f->n_depends; i++)
+		pyfn_drop(f->depends[i]);
+	source_drop(f->py, f->source);
+	free(f);
+	return NULL;
+}
+
+const char *pyfn_text(const struct pyfn *f, size_t *ret_len)
+{
+	*ret_len = f->source->len;
+	return f->source->text;
+}
+
+int pyfn_call(struct pyfn *f, struct val *const *args, size_t n, struct val **ret)
+{
+	PyObject *result = PyObject_Vectorcall(f->run, (PyObject *const *)args, n, NULL);
+	if (result == NULL)
+		return PyErr_ExceptionMatches(PyExc_MemoryError) ? ERR_NOMEM : ERR_PEER;
+	*ret = val_of(result);
+	return 0;
+}
