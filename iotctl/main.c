@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define HELP_COLUMN 22
+#define HELP_COLUMN 24
 
 int complain(const char *fmt, ...)
 {

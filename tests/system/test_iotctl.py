@@ -1,0 +1,586 @@
+"""iotctl as people use it: start, stop, status, what happens when processes die, whose broker it is, configuration."""
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import requests
+
+from suite import BIN, free_ports, until
+
+ROOT = os.geteuid() == 0
+
+
+class Ctl:
+    """iotctl with a configuration of its own in a temporary directory."""
+
+    def __init__(self, folder, extra="", core=""):
+        self.dir = folder
+        self.http_port, self.mqtt_port, self.ws_port = free_ports(3)
+        self.userdir = folder / "userdir"
+        self.ini = folder / "iottalk.ini"
+        self.core, self.extra = core, extra
+        self.write()
+
+    def write(self):
+        self.ini.write_text("""\
+[core]
+http-port = %d
+userdir = %s
+%s
+[core-mqtt]
+host = 127.0.0.1
+port = %d
+[core-ws]
+port = %d
+%s
+""" % (self.http_port, self.userdir, self.core, self.mqtt_port, self.ws_port, self.extra))
+
+    def popen(self, *args, **kw):
+        return subprocess.Popen([str(BIN / "iotctl"), "-c", str(self.ini), *args], stdin=subprocess.DEVNULL,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kw)
+
+    def run(self, *args, rc=0, timeout=60):
+        done = subprocess.run([str(BIN / "iotctl"), "-c", str(self.ini), *args], stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=timeout)
+        if rc is not None:
+            assert done.returncode == rc, "%s: %d\n%s\n%s\n%s" % (
+                args, done.returncode, done.stdout, done.stderr, self.log("supervisor"))
+        return done
+
+    def status(self, *names, rc=None):
+        return json.loads(self.run("status", "--json", *names, rc=rc).stdout)
+
+    def service(self, name):
+        return next(s for s in self.status()["services"] if s["name"] == name)
+
+    def pids(self):
+        return {s["name"]: s.get("pid") for s in self.status()["services"]}
+
+    def supervisor_pid(self):
+        return self.status()["supervisor"]["pid"]
+
+    def log(self, name):
+        path = self.userdir / "log" / (name + ".log")
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def healthy(self):
+        return requests.get("http://127.0.0.1:%d/healthz" % self.http_port, timeout=5).status_code == 200
+
+
+def ended(pid):
+    try:
+        return Path("/proc/%d/stat" % pid).read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@pytest.fixture
+def make_ctl(tmp_path):
+    made = []
+
+    def make(**kw):
+        folder = tmp_path / str(len(made))
+        folder.mkdir()
+        made.append(Ctl(folder, **kw))
+        return made[-1]
+
+    yield make
+    for ctl in made:
+        ctl.write()
+        ctl.run("stop", rc=None)
+        state = ctl.status()
+        assert [s["state"] for s in state["services"]] == ["stopped"] * 3 and state["supervisor"] is None
+
+
+@pytest.fixture
+def ctl(make_ctl):
+    return make_ctl()
+
+
+# -- start, stop, status
+
+
+def test_start_status_stop(ctl):
+    down = ctl.status(rc=3)
+    assert down["supervisor"] is None
+    assert [(s["name"], s["state"]) for s in down["services"]] == [
+        ("broker", "stopped"), ("csm", "stopped"), ("agent", "stopped")]
+
+    ctl.run("start")
+    assert ctl.healthy()
+    state = ctl.status(rc=0)
+    for s in state["services"]:
+        assert s["state"] == "ready" and s["pid"] > 0 and s["restarts"] == 0 and s["uptime_s"] >= 0, s
+        assert not ended(s["pid"])
+    broker, csm, agent = state["services"]
+    assert broker["managed"] is True and broker["health"] == "ok"
+    assert broker["ports"] == {"mqtt": ctl.mqtt_port, "websocket": ctl.ws_port}
+    assert csm["ports"] == {"http": ctl.http_port} and csm["version"] == agent["version"]
+    assert csm["health"] == "ok"
+    assert oct(ctl.userdir.stat().st_mode & 0o777) == "0o700"
+    assert oct((ctl.userdir / "key").stat().st_mode & 0o777) == "0o600"
+    table = ctl.run("status", "csm").stdout
+    assert re.search(r"^csm +ready +%d " % csm["pid"], table, re.M) and "broker" not in table
+
+    before = ctl.pids()
+    ctl.run("start")  # all there: nothing changes
+    assert ctl.pids() == before
+
+    ctl.run("stop")
+    assert all(ended(pid) for pid in before.values())
+    assert ctl.status(rc=3)["supervisor"] is None
+    assert ctl.run("stop").stdout == "nothing was running\n"
+
+
+def test_start_of_one_starts_what_it_needs(ctl):
+    ctl.run("start", "csm")
+    assert {n: p is not None for n, p in ctl.pids().items()} == {"broker": True, "csm": True, "agent": False}
+    ctl.run("status", "csm", rc=0)
+    ctl.run("status", "agent", rc=3)
+    ctl.run("start", "agent")
+    ctl.run("status", rc=0)
+
+
+def test_stop_and_restart_of_one(ctl):
+    ctl.run("start")
+    before = ctl.pids()
+    ctl.run("stop", "csm")
+    assert ctl.pids() == {**before, "csm": None}
+    assert ctl.status("csm", rc=3)["services"][0]["state"] == "stopped"
+    ctl.run("start", "csm")
+    ctl.run("restart", "agent")
+    after = ctl.pids()
+    assert after["broker"] == before["broker"] and None not in after.values()
+    assert after["agent"] != before["agent"] and after["csm"] != before["csm"]
+    ctl.run("restart")
+    assert not set(ctl.pids().values()) & set(after.values())
+
+
+def test_two_starts_at_once(ctl):
+    both = [ctl.popen("start") for _ in range(2)]
+    outs = [p.communicate(timeout=60) for p in both]
+    assert [p.returncode for p in both] == [0, 0], outs
+    pids = ctl.pids()
+    for out, _ in outs:
+        for name, pid in pids.items():
+            assert re.search(r"^%s +ready \(pid %d\)$" % (name, pid), out, re.M), outs
+
+
+def test_foreground_stays_and_stops_everything(ctl):
+    p = ctl.popen("start", "--foreground")
+    until(lambda: ctl.run("status", rc=None).returncode == 0, 20, "all services")
+    pids = ctl.pids()
+    assert p.poll() is None
+    refused = ctl.run("start", "--foreground", rc=1)
+    assert "already running" in refused.stderr
+    p.send_signal(signal.SIGINT)
+    out, err = p.communicate(timeout=30)
+    assert p.returncode == 0, err
+    assert "suite.ready" in err and "csm" in err
+    assert all(ended(pid) for pid in pids.values())
+
+
+def test_unknown_and_unbuilt_names(ctl):
+    for args, words in [
+        (("start", "ccm"), "not part of this build"),
+        (("start", "gui"), "not part of this build"),
+        (("initdb", "ccm"), "not part of this build"),
+        (("shell",), "not part of this build"),
+        (("stop", "cms"), "unknown name 'cms'"),
+        (("status", "cms"), "unknown name 'cms'"),
+    ]:
+        assert words in ctl.run(*args, rc=1).stderr
+    assert "unknown command 'strat'" in ctl.run("strat", rc=2).stderr
+    assert not ctl.userdir.exists()
+
+
+def test_every_command_has_help(ctl):
+    text = ctl.run("--help").stdout
+    names = re.search(r"\{(.*?)\}", text)[1].split(",")
+    assert set("initdb start stop restart status shell genconf config demo".split()) == set(names)
+    for name in names:
+        assert ctl.run(name, "--help").stdout.startswith("usage: iotctl %s [-h]" % name)
+    assert re.fullmatch(r"iotctl \d+\.\d+\.\d+\n", ctl.run("--version").stdout)
+
+
+# -- what dies comes back
+
+
+def test_killed_daemon_is_restarted_at_once_then_with_pauses(ctl):
+    ctl.run("start")
+    deaths = []
+    for _ in range(4):
+        pid = until(lambda: ctl.service("agent")["state"] == "ready" and ctl.service("agent")["pid"], 15, "the agent")
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: ctl.service("agent").get("pid") not in (pid, None), 15, "the next agent")
+        deaths.append(pid)
+    status = ctl.service("agent")
+    assert status["restarts"] == 4 and status["last_exit"].startswith("signal 9"), status
+
+    # The supervisor's own log has the times: pauses of 0, 200, 400, 800 ms between a death and the next start.
+    events = re.findall(r"T(\d+):(\d+):(\d+\.\d+)Z \w+ supervisor service\.(died|state) service=agent (.*)",
+                        ctl.log("supervisor"))
+    pauses, died = [], None
+    for h, m, s, what, rest in events:
+        at = int(h) * 3600 + int(m) * 60 + float(s)
+        if what == "died":
+            died = at
+        elif died is not None and "state=starting" in rest:
+            pauses.append(at - died)
+            died = None
+    assert len(pauses) == 4
+    assert pauses[0] < 0.1
+    for pause, least in zip(pauses[1:], (0.2, 0.4, 0.8)):
+        assert least - 0.01 <= pause < least + 0.5, pauses
+
+
+def test_killed_broker_and_csm_come_back(ctl):
+    ctl.run("start")
+    for name in ("broker", "csm"):
+        pid = ctl.pids()[name]
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: ctl.service(name)["state"] == "ready" and ctl.pids()[name] != pid, 15, "the next " + name)
+    ctl.run("demo", "--seconds", "1")
+
+
+def test_next_start_adopts_what_a_killed_supervisor_left(ctl):
+    ctl.run("start")
+    before = ctl.pids()
+    os.kill(ctl.supervisor_pid(), signal.SIGKILL)
+    until(lambda: ctl.status()["supervisor"] is None, 5, "the end of the supervisor")
+    assert ctl.pids() == before and ctl.run("status").returncode == 0
+    ctl.run("start")
+    assert ctl.pids() == before and ctl.supervisor_pid() > 0
+    os.kill(before["csm"], signal.SIGKILL)  # adopted ones are watched, too
+    until(lambda: ctl.service("csm")["state"] == "ready" and ctl.pids()["csm"] != before["csm"], 15, "the next csm")
+    os.kill(before["broker"], signal.SIGKILL)
+    until(lambda: ctl.service("broker")["state"] == "ready" and ctl.pids()["broker"] != before["broker"], 15,
+          "the next broker")
+
+
+def test_stop_without_supervisor(ctl):
+    ctl.run("start")
+    pids = ctl.pids()
+    os.kill(ctl.supervisor_pid(), signal.SIGKILL)
+    until(lambda: ctl.status()["supervisor"] is None, 5, "the end of the supervisor")
+    assert ctl.run("stop").stdout == "agent    stopped\ncsm      stopped\nbroker   stopped\n"
+    assert all(ended(pid) for pid in pids.values())
+
+
+def test_stubborn_daemon_is_killed(ctl):
+    ctl.run("start")
+    pid = ctl.pids()["csm"]
+    os.kill(pid, signal.SIGSTOP)  # deaf to SIGTERM
+    begun = time.monotonic()
+    ctl.run("stop", "csm")
+    assert ended(pid) and 9 < time.monotonic() - begun < 15
+
+
+def test_start_tells_what_is_not_ready_and_why(ctl):
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind(("127.0.0.1", ctl.http_port))
+        s.listen()
+        done = ctl.run("start", rc=1)
+    assert re.search(r"^iotctl: csm is not ready: ended 3 times before it was ready", done.stderr, re.M), done.stderr
+    assert "the end of %s" % (ctl.userdir / "log/csm.log") in done.stderr
+    assert re.search(r"^ +.*%d" % ctl.http_port, done.stderr, re.M), done.stderr
+    assert ctl.service("csm")["state"] == "failed" and ctl.service("broker")["state"] == "ready"
+    ctl.run("start")  # the port is free now
+    ctl.run("status", rc=0)
+
+
+def test_log_is_rotated_at_10_mib(ctl):
+    ctl.run("start")
+    log = ctl.userdir / "log/csm.log"
+    with open(log, "ab") as f:
+        f.write((b"x" * 1023 + b"\n") * (10 * 1024))
+    old = ctl.userdir / "log/csm.log.1"
+    until(lambda: old.exists() and log.stat().st_size < 1024 * 1024, 20, "the rotation")
+    assert old.stat().st_size > 10 * 1024 * 1024
+    ctl.run("restart", "csm")
+    assert 0 < log.stat().st_size < 1024 * 1024  # written from its beginning
+
+
+# -- the broker
+
+
+class Listener:
+    """Something on a port that is not a broker: accepts and says `word` (nothing: stays silent)."""
+
+    def __init__(self, port, word=b""):
+        self.socket = socket.socket()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(("127.0.0.1", port))
+        self.socket.listen()
+        self.word, self.conns = word, []
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.thread.start()
+
+    def serve(self):
+        while True:
+            try:
+                conn, _ = self.socket.accept()
+            except OSError:
+                return
+            conn.sendall(self.word)
+            self.conns.append(conn)
+
+    def close(self):
+        self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+        self.thread.join(5)
+        for conn in self.conns:
+            conn.close()
+
+
+class Mosquitto:
+    def __init__(self, folder, port, ws_port=None, settings=""):
+        conf = folder / "other.conf"
+        conf.write_text("%sallow_anonymous true\nlistener %d 127.0.0.1\n%s%s\n" % (
+            "user root\n" if ROOT else "", port,
+            "listener %d 127.0.0.1\nprotocol websockets\n" % ws_port if ws_port else "", settings))
+        env = dict(os.environ, PATH=os.environ["PATH"] + ":/usr/sbin")
+        self.popen = subprocess.Popen(["mosquitto", "-c", str(conf)], env=env, stderr=subprocess.DEVNULL)
+
+        def listens():
+            with socket.socket() as s:
+                return s.connect_ex(("127.0.0.1", ws_port or port)) == 0
+        until(listens, 10, "the other broker")
+
+    def close(self):
+        self.popen.terminate()
+        self.popen.wait(10)
+
+
+@pytest.mark.parametrize("word", [b"220 mail.example.org ESMTP\r\n", b""], ids=["talks", "silent"])
+def test_mqtt_port_taken_by_something_else(ctl, word):
+    other = Listener(ctl.mqtt_port, word)
+    try:
+        done = ctl.run("start", rc=1)
+    finally:
+        other.close()
+    assert "broker is not ready" in done.stderr and "clash" in done.stderr
+    for remedy in (str(ctl.mqtt_port), "[core-mqtt] port", "[core-ws] port", "managed = yes", "stop the program"):
+        assert remedy in done.stderr
+    assert ctl.status(rc=3)["supervisor"] is None  # a start that came to nothing leaves nothing behind
+
+
+def test_broker_without_websocket_is_not_used(ctl):
+    other = Mosquitto(ctl.dir, ctl.mqtt_port)
+    try:
+        done = ctl.run("start", rc=1)
+    finally:
+        other.close()
+    assert "a broker answers" in done.stderr and "nothing listens" in done.stderr and "managed = yes" in done.stderr
+
+
+def test_complete_broker_is_used_and_its_lacks_told(ctl):
+    other = Mosquitto(ctl.dir, ctl.mqtt_port, ctl.ws_port)
+    try:
+        out = ctl.run("start").stdout
+        broker = ctl.service("broker")
+        assert broker["state"] == "ready" and broker["managed"] is False and "pid" not in broker
+        lacks = " ".join(broker["lacks"])
+        for setting in ("queue_qos0_messages", "max_queued_messages", "max_inflight_messages"):
+            assert setting in lacks and setting in out
+        assert "message_size_limit" not in lacks
+        ctl.run("demo", "--seconds", "1")
+        ctl.run("stop")
+        assert other.popen.poll() is None  # left alone
+    finally:
+        other.close()
+
+
+def test_broker_with_all_settings_lacks_nothing(ctl):
+    other = Mosquitto(ctl.dir, ctl.mqtt_port, ctl.ws_port,
+                      "queue_qos0_messages true\nmax_queued_messages 100000\nmax_inflight_messages 0\n")
+    try:
+        ctl.run("start", "broker")
+        assert ctl.service("broker")["lacks"] == []
+        ctl.run("stop")
+    finally:
+        other.close()
+
+
+def test_small_message_limit_of_a_foreign_broker_is_told(ctl):
+    other = Mosquitto(ctl.dir, ctl.mqtt_port, ctl.ws_port, "message_size_limit 1000\n")
+    try:
+        ctl.run("start", "broker")
+        assert "message_size_limit" in " ".join(ctl.service("broker")["lacks"])
+        ctl.run("stop")
+    finally:
+        other.close()
+
+
+def test_unmanaged_broker_that_is_missing(make_ctl):
+    ctl = make_ctl(extra="[broker]\nmanaged = no\n")
+    done = ctl.run("start", rc=1)
+    assert "no broker to use" in done.stderr and "managed = auto" in done.stderr
+
+
+def test_managed_yes_refuses_a_foreign_broker(make_ctl):
+    ctl = make_ctl(extra="[broker]\nmanaged = yes\n")
+    other = Mosquitto(ctl.dir, ctl.mqtt_port, ctl.ws_port)
+    try:
+        assert "clash" in ctl.run("start", rc=1).stderr
+    finally:
+        other.close()
+
+
+def test_missing_broker_program(make_ctl):
+    ctl = make_ctl(extra="[broker]\nprogram = mosquitto-that-is-not-there\n")
+    done = ctl.run("start", rc=1)
+    assert "install the package mosquitto" in done.stderr
+
+
+def test_managed_broker_has_the_settings_of_the_suite(ctl):
+    ctl.run("start", "broker")
+    conf = (ctl.userdir / "broker/mosquitto.conf").read_text()
+    for line in ("persistence true", "autosave_interval 5", "queue_qos0_messages true", "max_queued_messages 100000",
+                 "max_inflight_messages 0", "message_size_limit 1048576", "set_tcp_nodelay true",
+                 "listener %d 127.0.0.1" % ctl.mqtt_port, "listener %d 127.0.0.1" % ctl.ws_port):
+        assert line in conf.splitlines()
+    pid = ctl.pids()["broker"]
+    uid = int(re.search(r"^Uid:\s+(\d+)", Path("/proc/%d/status" % pid).read_text(), re.M)[1])
+    assert (uid != 0) if ROOT else (uid == os.geteuid())
+    data = Path(ctl.service("broker")["data_dir"])
+    assert oct(data.stat().st_mode & 0o777) == "0o700" and data.stat().st_uid == uid
+    ctl.run("stop")
+    assert (data / "mosquitto.db").exists()  # it could write its store
+
+
+# -- configuration, initdb
+
+
+def test_genconf_does_not_overwrite_and_its_sample_is_valid(ctl):
+    dest = ctl.dir / "sample.ini"
+    ctl.run("genconf", str(dest))
+    assert "[core-mqtt]" in dest.read_text() and ";http-port = 9992" in dest.read_text()
+    dest.write_text("[core]\n")
+    refused = ctl.run("genconf", str(dest), rc=1)
+    assert "--force" in refused.stderr and dest.read_text() == "[core]\n"
+    ctl.run("genconf", "--force", str(dest))
+    ctl.run("config", "check", str(dest))
+    # every line taken in gives the same settings, without a complaint
+    live = ctl.dir / "live.ini"
+    live.write_text(re.sub(r"^;", "", dest.read_text(), flags=re.M))
+    done = ctl.run("config", "check", str(live))
+    assert done.stdout == "%s: ok\n" % live and done.stderr == ""
+    assert "cannot write" in ctl.run("genconf", str(ctl.dir / "no/such/dir.ini"), rc=1).stderr
+
+
+def test_config_check_names_file_line_and_nearest(ctl):
+    bad = ctl.dir / "bad.ini"
+    bad.write_text("[core]\nhtpp-port = 1\nhttp-port = 99999\n\n[core_mqtt]\nport = 1\n[broker]\nmanaged = maybe\n"
+                   "[aaa]\nenable_mqtt_auth = true\n")
+    done = ctl.run("config", "check", str(bad), rc=1)
+    for line, words in [(2, "warning: .*'htpp-port'.*\\[core\\].*did you mean 'http-port'"),
+                        (3, "error: .*core.http-port = 99999.*1 to 65535"),
+                        (6, "warning: .*\\[core_mqtt\\].*did you mean \\[core-mqtt\\]"),
+                        (8, "error: .*broker.managed = maybe: must be one of auto, yes, no"),
+                        (10, "error: .*aaa.enable_mqtt_auth = true: .*not part of this build")]:
+        kind, rest = words.split(": ", 1)
+        assert re.search(r"^%s: %s:%d: %s" % (kind, re.escape(str(bad)), line, rest), done.stderr, re.M), done.stderr
+    warned = ctl.dir / "warned.ini"
+    warned.write_text("[core]\nhtpp-port = 1\n")
+    assert "did you mean" in ctl.run("config", "check", str(warned), rc=0).stderr
+    ctl.run("config", "check", str(ctl.dir / "missing.ini"), rc=1)
+    ctl.run("config", "check", str(ctl.dir), rc=1)
+
+
+def test_bad_value_stops_every_command(ctl):
+    ctl.ini.write_text("[core]\nhttp-port = many\nuserdir = %s\n" % ctl.userdir)
+    for args in (("start",), ("stop",), ("status",), ("initdb",), ("demo",)):
+        done = ctl.run(*args, rc=1)
+        assert "%s:2: core.http-port = many" % ctl.ini in done.stderr
+    assert not ctl.userdir.exists()
+
+
+def test_changed_configuration_counts_at_the_next_start(ctl):
+    ctl.run("start")
+    old = ctl.http_port
+    ctl.http_port = free_ports(1)[0]
+    ctl.write()
+    ctl.run("restart", "csm")
+    assert ctl.healthy()
+    with socket.socket() as s:
+        assert s.connect_ex(("127.0.0.1", old)) != 0
+
+
+def test_initdb_is_repeatable_and_keeps_data(ctl):
+    first = ctl.run("initdb").stdout
+    assert "(new)" in first
+    key = (ctl.userdir / "key").read_bytes()
+    again = ctl.run("initdb").stdout
+    assert "was there" in again and "(new)" not in again
+    assert (ctl.userdir / "key").read_bytes() == key
+
+
+def test_reset_asks_first(ctl):
+    ctl.run("initdb")
+    store = ctl.userdir / "iottalk.db"
+    inode = store.stat().st_ino
+
+    def answer(text):
+        pid, master = pty.fork()
+        if pid == 0:
+            os.execv(str(BIN / "iotctl"), ["iotctl", "-c", str(ctl.ini), "initdb", "--reset"])
+        seen = b""
+        while b"[y/N]" not in seen:
+            assert select.select([master], [], [], 10)[0], seen
+            seen += os.read(master, 1000)
+        os.write(master, text)
+        try:
+            while os.read(master, 1000):
+                pass
+        except OSError:
+            pass  # the terminal's other end is closed
+        os.close(master)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    assert answer(b"n\n") == 1
+    assert store.stat().st_ino == inode
+    assert answer(b"\n") == 1
+    done = subprocess.run([str(BIN / "iotctl"), "-c", str(ctl.ini), "initdb", "--reset"], stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, timeout=20, start_new_session=True)
+    assert done.returncode == 1 and "nothing was deleted" in done.stderr  # no terminal: no
+    mark = ctl.userdir / "iottalk.db-marker"
+    mark.write_text("kept")
+    before = store.stat().st_mtime_ns
+    assert answer(b"y\n") == 0
+    assert store.stat().st_mtime_ns > before and mark.exists()
+
+
+# -- demo
+
+
+def test_demo_shows_squares(ctl):
+    ctl.run("start")
+    done = ctl.run("demo", "--seconds", "1")
+    pairs = re.findall(r"^  (\d+) -> (\d+)$", done.stdout, re.M)
+    assert len(pairs) >= 3 and all(int(x) ** 2 == int(y) for x, y in pairs), done.stdout
+    metrics = requests.get("http://127.0.0.1:%d/metrics" % ctl.http_port, timeout=5).text
+    for name in ("iottalk_registrations", "iottalk_graphs", "iottalk_links"):
+        assert re.search(r"^%s(_total)? 0$" % name, metrics, re.M) or name not in metrics, metrics
+
+
+def test_demo_fails_clearly_without_agent(ctl):
+    ctl.run("start", "csm")
+    done = ctl.run("demo", "--seconds", "1", rc=1)
+    assert "iotctl: demo: " in done.stderr
+
+
+def test_demo_fails_clearly_without_anything(ctl):
+    assert "iotctl: demo: " in ctl.run("demo", rc=1).stderr
+    assert "whole number" in ctl.run("demo", "--seconds", "soon", rc=1).stderr
