@@ -13,7 +13,8 @@
 #define RETRY_MIN_MS  200
 #define RETRY_MAX_MS  10000
 #define CTRL_QOS      2
-#define CLIENT_ID_MAX 48 /* "dan-" and a UUID */
+#define GOODBYE_MS    500 /* how long a broker may take to pass on our last word */
+#define CLIENT_ID_MAX 48  /* "dan-" and a UUID */
 
 /* A feature and its place in the graphs. */
 struct channel {
@@ -134,7 +135,7 @@ static int channel_set_topic(struct dan_client *c, struct channel *ch, const cha
 
 /* ---- answers ---- */
 
-static void publish_up(struct dan_client *c, char *payload, bool retain)
+static void publish_up(struct dan_client *c, char *payload, uint8_t qos, bool retain)
 {
 	struct err err = {0};
 	CLEANUP(freep)
@@ -142,7 +143,7 @@ static void publish_up(struct dan_client *c, char *payload, bool retain)
 	if (text == NULL)
 		err_set(&err, ERR_NOMEM, "message to csm");
 	else
-		bus_publish(c->bus, c->reg.ctrl_up, text, strlen(text), CTRL_QOS, retain, &err);
+		bus_publish(c->bus, c->reg.ctrl_up, text, strlen(text), qos, retain, &err);
 	if (err.code != 0)
 		report(c, &err);
 }
@@ -150,7 +151,7 @@ static void publish_up(struct dan_client *c, char *payload, bool retain)
 static void answer(struct dan_client *c, json_t *msg_id, const char *reason)
 {
 	if (c->phase == PHASE_REGISTERED)
-		publish_up(c, control_answer(msg_id, reason), false);
+		publish_up(c, control_answer(msg_id, reason), CTRL_QOS, false);
 }
 
 /* ---- commands ---- */
@@ -343,9 +344,9 @@ static void on_up(void *arg, bool fresh)
 		/* as the SDKs do: forget all, say so, and be told anew what is connected */
 		for (size_t i = 0; i < c->n_channels; i++)
 			channel_drop(c, &c->channels[i]);
-		publish_up(c, control_state(false, c->reg.rev), true);
+		publish_up(c, control_state(false, c->reg.rev), CTRL_QOS, true);
 	}
-	publish_up(c, control_state(true, c->reg.rev), true);
+	publish_up(c, control_state(true, c->reg.rev), CTRL_QOS, true);
 	c->online = c->was_online = true;
 	if (c->handlers.on_online != NULL)
 		c->handlers.on_online(c->arg);
@@ -472,13 +473,34 @@ static void left(struct dan_client *c, int rc, const char *why)
 	c->left(c->left_arg, rc, why); /* may free the client */
 }
 
+static int send_delete(struct dan_client *c, struct err *err);
+
+static void goodbye_was_said(struct dan_client *c)
+{
+	struct err err = {0};
+	loop_arm(c->loop, c->timer, -1);
+	int rc = send_delete(c, &err);
+	if (rc < 0)
+		left(c, rc, err.text);
+}
+
 static void on_timer(void *arg)
 {
 	struct dan_client *c = arg;
-	if (c->phase == PHASE_LEAVING)
-		left(c, 0, "");
-	else if (c->phase == PHASE_REGISTERING)
+	if (c->phase == PHASE_REGISTERING)
 		try_register(c);
+	else if (c->phase == PHASE_LEAVING && c->reg.rev == NULL)
+		left(c, 0, "");
+	else if (c->phase == PHASE_LEAVING && c->call == NULL)
+		goodbye_was_said(c);
+}
+
+static void on_barrier(void *arg, int rc)
+{
+	struct dan_client *c = arg;
+	(void)rc;
+	if (c->phase == PHASE_LEAVING && c->call == NULL)
+		goodbye_was_said(c);
 }
 
 static void on_delete_done(void *arg, const struct fetch_answer *a)
@@ -499,29 +521,41 @@ static void on_delete_done(void *arg, const struct fetch_answer *a)
 		left(c, a->status == 400 ? ERR_CONFLICT : ERR_PEER, reason);
 }
 
+static int send_delete(struct dan_client *c, struct err *err)
+{
+	json_auto_t *rev = json_pack("{s:s}", "rev", c->reg.rev);
+	CLEANUP(freep)
+	char *body = rev != NULL ? json_dumps(rev, JSON_COMPACT) : NULL;
+	if (body == NULL)
+		return err_set(err, ERR_NOMEM, "deregistering '%s'", c->id.s);
+	return request(c, "DELETE", body, on_delete_done, err);
+}
+
+/* Say offline; ret: true when on_barrier() or the timer will go on. csm should hear it before the
+ * DELETE, else it is a message of an unknown device: at QoS 1 the broker has passed it on when it
+ * acknowledges the subscription that follows. */
+static bool say_goodbye(struct dan_client *c)
+{
+	if (!c->online)
+		return false;
+	publish_up(c, control_state(false, c->reg.rev), 1, true);
+	if (bus_subscribe(c->bus, c->reg.ctrl_down, CTRL_QOS, on_barrier, c, NULL) < 0)
+		return false;
+	loop_arm(c->loop, c->timer, GOODBYE_MS);
+	return true;
+}
+
 int dan_leave(struct dan_client *c, dan_left_fn *done, void *arg, struct err *err)
 {
 	if (c->phase == PHASE_LEAVING || c->phase == PHASE_LEFT)
 		return err_set(err, ERR_BUSY, "leaving already");
 	c->call = fetch_cancel(c->call);
-	int rc = 0;
-	if (c->reg.rev != NULL) {
-		json_auto_t *rev = json_pack("{s:s}", "rev", c->reg.rev);
-		CLEANUP(freep)
-		char *body = rev != NULL ? json_dumps(rev, JSON_COMPACT) : NULL;
-		if (body == NULL)
-			return err_set(err, ERR_NOMEM, "deregistering '%s'", c->id.s);
-		rc = request(c, "DELETE", body, on_delete_done, err);
-	}
-	if (rc < 0)
-		return rc;
-	if (c->online)
-		publish_up(c, control_state(false, c->reg.rev), true);
 	c->phase = PHASE_LEAVING;
 	c->left = done;
 	c->left_arg = arg;
-	/* nothing to deregister: done is called in a turn of its own */
-	loop_arm(c->loop, c->timer, c->call == NULL ? 0 : -1);
+	/* else at once, but done is called in a turn of its own */
+	if (!say_goodbye(c))
+		loop_arm(c->loop, c->timer, 0);
 	return 0;
 }
 
@@ -609,7 +643,7 @@ struct dan_client *dan_free(struct dan_client *c)
 		return NULL;
 	memset(&c->handlers, 0, sizeof(c->handlers)); /* nobody to tell any more */
 	if (c->online && c->phase == PHASE_REGISTERED)
-		publish_up(c, control_state(false, c->reg.rev), true);
+		publish_up(c, control_state(false, c->reg.rev), CTRL_QOS, true);
 	c->phase = PHASE_LEFT;
 	bus_free(c->bus);
 	while (c->pending != NULL) {

@@ -560,14 +560,42 @@ static void leaving_says_offline_and_deregisters(void **state)
 		assert_int_equal(dan_leave(f->client, on_left, NULL, NULL), ERR_BUSY);
 		command("{\"msg_id\":\"a\",\"idf\":\"meow\",\"command\":\"CONNECT\",\"topic\":\"t/"
 			"i\"}"); /* too late */
-		expect("http DELETE http://csm:9992/" ID " {\"rev\":\"R1\"}\n"
-		       "pub up {\"state\":\"offline\",\"rev\":\"R1\"} 2 retained\n");
+		expect("pub up {\"state\":\"offline\",\"rev\":\"R1\"} 1 retained\n"
+		       "sub " CTRL_DN " 2\n");
+		broker_acknowledges(0);
+		expect("http DELETE http://csm:9992/" ID " {\"rev\":\"R1\"}\n");
 		http_answer(cases[i].rc, cases[i].status, cases[i].body);
 		expect(cases[i].result);
 		f->client = dan_free(f->client);
 		expect("bus gone\n");
 		assert_int_equal(new_client(ID, &f->client, NULL), 0);
 	}
+}
+
+static void leaving_does_not_wait_for_a_silent_broker(void **state)
+{
+	struct fixture *f = *state;
+	go_online();
+	assert_int_equal(dan_leave(f->client, on_left, NULL, NULL), 0);
+	expect("pub up {\"state\":\"offline\",\"rev\":\"R1\"} 1 retained\nsub " CTRL_DN " 2\n");
+	await_event();
+	broker_acknowledges(0); /* too late to matter */
+	expect("http DELETE http://csm:9992/" ID " {\"rev\":\"R1\"}\n");
+	http_answer(0, 200, "{}");
+	expect("left OK \n");
+}
+
+static void leaving_while_offline_deregisters(void **state)
+{
+	struct fixture *f = *state;
+	go_online();
+	here->handlers->on_down(here->bus_arg, "cable");
+	expect("offline cable\n");
+	assert_int_equal(dan_leave(f->client, on_left, NULL, NULL), 0);
+	await_event();
+	expect("http DELETE http://csm:9992/" ID " {\"rev\":\"R1\"}\n");
+	http_answer(ERR_TIMEOUT, 0, "");
+	expect("left TIMEOUT refused\n");
 }
 
 static void leaving_before_the_registration_is_done(void **state)
@@ -619,6 +647,8 @@ int main(void)
 		TEST(reconnecting_says_offline_then_online_and_forgets),
 		TEST(push_tells_what_is_wrong),
 		TEST(leaving_says_offline_and_deregisters),
+		TEST(leaving_does_not_wait_for_a_silent_broker),
+		TEST(leaving_while_offline_deregisters),
 		TEST(leaving_before_the_registration_is_done),
 		TEST(freeing_says_offline),
 		TEST(refuses_a_bad_configuration),
