@@ -277,7 +277,7 @@ static void on_worker_exit(void *arg, const char *how)
 	h->ops->port_renewed(h->port, -1, -1, NULL);
 	judge(h, &fall);
 	log_warn("engine.ended", KV("pid", h->pid), KV("how", how), KV("why", why),
-		 KV("evaluating", fall.evaluating), KV("loading", fall.request != NULL));
+		 KV("evaluating", fall.evaluating), KV("loading", (bool)(fall.request != NULL)));
 
 	/* An end that is explained can not repeat itself for ever: what caused it is put away. */
 	bool explained = fall.evaluating || fall.request != NULL;
