@@ -1,12 +1,10 @@
 #include "common/bus.h"
 
+#include "common/bus_paho.h"
 #include "common/bus_subs.h"
 #include "common/log.h"
 #include "common/util.h"
 #include <MQTTAsync.h>
-#include <dirent.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <pthread.h>
 #include <sodium.h>
 #include <stdatomic.h>
@@ -14,13 +12,14 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
 #include <time.h>
 
 #define KEEPALIVE_S	   30
 #define CONNECT_TIMEOUT_S  5
 #define RETRY_MIN_MS	   50
 #define RETRY_MAX_MS	   1000
+#define NUDGE_MS	   10
+#define NUDGES		   100 /* for one attempt */
 #define WATCH_MS	   5000 /* how often we look whether the library and we agree on the connection */
 #define SLICE_MESSAGES	   256	/* handled in one callback of the loop */
 #define SLICE_BYTES	   (1 << 20)
@@ -28,7 +27,6 @@
 #define GOODBYE_MS	   600	     /* for acknowledgements still missing when a bus is freed */
 #define DISCONNECT_MS	   300
 #define PAYLOAD_MAX	   268000000 /* MQTT ends at 2^28 - 1 with the headers */
-#define MAX_FD_GUESS	   1024
 
 enum bus_state {
 	BUS_WAITING,	/* for the next attempt */
@@ -60,11 +58,13 @@ struct bus {
 	size_t max_inbound_bytes;
 
 	MQTTAsync client;
+	struct bus_peer peer;
 	enum bus_state state;
 	unsigned busy; /* inside that many of our callbacks */
 	int64_t retry_ms, connecting_since_ms;
+	unsigned nudges;
 	struct bus_subs *subs;
-	struct loop_src *retry_timer, *watch_timer, *wake_src;
+	struct loop_src *retry_timer, *nudge_timer, *watch_timer, *wake_src;
 	int wake_fd;
 	unsigned connects;
 	uint64_t published, publish_refused;
@@ -253,37 +253,6 @@ static void on_call_answered(void *arg, struct bus_call *call)
 
 /* ---- connecting, on the loop ---- */
 
-/* The library leaves Nagle's algorithm on and hides its socket: look for it among our descriptors by the peer's port. */
-static void unset_delay_of(int fd, unsigned port)
-{
-	struct sockaddr_storage peer;
-	socklen_t len = sizeof(peer);
-	int one = 1;
-	if (getpeername(fd, (struct sockaddr *)&peer, &len) < 0)
-		return;
-	unsigned peer_port = 0;
-	if (peer.ss_family == AF_INET)
-		peer_port = ntohs(((struct sockaddr_in *)&peer)->sin_port);
-	else if (peer.ss_family == AF_INET6)
-		peer_port = ntohs(((struct sockaddr_in6 *)&peer)->sin6_port);
-	if (peer_port == port)
-		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-}
-
-static void unset_delay(unsigned port)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	if (dir == NULL) {
-		for (int fd = 0; fd < MAX_FD_GUESS; fd++)
-			unset_delay_of(fd, port);
-		return;
-	}
-	for (struct dirent *e = readdir(dir); e != NULL; e = readdir(dir))
-		if (e->d_name[0] != '.')
-			unset_delay_of((int)strtol(e->d_name, NULL, 10), port);
-	closedir(dir);
-}
-
 /* The library's words for its codes; it has none for some. */
 static const char *explain(int rc)
 {
@@ -304,6 +273,15 @@ static void attempt_failed(struct bus *b, const char *why)
 	if (log_allowed("bus.connect_failed", b->uri))
 		log_warn("bus.connect_failed", KV("broker", b->uri), KV("why", why));
 	retry_later(b);
+}
+
+static void nudge(void *arg)
+{
+	struct bus *b = arg;
+	if (b->state != BUS_CONNECTING || b->nudges++ >= NUDGES)
+		return;
+	bus_nudge();
+	loop_arm(b->loop, b->nudge_timer, NUDGE_MS);
 }
 
 static void attempt(void *arg)
@@ -337,6 +315,8 @@ static void attempt(void *arg)
 	options.context = b;
 	b->state = BUS_CONNECTING;
 	b->connecting_since_ms = loop_now_ms(b->loop);
+	b->nudges = 0;
+	loop_arm(b->loop, b->nudge_timer, NUDGE_MS);
 	int rc = MQTTAsync_connect(b->client, &options);
 	/* "ignored": an attempt is still on its way and will be answered */
 	if (rc != MQTTASYNC_SUCCESS && rc != MQTTASYNC_COMMAND_IGNORED)
@@ -349,13 +329,15 @@ static void came_up(struct bus *b, bool fresh)
 	b->state = BUS_SYNCING;
 	b->connects++;
 	loop_arm(b->loop, b->retry_timer, -1);
-	unset_delay(b->port);
+	bus_unset_delay(b->port);
+	bus_peer_up(&b->peer, b->client);
 	bus_subs_connected(b->subs, b->client, fresh);
 }
 
 static void went_down(struct bus *b, const char *why)
 {
 	bool was_up = b->state == BUS_UP;
+	bus_peer_down(&b->peer);
 	bus_subs_disconnected(b->subs);
 	log_info("bus.down", KV("broker", b->uri), KV("why", why));
 	retry_later(b);
@@ -532,7 +514,7 @@ int bus_new(struct loop *l, const struct bus_conf *c, const struct bus_handlers 
 	b->arg = arg;
 	b->port = c->port;
 	b->clean_session = c->clean_session;
-	b->max_inflight = c->max_inflight != 0 ? c->max_inflight : 1000;
+	b->max_inflight = c->max_inflight != 0 ? c->max_inflight : 60000;
 	b->max_inbound_bytes = c->max_inbound_bytes != 0 ? c->max_inbound_bytes : 64 << 20;
 	b->retry_ms = RETRY_MIN_MS;
 	b->wake_fd = -1;
@@ -563,6 +545,8 @@ int bus_new(struct loop *l, const struct bus_conf *c, const struct bus_handlers 
 	rc = loop_add_fd(l, b->wake_fd, EPOLLIN, on_wake, b, &b->wake_src, err);
 	if (rc == 0)
 		rc = loop_add_timer(l, 0, 0, attempt, b, &b->retry_timer, err);
+	if (rc == 0)
+		rc = loop_add_timer(l, -1, 0, nudge, b, &b->nudge_timer, err);
 	if (rc == 0)
 		rc = loop_add_timer(l, WATCH_MS, WATCH_MS, watch, b, &b->watch_timer, err);
 	if (rc == 0)
@@ -615,11 +599,13 @@ struct bus *bus_free(struct bus *b)
 		return NULL;
 	if (b->busy > 0)
 		abort(); /* our own mistake: freed from inside its callback */
+	bus_peer_down(&b->peer);
 	if (b->client != NULL) {
 		say_goodbye(b);
 		MQTTAsync_destroy(&b->client); /* calls back what is left; then never again */
 	}
 	b->retry_timer = loop_remove(b->loop, b->retry_timer);
+	b->nudge_timer = loop_remove(b->loop, b->nudge_timer);
 	b->watch_timer = loop_remove(b->loop, b->watch_timer);
 	b->wake_src = loop_remove(b->loop, b->wake_src);
 	closep(&b->wake_fd);

@@ -48,7 +48,7 @@ struct bus_conf {
 	const char *username, *password; /* NULL: none */
 	bool clean_session;
 	const char *persist_dir; /* NULL: outgoing messages are kept in memory only */
-	unsigned max_inflight;   /* 0: 1000 */
+	unsigned max_inflight;   /* 0: 60000. Once it is reached the library sends only so many a second: leave it high */
 	unsigned max_queued;     /* messages kept while offline or when inflight is full; 0: 100000 */
 	size_t max_inbound_bytes; /* received but not yet handled; beyond: dropped, counted; 0: 64 MiB */
 };
