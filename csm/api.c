@@ -92,7 +92,8 @@ static void graph_attach(const struct call *c)
 	json_t *owner = json_object_get(c->request, "owner");
 	struct graph *g = graphs_find(c->csm->graphs, c->client, c->graph_id);
 	if (owner != NULL && (!json_is_string(owner) || json_string_length(owner) == 0 ||
-			      json_string_length(owner) > NAME_MAX_BYTES)) {
+			      json_string_length(owner) > NAME_MAX_BYTES ||
+			      strlen(json_string_value(owner)) != json_string_length(owner))) {
 		refuse(c, c->op, "`owner` must be a string of 1 to 255 bytes");
 		return;
 	}
@@ -199,7 +200,7 @@ static void graph_rm_funcs(const struct call *c)
 
 struct checking {
 	struct csm *csm;
-	json_t *answer;
+	json_t *answer; /* NULL once it was sent */
 	char *topic;
 };
 
@@ -207,20 +208,22 @@ static void checked(void *arg, json_t *answer, const char *why, bool final)
 {
 	struct checking *k = arg;
 	const char *state = json_string_value(json_object_get(answer, "state"));
-	if (!final)
-		return; /* still asking */
-	if (state != NULL && strcmp(state, "ok") == 0) {
+	if (k->answer != NULL && state != NULL && strcmp(state, "ok") == 0) {
 		json_object_set_new(k->answer, "state", json_string("ok"));
 		json_object_set(k->answer, "results", json_object_get(answer, "results"));
-	} else {
+		csm_answer(k->csm, k->topic, TAKE(k->answer));
+	} else if (k->answer != NULL) {
+		/* no agent in time is an error too: nothing here could come into force later */
 		json_t *reason = json_object_get(answer, "reason");
 		json_object_set_new(k->answer, "state", json_string("error"));
 		json_object_set_new(k->answer, "reason",
 				    reason != NULL ? json_incref(reason) : json_string(why));
+		csm_answer(k->csm, k->topic, TAKE(k->answer));
 	}
-	csm_answer(k->csm, k->topic, k->answer);
-	free(k->topic);
-	free(k);
+	if (final) {
+		free(k->topic);
+		free(k);
+	}
 }
 
 static void graph_check_funcs(const struct call *c)
@@ -369,7 +372,7 @@ void api_on_message(struct csm *csm, const struct bus_msg *m)
 		return;
 	c.topic = topic;
 	c.service = parse_topic(m->topic + strlen(REQUEST_PREFIX), &c);
-	json_auto_t *request = json_loadb(m->payload, m->len, 0, &why);
+	json_auto_t *request = json_loadb(m->payload, m->len, JSON_ALLOW_NUL, &why);
 	c.request = request;
 	if (request == NULL || !json_is_object(request)) {
 		metrics_drop(csm->metrics, "api", "not_json");

@@ -32,6 +32,13 @@ static int no_memory(char *reason)
 
 /* ---- fields of requests ---- */
 
+/* A string of the request; NULL if it is none, or has a NUL inside (fields that are only carried back may have one). */
+static const char *plain_text(const json_t *value)
+{
+	const char *text = json_string_value(value);
+	return text != NULL && strlen(text) == json_string_length(value) ? text : NULL;
+}
+
 
 enum depends_words { DEPENDS_NOT_FOUND, DEPENDS_UNKNOWN };
 
@@ -60,7 +67,7 @@ static int parse_depends(struct csm *csm, json_t *value, enum depends_words word
 		if (!identifier(alias))
 			return refuse(reason, ERR_SCHEMA,
 				      "`depends`: alias '%.100s' is not an identifier", alias);
-		const char *text = json_string_value(digest);
+		const char *text = plain_text(digest);
 		if (text != NULL && funcs_find(csm->funcs, text) != NULL)
 			continue;
 		if (words == DEPENDS_NOT_FOUND)
@@ -101,7 +108,7 @@ static int parse_input_type(json_t *value, json_t **ret, char *reason)
 	if (list == NULL)
 		return no_memory(reason);
 	json_array_foreach (list, i, item) {
-		const char *text = json_string_value(item);
+		const char *text = plain_text(item);
 		if (json_is_null(item) && json_array_set_new(list, i, json_string("sample")) == 0)
 			continue;
 		if (text == NULL || (strcmp(text, "sample") != 0 && strcmp(text, "variant") != 0))
@@ -127,7 +134,7 @@ static int parse_link_id(json_t *request, struct link_id *ret, char *reason)
 		return refuse(reason, ERR_SCHEMA, "exactly one of `idf` and `odf` is required");
 	json_t *feature = has_idf ? idf : odf;
 	size_t len = json_string_length(feature);
-	if (!json_is_string(feature) || len == 0 || len > FEATURE_MAX_BYTES)
+	if (plain_text(feature) == NULL || len == 0 || len > FEATURE_MAX_BYTES)
 		return refuse(reason, ERR_SCHEMA, "`%s` must be a string of 1 to %d bytes",
 			      has_idf ? "idf" : "odf", FEATURE_MAX_BYTES);
 	for (const char *c = json_string_value(feature); *c != '\0'; c++)
@@ -135,7 +142,7 @@ static int parse_link_id(json_t *request, struct link_id *ret, char *reason)
 			return refuse(reason, ERR_SCHEMA,
 				      "`%s` has a control character, '/', '+' or '#'",
 				      has_idf ? "idf" : "odf");
-	if (!json_is_string(da_id) ||
+	if (plain_text(da_id) == NULL ||
 	    !uuid_parse(json_string_value(da_id), json_string_length(da_id), &ret->da_id))
 		return refuse(reason, ERR_SCHEMA, "`da_id` must be a UUID");
 	ret->mode = has_idf ? "idf" : "odf";
@@ -146,7 +153,7 @@ static int parse_link_id(json_t *request, struct link_id *ret, char *reason)
 static int parse_digest_or_null(json_t *request, const char *key, json_t **ret, char *reason)
 {
 	json_t *value = json_object_get(request, key);
-	if (value != NULL && !json_is_null(value) && !json_is_string(value))
+	if (value != NULL && !json_is_null(value) && plain_text(value) == NULL)
 		return refuse(reason, ERR_SCHEMA, "`%s` must be a digest or null", key);
 	*ret = value != NULL ? value : json_null();
 	return 0;
@@ -333,9 +340,12 @@ static int check_strings(json_t *request, const char *key, json_t **ret, char *r
 	size_t i;
 	if (!json_is_array(list))
 		return refuse(reason, ERR_SCHEMA, "`%s` must be a list of strings", key);
-	json_array_foreach (list, i, item)
+	json_array_foreach (list, i, item) {
 		if (!json_is_string(item))
 			return refuse(reason, ERR_SCHEMA, "`%s` must be a list of strings", key);
+		if (plain_text(item) == NULL)
+			return refuse(reason, ERR_SCHEMA, "`%s`: string %zu has a NUL in it", key, i);
+	}
 	*ret = list;
 	return 0;
 }

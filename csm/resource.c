@@ -23,9 +23,14 @@ struct reply {
 	char id[UUID_LEN + 1];
 };
 
+/* id and reason may quote what came in the path, which need not be UTF-8: then they are left out. */
 static json_t *error_body(const char *id, const char *reason)
 {
-	return json_pack("{s:s, s:s, s:s}", "id", id, "state", "error", "reason", reason);
+	json_t *body = json_pack("{s:s}", "state", "error");
+	json_object_set_new(body, "id", json_string(id));
+	if (json_object_set_new(body, "reason", json_string(reason)) < 0)
+		json_object_set_new(body, "reason", json_string("not UTF-8"));
+	return body;
 }
 
 static void reply_commit(void *arg, const char *why)
