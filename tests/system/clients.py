@@ -296,7 +296,13 @@ class GraphClient(Api):
 
     def monitor(self):
         """ret: the Inbox of the monitor's messages"""
-        return self.mqtt.subscribe(self.ok("start_monitor")["monitor_topics"])
+        topics = self.ok("start_monitor")["monitor_topics"]
+        return self.mqtt.subscribe(topics[0] if isinstance(topics, list) else topics)
+
+
+def announced_id(anno):
+    """register and changed tell an object, the others the id itself"""
+    return anno["da"]["id"] if isinstance(anno["da"], dict) else anno["da"]
 
 
 class DeviceApi(Api):
@@ -309,7 +315,7 @@ class DeviceApi(Api):
     def announced(self, kind, da_id, timeout=WAIT_S):
         def fits(m):
             a = m.json
-            return a.get("op") == "anno" and a["type"] == kind and a["da"]["id"] == da_id
+            return a.get("op") == "anno" and a["type"] == kind and announced_id(a) == da_id
         return self.answers.get(fits, timeout).json
 
 

@@ -294,6 +294,9 @@ protocol websockets
     def agent_status(self):
         return self.control("agent", {"op": "status"})
 
+    def engine_restarts(self):
+        return self.agent_status()["engine"]["restarts"]
+
     def metrics(self):
         """[(name, {label: value}, number)] of csm's /metrics."""
         text = requests.get(self.url + "/metrics", timeout=5).text

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from clients import GraphClient, HttpApi, new_id
+from clients import GraphClient, HttpApi, announced_id, new_id
 from suite import Suite, until
 
 SETTINGS = {"core.command-timeout-ms": 1000, "core.cleanup-delay-ms": 700}
@@ -56,11 +56,11 @@ def test_states_follow_what_the_device_says_and_are_announced_once(world):
     assert world.online(da_id) is False
     for state in ("online", "online", "offline", "offline", "online"):
         world.tell(answer, state)
-    kinds = [world.api.answers.get(lambda m: m.json.get("op") == "anno" and m.json["da"]["id"] == da_id).json["type"]
+    kinds = [world.api.answers.get(lambda m: m.json.get("op") == "anno" and announced_id(m.json) == da_id).json["type"]
              for _ in range(3)]
     assert kinds == ["online", "offline", "online"]
     world.fence()
-    assert not [m for m in world.api.answers.take_all() if m.json.get("op") == "anno" and m.json["da"]["id"] == da_id]
+    assert not [m for m in world.api.answers.take_all() if m.json.get("op") == "anno" and announced_id(m.json) == da_id]
     assert world.online(da_id) is True
 
 

@@ -116,7 +116,7 @@ def test_kill_9_of_csm_loses_nothing_and_forwarding_never_stops(busy):
 
 @pytest.mark.limit(120)
 def test_kill_9_of_the_engine_loses_at_most_what_it_was_evaluating(busy):
-    restarts = busy.suite.agent_status().get("restarts")
+    restarts = busy.suite.engine_restarts()
     killed = []
     for _ in range(3):
         first = busy.suite.engine_pid()
@@ -126,7 +126,7 @@ def test_kill_9_of_the_engine_loses_at_most_what_it_was_evaluating(busy):
         until(lambda: [p for p in busy.suite.engine_pids() if p != first], 5, "another engine")
         count = len(busy.recorder.values)
         busy.recorder.until(lambda values, times: len(values) >= count + RATE // 2)
-    assert busy.suite.agent_status()["restarts"] == restarts + 3
+    assert busy.suite.engine_restarts() == restarts + 3
     busy.assert_all_is_there()
     busy.assert_the_suite_takes_requests()
     sent, got = busy.finish()
@@ -220,11 +220,15 @@ def test_two_daemons_on_one_userdir_are_refused(make_suite):
     assert suite.control("csm", {"op": "status"})["health"] == "ok"
 
 
+def healthy(status):
+    return status if status["health"] == "ok" else None
+
+
 def test_the_control_sockets_tell_status(make_suite):
     suite = make_suite()
     for name in ("csm", "agent"):
-        status = suite.control(name, {"op": "status"})
+        status = until(lambda: healthy(suite.control(name, {"op": "status"})), 5, "health of " + name)
         assert status["name"] == name and status["pid"] == suite.pid(name) and status["ready"] is True
-        assert status["health"] == "ok" and status["version"] and status["uptime_s"] >= 0
+        assert status["version"] and status["uptime_s"] >= 0
         assert suite.control(name, {"op": "dance"})["state"] == "error"
         assert suite.control(name, {})["state"] == "error"

@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 
-from clients import DeviceApi, HttpApi, new_id
+from clients import DeviceApi, HttpApi, announced_id, new_id
 
 BODY = {"accept_protos": ["mqtt"], "name": "BetaCat", "idf_list": [["meow", ["dB"]]], "odf_list": [["purr", ["Hz"]]],
         "profile": {"model": "AI"}}
@@ -42,21 +42,21 @@ def test_what_happens_to_a_device_is_announced_in_order(suite, api, http, client
     api.attach()
     sdk = clients.sdk(suite, name="First")
     rev = sdk.rev
+    seen = [api.announced(kind, sdk.da_id) for kind in ("register", "online")]
     http.post(sdk.da_id, {"name": "Second"})
+    seen.append(api.announced("changed", sdk.da_id))
     sdk.tell("offline")
+    seen.append(api.announced("offline", sdk.da_id))
     http.delete(sdk.da_id, rev)
-    seen = []
-    while not seen or seen[-1]["type"] != "deregister":
-        seen.append(api.answers.get(lambda m: m.json.get("op") == "anno" and m.json["da"]["id"] == sdk.da_id).json)
-    assert [a["type"] for a in seen] == ["register", "online", "changed", "offline", "deregister"] or \
-        [a["type"] for a in seen] == ["register", "changed", "online", "offline", "deregister"]
+    seen.append(api.announced("deregister", sdk.da_id))
+    assert not [m for m in api.answers.take_all() if announced_id(m.json) == sdk.da_id]
     by_type = {a["type"]: a["da"] for a in seen}
     whole = by_type["register"]
     assert whole["rev"] == rev and whole["name"] == "First" and whole["accept_protos"] == ["mqtt"]
     assert [f[0] for f in whole["idf_list"]] == ["meow"] and whole["profile"] == {"model": "Dummy"}
     assert by_type["changed"] == {"id": sdk.da_id, "name": "Second"}
     for kind in ("online", "offline", "deregister"):
-        assert by_type[kind]["id"] == sdk.da_id
+        assert by_type[kind] == sdk.da_id
     stamps = [uuid.UUID(a["timestamp"]) for a in seen]
     assert {s.version for s in stamps} == {1}
     assert [s.time for s in stamps] == sorted({s.time for s in stamps})

@@ -41,6 +41,8 @@ class Spied:
         self.sdk = Sdk(self.suite)
         self.suite.closing.append(self.sdk)
         self.g = GraphClient(self.mqtt).wire(self.sdk.da_id, "meow", "meow", join=SQUARE)
+        self.proof = GraphClient(self.mqtt)
+        self.proof.ok("attach")
         self.g.ok("check_funcs", codes=[SQUARE, "def run(x: return"])
         self.make_other_kinds()
         # lives: an agent that died, a csm that died, an agent that came while csm was away, an agent that left politely
@@ -99,8 +101,8 @@ class Spied:
         assert self.sdk.received("meow") == 49
         # the session stands: a change is confirmed, not pending
         da_id = new_id()
-        self.g.ok("add_link", da_id=da_id, odf="proof", func=None)
-        self.g.ok("rm_link", da_id=da_id, odf="proof")
+        self.proof.ok("add_link", da_id=da_id, odf="proof", func=None)
+        self.proof.ok("rm_link", da_id=da_id, odf="proof")
         # and what stands retained is the agent's own word, in the newest session
         csm, agent = self.nonces()
 

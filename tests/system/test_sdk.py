@@ -57,7 +57,6 @@ def test_the_whole_life_of_a_device_application(suite, clients, sdk_class):
 
     response = sdk.deregister()
     assert response.status_code == 200 and response.json() == {"id": sdk.da_id, "state": "ok"}
-    api.announced("offline", sdk.da_id)
     api.announced("deregister", sdk.da_id)
     assert sdk.http.get(sdk.da_id).status_code == 404
     retained = clients.mqtt(suite).subscribe(sdk.up_topic).get()
