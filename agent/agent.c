@@ -16,7 +16,8 @@
 static int read_id(const char *path, char id[AGENT_ID_MAX + 1], struct err *err)
 {
 	char line[AGENT_ID_MAX + 3];
-	CLEANUP(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+	CLEANUP(closep)
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
 
 	if (fd < 0)
 		return errno == ENOENT ? ERR_NOENT : err_sys(err, "%s", path);
@@ -34,8 +35,10 @@ static int read_id(const char *path, char id[AGENT_ID_MAX + 1], struct err *err)
 /* Written aside and moved into place: half an id would be another id. */
 static int make_id(const char *path, char id[AGENT_ID_MAX + 1], struct err *err)
 {
-	CLEANUP(freep) char *aside = NULL;
-	CLEANUP(closep) int fd = -1;
+	CLEANUP(freep)
+	char *aside = NULL;
+	CLEANUP(closep)
+	int fd = -1;
 	char line[AGENT_ID_MAX + 2];
 
 	snprintf(id, AGENT_ID_MAX + 1, "agent-%.12s", uuid4().s + UUID_LEN - 12);
@@ -43,7 +46,8 @@ static int make_id(const char *path, char id[AGENT_ID_MAX + 1], struct err *err)
 	if (asprintf(&aside, "%s.new", path) < 0)
 		return err_set(err, ERR_NOMEM, "agent id");
 	fd = open(aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (fd < 0 || write(fd, line, (size_t)len) != len || fsync(fd) < 0 || rename(aside, path) < 0)
+	if (fd < 0 || write(fd, line, (size_t)len) != len || fsync(fd) < 0 ||
+	    rename(aside, path) < 0)
 		return err_sys(err, "keeping the agent id in %s", path);
 	return 0;
 }
@@ -51,12 +55,14 @@ static int make_id(const char *path, char id[AGENT_ID_MAX + 1], struct err *err)
 static int find_id(struct agent *a, struct err *err)
 {
 	const struct settings *s = &a->daemon.settings;
-	CLEANUP(freep) char *path = settings_path(s, "agent-id");
+	CLEANUP(freep)
+	char *path = settings_path(s, "agent-id");
 
 	if (s->agent.id != NULL && s->agent.id[0] != '\0') {
 		if (!agent_id_valid(s->agent.id))
 			return err_set(err, ERR_SCHEMA,
-				       "[agent] id '%.100s' is not 1 to 64 characters of A-Z a-z 0-9 . _ -",
+				       "[agent] id '%.100s' is not 1 to 64 characters of A-Z a-z "
+				       "0-9 . _ -",
 				       s->agent.id);
 		snprintf(a->id, sizeof(a->id), "%s", s->agent.id);
 		return 0;
@@ -86,14 +92,16 @@ static int find_engine(char path[PATH_MAX], struct err *err)
 
 static int load_key(struct agent *a, struct err *err)
 {
-	CLEANUP(freep) char *path = settings_path(&a->daemon.settings, "key");
+	CLEANUP(freep)
+	char *path = settings_path(&a->daemon.settings, "key");
 
 	if (path == NULL)
 		return err_set(err, ERR_NOMEM, "suite key");
 	int rc = seal_key_load(path, &a->key, err);
 	if (rc == ERR_NOENT)
 		return err_set(err, rc,
-			       "there is no suite key %s: run 'iotctl initdb', or copy it from the machine of csm",
+			       "there is no suite key %s: run 'iotctl initdb', or copy it from the "
+			       "machine of csm",
 			       path);
 	return rc;
 }
@@ -157,23 +165,16 @@ static void on_status(void *arg, json_t *request, struct ctl_call *call)
 	service_get_status(a->graphs, &graphs);
 	uplink_get_status(a->uplink, &up);
 	ctl_answer(call,
-		   json_pack("{s:s, s:s, s:i, s:s, s:I, s:b, s:s, s:b, s:s, s:I, s:s, s:{s:i, s:b, s:I}, s:o}",
-			     "state", "ok",
-			     "name", "agent",
-			     "pid", (int)getpid(),
-			     "version", IOTTALK_VERSION,
-			     "uptime_s", (json_int_t)(loop_now_ms(a->loop) - a->started_ms) / 1000,
-			     "ready", is_ready(a),
-			     "health", health(a, &graphs, up.session),
-			     "csm", up.session,
-			     "agent_id", a->id,
-			     "graphs", (json_int_t)graphs.graphs,
-			     "transport", graphs.transport,
-			     "engine",
-			     "pid", (int)graphs.engine_pid,
-			     "ready", graphs.engine_ready,
-			     "restarts", (json_int_t)graphs.engine_restarts,
-			     "counters", counters(a)));
+		   json_pack("{s:s, s:s, s:i, s:s, s:I, s:b, s:s, s:b, s:s, s:I, s:s, s:{s:i, s:b, "
+			     "s:I}, s:o}",
+			     "state", "ok", "name", "agent", "pid", (int)getpid(), "version",
+			     IOTTALK_VERSION, "uptime_s",
+			     (json_int_t)(loop_now_ms(a->loop) - a->started_ms) / 1000, "ready",
+			     is_ready(a), "health", health(a, &graphs, up.session), "csm",
+			     up.session, "agent_id", a->id, "graphs", (json_int_t)graphs.graphs,
+			     "transport", graphs.transport, "engine", "pid", (int)graphs.engine_pid,
+			     "ready", graphs.engine_ready, "restarts",
+			     (json_int_t)graphs.engine_restarts, "counters", counters(a)));
 }
 
 static void on_graphs(void *arg, json_t *request, struct ctl_call *call)
@@ -181,7 +182,8 @@ static void on_graphs(void *arg, json_t *request, struct ctl_call *call)
 	struct agent *a = arg;
 
 	(void)request;
-	ctl_answer(call, json_pack("{s:s, s:o}", "state", "ok", "graphs", service_graphs(a->graphs)));
+	ctl_answer(call,
+		   json_pack("{s:s, s:o}", "state", "ok", "graphs", service_graphs(a->graphs)));
 }
 
 static const struct ctl_op ctl_ops[] = {
@@ -261,7 +263,8 @@ static int start_services(struct agent *a, struct err *err)
 		.on_session = on_session,
 	};
 	const struct settings *s = &a->daemon.settings;
-	CLEANUP(freep) char *socket_path = settings_path(s, "run/agent.sock");
+	CLEANUP(freep)
+	char *socket_path = settings_path(s, "run/agent.sock");
 	char engine[PATH_MAX];
 	size_t n;
 
@@ -274,8 +277,8 @@ static int start_services(struct agent *a, struct err *err)
 	if (rc < 0)
 		return rc;
 	const struct request_op *ops = service_ops(&n);
-	rc = uplink_new(a->loop, s, &a->key, a->id, ops, n, a->graphs, &uplink_events, a, &a->uplink,
-			err);
+	rc = uplink_new(a->loop, s, &a->key, a->id, ops, n, a->graphs, &uplink_events, a,
+			&a->uplink, err);
 	if (rc == 0)
 		rc = ctl_listen(a->loop, socket_path, ctl_ops, ARRAY_LEN(ctl_ops), a, &a->ctl, err);
 	if (rc == 0)

@@ -26,6 +26,7 @@ struct agent {
 	int64_t started_ms;
 };
 
-/* Start everything in order; a half-started agent is fine for agent_stop(). ret: 1 exit at once (--help), 0, or negative. */
+/* Start everything in order; a half-started agent is fine for agent_stop(). ret: 1 exit at once
+ * (--help), 0, or negative. */
 int agent_start(struct agent *a, int argc, char *argv[], struct err *err);
 void agent_stop(struct agent *a);

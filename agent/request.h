@@ -4,7 +4,8 @@
 #include <jansson.h>
 #include <stdint.h>
 
-/* Where an answer goes. Copied freely; an answer to a session that is over is dropped by the uplink. */
+/* Where an answer goes. Copied freely; an answer to a session that is over is dropped by the
+ * uplink. */
 struct request_tag {
 	uint64_t session;
 	json_int_t id;

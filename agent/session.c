@@ -84,16 +84,19 @@ static int make_state(const struct session *s, const struct seal_nonce *from, co
 		      json_t *body, struct text *ret, struct err *err)
 {
 	struct seal_head head = {.from = *from, .seq = 1};
-	CLEANUP(freep) char *text = json_dumps(body, JSON_COMPACT);
+	CLEANUP(freep)
+	char *text = json_dumps(body, JSON_COMPACT);
 
 	if (text == NULL)
 		return err_set(err, ERR_NOMEM, "state message");
 	memcpy(head.to.s, to, SEAL_NONCE_LEN + 1);
-	return seal_make(&s->key, s->state_topic, &head, text, strlen(text), &ret->s, &ret->len, err);
+	return seal_make(&s->key, s->state_topic, &head, text, strlen(text), &ret->s, &ret->len,
+			 err);
 }
 
 static int make_online(const struct session *s, const struct seal_nonce *self,
-		       const struct seal_nonce *will, const char *to, struct text *ret, struct err *err)
+		       const struct seal_nonce *will, const char *to, struct text *ret,
+		       struct err *err)
 {
 	json_auto_t *body = json_pack("{s:s, s:s, s:s}", "state", "online", "will", will->s,
 				      "version", s->version);
@@ -238,7 +241,8 @@ int session_seal(struct session *s, const json_t *body, char **ret_msg, size_t *
 		return err_set(err, ERR_PEER, "no session with csm");
 
 	struct seal_head head = {.from = s->self, .to = s->peer, .seq = s->sent_seq + 1};
-	CLEANUP(freep) char *text = json_dumps(body, JSON_COMPACT);
+	CLEANUP(freep)
+	char *text = json_dumps(body, JSON_COMPACT);
 	if (text == NULL)
 		return err_set(err, ERR_NOMEM, "message to csm");
 	int rc = seal_make(&s->key, s->res_topic, &head, text, strlen(text), ret_msg, ret_len, err);

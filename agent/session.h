@@ -1,7 +1,9 @@
-/* session.h - who we talk to on the control plane: nonces, sequence numbers, what to accept (docs/agent-protocol.rst).
+/* session.h - who we talk to on the control plane: nonces, sequence numbers, what to accept
+ * (docs/agent-protocol.rst).
  *
- * Bytes in, a verdict out; bytes out for what we send. No connection here and no time, so all of it can be tested alone.
- * A session stands from a hello of csm to the next hello or session_connecting().
+ * Bytes in, a verdict out; bytes out for what we send. No connection here and no time, so all of it
+ * can be tested alone. A session stands from a hello of csm to the next hello or
+ * session_connecting().
  */
 #pragma once
 
@@ -40,17 +42,18 @@ const char *session_state_topic(const struct session *s);
 const char *session_req_topic(const struct session *s);
 const char *session_res_topic(const struct session *s);
 
-/* A connection begins: new nonces, no csm yet. Makes the messages below. On error nothing changed. */
+/* A connection begins: new nonces, no csm yet. Makes the messages below. On error nothing changed.
+ */
 int session_connecting(struct session *s, struct err *err);
-/* What stands retained on the state topic while we are there; borrowed until the next call that changes the session. NULL
- * before the first session_connecting(). */
+/* What stands retained on the state topic while we are there; borrowed until the next call that
+ * changes the session. NULL before the first session_connecting(). */
 const char *session_state(const struct session *s, size_t *ret_len);
 /* The last will of this connection, and our goodbye; borrowed likewise. */
 const char *session_will(const struct session *s, size_t *ret_len);
 bool session_is_own_state(const struct session *s, const char *msg, size_t len);
 
-/* Judge a message of the request topic; drops are counted. ret_body: set for SESSION_REQUEST only, yours; an object with a
- * string "op". After SESSION_HELLO the session is a new one. */
+/* Judge a message of the request topic; drops are counted. ret_body: set for SESSION_REQUEST only,
+ * yours; an object with a string "op". After SESSION_HELLO the session is a new one. */
 enum session_verdict session_accept(struct session *s, const char *msg, size_t len,
 				    json_t **ret_body);
 /* Count a request whose fields turned out to be no request after all. */

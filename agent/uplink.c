@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define RESTORE_SOON_MS  200  /* our own newer message may be on its way already */
+#define RESTORE_SOON_MS  200 /* our own newer message may be on its way already */
 #define RESTORE_EVERY_MS 1000
 
 struct uplink {
@@ -252,7 +252,8 @@ struct uplink *uplink_free(struct uplink *u)
 /* body: borrowed. */
 static int send(struct uplink *u, const json_t *body, struct err *err)
 {
-	CLEANUP(freep) char *msg = NULL;
+	CLEANUP(freep)
+	char *msg = NULL;
 	size_t len;
 
 	int rc = session_seal(u->session, body, &msg, &len, err);

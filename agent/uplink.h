@@ -1,6 +1,8 @@
-/* uplink.h - the agent's connection to csm over the broker: session, requests in, answers and reports out.
+/* uplink.h - the agent's connection to csm over the broker: session, requests in, answers and
+ * reports out.
  *
- * Loop thread only. The agent's own state topic is watched: who overwrites it is overwritten again, at most once a second.
+ * Loop thread only. The agent's own state topic is watched: who overwrites it is overwritten again,
+ * at most once a second.
  */
 #pragma once
 
@@ -34,7 +36,8 @@ struct uplink *uplink_free(struct uplink *u);
 
 /* answer: taken; NULL stands for "out of memory". Fields op and id are added. */
 void uplink_answer(struct uplink *u, const struct request_tag *tag, json_t *answer);
-/* report: taken; an object with op. ret: 0, or ERR_PEER without a session (the report is dropped). */
+/* report: taken; an object with op. ret: 0, or ERR_PEER without a session (the report is dropped).
+ */
 int uplink_report(struct uplink *u, json_t *report);
 
 void uplink_get_status(const struct uplink *u, struct uplink_status *ret);

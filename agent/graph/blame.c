@@ -16,8 +16,8 @@ static void tell_csm(struct graph *g, const char *kind, uint32_t lid, const char
 {
 	g->s->events.report(g->s->arg,
 			    json_pack("{s:s, s:s, s:o, s:s?, s:s, s:s}", "op", "report", "graph",
-				      g->id, "lid", lid != 0 ? json_integer(lid) : json_null(), "kind",
-				      kind, "level", "error", "reason", reason));
+				      g->id, "lid", lid != 0 ? json_integer(lid) : json_null(),
+				      "kind", kind, "level", "error", "reason", reason));
 }
 
 static void tell_monitor(struct graph *g, const char *kind, const char *src, const char *why)
@@ -26,10 +26,13 @@ static void tell_monitor(struct graph *g, const char *kind, const char *src, con
 
 	if (g->running == NULL || g->running->monitor == NULL)
 		return;
-	json_auto_t *msg = json_pack("{s:s, s:{s:o, s:s}}", "op", "esm_error", "data", "msg",
-				     json_sprintf("%s function failure:\n%s", kind, why), "src", src);
-	CLEANUP(freep) char *text = msg != NULL ? json_dumps(msg, JSON_COMPACT) : NULL;
-	if (text == NULL || s->ops->publish(s->port, g->running->monitor_slot, text, strlen(text)) < 0)
+	json_auto_t *msg =
+		json_pack("{s:s, s:{s:o, s:s}}", "op", "esm_error", "data", "msg",
+			  json_sprintf("%s function failure:\n%s", kind, why), "src", src);
+	CLEANUP(freep)
+	char *text = msg != NULL ? json_dumps(msg, JSON_COMPACT) : NULL;
+	if (text == NULL ||
+	    s->ops->publish(s->port, g->running->monitor_slot, text, strlen(text)) < 0)
 		log_debug("graph.monitor_failed", KV("graph", g->id));
 }
 

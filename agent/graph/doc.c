@@ -29,7 +29,7 @@ static int check_func(json_t *holder, const char *where, const char **ret_func, 
 		return err_set(err, ERR_SCHEMA, "%s: func is no digest", where);
 	if (depends != NULL && !json_is_null(depends) && !json_is_object(depends))
 		return err_set(err, ERR_SCHEMA, "%s: depends is no object", where);
-	json_object_foreach(depends, alias, digest) {
+	json_object_foreach (depends, alias, digest) {
 		if (!json_is_string(digest) || !digest_valid(json_string_value(digest)))
 			return err_set(err, ERR_SCHEMA, "%s: depends '%.100s' is no digest", where,
 				       alias);
@@ -44,7 +44,7 @@ static int add_links(struct doc *d, json_t *list, bool odf, struct err *err)
 	size_t i;
 	json_t *item;
 
-	json_array_foreach(list, i, item) {
+	json_array_foreach (list, i, item) {
 		struct doc_link *link = &d->links[d->n_links];
 		json_int_t lid = json_integer_value(json_object_get(item, "lid"));
 		const char *topic = json_string_value(json_object_get(item, "topic"));
@@ -142,7 +142,7 @@ static void each_digest_of(json_t *holder, void (*fn)(void *arg, const char *dig
 
 	if (func != NULL)
 		fn(arg, func);
-	json_object_foreach(json_object_get(holder, "depends"), alias, digest) {
+	json_object_foreach (json_object_get(holder, "depends"), alias, digest) {
 		fn(arg, json_string_value(digest));
 	}
 }
@@ -152,10 +152,10 @@ void doc_each_digest(const struct doc *d, void (*fn)(void *arg, const char *dige
 	size_t i;
 	json_t *link;
 
-	json_array_foreach(json_object_get(d->json, "idf"), i, link) {
+	json_array_foreach (json_object_get(d->json, "idf"), i, link) {
 		each_digest_of(link, fn, arg);
 	}
-	json_array_foreach(json_object_get(d->json, "odf"), i, link) {
+	json_array_foreach (json_object_get(d->json, "odf"), i, link) {
 		each_digest_of(link, fn, arg);
 	}
 	each_digest_of(json_object_get(d->json, "join"), fn, arg);
@@ -186,7 +186,7 @@ static json_t *with_slots(json_t *list, const struct doc_link *links)
 	size_t i;
 	json_t *item;
 
-	json_array_foreach(list, i, item) {
+	json_array_foreach (list, i, item) {
 		json_t *copy = json_copy(item);
 
 		json_object_del(copy, "topic");
@@ -214,8 +214,8 @@ json_t *doc_for_engine(const struct doc *d, const struct funcs *funcs)
 	if (json_object_set_new(doc, "idf", with_slots(idf, d->links)) < 0 ||
 	    json_object_set_new(doc, "odf", with_slots(odf, d->links + json_array_size(idf))) < 0 ||
 	    json_object_set_new(doc, "monitor_slot",
-				d->monitor != NULL ? json_integer(d->monitor_slot)
-						   : json_null()) < 0)
+				d->monitor != NULL ? json_integer(d->monitor_slot) : json_null()) <
+		    0)
 		return NULL;
 	return json_pack("{s:s, s:O, s:O}", "op", "graph", "doc", doc, "funcs", sources);
 }

@@ -1,7 +1,7 @@
 /* doc.h - a graph document (docs/graph-document.rst), checked where it enters.
  *
- * A document knows its links and, once the transport has given them, their slots; doc_for_engine() makes of it what an engine
- * understands.
+ * A document knows its links and, once the transport has given them, their slots; doc_for_engine()
+ * makes of it what an engine understands.
  */
 #pragma once
 

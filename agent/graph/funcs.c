@@ -85,7 +85,8 @@ void funcs_mark(struct funcs *f, const char *digest)
 
 void funcs_sweep(struct funcs *f)
 {
-	CLEANUP(freep) void **all = map_values(f->by_digest);
+	CLEANUP(freep)
+	void **all = map_values(f->by_digest);
 
 	if (all == NULL)
 		return; /* no memory for it now: the next sweep does it */
@@ -100,6 +101,7 @@ void funcs_sweep(struct funcs *f)
 		f->bytes -= func->len;
 		free(func);
 	}
-	/* What is in use may be more than the limit: then the next sweep waits until that has doubled. */
+	/* What is in use may be more than the limit: then the next sweep waits until that has
+	 * doubled. */
 	f->limit = f->bytes * 2 > KEPT_MAX ? f->bytes * 2 : KEPT_MAX;
 }

@@ -11,11 +11,11 @@ struct job {
 	struct job *next;
 	enum { JOB_PUT, JOB_DROP } kind;
 	struct request_tag tag;
-	bool answered; /* somebody waits for tag */
+	bool answered;   /* somebody waits for tag */
 	struct doc *doc; /* to put; NULL once it runs */
 	json_int_t rev;
 	struct sync *sync;
-	size_t taken;       /* links of doc that have their slot */
+	size_t taken; /* links of doc that have their slot */
 	bool monitor_taken;
 };
 
@@ -235,7 +235,7 @@ static void note_missing(void *arg, const char *digest)
 
 	if (funcs_find(m->funcs, digest, &len) != NULL)
 		return;
-	json_array_foreach(m->digests, i, known) {
+	json_array_foreach (m->digests, i, known) {
 		if (strcmp(json_string_value(known), digest) == 0)
 			return;
 	}
@@ -442,7 +442,8 @@ static int add_job(struct graph *g, const struct request_tag *tag, struct doc *d
 	return 0;
 }
 
-static bool asked_already(const struct graph *g, const struct request_tag *tag, const struct doc *doc)
+static bool asked_already(const struct graph *g, const struct request_tag *tag,
+			  const struct doc *doc)
 {
 	const struct job *last = g->last;
 
@@ -471,7 +472,8 @@ void graph_put(struct service *s, const struct request_tag *tag, struct doc *doc
 		graph_run(g);
 }
 
-void graph_drop(struct service *s, struct graph *g, const struct request_tag *tag, struct sync *sync)
+void graph_drop(struct service *s, struct graph *g, const struct request_tag *tag,
+		struct sync *sync)
 {
 	if (add_job(g, tag, NULL, sync) < 0 && tag != NULL)
 		service_answer_error(s, tag, "the agent is out of memory");
@@ -512,8 +514,8 @@ static void reload_more(struct service *s)
 		s->reload_at = g->next;
 		if (g->running == NULL || g->refused != NULL || g->stage == GRAPH_DROPPING)
 			continue;
-		int rc = host_request(s->host, doc_for_engine(g->running, s->funcs), on_engine_answer,
-				      g, &err);
+		int rc = host_request(s->host, doc_for_engine(g->running, s->funcs),
+				      on_engine_answer, g, &err);
 		if (rc == ERR_AGAIN)
 			return; /* it fell already */
 		if (rc < 0) {

@@ -1,6 +1,7 @@
 /* graph.h - inside the graph service: one graph, what runs of it and what is being tried.
  *
- * Requests for one graph are done in order, each to its end; different graphs go on side by side. Private to agent/graph.
+ * Requests for one graph are done in order, each to its end; different graphs go on side by side.
+ * Private to agent/graph.
  */
 #pragma once
 
@@ -47,12 +48,12 @@ struct graph {
 	struct service *s;
 	struct graph *prev, *next;
 	char *id;
-	struct doc *running;    /* NULL: none yet */
-	char *refused;          /* why `running` is in no engine though it should be; NULL: it is */
-	uint32_t index;         /* the engine's number for it */
+	struct doc *running; /* NULL: none yet */
+	char *refused;       /* why `running` is in no engine though it should be; NULL: it is */
+	uint32_t index;      /* the engine's number for it */
 	struct job *first, *last;
 	size_t n_jobs;
-	enum graph_stage stage; /* of the first job */
+	enum graph_stage stage;                                             /* of the first job */
 	enum { ASKED_NOTHING, ASKED_LOAD, ASKED_RELOAD, ASKED_DROP } asked; /* of the engine, now */
 	size_t taps_waiting;
 	int tap_rc;
@@ -89,19 +90,22 @@ struct graph *graph_find(struct service *s, const char *id);
 /* doc: taken. Answers tag, now or later. */
 void graph_put(struct service *s, const struct request_tag *tag, struct doc *doc);
 /* tag and sync may be NULL: nobody waits. */
-void graph_drop(struct service *s, struct graph *g, const struct request_tag *tag, struct sync *sync);
+void graph_drop(struct service *s, struct graph *g, const struct request_tag *tag,
+		struct sync *sync);
 void graph_free(struct graph *g);
 /* Mark every source that its documents use. */
 void graph_mark_funcs(struct graph *g);
 
-/* An engine is ready: load what runs, then let messages flow, then go on with what is being tried. */
+/* An engine is ready: load what runs, then let messages flow, then go on with what is being tried.
+ */
 void graphs_reload(struct service *s);
 /* The engine is gone. culprit: the graph whose request it died of, or NULL; why: in a sentence. */
 void graphs_fall(struct service *s, const struct graph *culprit, const char *why);
 
 /* ---- blame.c ---- */
 
-/* Tell the monitor, csm and the log what a graph did to its engine. kind: "idf", "join", "odf"; lid 0: none. */
+/* Tell the monitor, csm and the log what a graph did to its engine. kind: "idf", "join", "odf"; lid
+ * 0: none. */
 void blame_graph(struct graph *g, const char *kind, uint32_t lid, const char *src, const char *why);
 /* Find whose message the engine died of. */
 void blame_message(struct service *s, const struct host_fall *fall);

@@ -6,14 +6,16 @@
 #include <stdio.h>
 #include <string.h>
 
-#define START_LIMIT_MS   15000 /* from exec to ready: an interpreter on a busy machine */
-#define GROWN_UP_MS      1000 /* an engine that ends before, for no known reason, makes the next one wait */
+#define START_LIMIT_MS 15000 /* from exec to ready: an interpreter on a busy machine */
+#define GROWN_UP_MS \
+	1000 /* an engine that ends before, for no known reason, makes the next one wait */
 #define BACKOFF_FIRST_MS 100
 #define BACKOFF_MAX_MS   2000
 #define TICK_MIN_MS      5
 #define TICK_MAX_MS      100
 #define TICKS_PER_BUDGET 16
-#define ANSWER_BUDGETS   10 /* an engine that evaluates but does not answer is given this many budgets */
+#define ANSWER_BUDGETS \
+	10 /* an engine that evaluates but does not answer is given this many budgets */
 
 struct asked {
 	struct asked *next;
@@ -52,11 +54,12 @@ struct host {
 	char kill_why[120]; /* why we killed it; empty: we did not */
 	bool hung;
 	/* over several falls */
-	unsigned early_deaths; /* in a row, unexplained */
+	unsigned early_deaths;    /* in a row, unexplained */
 	bool renew, skip_current; /* what the ring needs before the next engine */
 	uint64_t restarts;
-	void *suspect;           /* request at the head of the last fall */
-	uint64_t suspect_done;   /* where the engine stood in its ring at the last fall without a confession */
+	void *suspect;         /* request at the head of the last fall */
+	uint64_t suspect_done; /* where the engine stood in its ring at the last fall without a
+				  confession */
 	bool have_suspect_done;
 };
 
@@ -122,7 +125,8 @@ static bool watch_running(struct host *h, int64_t passed_ms)
 			log_debug("engine.wake_failed", KV("errno", errno));
 		h->stalled_ms += passed_ms;
 	}
-	h->unanswered_ms = answered || holding || h->first == NULL ? 0 : h->unanswered_ms + passed_ms;
+	h->unanswered_ms =
+		answered || holding || h->first == NULL ? 0 : h->unanswered_ms + passed_ms;
 	h->seen_done = done;
 	h->seen_answered = h->answered;
 	if (h->stalled_ms >= budget || h->unanswered_ms >= ANSWER_BUDGETS * budget)
@@ -209,11 +213,12 @@ static struct host_doing doing_of(struct tap *tap)
 
 	if (kind > DOING_LOADING)
 		kind = DOING_NOTHING;
-	return (struct host_doing){.graph = (uint32_t)(word >> 40), .lid = (uint32_t)word, .kind = kind};
+	return (struct host_doing){
+		.graph = (uint32_t)(word >> 40), .lid = (uint32_t)word, .kind = kind};
 }
 
-/* Blame the message at the cursor, the oldest request, or nobody. An engine could deny what it did (a `doing` of 0): who is
- * there twice in a row when it falls is to blame all the same. */
+/* Blame the message at the cursor, the oldest request, or nobody. An engine could deny what it did
+ * (a `doing` of 0): who is there twice in a row when it falls is to blame all the same. */
 static void judge(struct host *h, struct host_fall *f)
 {
 	struct tap_rec current;

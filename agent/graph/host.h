@@ -1,8 +1,10 @@
-/* host.h - keeps one engine running behind one port: starts it, watches its time, replaces it, says who is to blame.
+/* host.h - keeps one engine running behind one port: starts it, watches its time, replaces it, says
+ * who is to blame.
  *
- * Messages wait on the ring and in the transport while no engine is there. An engine that was replaced knows no graph: on_ready asks
- * for everything to be loaded, and messages flow again after host_go(). Requests that an engine died with are not repeated by the
- * host: on_fall tells, and who wants them asks the next engine. Loop thread only.
+ * Messages wait on the ring and in the transport while no engine is there. An engine that was
+ * replaced knows no graph: on_ready asks for everything to be loaded, and messages flow again after
+ * host_go(). Requests that an engine died with are not repeated by the host: on_fall tells, and who
+ * wants them asks the next engine. Loop thread only.
  */
 #pragma once
 
@@ -17,16 +19,19 @@
 
 struct host;
 
-/* What the engine was at when it fell: of the word it leaves behind (docs/ring.rst), so a hint and no more. */
+/* What the engine was at when it fell: of the word it leaves behind (docs/ring.rst), so a hint and
+ * no more. */
 struct host_doing {
 	uint32_t graph, lid;
 	enum { DOING_NOTHING, DOING_IDF, DOING_JOIN, DOING_ODF, DOING_LOADING } kind;
 };
 
 struct host_fall {
-	const char *why; /* "time budget of 1000 ms exceeded", "the engine ended (killed by signal 9)" */
+	const char *why; /* "time budget of 1000 ms exceeded", "the engine ended (killed by signal
+			    9)" */
 	void *request;   /* arg of the request that is to blame; NULL: none is */
-	bool evaluating; /* a message was being evaluated: it is skipped, and its slot tells whose it was */
+	bool evaluating; /* a message was being evaluated: it is skipped, and its slot tells whose
+			    it was */
 	uint32_t slot;
 	struct host_doing doing;
 };
@@ -46,8 +51,9 @@ struct host_status {
 /* answer: borrowed. */
 typedef void host_answer_fn(void *arg, json_t *answer);
 
-/* Start the first engine. program: its path, copied; settings: borrowed; ops, transport: where its port is made. ret: yours.
- * An engine that does not start is tried again for ever: that is no error here. */
+/* Start the first engine. program: its path, copied; settings: borrowed; ops, transport: where its
+ * port is made. ret: yours. An engine that does not start is tried again for ever: that is no error
+ * here. */
 int host_new(struct loop *l, const struct settings *settings, const char *program,
 	     const struct transport_ops *ops, struct transport *transport,
 	     const struct host_events *events, void *arg, struct host **ret, struct err *err);
@@ -56,8 +62,8 @@ struct host *host_free(struct host *h); /* ends the engine; NULL is fine; return
 struct transport_port *host_port(struct host *h);
 /* True between on_ready and the fall of that engine. */
 bool host_is_ready(const struct host *h);
-/* Ask the engine; seq is added. msg: taken, also on failure; the answer comes once, unless the engine falls before.
- * Errors: ERR_AGAIN (no engine), ERR_LIMIT (too large), ERR_NOMEM. */
+/* Ask the engine; seq is added. msg: taken, also on failure; the answer comes once, unless the
+ * engine falls before. Errors: ERR_AGAIN (no engine), ERR_LIMIT (too large), ERR_NOMEM. */
 int host_request(struct host *h, json_t *msg, host_answer_fn *fn, void *arg, struct err *err);
 /* All is loaded: messages flow. */
 void host_go(struct host *h);

@@ -25,7 +25,8 @@ void service_progress(struct service *s)
 {
 	struct sync **at = &s->syncs;
 
-	/* What the broker has queued for us meets its graphs: all that was put before the first sync is loaded by now. */
+	/* What the broker has queued for us meets its graphs: all that was put before the first
+	 * sync is loaded by now. */
 	if (s->syncs != NULL && !s->opened && s->n_loading == 0) {
 		s->opened = true;
 		s->ops->open(s->transport);
@@ -53,7 +54,7 @@ static json_t *set_of(json_t *list)
 
 	if (!json_is_array(list))
 		return NULL;
-	json_array_foreach(list, i, id) {
+	json_array_foreach (list, i, id) {
 		if (!json_is_string(id) ||
 		    json_object_set_new(set, json_string_value(id), json_true()) < 0)
 			return NULL;
@@ -112,9 +113,11 @@ static void on_func(void *arg, const struct request_tag *tag, json_t *body)
 	if (digest == NULL || !digest_valid(digest) || !json_is_string(code))
 		err_set(&err, ERR_SCHEMA, "digest or code is missing");
 	else
-		funcs_add(s->funcs, digest, json_string_value(code), json_string_length(code), &err);
+		funcs_add(s->funcs, digest, json_string_value(code), json_string_length(code),
+			  &err);
 	if (err.code != 0)
-		log_warn("func.refused", KV("why", err.text)); /* csm is asked for it when it is needed */
+		log_warn("func.refused",
+			 KV("why", err.text)); /* csm is asked for it when it is needed */
 	else if (funcs_grown(s->funcs)) {
 		funcs_mark(s->funcs, digest); /* not used yet, but about to be */
 		sweep_funcs(s);
@@ -213,11 +216,11 @@ static bool all_strings(json_t *codes, json_t *depends)
 
 	if (!json_is_array(codes) || (depends != NULL && !json_is_object(depends)))
 		return false;
-	json_array_foreach(codes, i, item) {
+	json_array_foreach (codes, i, item) {
 		if (!json_is_string(item))
 			return false;
 	}
-	json_object_foreach(depends, alias, item) {
+	json_object_foreach (depends, alias, item) {
 		if (!json_is_string(item))
 			return false;
 	}
@@ -233,7 +236,8 @@ static void on_check(void *arg, const struct request_tag *tag, json_t *body)
 	if (json_is_null(depends))
 		depends = NULL;
 	if (!all_strings(codes, depends)) {
-		service_answer_error(s, tag, "codes is no list of sources, or depends no map of them");
+		service_answer_error(s, tag,
+				     "codes is no list of sources, or depends no map of them");
 		return;
 	}
 	if (s->n_checks >= CHECKS_MAX) {
@@ -283,7 +287,7 @@ static void add_all(json_t *totals, json_t *more)
 	const char *name;
 	json_t *n;
 
-	json_object_foreach(more, name, n) {
+	json_object_foreach (more, name, n) {
 		count(totals, name, json_integer_value(n));
 	}
 }
@@ -300,7 +304,7 @@ static void take_stats(struct service *s, json_t *msg)
 		return;
 	count(now, "evaluated", json_integer_value(json_object_get(msg, "evaluated")));
 	count(now, "failed", json_integer_value(json_object_get(msg, "failed")));
-	json_object_foreach(json_object_get(msg, "drops"), reason, n) {
+	json_object_foreach (json_object_get(msg, "drops"), reason, n) {
 		size_t len = strspn(reason, "abcdefghijklmnopqrstuvwxyz0123456789_");
 
 		if (names++ == DROP_NAMES_MAX)
@@ -333,7 +337,7 @@ json_t *service_graphs(const struct service *s)
 	json_auto_t *list = json_array();
 
 	for (const struct graph *g = s->graphs; g != NULL; g = g->next) {
-		const char *state = g->running == NULL	 ? "waiting"
+		const char *state = g->running == NULL   ? "waiting"
 				    : g->refused != NULL ? "refused"
 							 : "running";
 		json_t *row = json_pack("{s:s, s:I, s:s, s:s*}", "id", g->id, "rev",
@@ -431,10 +435,8 @@ static void on_link(void *arg, bool up)
 /* ---- start and stop ---- */
 
 static const struct request_op ops_table[] = {
-	{"func", REQUEST_SILENT, on_func},
-	{"put", REQUEST_ANSWERED, on_put},
-	{"drop", REQUEST_ANSWERED, on_drop},
-	{"sync", REQUEST_ANSWERED, on_sync},
+	{"func", REQUEST_SILENT, on_func},     {"put", REQUEST_ANSWERED, on_put},
+	{"drop", REQUEST_ANSWERED, on_drop},   {"sync", REQUEST_ANSWERED, on_sync},
 	{"check", REQUEST_ANSWERED, on_check},
 };
 
@@ -446,7 +448,8 @@ const struct request_op *service_ops(size_t *ret_n)
 
 int service_new(struct loop *l, const struct settings *settings, const char *agent_id,
 		const char *engine, const struct transport_ops *ops,
-		const struct service_events *events, void *arg, struct service **ret, struct err *err)
+		const struct service_events *events, void *arg, struct service **ret,
+		struct err *err)
 {
 	static const struct transport_events transport_events = {
 		.on_port_broken = on_port_broken,
@@ -478,7 +481,8 @@ int service_new(struct loop *l, const struct settings *settings, const char *age
 	if (rc == 0)
 		rc = ops->start(l, settings, agent_id, &transport_events, s, &s->transport, err);
 	if (rc == 0)
-		rc = host_new(l, settings, engine, ops, s->transport, &host_events, s, &s->host, err);
+		rc = host_new(l, settings, engine, ops, s->transport, &host_events, s, &s->host,
+			      err);
 	if (rc < 0) {
 		service_free(s);
 		return rc;

@@ -1,6 +1,8 @@
-/* service.h - the graph service: runs the graphs csm gives it, in one engine, over one transport (docs/agent-protocol.rst).
+/* service.h - the graph service: runs the graphs csm gives it, in one engine, over one transport
+ * (docs/agent-protocol.rst).
  *
- * Requests enter through the rows of service_ops(); answers and reports leave through events. Loop thread only.
+ * Requests enter through the rows of service_ops(); answers and reports leave through events. Loop
+ * thread only.
  */
 #pragma once
 
@@ -17,15 +19,17 @@
 struct service;
 
 struct service_events {
-	void (*answer)(void *arg, const struct request_tag *tag, json_t *answer); /* answer: taken */
-	int (*report)(void *arg, json_t *report);                                 /* report: taken */
-	void (*on_change)(void *arg);                                             /* of service_get_status() */
+	void (*answer)(void *arg, const struct request_tag *tag,
+		       json_t *answer);           /* answer: taken */
+	int (*report)(void *arg, json_t *report); /* report: taken */
+	void (*on_change)(void *arg);             /* of service_get_status() */
 };
 
 struct service_status {
 	size_t graphs; /* running */
-	bool engine_ready, open, link; /* open: csm has synchronized; link: the data connection stands */
-	pid_t engine_pid;              /* -1: none */
+	bool engine_ready, open,
+		link;     /* open: csm has synchronized; link: the data connection stands */
+	pid_t engine_pid; /* -1: none */
 	uint64_t engine_restarts;
 	const char *transport;
 };

@@ -1,7 +1,7 @@
 /* slots.h - the numbers that stand for topics on a ring.
  *
- * A number that was given back may still be on the ring: it rests until the ring has moved past the mark it was given back
- * with, and only then is given out for another topic.
+ * A number that was given back may still be on the ring: it rests until the ring has moved past the
+ * mark it was given back with, and only then is given out for another topic.
  */
 #pragma once
 
@@ -19,5 +19,6 @@ int slots_take(struct slots *s, void *value, uint64_t passed, uint32_t *ret_slot
 void slots_give(struct slots *s, uint32_t slot, uint64_t mark);
 /* NULL: no such slot, or it rests. */
 void *slots_find(const struct slots *s, uint32_t slot);
-/* True for a slot whose rest is not over: it stands for nothing, but who still uses it does no wrong. */
+/* True for a slot whose rest is not over: it stands for nothing, but who still uses it does no
+ * wrong. */
 bool slots_resting(const struct slots *s, uint32_t slot, uint64_t passed);

@@ -1,7 +1,8 @@
-/* topic_table.h - values by exact topic, for the path every message takes: open addressing, one probe as a rule.
+/* topic_table.h - values by exact topic, for the path every message takes: open addressing, one
+ * probe as a rule.
  *
- * Keys are borrowed from the values and must outlive the entry. Topics are hashed with a secret of the process, so nobody can choose
- * topics that collide.
+ * Keys are borrowed from the values and must outlive the entry. Topics are hashed with a secret of
+ * the process, so nobody can choose topics that collide.
  */
 #pragma once
 
@@ -15,7 +16,8 @@ struct topic_table *topic_table_free(struct topic_table *t, void (*free_value)(v
 /* ret: 0, ERR_EXIST (nothing changed) or ERR_NOMEM. */
 int topic_table_add(struct topic_table *t, const char *topic, void *value);
 void *topic_table_find(const struct topic_table *t, const char *topic);
-void *topic_table_remove(struct topic_table *t, const char *topic); /* ret: the value, yours again; NULL: none */
+void *topic_table_remove(struct topic_table *t,
+			 const char *topic); /* ret: the value, yours again; NULL: none */
 size_t topic_table_count(const struct topic_table *t);
 /* fn must not add or remove. */
 void topic_table_each(const struct topic_table *t, void (*fn)(void *arg, void *value), void *arg);

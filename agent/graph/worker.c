@@ -65,7 +65,8 @@ static void plumbing_done(struct plumbing *p)
 	closep(&p->null);
 }
 
-/* ours: which end of the pipe stays with us. Both ends are non-blocking for us and for output; each has its own description. */
+/* ours: which end of the pipe stays with us. Both ends are non-blocking for us and for output; each
+ * has its own description. */
 static int pipe_for(int pair[2], int ours, bool child_nonblock)
 {
 	int ends[2];
@@ -96,8 +97,8 @@ static int plumb(struct plumbing *p, struct err *err)
 static _Noreturn void child_exec(const struct plumbing *p, const struct worker_conf *conf,
 				 char *const argv[], char *const envp[], pid_t parent)
 {
-	const int from[] = {p->null,	  p->out[1], p->errors[1], p->control[1],
-			    conf->in_fd, conf->out_fd, p->wake[1], p->result[1]};
+	const int from[] = {p->null,     p->out[1],    p->errors[1], p->control[1],
+			    conf->in_fd, conf->out_fd, p->wake[1],   p->result[1]};
 	int high[ARRAY_LEN(from)];
 	sigset_t none;
 
@@ -127,11 +128,12 @@ static int spawn(struct worker *w, const struct plumbing *p, const struct worker
 		 struct err *err)
 {
 	char budget[24], memory[24], payload[24], tz[128], asan[512];
-	char *argv[] = {(char *)conf->program, "--budget-ms",	 budget,  "--memory-mb", memory,
-			"--max-payload",       payload,		 "--qos", (char *)conf->qos,
-			NULL};
-	/* Nothing of our environment but what a clock needs, and what a sanitizer build was told. */
-	char *envp[] = {"LANG=C.UTF-8", "PATH=/usr/bin:/bin", "OPENBLAS_NUM_THREADS=1", NULL, NULL, NULL};
+	char *argv[] = {(char *)conf->program, "--budget-ms", budget,  "--memory-mb",     memory,
+			"--max-payload",       payload,       "--qos", (char *)conf->qos, NULL};
+	/* Nothing of our environment but what a clock needs, and what a sanitizer build was told.
+	 */
+	char *envp[] = {
+		"LANG=C.UTF-8", "PATH=/usr/bin:/bin", "OPENBLAS_NUM_THREADS=1", NULL, NULL, NULL};
 	size_t n = 3;
 	const char *tz_now = getenv("TZ"), *asan_now = getenv("ASAN_OPTIONS");
 
@@ -193,8 +195,8 @@ int worker_send(struct worker *w, const json_t *msg, struct err *err)
 	if (len == 0)
 		return err_set(err, ERR_NOMEM, "message to the engine");
 	if (len > MESSAGE_MAX)
-		return err_set(err, ERR_LIMIT, "%zu bytes for the engine, at most %u are allowed", len,
-			       MESSAGE_MAX);
+		return err_set(err, ERR_LIMIT, "%zu bytes for the engine, at most %u are allowed",
+			       len, MESSAGE_MAX);
 	if (w->queued_bytes + len > QUEUE_MAX)
 		return err_set(err, ERR_LIMIT, "too much is waiting for the engine");
 
@@ -258,7 +260,8 @@ static void grow_and_read(struct worker *w)
 	for (int i = 0; i < READS_PER_TURN && !w->deaf; i++) {
 		if (w->in_cap - w->in_len < READ_CHUNK) {
 			/* at most one unfinished message and a chunk */
-			size_t cap = w->in_cap * 2 > READ_CHUNK * 2 ? w->in_cap * 2 : READ_CHUNK * 2;
+			size_t cap =
+				w->in_cap * 2 > READ_CHUNK * 2 ? w->in_cap * 2 : READ_CHUNK * 2;
 			char *more = realloc(w->in, cap);
 
 			if (more == NULL) {

@@ -1,7 +1,7 @@
 /* worker.h - one engine process: started, spoken to over its control socket, watched, ended.
  *
- * A worker is one process from start to death; who wants another one makes another worker. Loop thread only, nothing blocks
- * (worker_free() waits for a process that has just been killed).
+ * A worker is one process from start to death; who wants another one makes another worker. Loop
+ * thread only, nothing blocks (worker_free() waits for a process that has just been killed).
  */
 #pragma once
 
@@ -20,9 +20,11 @@ struct worker_conf {
 };
 
 struct worker_events {
-	/* One control message; msg is borrowed. The worker must not be freed in here; worker_kill() is fine. */
+	/* One control message; msg is borrowed. The worker must not be freed in here; worker_kill()
+	 * is fine. */
 	void (*on_message)(void *arg, json_t *msg);
-	/* The process is gone; how: "exit status 3", "killed by signal 9". The worker may be freed in here. */
+	/* The process is gone; how: "exit status 3", "killed by signal 9". The worker may be freed
+	 * in here. */
 	void (*on_exit)(void *arg, const char *how);
 };
 
@@ -32,7 +34,8 @@ int worker_new(struct loop *l, const struct worker_conf *conf, const struct work
 /* Kills what still runs, without on_exit. NULL is fine; returns NULL. */
 struct worker *worker_free(struct worker *w);
 
-/* Queue a control message (borrowed). Errors: ERR_LIMIT (longer than a message may be, or too much waits), ERR_NOMEM. */
+/* Queue a control message (borrowed). Errors: ERR_LIMIT (longer than a message may be, or too much
+ * waits), ERR_NOMEM. */
 int worker_send(struct worker *w, const json_t *msg, struct err *err);
 /* Read what has arrived, now; for a judge who is about to call the worker silent. */
 void worker_drain(struct worker *w);

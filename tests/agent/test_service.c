@@ -1,5 +1,6 @@
-/* The graph service against a transport of the test's own and an engine of the test's own: this very program, started again
- * by the service, which then does to its graphs what their function's source says. */
+/* The graph service against a transport of the test's own and an engine of the test's own: this
+ * very program, started again by the service, which then does to its graphs what their function's
+ * source says. */
 #include "agent/graph/service.h"
 #include "common/id.h"
 #include "common/tap.h"
@@ -82,15 +83,15 @@ static void fake_load(struct fake_engine *e, json_t *msg)
 	json_t *answer = json_pack("{s:s, s:O}", "op", "graph", "seq", json_object_get(msg, "seq"));
 
 	tap_set_doing(e->tap, (uint64_t)4 << 32);
-	json_object_foreach(funcs, digest, code) {
+	json_object_foreach (funcs, digest, code) {
 		const char *refused = obey(json_string_value(code));
 		why = refused != NULL ? refused : why;
 	}
 	tap_set_doing(e->tap, 0);
 	if (why != NULL) {
-		json_object_update_new(answer, json_pack("{s:s, s:s, s:{s:s, s:i}}", "state", "error",
-							 "reason", why, "where", "kind", "idf", "lid",
-							 1));
+		json_object_update_new(answer,
+				       json_pack("{s:s, s:s, s:{s:s, s:i}}", "state", "error",
+						 "reason", why, "where", "kind", "idf", "lid", 1));
 	} else {
 		json_object_set(e->docs, id, doc);
 		json_object_update_new(answer, json_pack("{s:s, s:i}", "state", "ok", "index", 7));
@@ -130,7 +131,7 @@ static void fake_evaluate(struct fake_engine *e, const struct tap_rec *rec, cons
 	const char *id;
 	json_t *doc;
 
-	json_object_foreach(e->docs, id, doc) {
+	json_object_foreach (e->docs, id, doc) {
 		json_t *idf = json_array_get(json_object_get(doc, "idf"), 0);
 		json_t *odf = json_array_get(json_object_get(doc, "odf"), 0);
 		if (json_integer_value(json_object_get(idf, "slot")) != rec->slot)
@@ -154,7 +155,8 @@ static void fake_evaluate(struct fake_engine *e, const struct tap_rec *rec, cons
 static _Noreturn void fake_main(void)
 {
 	struct fake_engine e = {.docs = json_object()};
-	struct pollfd fds[] = {{.fd = FD_CONTROL, .events = POLLIN}, {.fd = FD_WAKE, .events = POLLIN}};
+	struct pollfd fds[] = {{.fd = FD_CONTROL, .events = POLLIN},
+			       {.fd = FD_WAKE, .events = POLLIN}};
 	char payload[256], sink[64];
 	struct tap_rec rec;
 
@@ -312,7 +314,8 @@ static void fake_untap(struct transport_port *p, const char *topic)
 	topic_slot(p->in, topic, -1);
 }
 
-static int fake_out(struct transport_port *p, const char *topic, uint32_t *ret_slot, struct err *err)
+static int fake_out(struct transport_port *p, const char *topic, uint32_t *ret_slot,
+		    struct err *err)
 {
 	(void)err;
 	*ret_slot = topic_slot(p->out, topic, 1);
@@ -396,13 +399,13 @@ static struct service_status status_of(struct bench *b)
 	return status;
 }
 
-#define UNTIL(b, condition)                                                                        \
-	do {                                                                                       \
-		for (int64_t end = loop_now_ms((b)->loop) + PATIENCE; !(condition);) {             \
-			loop_turn((b)->loop, 20);                                                  \
-			if (loop_now_ms((b)->loop) > end)                                          \
-				fail_msg("waited in vain for %s", #condition);                     \
-		}                                                                                  \
+#define UNTIL(b, condition)                                                            \
+	do {                                                                           \
+		for (int64_t end = loop_now_ms((b)->loop) + PATIENCE; !(condition);) { \
+			loop_turn((b)->loop, 20);                                      \
+			if (loop_now_ms((b)->loop) > end)                              \
+				fail_msg("waited in vain for %s", #condition);         \
+		}                                                                      \
 	} while (0)
 
 static int setup(void **state)
@@ -417,8 +420,8 @@ static int setup(void **state)
 	b->settings.agent.max_payload_bytes = 1000;
 	b->answers = json_object();
 	b->reports = json_array();
-	assert_int_equal(service_new(b->loop, &b->settings, "t", "/proc/self/exe", &fake_ops, &events, b,
-				     &b->s, NULL),
+	assert_int_equal(service_new(b->loop, &b->settings, "t", "/proc/self/exe", &fake_ops,
+				     &events, b, &b->s, NULL),
 			 0);
 	b->port = the_transport(NULL)->port;
 	*state = b;
@@ -510,8 +513,8 @@ static json_t *doc(const char *id, int rev, const char *in, const char *out, con
 
 static void give_func(struct bench *b, const char *code)
 {
-	ask(b, "func", json_pack("{s:s, s:s}", "digest", sha256_hex(code, strlen(code)).s, "code",
-				 code));
+	ask(b, "func",
+	    json_pack("{s:s, s:s}", "digest", sha256_hex(code, strlen(code)).s, "code", code));
 }
 
 static json_int_t put(struct bench *b, const char *id, int rev, const char *code)
@@ -607,9 +610,9 @@ static void a_refusal_leaves_the_old_revision_in_force(void **state)
 	acknowledge_taps(b, 0);
 	expect(b, bad, "error");
 	assert_string_equal(reason_of(b, bad), "SyntaxError: bad");
-	assert_int_equal(
-		json_integer_value(json_object_get(json_object_get(answer_of(b, bad), "where"), "lid")),
-		1);
+	assert_int_equal(json_integer_value(json_object_get(
+				 json_object_get(answer_of(b, bad), "where"), "lid")),
+			 1);
 	assert_int_equal(refs_of(b->port->in, "iottalk/esm/new"), 0);
 	assert_int_equal(refs_of(b->port->in, "iottalk/esm/in"), 1);
 	assert_int_equal(refs_of(b->port->out, "iottalk/esm/out"), 1);
@@ -710,12 +713,18 @@ static void malformed_requests_are_refused_with_a_reason(void **state)
 		"{\"graph\":{\"id\":\"g\",\"rev\":0,\"idf\":[],\"odf\":[]}}",
 		"{\"graph\":{\"id\":\"g\",\"rev\":1,\"idf\":{},\"odf\":[]}}",
 		"{\"graph\":{\"id\":\"g\",\"rev\":1,\"idf\":[7],\"odf\":[]}}",
-		"{\"graph\":{\"id\":\"g\",\"rev\":1,\"idf\":[{\"lid\":1,\"topic\":\"#\"}],\"odf\":[]}}",
-		"{\"graph\":{\"id\":\"g\",\"rev\":1,\"idf\":[{\"lid\":1,\"topic\":\"x/ctrl/i\"}],\"odf\":[]}}",
-		"{\"graph\":{\"id\":\"g\",\"rev\":1,\"idf\":[],\"odf\":[{\"lid\":1,\"topic\":\"iottalk/esm/+\"}]}}",
-		"{\"graph\":{\"id\":\"g\",\"rev\":1,\"idf\":[],\"odf\":[],\"monitor\":\"iottalk/esm/x\"}}",
-		"{\"graph\":{\"id\":\"g\",\"rev\":1,\"idf\":[],\"odf\":[],\"join\":{\"func\":\"x\"}}}",
-		"{\"graph\":{\"id\":\"g\",\"rev\":1,\"idf\":[],\"odf\":[],\"join\":{\"func\":null,\"depends\":{\"a\":1}}}}",
+		"{\"graph\":{\"id\":\"g\",\"rev\":1,\"idf\":[{\"lid\":1,\"topic\":\"#\"}],\"odf\":["
+		"]}}",
+		"{\"graph\":{\"id\":\"g\",\"rev\":1,\"idf\":[{\"lid\":1,\"topic\":\"x/ctrl/"
+		"i\"}],\"odf\":[]}}",
+		"{\"graph\":{\"id\":\"g\",\"rev\":1,\"idf\":[],\"odf\":[{\"lid\":1,\"topic\":"
+		"\"iottalk/esm/+\"}]}}",
+		"{\"graph\":{\"id\":\"g\",\"rev\":1,\"idf\":[],\"odf\":[],\"monitor\":\"iottalk/"
+		"esm/x\"}}",
+		"{\"graph\":{\"id\":\"g\",\"rev\":1,\"idf\":[],\"odf\":[],\"join\":{\"func\":\"x\"}"
+		"}}",
+		"{\"graph\":{\"id\":\"g\",\"rev\":1,\"idf\":[],\"odf\":[],\"join\":{\"func\":null,"
+		"\"depends\":{\"a\":1}}}}",
 	};
 	struct bench *b = *state;
 
@@ -796,7 +805,8 @@ static void expect_blame(struct bench *b, const char *why)
 	json_t *data = json_object_get(said, "data");
 	assert_string_equal(json_string_value(json_object_get(said, "op")), "esm_error");
 	assert_string_equal(json_string_value(json_object_get(data, "src")), "fine");
-	assert_non_null(strstr(json_string_value(json_object_get(data, "msg")), "idf function failure:\n"));
+	assert_non_null(
+		strstr(json_string_value(json_object_get(data, "msg")), "idf function failure:\n"));
 	assert_int_equal(b->port->said_slot, topic_slot(b->port->out, "iottalk/monitor/m", 0));
 }
 

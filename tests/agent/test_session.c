@@ -25,9 +25,9 @@ static void read_state(struct csm *c)
 	size_t len, body_len;
 	const char *msg = session_state(c->s, &len), *body;
 
-	assert_int_equal(
-		seal_open(&key, session_state_topic(c->s), msg, len, &c->state, &body, &body_len, NULL),
-		0);
+	assert_int_equal(seal_open(&key, session_state_topic(c->s), msg, len, &c->state, &body,
+				   &body_len, NULL),
+			 0);
 	json_decref(c->state_body);
 	c->state_body = json_loadb(body, body_len, 0, NULL);
 	assert_non_null(c->state_body);
@@ -65,8 +65,8 @@ static struct sent seal(const struct csm *c, const struct seal_key *with, const 
 	struct seal_head head = {.from = *from, .to = *to, .seq = seq};
 	struct sent sent;
 
-	assert_int_equal(seal_make(with, topic != NULL ? topic : session_req_topic(c->s), &head, body,
-				   strlen(body), &sent.msg, &sent.len, NULL),
+	assert_int_equal(seal_make(with, topic != NULL ? topic : session_req_topic(c->s), &head,
+				   body, strlen(body), &sent.msg, &sent.len, NULL),
 			 0);
 	return sent;
 }
@@ -142,8 +142,8 @@ static void the_will_comes_from_the_nonce_the_state_names(void **state)
 
 	greet(c);
 	const char *will = session_will(c->s, &len);
-	assert_int_equal(seal_open(&key, session_state_topic(c->s), will, len, &head, &body, &body_len,
-				   NULL),
+	assert_int_equal(seal_open(&key, session_state_topic(c->s), will, len, &head, &body,
+				   &body_len, NULL),
 			 0);
 	assert_string_equal(head.from.s, json_string_value(json_object_get(c->state_body, "will")));
 	assert_string_equal(head.to.s, ZEROS);
@@ -200,25 +200,29 @@ static void what_is_not_ours_changes_nothing(void **state)
 		{"wrong key", &other_key, NULL, &c->nonce, &c->state.from, 5, put, SESSION_FORGED},
 		{"hello with wrong key", &other_key, NULL, &c->nonce, &c->state.from, 5, hello,
 		 SESSION_FORGED},
-		{"sealed for another topic", &key, "iottalk/agent/a2/req", &c->nonce, &c->state.from, 5,
-		 put, SESSION_FORGED},
+		{"sealed for another topic", &key, "iottalk/agent/a2/req", &c->nonce,
+		 &c->state.from, 5, put, SESSION_FORGED},
 		{"an answer of ours sent back", &key, session_res_topic(c->s), &c->nonce,
 		 &c->state.from, 5, put, SESSION_FORGED},
 		{"to another nonce", &key, NULL, &c->nonce, &stranger, 5, put, SESSION_REPLAYED},
-		{"hello to another nonce", &key, NULL, &c->nonce, &stranger, 5, hello, SESSION_REPLAYED},
+		{"hello to another nonce", &key, NULL, &c->nonce, &stranger, 5, hello,
+		 SESSION_REPLAYED},
 		{"to everybody", &key, NULL, &c->nonce, &zeros, 5, put, SESSION_REPLAYED},
 		{"hello to everybody", &key, NULL, &c->nonce, &zeros, 5, hello, SESSION_REPLAYED},
-		{"from another csm", &key, NULL, &stranger, &c->state.from, 5, put, SESSION_REPLAYED},
+		{"from another csm", &key, NULL, &stranger, &c->state.from, 5, put,
+		 SESSION_REPLAYED},
 		{"no object", &key, NULL, &c->nonce, &c->state.from, 5, "[1]", SESSION_MALFORMED},
 		{"no json", &key, NULL, &c->nonce, &c->state.from, 6, "{", SESSION_MALFORMED},
-		{"no op", &key, NULL, &c->nonce, &c->state.from, 7, "{\"id\":1}", SESSION_MALFORMED},
+		{"no op", &key, NULL, &c->nonce, &c->state.from, 7, "{\"id\":1}",
+		 SESSION_MALFORMED},
 		{"op no string", &key, NULL, &c->nonce, &c->state.from, 8, "{\"op\":1}",
 		 SESSION_MALFORMED},
 		{"op twice", &key, NULL, &c->nonce, &c->state.from, 9,
 		 "{\"op\":\"put\",\"op\":\"drop\"}", SESSION_MALFORMED},
 	};
 	size_t state_len;
-	CLEANUP(freep) char *before = strdup(session_state(c->s, &state_len));
+	CLEANUP(freep)
+	char *before = strdup(session_state(c->s, &state_len));
 	uint64_t counted[3] = {0};
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -289,7 +293,8 @@ static void before_a_hello_nothing_is_accepted(void **state)
 	json_auto_t *body = json_object();
 
 	c->state.from = seal_nonce_new();
-	assert_int_equal(say(c, 1, "{\"op\":\"hello\"}"), SESSION_REPLAYED); /* not even connected */
+	assert_int_equal(say(c, 1, "{\"op\":\"hello\"}"),
+			 SESSION_REPLAYED); /* not even connected */
 	assert_int_equal(session_connecting(c->s, NULL), 0);
 	read_state(c);
 	assert_int_equal(say(c, 1, "{\"op\":\"put\"}"), SESSION_REPLAYED);
@@ -322,8 +327,10 @@ static void answers_are_numbered_and_for_csm(void **state)
 static void garbage_is_malformed(void **state)
 {
 	struct csm *c = *state;
-	static const char *const garbage[] = {"", "\n", "IT1", "IT1 a b c d\n{}", "{\"op\":\"hello\"}"};
-	CLEANUP(freep) char *nest = malloc(50000);
+	static const char *const garbage[] = {"", "\n", "IT1", "IT1 a b c d\n{}",
+					      "{\"op\":\"hello\"}"};
+	CLEANUP(freep)
+	char *nest = malloc(50000);
 	struct session_counters n;
 
 	greet(c);
