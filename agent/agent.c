@@ -155,6 +155,12 @@ static const char *health(const struct agent *a, const struct service_status *gr
 	return "ok";
 }
 
+static json_t *engine_status(const struct service_status *graphs)
+{
+	return json_pack("{s:i, s:b, s:I}", "pid", (int)graphs->engine_pid, "ready",
+			 graphs->engine_ready, "restarts", (json_int_t)graphs->engine_restarts);
+}
+
 static void on_status(void *arg, json_t *request, struct ctl_call *call)
 {
 	struct agent *a = arg;
@@ -164,17 +170,35 @@ static void on_status(void *arg, json_t *request, struct ctl_call *call)
 	(void)request;
 	service_get_status(a->graphs, &graphs);
 	uplink_get_status(a->uplink, &up);
-	ctl_answer(call,
-		   json_pack("{s:s, s:s, s:i, s:s, s:I, s:b, s:s, s:b, s:s, s:I, s:s, s:{s:i, s:b, "
-			     "s:I}, s:o}",
-			     "state", "ok", "name", "agent", "pid", (int)getpid(), "version",
-			     IOTTALK_VERSION, "uptime_s",
-			     (json_int_t)(loop_now_ms(a->loop) - a->started_ms) / 1000, "ready",
-			     is_ready(a), "health", health(a, &graphs, up.session), "csm",
-			     up.session, "agent_id", a->id, "graphs", (json_int_t)graphs.graphs,
-			     "transport", graphs.transport, "engine", "pid", (int)graphs.engine_pid,
-			     "ready", graphs.engine_ready, "restarts",
-			     (json_int_t)graphs.engine_restarts, "counters", counters(a)));
+
+	const struct {
+		const char *name;
+		json_t *value; /* taken */
+	} rows[] = {
+		{"state", json_string("ok")},
+		{"name", json_string("agent")},
+		{"pid", json_integer(getpid())},
+		{"version", json_string(IOTTALK_VERSION)},
+		{"uptime_s", json_integer((loop_now_ms(a->loop) - a->started_ms) / 1000)},
+		{"ready", json_boolean(is_ready(a))},
+		{"health", json_string(health(a, &graphs, up.session))},
+		{"csm", json_boolean(up.session)},
+		{"agent_id", json_string(a->id)},
+		{"graphs", json_integer((json_int_t)graphs.graphs)},
+		{"transport", json_string(graphs.transport)},
+		{"engine", engine_status(&graphs)},
+		{"counters", counters(a)},
+	};
+	json_t *status = json_object();
+	bool complete = status != NULL;
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		complete &= json_object_set_new(status, rows[i].name, rows[i].value) == 0;
+	if (!complete) {
+		json_decref(status);
+		status = NULL;
+	}
+	ctl_answer(call, status);
 }
 
 static void on_graphs(void *arg, json_t *request, struct ctl_call *call)

@@ -107,7 +107,8 @@ static int make_online(const struct session *s, const struct seal_nonce *self,
 static void put_text(struct text *where, struct text *what)
 {
 	free(where->s);
-	*where = (struct text){.s = TAKE(what->s), .len = what->len};
+	*where = *what;
+	*what = (struct text){0};
 }
 
 int session_connecting(struct session *s, struct err *err)

@@ -65,6 +65,7 @@ struct transport_port {
 struct counters {
 	uint64_t received, retained, unknown_topic, too_large, ring_full, untapped;
 	uint64_t published, late_result, result_too_large, publish_failed;
+	uint64_t refused; /* by the bus, tried again or not: it counts them as failed */
 };
 
 struct transport {

@@ -126,15 +126,17 @@ static bool publish_result(struct transport_port *p, const struct tap_rec *rec)
 		t->n.result_too_large++;
 		return true;
 	}
-	int rc = t->bus != NULL
-			 ? bus_publish(t->bus, out->name, p->buf, rec->len, rec->qos, false, NULL)
-			 : ERR_LIMIT;
+	if (t->bus == NULL)
+		return false;
+	int rc = bus_publish(t->bus, out->name, p->buf, rec->len, rec->qos, false, NULL);
+	if (rc == 0) {
+		t->n.published++;
+		return true;
+	}
+	t->n.refused++;
 	if (rc == ERR_LIMIT)
 		return false;
-	if (rc < 0)
-		t->n.publish_failed++;
-	else
-		t->n.published++;
+	t->n.publish_failed++;
 	return true;
 }
 
@@ -249,10 +251,13 @@ void client_drop_out_topic(struct transport_port *p, const char *name)
 int client_publish(struct transport_port *p, uint32_t out_slot, const char *payload, size_t len)
 {
 	const struct out_topic *out = slots_find(p->out_slots, out_slot);
+	struct transport *t = p->t;
 
-	if (out == NULL || p->t->bus == NULL)
+	if (out == NULL || t->bus == NULL)
 		return ERR_NOENT;
-	return bus_publish(p->t->bus, out->name, payload, len, OWN_QOS, false, NULL);
+	int rc = bus_publish(t->bus, out->name, payload, len, OWN_QOS, false, NULL);
+	t->n.refused += rc < 0;
+	return rc;
 }
 
 /* ---- ports ---- */
@@ -265,10 +270,10 @@ static void pull_last(struct transport_port *p)
 
 	if (!pull_some(p, max) || !p->holding)
 		return;
-	CLEANUP(freep)
 	char *sink = malloc(p->buf_bytes);
 	while (sink != NULL && max-- > 0 && tap_pull(p->tap, &rec, sink, p->buf_bytes) == 1)
 		p->t->n.late_result++;
+	free(sink);
 }
 
 int client_port_renewed(struct transport_port *p, int wake_fd, int result_fd, struct err *err)

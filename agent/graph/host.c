@@ -423,13 +423,14 @@ bool host_is_ready(const struct host *h)
 int host_request(struct host *h, json_t *msg, host_answer_fn *fn, void *arg, struct err *err)
 {
 	json_auto_t *body = msg;
+	json_int_t seq = (json_int_t)h->seq + 1;
 	struct asked *a;
 
 	if (!host_is_ready(h))
 		return err_set(err, ERR_AGAIN, "no engine is ready");
 	a = malloc(sizeof(*a));
 	if (a == NULL || body == NULL ||
-	    json_object_set_new(body, "seq", json_integer((json_int_t)(h->seq + 1))) < 0) {
+	    json_object_set_new(body, "seq", json_integer(seq)) < 0) {
 		free(a);
 		return err_set(err, ERR_NOMEM, "request to the engine");
 	}

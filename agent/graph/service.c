@@ -499,15 +499,19 @@ struct service *service_free(struct service *s)
 	host_free(s->host);
 	if (s->transport != NULL)
 		s->ops->stop(s->transport);
-	while (s->checks != NULL)
-		check_free(s->checks);
+	for (struct check *c = s->checks, *next; c != NULL; c = next) {
+		next = c->next;
+		check_free(c);
+	}
 	while (s->syncs != NULL) {
 		struct sync *sync = s->syncs;
 		s->syncs = sync->next;
 		free(sync);
 	}
-	while (s->graphs != NULL)
-		graph_free(s->graphs);
+	for (struct graph *g = s->graphs, *next; g != NULL; g = next) {
+		next = g->next;
+		graph_free(g);
+	}
 	map_free(s->by_id, NULL);
 	funcs_free(s->funcs);
 	json_decref(s->totals);

@@ -226,7 +226,7 @@ static int client_tap_topic(struct transport_port *p, const char *name, uint32_t
 	r = route_of(topic, p);
 	if (r == NULL) {
 		rc = route_add(topic, p, &r, err);
-		if (rc < 0)
+		if (rc < 0 || r == NULL)
 			goto fail;
 	}
 	r->refs++;
@@ -374,16 +374,32 @@ static json_t *client_stats(const struct transport *t)
 
 	if (t->bus != NULL)
 		bus_get_stats(t->bus, &bus);
-	return json_pack(
-		"{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "received",
-		(json_int_t)t->n.received, "published", (json_int_t)t->n.published,
-		"publish_failed", (json_int_t)(t->n.publish_failed + bus.publish_failed),
-		"dropped.retained", (json_int_t)t->n.retained, "dropped.unknown_topic",
-		(json_int_t)t->n.unknown_topic, "dropped.too_large", (json_int_t)t->n.too_large,
-		"dropped.ring_full", (json_int_t)t->n.ring_full, "dropped.untapped",
-		(json_int_t)t->n.untapped, "dropped.inbound_full", (json_int_t)bus.dropped_inbound,
-		"dropped.late_result", (json_int_t)t->n.late_result, "dropped.result_too_large",
-		(json_int_t)t->n.result_too_large, "data_connects", (json_int_t)bus.connects);
+	const struct {
+		const char *name;
+		uint64_t n;
+	} rows[] = {
+		{"received", t->n.received},
+		{"published", t->n.published},
+		{"publish_failed", t->n.publish_failed + bus.publish_failed - t->n.refused},
+		{"dropped.retained", t->n.retained},
+		{"dropped.unknown_topic", t->n.unknown_topic},
+		{"dropped.too_large", t->n.too_large},
+		{"dropped.ring_full", t->n.ring_full},
+		{"dropped.untapped", t->n.untapped},
+		{"dropped.inbound_full", bus.dropped_inbound},
+		{"dropped.late_result", t->n.late_result},
+		{"dropped.result_too_large", t->n.result_too_large},
+		{"data_connects", bus.connects},
+	};
+	json_auto_t *stats = json_object();
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		json_int_t n = (json_int_t)rows[i].n;
+
+		if (json_object_set_new(stats, rows[i].name, json_integer(n)) < 0)
+			return NULL;
+	}
+	return TAKE(stats);
 }
 
 const struct transport_ops transport_client = {
