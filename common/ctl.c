@@ -213,7 +213,8 @@ static void conn_next(struct conn *c)
 		return;
 	}
 	if (c->in_len >= CTL_LINE_MAX) {
-		log_warn("ctl.request_too_long", KV("socket", c->ctl->path));
+		if (log_allowed("ctl.request_too_long", c->ctl->path))
+			log_warn("ctl.request_too_long", KV("socket", c->ctl->path));
 		conn_close(c);
 		return;
 	}
@@ -274,11 +275,13 @@ static void on_accept(void *arg, uint32_t events)
 		return;
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 ||
 	    (peer.uid != geteuid() && peer.uid != 0)) {
-		log_warn("ctl.refused", KV("socket", ctl->path), KV("uid", (int64_t)peer.uid));
+		if (log_allowed("ctl.refused", ctl->path))
+			log_warn("ctl.refused", KV("socket", ctl->path), KV("uid", (int64_t)peer.uid));
 		return;
 	}
 	if (ctl->n_conns >= CONNS_MAX) {
-		log_warn("ctl.too_many", KV("socket", ctl->path));
+		if (log_allowed("ctl.too_many", ctl->path))
+			log_warn("ctl.too_many", KV("socket", ctl->path));
 		return;
 	}
 	struct conn *c = calloc(1, sizeof(*c));
