@@ -131,7 +131,7 @@ bench: all $(BENCHBIN)
 check:
 	@scripts/check-layers
 	@cppcheck --quiet --error-exitcode=1 --enable=warning,performance,portability --inline-suppr \
-		--suppress=missingIncludeSystem -D_GNU_SOURCE -I. $(FOLDERS)
+		--suppress=missingIncludeSystem --include=scripts/cppcheck-macros.h -D_GNU_SOURCE -I. $(FOLDERS)
 	@printf '%s\n' $(SRCS) | xargs -P $$(nproc) -n 4 sh -c 'clang-tidy --quiet --warnings-as-errors="*" "$$@" -- \
 		$(subst ",\",$(CPPFLAGS)) $(foreach d,$(FOLDERS),$(flags_$(d))) -std=gnu17 2>/dev/null' tidy
 

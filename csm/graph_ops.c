@@ -168,7 +168,7 @@ static bool known(struct csm *csm, json_t *digest)
 
 static int add_link(struct csm *csm, json_t *doc, json_t *request, json_t *answer, char *reason)
 {
-	struct link_id id;
+	struct link_id id = {0};
 	json_t *func = NULL, *order = json_object_get(request, "order");
 	json_auto_t *depends = NULL, *param_no = NULL, *tags = NULL, *input_type = NULL;
 	(void)answer;
@@ -209,7 +209,7 @@ static int add_link(struct csm *csm, json_t *doc, json_t *request, json_t *answe
 
 static int rm_link(struct csm *csm, json_t *doc, json_t *request, json_t *answer, char *reason)
 {
-	struct link_id id;
+	struct link_id id = {0};
 	(void)csm;
 	(void)answer;
 	int rc = parse_link_id(request, &id, reason);
@@ -258,7 +258,7 @@ static int set_join(struct csm *csm, json_t *doc, json_t *request, json_t *answe
 
 static int set_df_func(struct csm *csm, json_t *doc, json_t *request, json_t *answer, char *reason)
 {
-	struct link_id id;
+	struct link_id id = {0};
 	json_t *given = json_object_get(request, "input_type");
 	json_auto_t *input_type = NULL;
 	(void)answer;
@@ -352,7 +352,7 @@ static int check_strings(json_t *request, const char *key, json_t **ret, char *r
 
 int graph_op_add_funcs(struct csm *csm, json_t *request, char reason[OP_REASON_MAX])
 {
-	json_t *codes, *digests, *code;
+	json_t *codes = NULL, *digests = NULL, *code;
 	size_t i;
 	int rc = check_strings(request, "codes", &codes, reason);
 	if (rc == 0)
@@ -382,7 +382,7 @@ int graph_op_add_funcs(struct csm *csm, json_t *request, char reason[OP_REASON_M
 
 int graph_op_rm_funcs(struct csm *csm, json_t *request, char reason[OP_REASON_MAX])
 {
-	json_t *digests, *digest;
+	json_t *digests = NULL, *digest;
 	size_t i;
 	int rc = check_strings(request, "digests", &digests, reason);
 	if (rc < 0)

@@ -99,7 +99,7 @@ static void collect_live(void *arg, const char *mode, json_t *entry)
 		return;
 	if (l->n == l->cap) {
 		size_t cap = l->cap != 0 ? 2 * l->cap : 8;
-		struct link **more = reallocarray(l->links, cap, sizeof(*more));
+		struct link **more = reallocarray(l->links, cap, sizeof(struct link *));
 		if (more == NULL)
 			return; /* its CONNECT comes with the next change or restart */
 		l->links = more;
@@ -303,7 +303,7 @@ static void attach_failed(void *arg, const char *why)
 	if (!g->detached) {
 		map_remove(g->csm->graphs->by_key, g->key);
 		g->detached = true;
-		graph_drop(g); /* the collection's */
+		g->refs--; /* the collection's */
 	}
 	graph_drop(g);
 }

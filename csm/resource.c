@@ -147,7 +147,7 @@ static void put_device(void *arg, struct http_request *req)
 	struct uuid_text id;
 	json_auto_t *body = NULL;
 	struct profile p = {0};
-	struct refusal why;
+	struct refusal why = {0};
 	struct device *d;
 	struct err err;
 	if (!enter(req, true, &id, &body))
@@ -229,7 +229,7 @@ static void post_device(void *arg, struct http_request *req)
 	struct uuid_text id;
 	json_auto_t *body = NULL;
 	struct profile p = {0};
-	struct refusal why;
+	struct refusal why = {0};
 	struct err err;
 	if (!enter(req, true, &id, &body))
 		return;
