@@ -571,7 +571,7 @@ def test_kill_9_of_the_engine_loses_at_most_the_message_in_evaluation(forwarding
     got = collect(out, 1500, 5)
     assert len(pids) == 3
     assert got == sorted(set(got)), "duplicated or out of order"
-    assert len(got) >= 1500 - 3, "%d lost" % (1500 - len(got))
+    assert len(got) >= 1500 - len(pids), "%d lost" % (1500 - len(got))
     assert bench.status()["engine"]["restarts"] == 3
 
 
@@ -613,7 +613,8 @@ def test_everything_returns_after_a_broker_restart(forwarding):
     csm.sync("c/1")
     wait_for(lambda: bench.status()["health"] == "ok", "health")
     out.publish("iottalk/esm/in", "2")
-    assert out.next().payload == b"[2]"
+    # at QoS 1 whoever was not acknowledged before the broker ended sends again
+    assert [m for m in iter(lambda: out.next().payload, b"[2]") if m != b"[1]"] == []
     assert bench.status()["engine"]["restarts"] == 0
 
 
