@@ -18,15 +18,21 @@ static void trim_partial_utf8(char *text)
 		text[len - 1 - back] = '\0';
 }
 
+/* vsnprintf() that never ends inside a character. ret: what vsnprintf() says. */
+static int print(char *buf, size_t size, const char *fmt, va_list ap)
+{
+	int n = vsnprintf(buf, size, fmt, ap);
+	if (n >= (int)size)
+		trim_partial_utf8(buf);
+	return n;
+}
+
 static int fill(struct err *e, int code, const char *fmt, va_list ap)
 {
 	if (e == NULL)
 		return code;
 	e->code = code;
-	int n = vsnprintf(e->text, sizeof(e->text), fmt, ap);
-	if (n >= (int)sizeof(e->text))
-		trim_partial_utf8(e->text);
-	if (n <= 0)
+	if (print(e->text, sizeof(e->text), fmt, ap) <= 0)
 		snprintf(e->text, sizeof(e->text), "%s", err_name(code));
 	return code;
 }
@@ -46,7 +52,7 @@ int err_sys(struct err *e, const char *fmt, ...)
 	char what[512];
 	va_list ap;
 	va_start(ap, fmt);
-	vsnprintf(what, sizeof(what), fmt, ap);
+	print(what, sizeof(what), fmt, ap);
 	va_end(ap);
 	switch (saved) {
 	case ENOMEM:
@@ -69,7 +75,7 @@ int err_wrap(struct err *e, int code, const char *fmt, ...)
 	char front[512], old[sizeof(e->text)];
 	va_list ap;
 	va_start(ap, fmt);
-	vsnprintf(front, sizeof(front), fmt, ap);
+	print(front, sizeof(front), fmt, ap);
 	va_end(ap);
 	memcpy(old, e->text, sizeof(old));
 	return err_set(e, code, "%s: %.*s", front, (int)sizeof(old) - 1, old);

@@ -1,6 +1,7 @@
 #include "common/log.h"
 
 #include "common/err.h"
+#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 #define LINE_MAX_BYTES 4096
+#define LINE_END_BYTES 32
 #define SOURCES        1024 /* pairs of event and source remembered by log_allowed() */
 
 /* The log is a process-wide service like stderr itself: the one place with state outside a struct of the program. */
@@ -105,47 +107,84 @@ bool log_allowed(const char *event, const char *source)
 	return allowed;
 }
 
-/* A line being written; what does not fit is cut. */
+/* A line being written. What does not fit is left out and said so: there is always room to end it properly. */
 struct line {
 	char buf[LINE_MAX_BYTES];
 	size_t len;
+	bool json;
+	bool cut;
 };
 
-static void put(struct line *l, const char *s, size_t n)
+static bool put(struct line *l, const char *s, size_t n)
 {
-	size_t room = sizeof(l->buf) - 8 - l->len; /* keeps room for the end of a JSON line */
-	if (n > room)
-		n = room;
+	if (l->len + n > sizeof(l->buf) - LINE_END_BYTES) {
+		l->cut = true;
+		return false;
+	}
 	memcpy(l->buf + l->len, s, n);
 	l->len += n;
+	return true;
 }
 
-static void puts_(struct line *l, const char *s)
+static bool puts_(struct line *l, const char *s)
 {
-	put(l, s, strlen(s));
+	return put(l, s, strlen(s));
 }
 
-/* Control characters and quotes escaped, as JSON does; bytes that are no UTF-8 are the reader's problem only in text. */
+/* Length of the UTF-8 character at s, 0 if it is none (RFC 3629). */
+static size_t utf8_length(const unsigned char *s)
+{
+	static const struct {
+		unsigned char lead, last_lead, second, last_second;
+		size_t len;
+	} forms[] = {
+		{0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3}, {0xe1, 0xec, 0x80, 0xbf, 3},
+		{0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3}, {0xf0, 0xf0, 0x90, 0xbf, 4},
+		{0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
+	};
+	if (s[0] < 0x80)
+		return 1;
+	for (size_t f = 0; f < sizeof(forms) / sizeof(forms[0]); f++) {
+		if (s[0] < forms[f].lead || s[0] > forms[f].last_lead)
+			continue;
+		if (s[1] < forms[f].second || s[1] > forms[f].last_second)
+			return 0;
+		for (size_t i = 2; i < forms[f].len; i++)
+			if ((s[i] & 0xc0) != 0x80)
+				return 0;
+		return forms[f].len;
+	}
+	return 0;
+}
+
+/* Control characters and quotes escaped, as JSON does; bytes that are no UTF-8 become U+FFFD. A string that is too long is cut
+ * between characters. */
 static void put_quoted(struct line *l, const char *s)
 {
-	puts_(l, "\"");
-	for (; *s != '\0'; s++) {
+	if (!puts_(l, "\""))
+		return;
+	while (*s != '\0') {
 		unsigned char c = (unsigned char)*s;
+		size_t n = utf8_length((const unsigned char *)s);
 		char esc[8];
-		if (c == '"' || c == '\\') {
-			esc[0] = '\\';
-			esc[1] = (char)c;
-			put(l, esc, 2);
-		} else if (c == '\n') {
-			puts_(l, "\\n");
-		} else if (c < 0x20 || c == 0x7f) {
+		bool fits;
+		if (n == 0)
+			fits = puts_(l, "\\ufffd");
+		else if (c == '"' || c == '\\')
+			fits = put(l, (const char[]){'\\', (char)c}, 2);
+		else if (c == '\n')
+			fits = puts_(l, "\\n");
+		else if (c < 0x20 || c == 0x7f) {
 			snprintf(esc, sizeof(esc), "\\u%04x", c);
-			puts_(l, esc);
+			fits = puts_(l, esc);
 		} else {
-			put(l, s, 1);
+			fits = put(l, s, n);
 		}
+		if (!fits)
+			break;
+		s += n > 0 ? n : 1;
 	}
-	puts_(l, "\"");
+	l->buf[l->len++] = '"'; /* in the room kept for the end */
 }
 
 static bool plain(const char *s)
@@ -159,28 +198,39 @@ static bool plain(const char *s)
 	return true;
 }
 
-static void put_value(struct line *l, const struct kv *f, bool json)
+static void put_value(struct line *l, const struct kv *f)
 {
 	char num[48];
-	const char *str = f->str != NULL ? f->str : "";
+	const char *str;
 	switch (f->type) {
 	case KV_STR:
-		if (!json && plain(str))
-			puts_(l, str);
-		else
+		str = f->str != NULL ? f->str : "";
+		if (l->json || !plain(str) || !puts_(l, str))
 			put_quoted(l, str);
 		return;
 	case KV_INT:
 		snprintf(num, sizeof(num), "%lld", (long long)f->num);
 		break;
 	case KV_REAL:
-		snprintf(num, sizeof(num), "%.6g", f->real);
+		snprintf(num, sizeof(num), l->json && !isfinite(f->real) ? "\"%g\"" : "%.6g", f->real);
 		break;
 	case KV_BOOL:
 		snprintf(num, sizeof(num), "%s", f->flag ? "true" : "false");
 		break;
 	}
 	puts_(l, num);
+}
+
+static void put_field(struct line *l, const struct kv *f)
+{
+	size_t begin = l->len;
+	bool fits = puts_(l, l->json ? ",\"" : " ") && puts_(l, f->key) &&
+		    puts_(l, l->json ? "\":" : "=");
+	size_t value = l->len;
+	if (fits)
+		put_value(l, f);
+	if (l->len == value)
+		l->len = begin; /* no room for any of it */
 }
 
 void log_event(enum log_level level, const char *event, const struct kv *fields, size_t n)
@@ -195,8 +245,7 @@ void log_event(enum log_level level, const char *event, const struct kv *fields,
 	gmtime_r(&now.tv_sec, &tm);
 	strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%S", &tm);
 	snprintf(ms, sizeof(ms), ".%03ldZ", now.tv_nsec / 1000000);
-	bool json = state.format == LOG_FORMAT_JSON;
-
+	bool json = l.json = state.format == LOG_FORMAT_JSON;
 	puts_(&l, json ? "{\"time\":\"" : "");
 	puts_(&l, stamp);
 	puts_(&l, ms);
@@ -207,22 +256,12 @@ void log_event(enum log_level level, const char *event, const struct kv *fields,
 	puts_(&l, json ? "\",\"event\":\"" : " ");
 	puts_(&l, event);
 	puts_(&l, json ? "\"" : "");
-	for (size_t i = 0; i < n; i++) {
-		if (fields[i].key == NULL)
-			continue;
-		if (l.len > sizeof(l.buf) - 256 && fields[i].type == KV_STR)
-			break; /* a value cut in the middle would break the JSON line */
-		puts_(&l, json ? ",\"" : " ");
-		puts_(&l, fields[i].key);
-		puts_(&l, json ? "\":" : "=");
-		struct line before = l;
-		put_value(&l, &fields[i], json);
-		if (l.len >= sizeof(l.buf) - 8) {
-			/* too long to print whole: say so instead */
-			l = before;
-			puts_(&l, "\"(long)\"");
-		}
-	}
+	for (size_t i = 0; i < n; i++)
+		if (fields[i].key != NULL)
+			put_field(&l, &fields[i]);
+	if (l.cut)
+		l.len += (size_t)snprintf(l.buf + l.len, sizeof(l.buf) - l.len, "%s",
+					  json ? ",\"cut\":true" : " cut=true");
 	if (json)
 		l.buf[l.len++] = '}';
 	l.buf[l.len++] = '\n';

@@ -18,25 +18,26 @@ int seal_key_create(const char *path, struct err *err)
 	struct seal_key key;
 	if (access(path, F_OK) == 0)
 		return 0;
-	if (snprintf(temp, sizeof(temp), "%s.new-%d", path, (int)getpid()) >= (int)sizeof(temp))
+	if (snprintf(temp, sizeof(temp), "%s.new-XXXXXX", path) >= (int)sizeof(temp))
 		return err_set(err, ERR_INVAL, "path of the key is too long: %s", path);
 	randombytes_buf(&key, sizeof(key));
 	sodium_bin2hex(text, sizeof(text) - 1, key.bytes, sizeof(key.bytes));
 	text[sizeof(text) - 2] = '\n';
 	text[sizeof(text) - 1] = '\0';
 
-	CLEANUP(closep) int fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	int rc = 0;
+	CLEANUP(closep) int fd = mkostemp(temp, O_CLOEXEC); /* mode 0600 */
+	int rc = 1;
 	if (fd < 0)
-		rc = err_sys(err, "creating key %s", temp);
+		rc = err_sys(err, "creating key %s", path);
 	else if (write(fd, text, sizeof(text) - 1) != (ssize_t)sizeof(text) - 1 || fsync(fd) < 0)
 		rc = err_sys(err, "writing key %s", temp);
-	else if (link(temp, path) < 0 && errno != EEXIST)
-		rc = err_sys(err, "creating key %s", path);
-	unlink(temp);
+	else if (link(temp, path) < 0) /* another process may have been faster */
+		rc = errno == EEXIST ? 0 : err_sys(err, "creating key %s", path);
+	if (fd >= 0)
+		unlink(temp);
 	sodium_memzero(&key, sizeof(key));
 	sodium_memzero(text, sizeof(text));
-	return rc < 0 ? rc : 1;
+	return rc;
 }
 
 int seal_key_load(const char *path, struct seal_key *ret, struct err *err)

@@ -286,7 +286,7 @@ static void messages_arrive_whole_and_in_order(void **state)
 	for (uint8_t qos = 0; qos <= 2; qos++) {
 		w->a.log[0] = '\0';
 		for (int i = 0; i < 10; i++) {
-			char text[8];
+			char text[16];
 			snprintf(text, sizeof(text), "%d", i);
 			publish(&w->a, "t/x", text, qos);
 		}
@@ -601,7 +601,7 @@ static void queued_messages_arrive_in_order(void **state)
 	subscribe(w, &w->b, "t", 1);
 	open_as(w, &w->a, "a"); /* not connected before the loop turns */
 	for (int i = 0; i < 500; i++) {
-		char text[8];
+		char text[16];
 		snprintf(text, sizeof(text), "%d", i);
 		publish(&w->a, "t", text, 1);
 	}
