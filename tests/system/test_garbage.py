@@ -69,6 +69,7 @@ def test_garbage_on_every_topic(world, clients):
             if len(payload) < 100000 or random.random() < 0.25:
                 mqtt.publish(topic, payload, random.choice((0, 1, 2)), wait=False)
     mqtt.publish("end", b"x")
+    assert mqtt.connects == 1   # the broker took all of it
     world.works(15)
     world.works()
 
@@ -78,7 +79,7 @@ def take_json_only(sdk):
     def take(message):
         try:
             sdk.data.put(("meow", message.json))
-        except ValueError:
+        except (ValueError, RecursionError):
             pass
     ready = threading.Event()
     sdk.subscribe_then(sdk.topics[("odf", "meow")], 2, take, ready.set)
@@ -122,6 +123,7 @@ def test_random_bytes_and_cut_documents(world, clients):
             cut[rng.randrange(len(cut))] = rng.randrange(256)
             assert http.call("PUT", "/" + da_id, data=bytes(cut), headers=JSON_TYPE).status_code in (200, 400, 403)
     mqtt.publish("end", b"x")
+    assert mqtt.connects == 1
     world.works(10)
 
 
@@ -148,12 +150,13 @@ def test_memory_and_descriptors_are_bounded(world, clients):
     def sizes():
         return {n: (world.suite.rss_kb(n), world.suite.open_fds(n)) for n in ("csm", "agent", "engine")}
 
-    for _ in range(3):
+    for _ in range(5):   # an allocator keeps what a burst needed once
         round_of_garbage()
     before = sizes()
     for _ in range(5):
         round_of_garbage()
     after = sizes()
     for name, (rss_kb, fds) in after.items():
-        assert rss_kb - before[name][0] < 8 * 1024, (before, after)
+        # what one round brings in is more than this
+        assert rss_kb - before[name][0] < 12 * 1024, (before, after)
         assert fds <= before[name][1] + 3, (before, after)

@@ -60,11 +60,10 @@ def test_others_are_back_within_a_second_and_the_culprit_is_told(suite, clients,
     g.ok("attach")
     g.add_funcs(code)
     answer = g.request("add_link", da_id=sdk.da_id, idf="meow", func=digest(code))
-    if "ctypes" in code and answer["state"] == "error":
-        assert "ctypes" in answer["reason"]    # not among the modules that may be imported: as good
+    if answer["state"] == "error":    # a module that may not be imported: as good
+        assert "ImportError" in answer["reason"] or "ModuleNotFoundError" in answer["reason"], answer
         bystander.passes_within(WITHIN_S)
         return
-    assert answer["state"] == "ok", answer
     g.ok("add_link", da_id=sdk.da_id, odf="meow", func=None)
     monitor = g.monitor()
     sdk.until_connected(("idf", "meow"), ("odf", "meow"))
@@ -81,7 +80,7 @@ def test_others_are_back_within_a_second_and_the_culprit_is_told(suite, clients,
         assert told["src"] == code
     # nobody else is blamed, and the graph itself works again
     sdk.push("meow", [0])
-    assert sdk.received("meow") == 0
+    assert sdk.data.get(lambda d: d[1] == 0)
     assert g.link(sdk.da_id, "idf", "meow")["state"] == "connected"
 
 
