@@ -119,8 +119,8 @@ $(B)/fuzz/bin/%: tests/fuzz/%.c $(SRCS) $(HDRS)
 		$(filter-out %/main.c,$(foreach d,$(shell sed -n '1s/.*fuzz: *\([a-z ]*[a-z]\).*/\1/p' $<),$(call src_of,$(d)))) \
 		$(foreach d,$(shell sed -n '1s/.*fuzz: *\([a-z ]*[a-z]\).*/\1/p' $<),$(link_$(d))) -o $@
 
-test-unit: $(UNITBIN)
-	@scripts/run-unit $^
+test-unit: $(UNITBIN) $(O)/bin/iottalk-engine
+	@scripts/run-unit $(UNITBIN)
 test-system: all
 	@BUILD=$(abspath $(O)) /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/system $(PYTEST)
 test: test-unit test-system

@@ -29,6 +29,7 @@ struct engine {
 	struct eval eval;
 	struct requests requests;
 	struct control control;
+	bool awake;             /* the first wake byte has come */
 	char *payload;          /* of the message being evaluated */
 	struct eval_stats told; /* what the agent knows */
 	int64_t stats_next_ms;
@@ -186,9 +187,12 @@ static bool one_message(struct engine *e)
 	return true;
 }
 
-/* ret: true if there may be more. */
+/* Until the first wake byte the ring is left alone: what waits there needs graphs that a
+ * replacement has yet to be given. ret: true if there may be more. */
 static bool some_messages(struct engine *e)
 {
+	if (!e->awake)
+		return false;
 	int64_t until = now_ms() + BATCH_MS;
 	for (unsigned i = 0; i < BATCH_MESSAGES && e->stop == 0; i++) {
 		if (!one_message(e))
@@ -231,9 +235,10 @@ static void drain_wake_pipe(struct engine *e)
 {
 	char bytes[256];
 	ssize_t n;
-	do
+	do {
 		n = read(ENGINE_FD_WAKE, bytes, sizeof(bytes));
-	while (n == (ssize_t)sizeof(bytes) || (n < 0 && errno == EINTR));
+		e->awake = e->awake || n > 0;
+	} while (n == (ssize_t)sizeof(bytes) || (n < 0 && errno == EINTR));
 	if (n == 0)
 		stop(e, ENGINE_EXIT_OK); /* nobody will wake us any more */
 }
@@ -249,10 +254,11 @@ static void rest(struct engine *e)
 			control_waiting(&e->control) > WAITING_MAX ? POLLOUT : POLLIN | POLLOUT;
 	tap_peer_set_asleep(e->tap, true);
 	/* once more, now that the other side knows that it has to wake us */
-	if (!one_message(e) && e->stop == 0 && poll(p, ARRAY_LEN(p), idle_ms(e)) > 0 &&
-	    p[1].revents != 0)
+	bool found = e->awake && one_message(e);
+	if (!found && e->stop == 0 && poll(p, ARRAY_LEN(p), idle_ms(e)) > 0 && p[1].revents != 0)
 		drain_wake_pipe(e);
-	tap_peer_set_asleep(e->tap, false);
+	if (e->awake)
+		tap_peer_set_asleep(e->tap, false);
 }
 
 static void serve(struct engine *e)
@@ -336,6 +342,7 @@ int engine_run(const struct engine_conf *conf)
 	}
 	log_info("engine.ready", KV("memory_mb", conf->memory_mb),
 		 KV("budget_ms", conf->budget_ms));
+	tap_peer_set_asleep(e.tap, true); /* whoever pushes from now on wakes us */
 	tell(&e, json_pack("{s:s}", "op", "ready"));
 	serve(&e);
 	/* No way back through the library: user code has been here, and its finalizers shall not

@@ -35,12 +35,14 @@ const char *eval_drop_name(enum eval_drop d)
 int eval_init(struct eval *ev, struct py *py, struct graphs *gs, const struct eval_sink *sink,
 	      int qos, size_t max_payload, struct err *err)
 {
+	/* so that an esm_error fits into a message */
+	size_t reason = max_payload / 3 < PY_REASON_MAX ? max_payload / 3 : PY_REASON_MAX;
 	*ev = (struct eval){.py = py, .graphs = gs, .sink = *sink, .qos = qos};
 	int rc = text_init(&ev->out, max_payload, err);
 	if (rc == 0)
 		rc = text_init(&ev->monitor, max_payload, err);
 	if (rc == 0)
-		rc = text_init(&ev->why, PY_REASON_MAX + 256, err);
+		rc = text_init(&ev->why, reason, err);
 	if (rc < 0)
 		eval_done(ev);
 	return rc;
@@ -94,13 +96,10 @@ static int publish_monitor(struct pass *p, bool fits)
 static int tell_error(struct pass *p, enum tap_kind kind, const struct fn_use *use)
 {
 	struct eval *ev = p->ev;
-	char front[40];
 	if (!p->graph->monitored)
 		return 0;
-	snprintf(front, sizeof(front), "%s function failure:\n", kind_names[kind]);
-	text_prepend(&ev->why, front);
 	struct text *out = &ev->out;
-	bool fits = monitor_error(out, ev->why.data, ev->why.len, use);
+	bool fits = monitor_error(out, kind_names[kind], ev->why.data, ev->why.len, use);
 	int rc = fits ? publish(p, p->graph->monitor_slot, out) : ERR_RANGE;
 	if (rc == ERR_RANGE)
 		ev->stats.drops[DROP_MONITOR_TOO_LARGE]++;
@@ -134,7 +133,7 @@ static int stage_failed(struct pass *p, enum tap_kind kind, const struct link *l
 static int stage_refused(struct pass *p, enum tap_kind kind, const struct link *link,
 			 const struct fn_use *use, int code, const char *reason)
 {
-	text_set_bounded(&p->ev->why, reason, strlen(reason));
+	text_set_bounded(&p->ev->why, reason, strlen(reason), 0);
 	return stage_failed(p, kind, link, use, code, false);
 }
 
@@ -149,7 +148,7 @@ static int no_memory(struct pass *p, enum tap_kind kind, const struct link *link
 static int drop(struct pass *p, enum eval_drop d, const char *reason)
 {
 	p->ev->stats.drops[d]++;
-	text_set_bounded(&p->ev->why, reason, strlen(reason));
+	text_set_bounded(&p->ev->why, reason, strlen(reason), 0);
 	return tell_error(p, TAP_IDF, &p->idf->use);
 }
 
@@ -426,7 +425,7 @@ static int drop_everywhere(struct eval *ev, const struct tap_rec *rec, const str
 				 .rec = rec,
 				 .graph = feeds->link[i]->graph,
 				 .idf = feeds->link[i]};
-		text_set_bounded(&ev->why, reason, strlen(reason));
+		text_set_bounded(&ev->why, reason, strlen(reason), 0);
 		rc = tell_error(&p, TAP_IDF, &p.idf->use);
 	}
 	ev->stats.drops[d]++;

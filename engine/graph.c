@@ -17,7 +17,7 @@ static void graph_freep(struct graph **g)
 
 static int out_of_memory(struct text *why)
 {
-	text_set_bounded(why, "out of memory", strlen("out of memory"));
+	text_set_bounded(why, "out of memory", strlen("out of memory"), 0);
 	return ERR_NOMEM;
 }
 
@@ -174,7 +174,7 @@ static int find_source(json_t *funcs, const char *digest, struct pyfn_source *re
 		snprintf(reason, sizeof(reason), "function %s: the source has another digest",
 			 digest);
 	}
-	text_set_bounded(why, reason, strlen(reason));
+	text_set_bounded(why, reason, strlen(reason), 0);
 	return ERR_SCHEMA;
 }
 
@@ -284,7 +284,7 @@ int graphs_put(struct graphs *gs, json_t *doc, json_t *funcs, uint32_t *ret_numb
 	text_clear(why);
 	int rc = graph_parse(doc, &g, ret_where, &err);
 	if (rc < 0) {
-		text_set_bounded(why, err.text, strlen(err.text));
+		text_set_bounded(why, err.text, strlen(err.text), 0);
 		return rc;
 	}
 	struct graph_place *place = map_find(gs->by_id, g->id);

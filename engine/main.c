@@ -23,7 +23,7 @@ struct options {
 static const struct number_option numbers[] = {
 	{"budget-ms", 1, 3600000, offsetof(struct options, budget_ms)},
 	{"memory-mb", 32, 1u << 20, offsetof(struct options, memory_mb)},
-	{"max-payload", 64, 64u << 20, offsetof(struct options, max_payload)},
+	{"max-payload", 1024, 64u << 20, offsetof(struct options, max_payload)},
 };
 
 static const char *const qos_names[] = {"auto", "0", "1", "2"};

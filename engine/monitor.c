@@ -70,18 +70,21 @@ bool monitor_end(struct monitor *m)
 	return m->fits;
 }
 
-static bool write_error(struct text *out, const char *msg, size_t msg_len, const char *src,
-			size_t src_len)
+static bool write_error(struct text *out, const char *stage, const char *msg, size_t msg_len,
+			const char *src, size_t src_len)
 {
 	text_clear(out);
-	return text_puts(out, "{\"op\":\"esm_error\",\"data\":{\"msg\":") &&
-	       text_put_json(out, msg, msg_len) && text_puts(out, ",\"src\":") &&
+	return text_puts(out, "{\"op\":\"esm_error\",\"data\":{\"msg\":\"") &&
+	       text_puts(out, stage) && text_puts(out, " function failure:\\n") &&
+	       text_put_json_part(out, msg, msg_len) && text_puts(out, "\",\"src\":") &&
 	       text_put_json(out, src, src_len) && text_puts(out, "}}");
 }
 
-bool monitor_error(struct text *out, const char *msg, size_t msg_len, const struct fn_use *use)
+bool monitor_error(struct text *out, const char *stage, const char *msg, size_t msg_len,
+		   const struct fn_use *use)
 {
 	size_t len = 0;
 	const char *src = use->fn != NULL ? pyfn_text(use->fn, &len) : "";
-	return write_error(out, msg, msg_len, src, len) || write_error(out, msg, msg_len, "", 0);
+	return write_error(out, stage, msg, msg_len, src, len) ||
+	       write_error(out, stage, msg, msg_len, "", 0);
 }

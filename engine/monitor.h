@@ -26,5 +26,7 @@ void monitor_odf(struct monitor *m, const struct link *odf, const char *json, si
 /* Complete the message. ret: true if there is one to send. */
 bool monitor_end(struct monitor *m);
 
-/* Write an esm_error. ret: false if it does not fit even without the source. */
-bool monitor_error(struct text *out, const char *msg, size_t msg_len, const struct fn_use *use);
+/* Write an esm_error: stage is "idf", "join" or "odf". ret: false if it does not fit even without
+ * the source. */
+bool monitor_error(struct text *out, const char *stage, const char *msg, size_t msg_len,
+		   const struct fn_use *use);

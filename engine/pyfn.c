@@ -149,13 +149,14 @@ void py_explain(struct py *py, struct text *why)
 	if (text != NULL && PyUnicode_Check(text))
 		utf8 = PyUnicode_AsEncodedString(text, "utf-8", "backslashreplace");
 	if (utf8 != NULL) {
-		text_set_bounded(why, PyBytes_AS_STRING(utf8), (size_t)PyBytes_GET_SIZE(utf8));
+		text_set_bounded(why, PyBytes_AS_STRING(utf8), (size_t)PyBytes_GET_SIZE(utf8),
+				 PY_FRONT_MAX);
 	} else {
 		/* no memory for a traceback, or it raised itself: at least the name */
 		const char *name = type != NULL && PyType_Check(type)
 					   ? ((PyTypeObject *)type)->tp_name
 					   : "unknown error";
-		text_set_bounded(why, name, strlen(name));
+		text_set_bounded(why, name, strlen(name), 0);
 	}
 	PyErr_Clear();
 	Py_XDECREF(type);
@@ -225,7 +226,7 @@ static int source_get(struct py *py, const struct pyfn_source *from, struct sour
 	}
 	s = calloc(1, sizeof(*s) + from->len + 1);
 	if (s == NULL) {
-		text_set_bounded(why, "out of memory", strlen("out of memory"));
+		text_set_bounded(why, "out of memory", strlen("out of memory"), 0);
 		return ERR_NOMEM;
 	}
 	s->digest = digest;
@@ -235,7 +236,7 @@ static int source_get(struct py *py, const struct pyfn_source *from, struct sour
 	int rc = map_add(py->sources, s->digest.s, s);
 	if (rc < 0) {
 		free(s);
-		text_set_bounded(why, "out of memory", strlen("out of memory"));
+		text_set_bounded(why, "out of memory", strlen("out of memory"), 0);
 		return ERR_NOMEM;
 	}
 	rc = source_compile(py, s, why);
@@ -271,7 +272,7 @@ static PyObject *globals_new(const struct pyfn_source *depends, struct pyfn *con
 
 static int say(struct text *why, int code, const char *reason)
 {
-	text_set_bounded(why, reason, strlen(reason));
+	text_set_bounded(why, reason, strlen(reason), 0);
 	return code;
 }
 
@@ -318,9 +319,9 @@ int pyfn_new(struct py *py, const struct pyfn_source *fn, const struct pyfn_sour
 	for (; f->n_depends < n_depends; f->n_depends++) {
 		rc = pyfn_new(py, &depends[f->n_depends], NULL, 0, &f->depends[f->n_depends], why);
 		if (rc < 0) {
-			char front[300];
+			char front[PY_FRONT_MAX];
 			snprintf(front, sizeof(front),
-				 "dependency %.200s: ", depends[f->n_depends].alias);
+				 "dependency %.80s: ", depends[f->n_depends].alias);
 			text_prepend(why, front);
 			return rc;
 		}

@@ -14,6 +14,7 @@
 #include <stddef.h>
 
 #define PY_REASON_MAX 8192u /* bytes of a traceback */
+#define PY_FRONT_MAX  120u  /* room for what is put in front of it */
 #define PY_DEPTH_MAX  100   /* nesting of values read and written */
 
 struct py;   /* the interpreter */
@@ -66,7 +67,8 @@ struct val *val_list(struct val *const *items, size_t n);
 /* a - b; NULL: cannot be subtracted. */
 struct val *val_subtract(struct val *a, struct val *b);
 
-/* depth: lists and objects that json is in already. Errors: ERR_SCHEMA (nested too deeply), ERR_NOMEM. */
+/* depth: lists and objects that json is in already. Errors: ERR_SCHEMA (nested too deeply),
+ * ERR_NOMEM. */
 int val_from_json(const json_t *json, unsigned depth, struct val **ret, struct err *err);
 /* Append as JSON. Errors (nothing is appended then): ERR_SCHEMA (no JSON for it, err says why),
  * ERR_RANGE (does not fit). */

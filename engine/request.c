@@ -5,7 +5,7 @@
 int requests_init(struct requests *r, struct graphs *gs, struct err *err)
 {
 	*r = (struct requests){.graphs = gs};
-	return text_init(&r->why, PY_REASON_MAX + 256, err);
+	return text_init(&r->why, PY_REASON_MAX + PY_FRONT_MAX, err);
 }
 
 void requests_done(struct requests *r)

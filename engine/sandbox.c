@@ -5,6 +5,7 @@
 #include <linux/close_range.h>
 #include <seccomp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -34,11 +35,12 @@ int sandbox_tidy(int first_free, struct err *err)
 	closep(&null);
 	if (close_range((unsigned)first_free, ~0u, 0) < 0)
 		return err_sys(err, "closing descriptors");
-	if (clearenv() != 0)
+	/* with TZ set the C library never looks at its file again, which it could not open later */
+	const char *given = getenv("TZ");
+	CLEANUP(freep)
+	char *tz = strdup(given != NULL ? given : ":/etc/localtime");
+	if (tz == NULL || clearenv() != 0 || setenv("TZ", tz, 1) < 0)
 		return err_set(err, ERR_NOMEM, "clearing the environment");
-	/* with TZ set the C library never looks at the file again, which it could not open later */
-	if (setenv("TZ", ":/etc/localtime", 1) < 0)
-		return err_sys(err, "setenv");
 	tzset();
 	return 0;
 }

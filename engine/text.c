@@ -33,10 +33,10 @@ static size_t escape(unsigned char c, char ret[8])
 	return (size_t)snprintf(ret, 8, "\\u%04x", c);
 }
 
-bool text_put_json(struct text *t, const char *utf8, size_t n)
+bool text_put_json_part(struct text *t, const char *utf8, size_t n)
 {
 	size_t before = t->len, plain = 0;
-	bool fits = text_putc(t, '"');
+	bool fits = true;
 	for (size_t i = 0; fits && i < n; i++) {
 		char esc[8];
 		size_t esc_len = escape((unsigned char)utf8[i], esc);
@@ -45,7 +45,16 @@ bool text_put_json(struct text *t, const char *utf8, size_t n)
 		fits = text_put(t, utf8 + plain, i - plain) && text_put(t, esc, esc_len);
 		plain = i + 1;
 	}
-	fits = fits && text_put(t, utf8 + plain, n - plain) && text_putc(t, '"');
+	fits = fits && text_put(t, utf8 + plain, n - plain);
+	if (!fits)
+		t->len = before;
+	return fits;
+}
+
+bool text_put_json(struct text *t, const char *utf8, size_t n)
+{
+	size_t before = t->len;
+	bool fits = text_putc(t, '"') && text_put_json_part(t, utf8, n) && text_putc(t, '"');
 	if (!fits)
 		t->len = before;
 	return fits;
@@ -65,13 +74,18 @@ size_t text_whole(const char *utf8, size_t n, size_t max)
 	return max;
 }
 
-void text_set_bounded(struct text *t, const char *utf8, size_t n)
+void text_set_bounded(struct text *t, const char *utf8, size_t n, size_t spare)
 {
 	static const char cut[] = "\n...\n";
+	size_t room = t->cap > spare ? t->cap - spare : 0;
 	text_clear(t);
-	if (text_put(t, utf8, n) || t->cap < sizeof(cut))
+	if (n <= room) {
+		text_put(t, utf8, n);
 		return;
-	size_t half = (t->cap - (sizeof(cut) - 1)) / 2, head = text_whole(utf8, n, half),
+	}
+	if (room < sizeof(cut))
+		return;
+	size_t half = (room - (sizeof(cut) - 1)) / 2, head = text_whole(utf8, n, half),
 	       tail = n - half;
 	while (tail < n && continues(utf8[tail]))
 		tail++;

@@ -33,6 +33,8 @@ static inline bool text_putc(struct text *t, char c)
 }
 /* UTF-8 as a JSON string, quotes included. */
 bool text_put_json(struct text *t, const char *utf8, size_t n);
+/* The same without the quotes: a part of a string. */
+bool text_put_json_part(struct text *t, const char *utf8, size_t n);
 
 static inline void text_clear(struct text *t)
 {
@@ -48,5 +50,6 @@ static inline const char *text_str(struct text *t)
 size_t text_whole(const char *utf8, size_t n, size_t max);
 /* Put s in front; what then is too long loses its end. */
 void text_prepend(struct text *t, const char *s);
-/* Set to the n bytes; what is too long loses its middle, never a part of a character. */
-void text_set_bounded(struct text *t, const char *utf8, size_t n);
+/* Set to the n bytes, leaving `spare` bytes free for text_prepend(). What is too long loses its
+ * middle, never a part of a character. */
+void text_set_bounded(struct text *t, const char *utf8, size_t n, size_t spare);

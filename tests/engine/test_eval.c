@@ -72,11 +72,12 @@ static void values_go_through_the_stages(void **state)
 		 "1 [1]\n", "2 {\"k\":1}\n"},
 		{"dependencies",
 		 LINKS("{\"slot\": 1, " F(DEF(
-			       "x", "iot.twice(x) + iot.one()")) ", \"depends\": {\"twice\": "
-								 "\"" DEF("x",
-									  "2 * x") "\", \"one\": "
-										   "\"" DEF("",
-											    "1") "\"}}",
+			       "x",
+			       "iot.twice(x) + iot.one()")) ", \"depends\": {\"twice\": "
+							    "\"" DEF("x",
+								     "2 * x") "\", \"one\": "
+									      "\"" DEF("",
+										       "1") "\"}}",
 		       "", "{\"slot\": 2}"),
 		 "1 [5]\n", "2 11\n"},
 		{"globals count",
@@ -85,9 +86,10 @@ static void values_go_through_the_stages(void **state)
 		       "", "{\"slot\": 2}"),
 		 "1 0\n1 0\n1 0\n", "2 1\n2 2\n2 3\n"},
 		{"same source, own globals",
-		 LINKS("{\"slot\": 1, " F("n = 0\\ndef run(x):\\n  global n\\n  n += 1\\n  return "
-					  "n\\n") "}, {\"slot\": 3, " F(
-			       "n = 0\\ndef run(x):\\n  global n\\n  n += 1\\n  return n\\n") "}",
+		 LINKS("{\"slot\": 1, " F(
+			       "n = 0\\ndef run(x):\\n  global n\\n  n += 1\\n  return "
+			       "n\\n") "}, {\"slot\": 3, " F("n = 0\\ndef run(x):\\n  global n\\n  "
+							     "n += 1\\n  return n\\n") "}",
 		       "", "{\"slot\": 2}"),
 		 "1 0\n1 0\n3 0\n", "2 [1,null]\n2 [2,null]\n2 [2,1]\n"},
 	};

@@ -235,12 +235,12 @@ static void long_text_is_cut_between_characters(void **state)
 	(void)state;
 	struct text t;
 	assert_int_equal(text_init(&t, 20, NULL), 0);
-	text_set_bounded(&t, "short", 5);
+	text_set_bounded(&t, "short", 5, 0);
 	assert_string_equal(text_str(&t), "short");
 	text_set_bounded(&t,
 			 "\xe4\xbd\xa0\xe4\xbd\xa0\xe4\xbd\xa0\xe4\xbd\xa0\xe4\xbd\xa0\xe4\xbd\xa0"
 			 "\xe4\xbd\xa0\xe4\xbd\xa0",
-			 24);
+			 24, 0);
 	assert_string_equal(text_str(&t),
 			    "\xe4\xbd\xa0\xe4\xbd\xa0\n...\n\xe4\xbd\xa0\xe4\xbd\xa0");
 	text_prepend(&t, "front: ");
