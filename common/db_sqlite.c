@@ -104,13 +104,15 @@ static int sqlite_run(struct db *db, const char *sql, db_row_fn *row, void *arg,
 	int rc = prepare(s, sql, &stmt, err), step = SQLITE_OK;
 	if (rc < 0)
 		return rc;
-	for (size_t i = 0; i < n; i++)
+	if (sqlite3_column_count(stmt) > COLUMNS_MAX)
+		return err_set(err, ERR_DB, "store: a row has more than %d columns", COLUMNS_MAX);
+	for (size_t i = 0; i < n && rc == 0; i++)
 		if (bind(stmt, (int)i + 1, &args[i]) != SQLITE_OK)
 			rc = fail(s, err, "bind");
 	while (rc == 0 && (step = sqlite3_step(stmt)) == SQLITE_ROW) {
 		struct db_value values[COLUMNS_MAX];
 		int columns = sqlite3_column_count(stmt);
-		for (int i = 0; i < columns && i < COLUMNS_MAX; i++)
+		for (int i = 0; i < columns; i++)
 			values[i] = column(stmt, i);
 		if (row != NULL)
 			rc = row(arg, values, (size_t)columns);
