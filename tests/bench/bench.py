@@ -9,20 +9,38 @@ import argparse
 import contextlib
 import csv
 import json
+import os
+import resource
 import statistics
 import subprocess
 import sys
+import time
 
 from suite import BUILD, Devices, Processes, descendants
 
 FLOOR, RELAY, CLIENT = "broker, one hop", "C relay, two hops", "client transport"
 BUS = "C relay over common/bus"
+QUIET = 0.05  # of the machine used by others: more disturbs
 GOAL_RATE, GOAL_P99 = 0.65, 2.0  # P5: client transport against the C relay
+
+
+def cpu_of(pid):
+    """Seconds of CPU time of all threads of a process."""
+    tasks = "/proc/%d/task" % pid
+    return sum(int(open("%s/%s/schedstat" % (tasks, t)).read().split()[0]) for t in os.listdir(tasks)) / 1e9
+
+
+def cpu_of_machine():
+    """Seconds of CPU time that anything used: all of /proc/stat but idle and waiting."""
+    ticks = [int(n) for n in open("/proc/stat").readline().split()[1:9]]
+    return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
 
 
 class Run:
     def __init__(self, options, processes):
         self.options, self.processes = options, processes
+        self.broker = self.csm = None
+        self.disturbance = 0
         self.systems = {}  # name -> (devices -> topics file, load options, pids)
         self.rows = []     # everything measured, one dictionary each
 
@@ -52,7 +70,21 @@ class Run:
         self.rows.append(dict(key, **row))
         print(".", end="", file=sys.stderr, flush=True)
 
+    def cpu_of_ours(self):
+        pids = {self.broker.pid}.union(*(pids for _, _, pids in self.systems.values()))
+        if self.csm:
+            pids.add(self.csm.pid)
+        us, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+        return sum(map(cpu_of, pids)) + us.ru_utime + us.ru_stime + children.ru_utime + children.ru_stime
+
     def measure_all(self):
+        """Measure everything, and how much of the machine strangers used meanwhile."""
+        start, machine, ours = time.monotonic(), cpu_of_machine(), self.cpu_of_ours()
+        self.measure_in_turn()
+        strangers = cpu_of_machine() - machine - (self.cpu_of_ours() - ours)
+        self.disturbance = max(0, strangers) / (time.monotonic() - start) / os.cpu_count()
+
+    def measure_in_turn(self):
         for _ in range(self.options.repeats):
             for devices in self.options.devices:
                 for qos in self.options.qos:
@@ -82,6 +114,11 @@ class Run:
         values = self.values(field, **key)
         return statistics.median(values) if values else 0
 
+    def ratio(self, field, system, **key):
+        """To the C relay: median of the ratios of neighbours in time, which a disturbance hits alike."""
+        pairs = zip(self.values(field, system=system, **key), self.values(field, system=RELAY, **key))
+        return statistics.median([a / b if b else 0 for a, b in pairs] or [0])
+
     def cell(self, field, digits=0, scale=1, **key):
         values = [v / scale for v in self.values(field, **key)]
         if not values:
@@ -94,11 +131,10 @@ class Run:
         for qos in self.options.qos:
             for name in self.systems:
                 key = dict(system=name, kind=kind, devices=devices, qos=qos)
-                relay = self.median("msgs_s", **dict(key, system=RELAY))
                 bad = "%d, %d, %d" % tuple(sum(self.values(f, **key)) for f in ("lost", "duplicated", "out_of_order"))
                 yield "| %d | %s | %s | %s | %s | %s | %.1f | %.1f | %s |" % (
                     qos, name, self.cell("msgs_s", **key),
-                    "%.2f" % (self.median("msgs_s", **key) / relay) if relay else "-",
+                    "%.2f" % self.ratio("msgs_s", **key),
                     self.cell("p50_us", 2, 1000, **key), self.cell("p99_us", 2, 1000, **key),
                     self.median("cpu_broker_us", **key), self.median("cpu_system_us", **key), bad)
 
@@ -117,8 +153,7 @@ class Run:
             return
         for qos in self.options.qos:
             key = dict(kind="max", devices=max(self.options.devices), qos=qos)
-            rate = self.median("msgs_s", system=CLIENT, **key) / self.median("msgs_s", system=RELAY, **key)
-            p99 = self.median("p99_us", system=CLIENT, **key) / self.median("p99_us", system=RELAY, **key)
+            rate, p99 = self.ratio("msgs_s", CLIENT, **key), self.ratio("p99_us", CLIENT, **key)
             yield "- P5, QoS %d: %.2fx the C relay's rate (goal >= %.2f: %s), p99 %.2fx (goal <= %.1f: %s)" % (
                 qos, rate, GOAL_RATE, "met" if rate >= GOAL_RATE else "MISSED", p99, GOAL_P99,
                 "met" if p99 <= GOAL_P99 else "MISSED")
@@ -138,6 +173,10 @@ class Run:
             yield "### Durable registrations"
             yield ""
             yield from self.register_table()
+        yield ""
+        yield "%d cores, %d repeats of %g s; other processes used %.0f %% of the machine%s" % (
+            os.cpu_count(), self.options.repeats, self.options.seconds, 100 * self.disturbance,
+            "" if self.disturbance < QUIET else ": too much for numbers to quote")
         yield ""
         yield from self.goals()
 
