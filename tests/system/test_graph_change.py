@@ -18,6 +18,7 @@ class Changer:
     def __init__(self, g, changes):
         self.g, self.changes, self.rounds, self.failure = g, changes, 0, None
         self._stop = threading.Event()
+        self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -27,9 +28,15 @@ class Changer:
                 if self._stop.is_set():
                     return
                 self.g.ok(op, **fields)
-                self.rounds += 1
+                with self._changed:
+                    self.rounds += 1
+                    self._changed.notify_all()
         except Exception as e:
             self.failure = e
+
+    def until(self, rounds):
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.rounds >= rounds or self.failure, 20), "the changes stopped"
 
     def stop(self):
         self._stop.set()
@@ -74,13 +81,14 @@ def test_each_result_comes_once_and_in_order_while_the_graph_changes(suite, clie
                for op, fields in changes_of(kind, source.da_id, source.da_id)]
     changer = Changer(g, changes)
     for n in range(MESSAGES):
-        # paced by what came out, so that changes fall between messages all along
+        # paced by what came out and by the changes, so that these fall between messages all along
         recorder.until(lambda values, times: len(values) >= n - 50, 20)
+        changer.until(n // 25)
         source.push("meow", [n], 1, wait=False)
     recorder.until(lambda values, times: len(values) >= MESSAGES, 20)
     changer.stop()
     assert recorder.values == list(range(MESSAGES))
-    assert changer.rounds >= 20
+    assert changer.rounds >= MESSAGES // 25 - 1
 
 
 def test_a_refused_change_under_load_disturbs_nothing(suite, clients):
@@ -114,6 +122,7 @@ def test_a_function_that_stays_counts_on_through_changes(suite, clients):
                           ("set_join", dict(prev=j1, new=j0)), ("rm_link", dict(da_id=sdk.da_id, odf="second"))])
     for n in range(500):
         recorder.until(lambda values, times: len(values) >= n - 20, 20)
+        changer.until(n // 10)
         sdk.push("meow", [0], 1, wait=False)
     recorder.until(lambda values, times: len(values) >= 500, 20)
     changer.stop()
