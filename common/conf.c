@@ -1,5 +1,6 @@
 /* conf.c - settings: an INI file checked against a table of rows. */
 #include "common/conf.h"
+#include "common/conf_near.h"
 #include "common/util.h"
 #include <ctype.h>
 #include <ini.h>
@@ -9,8 +10,8 @@
 #include <strings.h>
 
 #define EXPAND_DEPTH_MAX 10
-#define VALUE_MAX	 65536 /* bytes after interpolation */
-#define NOTES_MAX	 100   /* complaints about one file; more help nobody */
+#define VALUE_MAX        65536 /* bytes after interpolation */
+#define NOTES_MAX        100   /* complaints about one file; more help nobody */
 
 /* One `key = value` as it stands in the file; alias names are already replaced. */
 struct entry {
@@ -65,90 +66,10 @@ static void complain(struct loading *ld, bool is_error, unsigned line, const cha
 	ld->note(ld->note_arg, is_error, text);
 }
 
-/* ---- nearest known name ---- */
-
-#define NAME_MAX_LEN 63
-
-/* Edit distance (insert, delete, replace, swap of neighbours), letters in either case alike. */
-static unsigned distance(const char *a, const char *b)
-{
-	unsigned rows[3][NAME_MAX_LEN + 1];
-	size_t la = strnlen(a, NAME_MAX_LEN), lb = strnlen(b, NAME_MAX_LEN);
-
-	for (size_t j = 0; j <= lb; j++)
-		rows[0][j] = (unsigned)j;
-	for (size_t i = 1; i <= la; i++) {
-		unsigned *now = rows[i % 3];
-		const unsigned *before = rows[(i - 1) % 3], *two_before = rows[(i + 1) % 3];
-
-		now[0] = (unsigned)i;
-		for (size_t j = 1; j <= lb; j++) {
-			int ca = tolower((unsigned char)a[i - 1]);
-			int cb = tolower((unsigned char)b[j - 1]);
-			unsigned best = before[j - 1] + (ca != cb);
-
-			if (before[j] + 1 < best)
-				best = before[j] + 1;
-			if (now[j - 1] + 1 < best)
-				best = now[j - 1] + 1;
-			if (i > 1 && j > 1 && ca == tolower((unsigned char)b[j - 2]) &&
-			    cb == tolower((unsigned char)a[i - 2]) && two_before[j - 2] + 1 < best)
-				best = two_before[j - 2] + 1;
-			now[j] = best;
-		}
-	}
-	return rows[la % 3][lb];
-}
-
-/* How far apart two names may be and still be offered as "did you mean". */
-static bool near_enough(unsigned dist, const char *name)
-{
-	return dist <= 1 + strlen(name) / 3;
-}
-
-static const char *nearest_section(const struct loading *ld, const char *section)
-{
-	const char *best = NULL;
-	unsigned best_dist = 0;
-
-	for (size_t i = 0; i < ld->n_rows; i++) {
-		unsigned dist = distance(section, ld->rows[i].section);
-
-		if (best == NULL || dist < best_dist) {
-			best = ld->rows[i].section;
-			best_dist = dist;
-		}
-	}
-	return best != NULL && near_enough(best_dist, section) ? best : NULL;
-}
-
-/* In its own section first; a key that exists under exactly this name elsewhere is in the wrong section. */
-static const struct conf_row *nearest_key(const struct loading *ld, const char *section,
-					  const char *key)
-{
-	const struct conf_row *best = NULL;
-	unsigned best_dist = 0;
-
-	for (size_t i = 0; i < ld->n_rows; i++) {
-		const struct conf_row *row = &ld->rows[i];
-		unsigned dist = distance(key, row->key);
-
-		if (strcmp(section, row->section) != 0) {
-			if (dist != 0)
-				continue;
-			dist = 1;
-		}
-		if (best == NULL || dist < best_dist) {
-			best = row;
-			best_dist = dist;
-		}
-	}
-	return best != NULL && near_enough(best_dist, key) ? best : NULL;
-}
-
 /* ---- reading the file ---- */
 
-/* One line for the parser, as fgets would give it; counts lines, since the parser does not tell them to its handler. */
+/* One line for the parser, as fgets would give it; counts lines, since the parser does not tell
+ * them to its handler. */
 static char *read_line(char *buf, int cap, void *arg)
 {
 	struct loading *ld = arg;
@@ -184,7 +105,8 @@ static const char *alias_of(const struct loading *ld, const char *name)
 	return NULL;
 }
 
-static const struct entry *find_entry(const struct loading *ld, const char *section, const char *key)
+static const struct entry *find_entry(const struct loading *ld, const char *section,
+				      const char *key)
 {
 	for (size_t i = ld->n_entries; i > 0; i--) { /* the last one counts */
 		const struct entry *e = &ld->entries[i - 1];
@@ -195,7 +117,8 @@ static const struct entry *find_entry(const struct loading *ld, const char *sect
 	return NULL;
 }
 
-static const struct conf_row *find_row(const struct loading *ld, const char *section, const char *key)
+static const struct conf_row *find_row(const struct loading *ld, const char *section,
+				       const char *key)
 {
 	for (size_t i = 0; i < ld->n_rows; i++) {
 		if (strcmp(ld->rows[i].section, section) == 0 && strcmp(ld->rows[i].key, key) == 0)
@@ -211,25 +134,26 @@ static void warn_unknown(struct loading *ld, const char *section, const char *ke
 	for (size_t i = 0; i < ld->n_rows; i++)
 		known_section |= strcmp(ld->rows[i].section, section) == 0;
 	if (!known_section) {
-		const char *like = nearest_section(ld, section);
+		const char *like = conf_near_section(ld->rows, ld->n_rows, section);
 
-		complain(ld, false, ld->line, "unknown section [%s] (key '%s' ignored)%s%s%s", section,
-			 key, like != NULL ? "; did you mean [" : "", like != NULL ? like : "",
-			 like != NULL ? "]?" : "");
+		complain(ld, false, ld->line, "unknown section [%s] (key '%s' ignored)%s%s%s",
+			 section, key, like != NULL ? "; did you mean [" : "",
+			 like != NULL ? like : "", like != NULL ? "]?" : "");
 		return;
 	}
-	const struct conf_row *like = nearest_key(ld, section, key);
+	const struct conf_row *like = conf_near_key(ld->rows, ld->n_rows, section, key);
 
 	if (like == NULL)
-		complain(ld, false, ld->line, "unknown key '%s' in section [%s], ignored", key, section);
+		complain(ld, false, ld->line, "unknown key '%s' in section [%s], ignored", key,
+			 section);
 	else if (strcmp(like->section, section) == 0)
 		complain(ld, false, ld->line,
-			 "unknown key '%s' in section [%s], ignored; did you mean '%s'?", key, section,
-			 like->key);
+			 "unknown key '%s' in section [%s], ignored; did you mean '%s'?", key,
+			 section, like->key);
 	else
 		complain(ld, false, ld->line,
-			 "unknown key '%s' in section [%s], ignored; it belongs in section [%s]", key,
-			 section, like->section);
+			 "unknown key '%s' in section [%s], ignored; it belongs in section [%s]",
+			 key, section, like->section);
 }
 
 static bool has_blank_comment(const char *value)
@@ -263,13 +187,14 @@ static int on_entry(void *arg, const char *section, const char *key, const char 
 {
 	struct loading *ld = arg;
 	const char *renamed = alias_of(ld, section);
-	char full[2 * NAME_MAX_LEN], as_section[NAME_MAX_LEN + 1];
+	char full[2 * CONF_NAME_MAX], as_section[CONF_NAME_MAX + 1];
 
 	if (renamed != NULL)
 		section = renamed;
 	snprintf(full, sizeof(full), "%.60s:%.60s", section, key);
 	if ((renamed = alias_of(ld, full)) != NULL) {
-		snprintf(as_section, sizeof(as_section), "%.*s", (int)strcspn(renamed, ":"), renamed);
+		snprintf(as_section, sizeof(as_section), "%.*s", (int)strcspn(renamed, ":"),
+			 renamed);
 		section = as_section;
 		key = strchr(renamed, ':') + 1;
 	}
@@ -298,7 +223,8 @@ static int read_file(struct loading *ld, struct err *err)
 	ld->file = fopen(ld->path, "re");
 	if (ld->file == NULL)
 		return err_sys(err, "cannot read configuration '%s'", ld->path);
-	/* The library's switches are variables; always the same values, so this is harmless to repeat. */
+	/* The library's switches are variables; always the same values, so this is harmless to
+	 * repeat. */
 	ini_allow_inline_comments = false;
 	ini_allow_multiline = false;
 	ini_use_stack = false;
@@ -311,7 +237,8 @@ static int read_file(struct loading *ld, struct err *err)
 	if (ferror(ld->file))
 		return err_sys(err, "reading '%s'", ld->path);
 	if (rc > 0)
-		complain(ld, true, (unsigned)rc, "neither [section], nor key = value, nor a comment");
+		complain(ld, true, (unsigned)rc,
+			 "neither [section], nor key = value, nor a comment");
 	return 0;
 }
 
@@ -337,7 +264,8 @@ static int text_add(struct text *t, const char *s, size_t len)
 	return 0;
 }
 
-/* Append value to out with references replaced. *ret_bad: the reference that could not be, borrowed from value. */
+/* Append value to out with references replaced. *ret_bad: the reference that could not be, borrowed
+ * from value. */
 static int expand(const struct loading *ld, const char *section, const char *value, unsigned depth,
 		  struct text *out, char *bad, size_t bad_cap)
 {
@@ -349,8 +277,9 @@ static int expand(const struct loading *ld, const char *section, const char *val
 		if (value[0] == '$' && value[1] == '$') {
 			rc = text_add(out, "$", 1);
 			value += 2;
-		} else if (value[0] == '$' && value[1] == '{' && (end = strchr(value, '}')) != NULL) {
-			char name[2 * NAME_MAX_LEN + 2];
+		} else if (value[0] == '$' && value[1] == '{' &&
+			   (end = strchr(value, '}')) != NULL) {
+			char name[2 * CONF_NAME_MAX + 2];
 			int len = (int)(end - value - 2);
 
 			snprintf(bad, bad_cap, "%.*s", len, value + 2);
@@ -436,7 +365,8 @@ static int store(const struct conf_row *row, const char *value, void *target, ch
 		int64_t number;
 
 		if (!parse_int(value, &number) || number < row->min || number > row->max) {
-			snprintf(why, cap, "must be a whole number from %" PRId64 " to %" PRId64 "%s%s",
+			snprintf(why, cap,
+				 "must be a whole number from %" PRId64 " to %" PRId64 "%s%s",
 				 row->min, row->max, row->unit != NULL ? " " : "",
 				 row->unit != NULL ? row->unit : "");
 			return ERR_SCHEMA;
@@ -479,14 +409,15 @@ static int apply_row(struct loading *ld, const struct conf_row *row, void *targe
 	const struct entry *e = find_entry(ld, row->section, row->key);
 	const char *raw = e != NULL ? e->value : row->def;
 	unsigned line = e != NULL ? e->line : 0;
-	char why[400] = "", bad[2 * NAME_MAX_LEN + 2] = "";
+	char why[400] = "", bad[2 * CONF_NAME_MAX + 2] = "";
 	struct text value = {0};
 	int rc = expand(ld, row->section, raw, 0, &value, bad, sizeof(bad));
 
 	if (rc == 0)
 		rc = store(row, value.s, target, why, sizeof(why));
 	if (rc == ERR_SCHEMA)
-		complain(ld, true, line, "%s.%s = %.200s: %s", row->section, row->key, value.s, why);
+		complain(ld, true, line, "%s.%s = %.200s: %s", row->section, row->key, value.s,
+			 why);
 	else if (rc == ERR_NOENT)
 		complain(ld, true, line, "%s.%s: there is no '%s' to put in place of ${%s}",
 			 row->section, row->key, bad, bad);

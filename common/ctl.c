@@ -1,19 +1,15 @@
 /* ctl.c - the local control socket of a daemon. */
 #include "common/ctl.h"
+#include "common/ctl_addr.h"
 #include "common/log.h"
 #include "common/util.h"
-#include <fcntl.h>
-#include <limits.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
-#include <time.h>
 
-#define CONNS_MAX	 64
+#define CONNS_MAX        64
 #define ANSWER_MAX_BYTES (64 * 1024 * 1024)
 
 struct conn {
@@ -26,7 +22,7 @@ struct conn {
 	char *out; /* what the socket did not take yet */
 	size_t out_len, out_sent;
 	struct ctl_call *call; /* being answered; the next request waits */
-	bool at_end;	       /* the client sends no more */
+	bool at_end;           /* the client sends no more */
 };
 
 struct ctl {
@@ -44,33 +40,6 @@ struct ctl {
 struct ctl_call {
 	struct conn *conn; /* NULL: the client is gone */
 };
-
-/* ---- addresses ---- */
-
-/* Socket addresses are short (108 bytes), paths are not: go through the descriptor of the directory.
- * ret: that descriptor, to be kept open until bind() or connect() is done. */
-static int address_of(const char *path, struct sockaddr_un *ret, struct err *err)
-{
-	char dir[PATH_MAX];
-	const char *slash = strrchr(path, '/');
-	const char *name = slash != NULL ? slash + 1 : path;
-	int dir_len = slash == NULL ? 1 : slash == path ? 1 : (int)(slash - path);
-
-	if (snprintf(dir, sizeof(dir), "%.*s", dir_len, slash != NULL ? path : ".") >=
-		    (int)sizeof(dir) ||
-	    strlen(name) > 60)
-		return err_set(err, ERR_RANGE, "path too long: %.100s...", path);
-	int dir_fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-
-	if (dir_fd < 0)
-		return errno == ENOENT ? err_set(err, ERR_NOENT, "no directory '%s'", dir)
-				       : err_sys(err, "directory '%s'", dir);
-	*ret = (struct sockaddr_un){.sun_family = AF_UNIX};
-	snprintf(ret->sun_path, sizeof(ret->sun_path), "/proc/self/fd/%d/%.60s", dir_fd, name);
-	return dir_fd;
-}
-
-/* ---- server ---- */
 
 static void conn_close(struct conn *c)
 {
@@ -119,8 +88,9 @@ static bool conn_flush(struct conn *c)
 		c->out = NULL;
 		c->out_sent = c->out_len = 0;
 	}
-	/* While an answer is being made the next request waits. A request already here is taken up in the next turn, by way of
-	 * EPOLLOUT: a call from here would recurse as deep as there are requests. */
+	/* While an answer is being made the next request waits. A request already here is taken up
+	 * in the next turn, by way of EPOLLOUT: a call from here would recurse as deep as there are
+	 * requests. */
 	uint32_t events = EPOLLIN;
 
 	if (c->call != NULL)
@@ -200,7 +170,8 @@ static void conn_next(struct conn *c)
 		return;
 	if (end != NULL) {
 		size_t len = (size_t)(end - c->in);
-		CLEANUP(freep) char *line = malloc(len + 1);
+		CLEANUP(freep)
+		char *line = malloc(len + 1);
 
 		if (line == NULL) {
 			conn_close(c);
@@ -240,8 +211,8 @@ static void on_conn(void *arg, uint32_t events)
 	struct conn *c = arg;
 
 	if (events & EPOLLIN) {
-		ssize_t n = conn_reserve(c) ? recv(c->fd, c->in + c->in_len,
-						   c->in_cap - c->in_len, MSG_DONTWAIT)
+		ssize_t n = conn_reserve(c) ? recv(c->fd, c->in + c->in_len, c->in_cap - c->in_len,
+						   MSG_DONTWAIT)
 					    : -1;
 
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
@@ -268,7 +239,8 @@ static void on_accept(void *arg, uint32_t events)
 	struct ctl *ctl = arg;
 	struct ucred peer;
 	socklen_t len = sizeof(peer);
-	CLEANUP(closep) int fd = accept4(ctl->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	CLEANUP(closep)
+	int fd = accept4(ctl->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	(void)events;
 	if (fd < 0)
@@ -276,7 +248,8 @@ static void on_accept(void *arg, uint32_t events)
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 ||
 	    (peer.uid != geteuid() && peer.uid != 0)) {
 		if (log_allowed("ctl.refused", ctl->path))
-			log_warn("ctl.refused", KV("socket", ctl->path), KV("uid", (int64_t)peer.uid));
+			log_warn("ctl.refused", KV("socket", ctl->path),
+				 KV("uid", (int64_t)peer.uid));
 		return;
 	}
 	if (ctl->n_conns >= CONNS_MAX) {
@@ -303,11 +276,13 @@ static void on_accept(void *arg, uint32_t events)
 static int listen_at(const char *path, struct err *err)
 {
 	struct sockaddr_un addr;
-	CLEANUP(closep) int dir_fd = address_of(path, &addr, err);
+	CLEANUP(closep)
+	int dir_fd = ctl_address(path, &addr, err);
 
 	if (dir_fd < 0)
 		return dir_fd;
-	CLEANUP(closep) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	CLEANUP(closep)
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	if (fd < 0)
 		return err_sys(err, "control socket");
@@ -398,138 +373,6 @@ void ctl_answer(struct ctl_call *call, json_t *answer)
 
 void ctl_answer_error(struct ctl_call *call, const char *reason)
 {
-	ctl_answer(call, json_pack("{s:s, s:s%}", "state", "error", "reason", reason,
-				   strlen(reason)));
-}
-
-/* ---- client ---- */
-
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
-/* ret: 0 when fd is ready for events, or ERR_TIMEOUT */
-static int wait_for(int fd, short events, int64_t deadline_ms)
-{
-	struct pollfd p = {.fd = fd, .events = events};
-
-	for (;;) {
-		int64_t left = deadline_ms - now_ms();
-		int n = left > 0 ? poll(&p, 1, left > INT_MAX ? INT_MAX : (int)left) : 0;
-
-		if (n > 0)
-			return 0;
-		if (n == 0 || errno != EINTR)
-			return ERR_TIMEOUT;
-	}
-}
-
-static int send_all(int fd, const char *data, size_t len, int64_t deadline_ms, struct err *err)
-{
-	while (len > 0) {
-		ssize_t n = send(fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
-
-		if (n >= 0) {
-			data += n;
-			len -= (size_t)n;
-		} else if (errno == EAGAIN) {
-			if (wait_for(fd, POLLOUT, deadline_ms) < 0)
-				return err_set(err, ERR_TIMEOUT, "nobody reads the request");
-		} else if (errno != EINTR) {
-			return err_set(err, ERR_PEER, "the daemon hung up");
-		}
-	}
-	return 0;
-}
-
-static int receive_line(int fd, char **ret, size_t *ret_len, int64_t deadline_ms, struct err *err)
-{
-	CLEANUP(freep) char *buf = NULL;
-	size_t len = 0, cap = 0;
-
-	for (;;) {
-		if (cap - len < 4096) {
-			cap = cap == 0 ? 8192 : cap * 2;
-			char *more = cap <= 2 * (size_t)ANSWER_MAX_BYTES ? realloc(buf, cap) : NULL;
-
-			if (more == NULL)
-				return err_set(err, ERR_NOMEM, "the answer is too long");
-			buf = more;
-		}
-		if (wait_for(fd, POLLIN, deadline_ms) < 0)
-			return err_set(err, ERR_TIMEOUT, "no answer in time");
-		ssize_t n = recv(fd, buf + len, cap - len, MSG_DONTWAIT);
-
-		if (n < 0 && (errno == EINTR || errno == EAGAIN))
-			continue;
-		if (n <= 0)
-			return err_set(err, ERR_PEER, "the daemon hung up");
-		char *end = memchr(buf + len, '\n', (size_t)n);
-
-		len += (size_t)n;
-		if (end != NULL) {
-			*ret_len = (size_t)(end - buf);
-			*ret = TAKE(buf);
-			return 0;
-		}
-	}
-}
-
-static int connect_to(const char *path, struct err *err)
-{
-	struct sockaddr_un addr;
-	CLEANUP(closep) int dir_fd = address_of(path, &addr, err);
-
-	if (dir_fd < 0)
-		return dir_fd;
-	CLEANUP(closep) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	if (fd < 0)
-		return err_sys(err, "control socket");
-	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
-		return errno == ENOENT || errno == ECONNREFUSED
-			       ? err_set(err, ERR_NOENT, "nobody listens at '%s'", path)
-			       : err_sys(err, "control socket '%s'", path);
-	return TAKE_FD(fd);
-}
-
-int ctl_request(const char *path, json_t *request, int timeout_ms, json_t **ret_answer,
-		struct err *err)
-{
-	int64_t deadline_ms = now_ms() + timeout_ms;
-	CLEANUP(closep) int fd = connect_to(path, err);
-	CLEANUP(freep) char *text = json_dumps(request, JSON_COMPACT);
-	CLEANUP(freep) char *line = NULL;
-	size_t len = 0;
-	json_error_t why;
-
-	if (fd < 0)
-		return fd;
-	if (text == NULL)
-		return err_set(err, ERR_NOMEM, "request");
-	int rc = send_all(fd, text, strlen(text), deadline_ms, err);
-
-	if (rc == 0)
-		rc = send_all(fd, "\n", 1, deadline_ms, err);
-	if (rc == 0)
-		rc = receive_line(fd, &line, &len, deadline_ms, err);
-	if (rc < 0)
-		return rc;
-	json_auto_t *answer = json_loadb(line, len, 0, &why);
-
-	if (!json_is_object(answer))
-		return err_set(err, ERR_PARSE, "the answer is not a JSON object");
-	const char *state = json_string_value(json_object_get(answer, "state"));
-
-	if (state != NULL && strcmp(state, "error") == 0) {
-		const char *reason = json_string_value(json_object_get(answer, "reason"));
-
-		return err_set(err, ERR_PEER, "%s", reason != NULL ? reason : "no reason given");
-	}
-	*ret_answer = TAKE(answer);
-	return 0;
+	ctl_answer(call,
+		   json_pack("{s:s, s:s%}", "state", "error", "reason", reason, strlen(reason)));
 }

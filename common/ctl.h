@@ -1,9 +1,13 @@
-/* ctl.h - the local control socket of a daemon: userdir/run/<name>.sock (0600), one JSON object per line each way.
+/* ctl.h - the local control socket of a daemon: userdir/run/<name>.sock (0600), one JSON object per
+ * line each way.
  *
- * Request {"op": "...", ...}; answer {"state": "ok", ...} or {"state": "error", "reason": "..."}. Every daemon answers
- * {"op": "help"} is answered with the table of ops by ctl itself. Only the owner of the daemon and root may connect; a path may
- * be longer than a socket address. One connection has one request answered at a time. Every daemon answers
- * {"op": "status"} with at least: name, pid, version, uptime_s, ready (bool), health ("ok" or what is wrong).
+ * Request {"op": "...", ...}; answer {"state": "ok", ...} or {"state": "error", "reason": "..."}.
+ * Every daemon answers
+ * {"op": "help"} is answered with the table of ops by ctl itself. Only the owner of the daemon and
+ * root may connect; a path may be longer than a socket address. One connection has one request
+ * answered at a time. Every daemon answers
+ * {"op": "status"} with at least: name, pid, version, uptime_s, ready (bool), health ("ok" or what
+ * is wrong).
  */
 #pragma once
 
@@ -33,6 +37,8 @@ struct ctl *ctl_close(struct ctl *c);
 void ctl_answer(struct ctl_call *call, json_t *answer);
 void ctl_answer_error(struct ctl_call *call, const char *reason);
 
-/* Client, blocking up to timeout_ms; for commands, not for loops. request: borrowed. ret_answer: yours.
- * Errors: ERR_NOENT (nobody listens), ERR_TIMEOUT, ERR_PARSE. An answer of state "error" is ERR_PEER with the reason. */
-int ctl_request(const char *path, json_t *request, int timeout_ms, json_t **ret_answer, struct err *err);
+/* Client, blocking up to timeout_ms; for commands, not for loops. request: borrowed. ret_answer:
+ * yours. Errors: ERR_NOENT (nobody listens), ERR_TIMEOUT, ERR_PARSE. An answer of state "error" is
+ * ERR_PEER with the reason. */
+int ctl_request(const char *path, json_t *request, int timeout_ms, json_t **ret_answer,
+		struct err *err);

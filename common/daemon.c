@@ -36,13 +36,15 @@ static void on_note(void *arg, bool is_error, const char *text)
 static void print_help(const char *name)
 {
 	printf("usage: %s [-h] [-d] [-c INI_PATH] [--version]\n\n"
-	       "One daemon of the IoTtalk suite; it stays in the foreground and logs to stderr. It is usually\n"
+	       "One daemon of the IoTtalk suite; it stays in the foreground and logs to stderr. It "
+	       "is usually\n"
 	       "started by `iotctl start`.\n\n"
 	       "options:\n"
 	       "  -h, --help            show this help message and exit\n"
 	       "  -d, --debug           log at level debug\n"
 	       "  -c INI_PATH, --config INI_PATH\n"
-	       "                        IoTtalk ini config file ($HOME/.iottalk/iottalk.ini if it exists)\n"
+	       "                        IoTtalk ini config file ($HOME/.iottalk/iottalk.ini if it "
+	       "exists)\n"
 	       "  --version             show program's version number and exit\n",
 	       name);
 }
@@ -118,7 +120,8 @@ int daemon_make_dirs(const struct settings *s, struct err *err)
 	int rc = make_dir(s->core.userdir, err);
 
 	for (size_t i = 0; rc == 0 && i < ARRAY_LEN(below); i++) {
-		CLEANUP(freep) char *path = settings_path(s, below[i]);
+		CLEANUP(freep)
+		char *path = settings_path(s, below[i]);
 
 		if (path == NULL)
 			return err_set(err, ERR_NOMEM, "userdir");
@@ -132,15 +135,16 @@ static int take_lock(struct daemon_opts *d, struct err *err)
 	char relative[64];
 
 	snprintf(relative, sizeof(relative), "run/%s.pid", d->name);
-	CLEANUP(freep) char *path = settings_path(&d->settings, relative);
+	CLEANUP(freep)
+	char *path = settings_path(&d->settings, relative);
 
 	if (path == NULL)
 		return err_set(err, ERR_NOMEM, "pid file");
 	int rc = pidfile_lock(path, getpid(), &d->lock_fd);
 
 	if (rc == ERR_BUSY)
-		return err_set(err, ERR_BUSY, "%s is already running with this userdir (%s)", d->name,
-			       d->settings.core.userdir);
+		return err_set(err, ERR_BUSY, "%s is already running with this userdir (%s)",
+			       d->name, d->settings.core.userdir);
 	if (rc < 0)
 		return err_set(err, ERR_SYS, "cannot lock '%s': %s", path, strerror(-rc));
 	return 0;
@@ -210,7 +214,8 @@ void daemon_notify_ready(void)
 	memcpy(addr.sun_path, path, len);
 	if (path[0] == '@')
 		addr.sun_path[0] = '\0';
-	CLEANUP(closep) int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	CLEANUP(closep)
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
 	if (fd < 0 ||
 	    sendto(fd, message, sizeof(message) - 1, MSG_NOSIGNAL, (struct sockaddr *)&addr,

@@ -1,7 +1,9 @@
-/* daemon.h - what every daemon of the suite does the same way: options, signals, pid lock, ready notice.
+/* daemon.h - what every daemon of the suite does the same way: options, signals, pid lock, ready
+ * notice.
  *
- * Options: -c INI, -d (debug log level), --version, -h. Daemons stay in the foreground and log to stderr; iotctl or systemd
- * keeps them. The pid file userdir/run/<name>.pid is locked for as long as the daemon lives (common/pidfile.h).
+ * Options: -c INI, -d (debug log level), --version, -h. Daemons stay in the foreground and log to
+ * stderr; iotctl or systemd keeps them. The pid file userdir/run/<name>.pid is locked for as long
+ * as the daemon lives (common/pidfile.h).
  */
 #pragma once
 
@@ -15,16 +17,19 @@
 
 /* Zero it before daemon_start(). */
 struct daemon_opts {
-	const char *name;   /* "csm" */
-	char *conf_path;    /* owned; NULL: no file, defaults */
+	const char *name; /* "csm" */
+	char *conf_path;  /* owned; NULL: no file, defaults */
 	struct settings settings;
 	int lock_fd;
 };
 
-/* Block SIGTERM, SIGINT, SIGHUP, SIGCHLD, SIGPIPE; first thing in main(), before any thread exists. */
+/* Block SIGTERM, SIGINT, SIGHUP, SIGCHLD, SIGPIPE; first thing in main(), before any thread exists.
+ */
 void daemon_block_signals(void);
-/* Parse argv, load the settings (complaints go to the log), init the log, make userdir (0700) and its run/ and log/, take the
- * pid lock. Without -c the configuration is settings_default_path(). ret: 1 if the program should exit at once with success (--help, --version), 0, or negative (ERR_BUSY: already running). */
+/* Parse argv, load the settings (complaints go to the log), init the log, make userdir (0700) and
+ * its run/ and log/, take the pid lock. Without -c the configuration is settings_default_path().
+ * ret: 1 if the program should exit at once with success (--help, --version), 0, or negative
+ * (ERR_BUSY: already running). */
 int daemon_start(struct daemon_opts *d, const char *name, int argc, char *argv[], struct err *err);
 /* Make userdir, run/ and log/ (0700) as far as they are missing; part of daemon_start(). */
 int daemon_make_dirs(const struct settings *s, struct err *err);

@@ -7,9 +7,9 @@
 #include <sys/syscall.h>
 #include <time.h>
 
-#define LOCK_TRIES   50 /* of 10 ms: the last owner may be dying right now, its lock goes last */
-#define PID_DIGITS   20
-#define OWNER_TRIES  20 /* of 5 ms: an owner that has the lock writes its pid next */
+#define LOCK_TRIES  50 /* of 10 ms: the last owner may be dying right now, its lock goes last */
+#define PID_DIGITS  20
+#define OWNER_TRIES 20 /* of 5 ms: an owner that has the lock writes its pid next */
 
 static const struct flock whole_file = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 
@@ -67,13 +67,15 @@ int pidfile_lock(const char *path, pid_t pid, int *ret_fd)
 int pidfile_lock_for_exec(const char *path, pid_t pid)
 {
 	struct flock shared = whole_file;
-	CLEANUP(closep) int writer = -1;
+	CLEANUP(closep)
+	int writer = -1;
 	int rc = pidfile_lock(path, pid, &writer);
 
 	if (rc < 0)
 		return rc;
-	/* The lock of the writing descriptor becomes a shared one, a reading descriptor joins it, the writing one goes: at every
-	 * moment somebody holds the lock, and nobody else could get it whole. */
+	/* The lock of the writing descriptor becomes a shared one, a reading descriptor joins it,
+	 * the writing one goes: at every moment somebody holds the lock, and nobody else could get
+	 * it whole. */
 	shared.l_type = F_RDLCK;
 	int reader = open(path, O_RDONLY | O_NOFOLLOW); /* inherited on purpose */
 
@@ -83,7 +85,8 @@ int pidfile_lock_for_exec(const char *path, pid_t pid)
 	return 0;
 }
 
-/* ret: the pid in the locked file, ERR_NOENT if nobody holds the lock, 0 if it is not written yet */
+/* ret: the pid in the locked file, ERR_NOENT if nobody holds the lock, 0 if it is not written yet
+ */
 static pid_t holder(int fd)
 {
 	struct flock lock = whole_file;
@@ -106,7 +109,8 @@ static pid_t holder(int fd)
 
 int pidfile_owner(const char *path, pid_t *ret_pid)
 {
-	CLEANUP(closep) int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	CLEANUP(closep)
+	int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 
 	if (fd < 0)
 		return -errno;
@@ -115,10 +119,11 @@ int pidfile_owner(const char *path, pid_t *ret_pid)
 
 		if (pid < 0)
 			return pid;
-		CLEANUP(closep) int pidfd =
-			pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+		CLEANUP(closep)
+		int pidfd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
 
-		/* The number might have been given to somebody else between reading and opening: look again. */
+		/* The number might have been given to somebody else between reading and opening:
+		 * look again. */
 		if (pidfd >= 0 && holder(fd) == pid) {
 			*ret_pid = pid;
 			return TAKE_FD(pidfd);

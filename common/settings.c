@@ -7,8 +7,8 @@
 #include <stdarg.h>
 #include <string.h>
 
-#define PORT_MAX    65535
-#define DAY_S	    86400
+#define PORT_MAX     65535
+#define DAY_S        86400
 #define AGENT_ID_MAX 64
 
 /* ---- checks beyond the type ---- */
@@ -43,8 +43,9 @@ static const char *check_not_empty(const char *value)
 
 static const char *check_store(const char *value)
 {
-	return strcmp(value, "sqlite") == 0 ? NULL
-					    : "not part of this build; sqlite is the only store it has";
+	return strcmp(value, "sqlite") == 0
+		       ? NULL
+		       : "not part of this build; sqlite is the only store it has";
 }
 
 static const char *check_mqtt_scheme(const char *value)
@@ -54,9 +55,9 @@ static const char *check_mqtt_scheme(const char *value)
 
 static const char *check_mqtt_auth(const char *value)
 {
-	return strcmp(value, "false") == 0
-		       ? NULL
-		       : "MQTT credentials for each device are not part of this build; leave it false";
+	return strcmp(value, "false") == 0 ? NULL
+					   : "MQTT credentials for each device are not part of "
+					     "this build; leave it false";
 }
 
 static const char *check_agent_id(const char *value)
@@ -89,7 +90,8 @@ static const char *const qos_names[] = {"auto", "0", "1", "2", NULL};
 
 #define AT(member) .offset = offsetof(struct settings, member)
 
-/* clang-format off: a table reads best as a table */
+/* A table reads best as a table. */
+/* clang-format off */
 static const struct conf_row rows[] = {
 	{"core", "bind", CONF_STR, AT(core.bind), .def = "127.0.0.1", .check = check_address,
 	 .help = "Address the HTTP API listens on. It has no passwords: open it to networks you trust only."},
@@ -209,7 +211,8 @@ static char *join(const char *fmt, ...)
 /* The directory of the configuration file (of none: the working directory), absolute. */
 static char *base_dir(const char *conf_path)
 {
-	CLEANUP(freep) char *real = realpath(conf_path != NULL ? conf_path : ".", NULL);
+	CLEANUP(freep)
+	char *real = realpath(conf_path != NULL ? conf_path : ".", NULL);
 
 	if (real == NULL)
 		return NULL;
@@ -233,7 +236,8 @@ static int expand_userdir(char **userdir, const char *conf_path, struct err *err
 	else if (given[0] == '/')
 		return 0;
 	else {
-		CLEANUP(freep) char *base = base_dir(conf_path);
+		CLEANUP(freep)
+		char *base = base_dir(conf_path);
 
 		if (base == NULL)
 			return err_sys(err, "core.userdir '%s' is relative, to where?", given);
@@ -282,7 +286,8 @@ int settings_load(const char *path, struct settings *ret, conf_note_fn *note, vo
 
 char *settings_default_path(void)
 {
-	CLEANUP(freep) char *path = join("%s/.iottalk/iottalk.ini", home_dir());
+	CLEANUP(freep)
+	char *path = join("%s/.iottalk/iottalk.ini", home_dir());
 
 	return path != NULL && access(path, F_OK) == 0 ? TAKE(path) : NULL;
 }
@@ -295,8 +300,10 @@ void settings_done(struct settings *s)
 void settings_sample(FILE *out)
 {
 	fputs("# IoTtalk configuration, read by iotctl and by all daemons.\n"
-	      "# Every setting is optional; the lines below show the defaults. To change one, take away its ; and edit.\n"
-	      "# A comment stands on a line of its own: ; and # further right belong to the value.\n"
+	      "# Every setting is optional; the lines below show the defaults. To change one, take "
+	      "away its ; and edit.\n"
+	      "# A comment stands on a line of its own: ; and # further right belong to the "
+	      "value.\n"
 	      "# ${section:key} in a value stands for another value, $$ for a dollar sign.\n",
 	      out);
 	conf_sample(rows, ARRAY_LEN(rows), out);

@@ -10,58 +10,64 @@ enum engine_qos { ENGINE_QOS_AUTO, ENGINE_QOS_0, ENGINE_QOS_1, ENGINE_QOS_2 };
 
 struct settings {
 	struct {
-		char *bind;                  /* "127.0.0.1" */
-		int64_t http_port;           /* 9992 */
-		char *userdir;               /* "$HOME/.iottalk", expanded */
-		int64_t da_expiration_s;     /* [core] da-expiration, 259200 */
-		char *cors_origin;           /* [core] cors-origin, "*"; empty: no CORS headers */
-		int64_t command_timeout_ms;  /* [core] command-timeout-ms, 10000: answer of a DA to CONNECT ... */
-		int64_t agent_timeout_ms;    /* [core] agent-timeout-ms, 5000: answer of an agent */
-		int64_t cleanup_delay_ms;    /* [core] cleanup-delay-ms, 60000: retained messages of a deregistered DA */
-		int log_level;               /* enum log_level; [core] log-level, info */
-		int log_format;              /* enum log_format; [core] log-format, text */
+		char *bind;                 /* "127.0.0.1" */
+		int64_t http_port;          /* 9992 */
+		char *userdir;              /* "$HOME/.iottalk", expanded */
+		int64_t da_expiration_s;    /* [core] da-expiration, 259200 */
+		char *cors_origin;          /* [core] cors-origin, "*"; empty: no CORS headers */
+		int64_t command_timeout_ms; /* [core] command-timeout-ms, 10000: answer of a DA to
+					       CONNECT ... */
+		int64_t agent_timeout_ms;   /* [core] agent-timeout-ms, 5000: answer of an agent */
+		int64_t cleanup_delay_ms; /* [core] cleanup-delay-ms, 60000: retained messages of a
+					     deregistered DA */
+		int log_level;            /* enum log_level; [core] log-level, info */
+		int log_format;           /* enum log_format; [core] log-format, text */
 	} core;
 	struct {
-		int type;                    /* 0: sqlite, the only one */
-		char *url;                   /* "iottalk.db"; made absolute under userdir; ":memory:" allowed */
+		int type;  /* 0: sqlite, the only one */
+		char *url; /* "iottalk.db"; made absolute under userdir; ":memory:" allowed */
 		char *host, *user, *passwd;
 		int64_t port;
 	} core_db;
 	struct {
-		char *scheme, *host;         /* "mqtt", "localhost" */
-		int64_t port;                /* 1883 */
+		char *scheme, *host; /* "mqtt", "localhost" */
+		int64_t port;        /* 1883 */
 	} core_mqtt;
 	struct {
-		char *scheme, *host;         /* "ws"; host: never empty here, that of core-mqtt if not given */
-		int64_t port;                /* 1884 */
+		char *scheme,
+			*host; /* "ws"; host: never empty here, that of core-mqtt if not given */
+		int64_t port;  /* 1884 */
 	} core_ws;
 	struct {
-		bool enable_mqtt_auth;       /* true is an error until it is built */
+		bool enable_mqtt_auth; /* true is an error until it is built */
 	} aaa;
 	struct {
-		int managed;                 /* enum broker_managed; [broker] managed, auto */
-		char *bind;                  /* [broker] bind, "127.0.0.1" */
-		int64_t message_size_limit;  /* bytes, 1048576 */
-		char *program;               /* "mosquitto": name on the PATH (sbin included) or absolute */
+		int managed;                /* enum broker_managed; [broker] managed, auto */
+		char *bind;                 /* [broker] bind, "127.0.0.1" */
+		int64_t message_size_limit; /* bytes, 1048576 */
+		char *program; /* "mosquitto": name on the PATH (sbin included) or absolute */
 	} broker;
 	struct {
-		char *id;                    /* [agent] id; empty: "agent-" and random, kept under userdir */
-		int transport;               /* enum agent_transport; auto */
-		int64_t max_payload_bytes;   /* 262144: larger data messages are dropped and counted */
-		int64_t queue_bytes;         /* 67108864: received, not yet on a ring */
+		char *id;      /* [agent] id; empty: "agent-" and random, kept under userdir */
+		int transport; /* enum agent_transport; auto */
+		int64_t max_payload_bytes; /* 262144: larger data messages are dropped and counted
+					    */
+		int64_t queue_bytes;       /* 67108864: received, not yet on a ring */
 	} agent;
 	struct {
-		int64_t budget_ms;           /* 1000: wall time of one evaluation */
-		int64_t memory_mb;           /* 256: address space of an engine */
-		int64_t ring_kb;             /* 4096: each ring */
-		int qos;                     /* enum engine_qos; auto: as the message came */
+		int64_t budget_ms; /* 1000: wall time of one evaluation */
+		int64_t memory_mb; /* 256: address space of an engine */
+		int64_t ring_kb;   /* 4096: each ring */
+		int qos;           /* enum engine_qos; auto: as the message came */
 	} engine;
 };
 
-/* Read settings. path NULL: defaults. Complaints go to note. Relative paths are made absolute, $HOME is expanded.
- * ret: 0 or negative; release with settings_done() in both cases. */
-int settings_load(const char *path, struct settings *ret, conf_note_fn *note, void *arg, struct err *err);
-/* Where the configuration is if nobody says: $HOME/.iottalk/iottalk.ini, a new string, yours; NULL: there is no such file. */
+/* Read settings. path NULL: defaults. Complaints go to note. Relative paths are made absolute,
+ * $HOME is expanded. ret: 0 or negative; release with settings_done() in both cases. */
+int settings_load(const char *path, struct settings *ret, conf_note_fn *note, void *arg,
+		  struct err *err);
+/* Where the configuration is if nobody says: $HOME/.iottalk/iottalk.ini, a new string, yours; NULL:
+ * there is no such file. */
 char *settings_default_path(void);
 void settings_done(struct settings *s);
 void settings_sample(FILE *out);

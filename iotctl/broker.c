@@ -15,13 +15,11 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#define PROBE_MS	   2000
-#define USER_FOR_ROOT	   "iottalk"
-#define DATA_DIR_FOR_ROOT  "/var/lib/iottalk"
-#define QUEUED_MESSAGES	   100000
-#define AUTOSAVE_S	   5 /* what a kill -9 of the broker may lose */
-
-extern char **environ;
+#define PROBE_MS          2000
+#define USER_FOR_ROOT     "iottalk"
+#define DATA_DIR_FOR_ROOT "/var/lib/iottalk"
+#define QUEUED_MESSAGES   100000
+#define AUTOSAVE_S        5 /* what a kill -9 of the broker may lose */
 
 int broker_probe(const struct settings *s, int timeout_ms, struct err *err)
 {
@@ -45,7 +43,8 @@ static char *find_in(const char *dirs, const char *name)
 		char path[PATH_MAX];
 
 		if (len > 0 &&
-		    snprintf(path, sizeof(path), "%.*s/%s", (int)len, dirs, name) < (int)sizeof(path) &&
+		    snprintf(path, sizeof(path), "%.*s/%s", (int)len, dirs, name) <
+			    (int)sizeof(path) &&
 		    access(path, X_OK) == 0)
 			return strdup(path);
 		dirs += len + (dirs[len] == ':');
@@ -62,10 +61,11 @@ static int find_program(const char *name, char **ret, struct err *err)
 	else if ((*ret = find_in(path != NULL ? path : "", name)) == NULL)
 		*ret = find_in("/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin", name);
 	if (*ret == NULL)
-		return err_set(err, ERR_NOENT,
-			       "the broker's program '%s' is not there: install the package mosquitto, "
-			       "or set [broker] program",
-			       name);
+		return err_set(
+			err, ERR_NOENT,
+			"the broker's program '%s' is not there: install the package mosquitto, "
+			"or set [broker] program",
+			name);
 	return 0;
 }
 
@@ -113,9 +113,11 @@ static int broker_user(struct user *ret, struct err *err)
 	int rc = lookup(&pw, buf, sizeof(buf), name, err);
 
 	if (rc == 0 && name != NULL) {
-		char *argv[] = {"/usr/sbin/useradd", "--system", "--user-group", "--no-create-home",
-				"--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin",
-				USER_FOR_ROOT, NULL};
+		char *argv[] = {"/usr/sbin/useradd", "--system",
+				"--user-group",      "--no-create-home",
+				"--home-dir",        "/nonexistent",
+				"--shell",           "/usr/sbin/nologin",
+				USER_FOR_ROOT,       NULL};
 		struct err ignored;
 
 		log_info("broker.user_added", KV("user", USER_FOR_ROOT));
@@ -175,10 +177,13 @@ static bool reachable_by(const char *dir, const struct user *u)
 	return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-/* Below userdir if the broker's user gets there; else (userdir is 0700, its owner root) in the system's place for such data. */
-static int choose_data_dir(const struct settings *s, const struct user *u, char **ret, struct err *err)
+/* Below userdir if the broker's user gets there; else (userdir is 0700, its owner root) in the
+ * system's place for such data. */
+static int choose_data_dir(const struct settings *s, const struct user *u, char **ret,
+			   struct err *err)
 {
-	CLEANUP(freep) char *below = settings_path(s, "broker/data");
+	CLEANUP(freep)
+	char *below = settings_path(s, "broker/data");
 	unsigned char hash[8];
 	char *elsewhere;
 
@@ -197,8 +202,8 @@ static int choose_data_dir(const struct settings *s, const struct user *u, char 
 	rmdir(below);
 	crypto_generichash(hash, sizeof(hash), (const unsigned char *)s->core.userdir,
 			   strlen(s->core.userdir), NULL, 0);
-	if (asprintf(&elsewhere, DATA_DIR_FOR_ROOT "/broker-%02x%02x%02x%02x%02x%02x", hash[0], hash[1],
-		     hash[2], hash[3], hash[4], hash[5]) < 0)
+	if (asprintf(&elsewhere, DATA_DIR_FOR_ROOT "/broker-%02x%02x%02x%02x%02x%02x", hash[0],
+		     hash[1], hash[2], hash[3], hash[4], hash[5]) < 0)
 		return err_set(err, ERR_NOMEM, "broker");
 	rc = make_dir_for(DATA_DIR_FOR_ROOT, NULL, 0755, err);
 	if (rc == 0)
@@ -218,7 +223,8 @@ static int choose_data_dir(const struct settings *s, const struct user *u, char 
 static int write_conf(const struct settings *s, const struct user *u, const char *data_dir,
 		      const char *path, struct err *err)
 {
-	CLEANUP(freep) char *next = NULL;
+	CLEANUP(freep)
+	char *next = NULL;
 
 	if (asprintf(&next, "%s.new", path) < 0) {
 		next = NULL;
@@ -234,7 +240,8 @@ static int write_conf(const struct settings *s, const struct user *u, const char
 		return rc;
 	}
 	fprintf(f,
-		"# Made by iotctl at every start from the settings of the suite; changes here are lost.\n"
+		"# Made by iotctl at every start from the settings of the suite; changes here are "
+		"lost.\n"
 		"user %s\n"
 		"per_listener_settings false\n"
 		"allow_anonymous true\n"
@@ -262,8 +269,9 @@ static int write_conf(const struct settings *s, const struct user *u, const char
 
 static int plan_managed(const struct settings *s, struct broker_plan *ret, struct err *err)
 {
-	CLEANUP(freep) char *dir = settings_path(s, "broker");
-	struct user u;
+	CLEANUP(freep)
+	char *dir = settings_path(s, "broker");
+	struct user u = {0};
 
 	if (dir == NULL)
 		return err_set(err, ERR_NOMEM, "broker");
@@ -271,7 +279,8 @@ static int plan_managed(const struct settings *s, struct broker_plan *ret, struc
 
 	if (rc == 0)
 		rc = broker_user(&u, err);
-	/* The directory itself holds nothing secret and may have to be passed through by the broker's user. */
+	/* The directory itself holds nothing secret and may have to be passed through by the
+	 * broker's user. */
 	if (rc == 0)
 		rc = make_dir_for(dir, NULL, 0711, err);
 	if (rc == 0)
@@ -304,15 +313,17 @@ static const char *const looks[] = {
 static int clash(const struct settings *s, enum probe mqtt, const char *mqtt_why, enum probe ws,
 		 const char *ws_why, struct err *err)
 {
-	return err_set(err, ERR_BUSY,
-		       "the broker's ports clash: at %s port %" PRId64 " (MQTT) %s%s%s, at %s port %" PRId64
-		       " (WebSocket) %s%s%s. Either give the suite ports of its own ([core-mqtt] port and "
-		       "[core-ws] port, with [broker] managed = yes), or stop the program that has the port; "
-		       "a broker can be used as it is if both its MQTT and its WebSocket port answer",
-		       s->core_mqtt.host, s->core_mqtt.port, looks[mqtt],
-		       mqtt == PROBE_OTHER ? ": " : "", mqtt == PROBE_OTHER ? mqtt_why : "",
-		       s->core_ws.host, s->core_ws.port, looks[ws], ws == PROBE_OTHER ? ": " : "",
-		       ws == PROBE_OTHER ? ws_why : "");
+	return err_set(
+		err, ERR_BUSY,
+		"the broker's ports clash: at %s port %" PRId64
+		" (MQTT) %s%s%s, at %s port %" PRId64
+		" (WebSocket) %s%s%s. Either give the suite ports of its own ([core-mqtt] port and "
+		"[core-ws] port, with [broker] managed = yes), or stop the program that has the "
+		"port; "
+		"a broker can be used as it is if both its MQTT and its WebSocket port answer",
+		s->core_mqtt.host, s->core_mqtt.port, looks[mqtt], mqtt == PROBE_OTHER ? ": " : "",
+		mqtt == PROBE_OTHER ? mqtt_why : "", s->core_ws.host, s->core_ws.port, looks[ws],
+		ws == PROBE_OTHER ? ": " : "", ws == PROBE_OTHER ? ws_why : "");
 }
 
 int broker_plan(const struct settings *s, struct broker_plan *ret, struct err *err)
@@ -320,8 +331,8 @@ int broker_plan(const struct settings *s, struct broker_plan *ret, struct err *e
 	char mqtt_why[400], ws_why[400];
 	enum probe mqtt = probe_mqtt(s->core_mqtt.host, (unsigned)s->core_mqtt.port, PROBE_MS,
 				     mqtt_why, sizeof(mqtt_why));
-	enum probe ws = probe_websocket(s->core_ws.host, (unsigned)s->core_ws.port, PROBE_MS, ws_why,
-					sizeof(ws_why));
+	enum probe ws = probe_websocket(s->core_ws.host, (unsigned)s->core_ws.port, PROBE_MS,
+					ws_why, sizeof(ws_why));
 	bool both = mqtt == PROBE_ANSWERS && ws == PROBE_ANSWERS;
 
 	*ret = (struct broker_plan){0};
@@ -331,13 +342,15 @@ int broker_plan(const struct settings *s, struct broker_plan *ret, struct err *e
 	}
 	if (s->broker.managed == BROKER_NO)
 		return err_set(err, ERR_NOENT,
-			       "no broker to use: MQTT: %s; WebSocket: %s. Start it, or let iotctl run one "
+			       "no broker to use: MQTT: %s; WebSocket: %s. Start it, or let iotctl "
+			       "run one "
 			       "([broker] managed = auto)",
 			       mqtt == PROBE_ANSWERS ? "answers" : mqtt_why,
 			       ws == PROBE_ANSWERS ? "answers" : ws_why);
 	if (!host_is_local(s->core_mqtt.host) || !host_is_local(s->core_ws.host))
 		return err_set(err, ERR_NOENT,
-			       "no broker answers (MQTT: %s; WebSocket: %s), and %s is not this machine, so "
+			       "no broker answers (MQTT: %s; WebSocket: %s), and %s is not this "
+			       "machine, so "
 			       "iotctl cannot run one there",
 			       mqtt == PROBE_ANSWERS ? "answers" : mqtt_why,
 			       ws == PROBE_ANSWERS ? "answers" : ws_why, s->core_mqtt.host);

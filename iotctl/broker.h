@@ -1,6 +1,8 @@
-/* broker.h - the broker: one that is there already, or one that iotctl runs (docs: README.rst, "The broker").
+/* broker.h - the broker: one that is there already, or one that iotctl runs (docs: README.rst, "The
+ * broker").
  *
- * All of these block for up to some seconds (network, useradd), so the supervisor calls them on a thread of their own.
+ * All of these block for up to some seconds (network, useradd), so the supervisor calls them on a
+ * thread of their own.
  */
 #pragma once
 
@@ -11,15 +13,16 @@
 #include <sys/types.h>
 
 struct broker_plan {
-	bool managed;	 /* ours to run; else one that answers already */
+	bool managed;    /* ours to run; else one that answers already */
 	char *conf_path; /* generated; owned, managed only */
-	char *program;	 /* found; owned, managed only */
-	char *data_dir;	 /* owned, managed only */
-	json_t *lacks;	 /* list of sentences; owned, not managed only */
+	char *program;   /* found; owned, managed only */
+	char *data_dir;  /* owned, managed only */
+	json_t *lacks;   /* list of sentences; owned, not managed only */
 };
 
-/* Decide as [broker] managed says and write what a managed broker needs. Errors: ERR_BUSY (ports taken by something else; the
- * text names both remedies), ERR_NOENT (nothing answers and it is not ours to run; no program), ERR_SYS. */
+/* Decide as [broker] managed says and write what a managed broker needs. Errors: ERR_BUSY (ports
+ * taken by something else; the text names both remedies), ERR_NOENT (nothing answers and it is not
+ * ours to run; no program), ERR_SYS. */
 int broker_plan(const struct settings *s, struct broker_plan *ret, struct err *err);
 /* The managed one without asking who answers: for a broker of ours that runs already. */
 int broker_plan_managed(const struct settings *s, struct broker_plan *ret, struct err *err);
@@ -28,6 +31,6 @@ void broker_plan_done(struct broker_plan *p);
 /* Whether both ports answer as they should. ret: 0, or ERR_AGAIN with the reason. */
 int broker_probe(const struct settings *s, int timeout_ms, struct err *err);
 
-/* What a broker at host:port lacks of what the suite wants, as far as it can be seen from outside: a new list of
- * sentences. NULL: out of memory. */
+/* What a broker at host:port lacks of what the suite wants, as far as it can be seen from outside:
+ * a new list of sentences. NULL: out of memory. */
 json_t *broker_lacks(const struct settings *s);

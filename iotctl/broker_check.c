@@ -1,7 +1,7 @@
 /* broker_check.c - what a broker that is not ours lacks, seen from outside.
  *
- * The check keeps a session of its own for a moment: subscribe, leave, let messages queue up, come back and count. What
- * cannot be seen (persistence to disk, TCP_NODELAY) is not guessed at.
+ * The check keeps a session of its own for a moment: subscribe, leave, let messages queue up, come
+ * back and count. What cannot be seen (persistence to disk, TCP_NODELAY) is not guessed at.
  */
 #include "common/id.h"
 #include "common/util.h"
@@ -11,7 +11,7 @@
 #include <string.h>
 
 #define CHECK_MS    10000
-#define QUIET_MS    300	 /* nothing more comes: the broker waits for our acknowledgements */
+#define QUIET_MS    300  /* nothing more comes: the broker waits for our acknowledgements */
 #define QUEUE_WANT  2000 /* more than the usual default of 1000, few enough to be quick */
 #define QOS0_MARK   "q"
 #define QUEUED_MARK "n"
@@ -44,7 +44,8 @@ static void lack(struct check *c, const char *fmt, ...)
 static int open_session(struct check *c, const char *suffix, bool clean, struct mqtt **ret,
 			struct err *err)
 {
-	CLEANUP(mqtt_closep) struct mqtt *m = NULL;
+	CLEANUP(mqtt_closep)
+	struct mqtt *m = NULL;
 	char id[80];
 
 	snprintf(id, sizeof(id), "%s%s", c->client_id, suffix);
@@ -60,7 +61,8 @@ static int open_session(struct check *c, const char *suffix, bool clean, struct 
 /* Queue one message of QoS 0 and many of QoS 1 for the sleeping session. */
 static int fill_queue(struct check *c, struct err *err)
 {
-	CLEANUP(mqtt_closep) struct mqtt *m = NULL;
+	CLEANUP(mqtt_closep)
+	struct mqtt *m = NULL;
 	struct mqtt_packet p;
 	int rc = open_session(c, "-p", true, &m, err);
 
@@ -79,11 +81,14 @@ static int fill_queue(struct check *c, struct err *err)
 	return rc;
 }
 
-/* Come back without acknowledging and count what the broker sends in flight; then acknowledge and count the rest. */
+/* Come back without acknowledging and count what the broker sends in flight; then acknowledge and
+ * count the rest. */
 static int drain_queue(struct check *c, struct err *err)
 {
-	CLEANUP(mqtt_closep) struct mqtt *m = NULL;
-	CLEANUP(freep) uint16_t *ids = calloc(65536, sizeof(*ids));
+	CLEANUP(mqtt_closep)
+	struct mqtt *m = NULL;
+	CLEANUP(freep)
+	uint16_t *ids = calloc(65536, sizeof(*ids));
 	unsigned n_ids = 0, acked = 0, qos0 = 0, in_flight = 0;
 	struct mqtt_packet p;
 	bool acking = false;
@@ -119,28 +124,34 @@ static int drain_queue(struct check *c, struct err *err)
 	if (rc < 0 && rc != ERR_TIMEOUT)
 		return rc;
 	if (qos0 == 0)
-		lack(c, "does not queue QoS 0 messages for sleeping sessions (queue_qos0_messages)");
+		lack(c,
+		     "does not queue QoS 0 messages for sleeping sessions (queue_qos0_messages)");
 	if (n_ids < QUEUE_WANT)
-		lack(c, "queues only %u messages for a sleeping session (max_queued_messages)", n_ids);
+		lack(c, "queues only %u messages for a sleeping session (max_queued_messages)",
+		     n_ids);
 	if (in_flight < n_ids)
-		lack(c, "has only %u messages in flight to a client (max_inflight_messages)", in_flight);
+		lack(c, "has only %u messages in flight to a client (max_inflight_messages)",
+		     in_flight);
 	return mqtt_disconnect(m, err);
 }
 
 /* A message of the largest size must come back. */
 static int check_size(struct check *c, struct err *err)
 {
-	CLEANUP(mqtt_closep) struct mqtt *m = NULL;
+	CLEANUP(mqtt_closep)
+	struct mqtt *m = NULL;
+	CLEANUP(freep)
+	char *payload = NULL;
 	size_t size = (size_t)c->s->broker.message_size_limit;
 	struct mqtt_packet p;
 	const uint8_t *got;
 	size_t len = 0;
 	uint16_t id;
 
-	if (size > 1024 * 1024) /* larger ones are asked for by choice; do not load a foreign broker with them */
+	if (size > 1024 * 1024) /* larger ones are asked for by choice; do not load a foreign broker
+				   with them */
 		size = 1024 * 1024;
-	CLEANUP(freep) char *payload = calloc(1, size);
-
+	payload = calloc(1, size);
 	if (payload == NULL)
 		return err_set(err, ERR_NOMEM, "broker check");
 	int rc = open_session(c, "-s", true, &m, err);
@@ -152,7 +163,8 @@ static int check_size(struct check *c, struct err *err)
 	rc = mqtt_publish(m, c->topic, payload, size, 0, 0, err);
 	while (rc == 0) {
 		rc = mqtt_read(m, 2000, &p, err);
-		if (rc == 0 && p.type == 3 && mqtt_parse_publish(&p, &got, &len, &id) && len == size)
+		if (rc == 0 && p.type == 3 && mqtt_parse_publish(&p, &got, &len, &id) &&
+		    len == size)
 			return mqtt_disconnect(m, err);
 	}
 	lack(c, "does not pass a message of %zu bytes (message_size_limit)", size);

@@ -1,8 +1,8 @@
 /* cmd_demo.c - iotctl demo: the walk-through, live.
  *
- * A simulated device application registers one input and one output feature "meow"; the graph API wires them through two
- * functions (input: int(x), join: x ** 2); numbers are pushed, and what comes out is shown and checked. Then the graph is
- * detached and the device deregistered.
+ * A simulated device application registers one input and one output feature "meow"; the graph API
+ * wires them through two functions (input: int(x), join: x ** 2); numbers are pushed, and what
+ * comes out is shown and checked. Then the graph is detached and the device deregistered.
  */
 #include "common/bus.h"
 #include "common/daemon.h"
@@ -20,13 +20,13 @@
 #include <string.h>
 
 #define SECONDS_DEFAULT 5
-#define SECONDS_MAX	86400
-#define PUSH_MS		250
-#define SETUP_MS	15000 /* from the start until both features are connected */
-#define LEAVE_MS	5000
-#define LAST_OUTPUT_MS	2000 /* for what is still on its way when the time is over */
+#define SECONDS_MAX     86400
+#define PUSH_MS         250
+#define SETUP_MS        15000 /* from the start until both features are connected */
+#define LEAVE_MS        5000
+#define LAST_OUTPUT_MS  2000 /* for what is still on its way when the time is over */
 
-#define FEATURE	  "meow"
+#define FEATURE   "meow"
 #define IDF_FUNC  "def run(x): return int(x)\n"
 #define JOIN_FUNC "def run(x): return x ** 2\n"
 
@@ -72,20 +72,20 @@ static json_t *make_attach(const struct demo *d)
 
 static json_t *make_funcs(const struct demo *d)
 {
-	return json_pack("{s:s, s:[s, s], s:[s, s]}", "op", "add_funcs", "codes", IDF_FUNC, JOIN_FUNC,
-			 "digests", d->idf_digest.s, d->join_digest.s);
+	return json_pack("{s:s, s:[s, s], s:[s, s]}", "op", "add_funcs", "codes", IDF_FUNC,
+			 JOIN_FUNC, "digests", d->idf_digest.s, d->join_digest.s);
 }
 
 static json_t *make_idf(const struct demo *d)
 {
-	return json_pack("{s:s, s:s, s:s, s:s}", "op", "add_link", "da_id", dan_id(d->dan), "idf", FEATURE,
-			 "func", d->idf_digest.s);
+	return json_pack("{s:s, s:s, s:s, s:s}", "op", "add_link", "da_id", dan_id(d->dan), "idf",
+			 FEATURE, "func", d->idf_digest.s);
 }
 
 static json_t *make_odf(const struct demo *d)
 {
-	return json_pack("{s:s, s:s, s:s, s:n}", "op", "add_link", "da_id", dan_id(d->dan), "odf", FEATURE,
-			 "func");
+	return json_pack("{s:s, s:s, s:s, s:n}", "op", "add_link", "da_id", dan_id(d->dan), "odf",
+			 FEATURE, "func");
 }
 
 static json_t *make_join(const struct demo *d)
@@ -98,7 +98,8 @@ static const struct wire_step {
 	json_t *(*make)(const struct demo *d);
 } wiring[] = {
 	{"a graph is attached", make_attach},
-	{"two functions are stored:  def run(x): return int(x)   def run(x): return x ** 2", make_funcs},
+	{"two functions are stored:  def run(x): return int(x)   def run(x): return x ** 2",
+	 make_funcs},
 	{"input 'meow' is linked through the first one", make_idf},
 	{"output 'meow' is linked", make_odf},
 	{"the second one joins them", make_join},
@@ -106,7 +107,8 @@ static const struct wire_step {
 
 static int publish(struct demo *d, json_t *request, struct err *err)
 {
-	CLEANUP(freep) char *text = request != NULL ? json_dumps(request, JSON_COMPACT) : NULL;
+	CLEANUP(freep)
+	char *text = request != NULL ? json_dumps(request, JSON_COMPACT) : NULL;
 
 	if (text == NULL)
 		return err_set(err, ERR_NOMEM, "request");
@@ -125,7 +127,8 @@ static void wire_next(struct demo *d)
 static void run_if_wired(struct demo *d)
 {
 	if (d->phase != PHASE_SETUP || d->step < ARRAY_LEN(wiring) ||
-	    !dan_is_connected(d->dan, DAN_IDF, FEATURE) || !dan_is_connected(d->dan, DAN_ODF, FEATURE))
+	    !dan_is_connected(d->dan, DAN_IDF, FEATURE) ||
+	    !dan_is_connected(d->dan, DAN_ODF, FEATURE))
 		return;
 	printf("wired; numbers go in and come out for %u s:\n\n", d->seconds);
 	d->phase = PHASE_RUNNING;
@@ -211,14 +214,16 @@ static void on_connect(void *arg, enum dan_mode mode, const char *feature)
 	struct demo *d = arg;
 
 	if (d->phase == PHASE_SETUP)
-		printf("  its %s '%s' was told a topic\n", mode == DAN_IDF ? "input" : "output", feature);
+		printf("  its %s '%s' was told a topic\n", mode == DAN_IDF ? "input" : "output",
+		       feature);
 	run_if_wired(d);
 }
 
 static void on_data(void *arg, const char *feature, json_t *values)
 {
 	struct demo *d = arg;
-	/* Without a declared number of values the result is the number itself; be content with a list of one too. */
+	/* Without a declared number of values the result is the number itself; be content with a
+	 * list of one too. */
 	json_t *value = json_is_array(values) ? json_array_get(values, 0) : values;
 	json_int_t got = json_integer_value(value);
 
@@ -229,7 +234,8 @@ static void on_data(void *arg, const char *feature, json_t *values)
 	printf("  %" PRId64 " -> %" JSON_INTEGER_FORMAT "\n", d->received, got);
 	fflush(stdout);
 	if (d->wrong > 0)
-		fail(d, "%" PRId64 " went in and %" JSON_INTEGER_FORMAT " came out", d->received, got);
+		fail(d, "%" PRId64 " went in and %" JSON_INTEGER_FORMAT " came out", d->received,
+		     got);
 	else if (d->phase == PHASE_RUNNING && d->received == d->pushed && d->next == 0)
 		leave(d);
 }
@@ -238,7 +244,8 @@ static void on_dan_error(void *arg, const struct err *err)
 {
 	struct demo *d = arg;
 
-	/* dan repeats what failed; the time limit of the setup decides. The last complaint is the reason to tell then. */
+	/* dan repeats what failed; the time limit of the setup decides. The last complaint is the
+	 * reason to tell then. */
 	if (d->phase == PHASE_SETUP)
 		fprintf(stderr, "  (%s)\n", err->text);
 }
@@ -268,7 +275,8 @@ static void on_left(void *arg, int rc, const char *why)
 
 	d->left = true;
 	if (rc < 0 && d->failed[0] == '\0')
-		snprintf(d->failed, sizeof(d->failed), "deregistering failed: %s", why != NULL ? why : "");
+		snprintf(d->failed, sizeof(d->failed), "deregistering failed: %s",
+			 why != NULL ? why : "");
 	leave(d);
 }
 
@@ -377,8 +385,8 @@ static int new_device(struct demo *d, const struct settings *s, struct err *err)
 		bind = "127.0.0.1";
 	bool is_v6 = inet_pton(AF_INET6, bind, v6) == 1;
 
-	snprintf(url, sizeof(url), "http://%s%s%s:%" PRId64, is_v6 ? "[" : "", bind, is_v6 ? "]" : "",
-		 s->core.http_port);
+	snprintf(url, sizeof(url), "http://%s%s%s:%" PRId64, is_v6 ? "[" : "", bind,
+		 is_v6 ? "]" : "", s->core.http_port);
 	struct dan_conf conf = {
 		.csm_url = url,
 		.id = id.s,
@@ -399,8 +407,10 @@ static int begin(struct demo *d, const struct settings *s, struct err *err)
 	int rc = loop_new(&d->loop, err);
 
 	snprintf(d->client_id, sizeof(d->client_id), "iotctl-demo-%.8s", uuid4().s);
-	snprintf(d->request_topic, sizeof(d->request_topic), "iottalk/api/req/%s/graph/1", d->client_id);
-	snprintf(d->answer_topic, sizeof(d->answer_topic), "iottalk/api/res/%s/graph/1", d->client_id);
+	snprintf(d->request_topic, sizeof(d->request_topic), "iottalk/api/req/%s/graph/1",
+		 d->client_id);
+	snprintf(d->answer_topic, sizeof(d->answer_topic), "iottalk/api/res/%s/graph/1",
+		 d->client_id);
 	d->idf_digest = sha256_hex(IDF_FUNC, strlen(IDF_FUNC));
 	d->join_digest = sha256_hex(JOIN_FUNC, strlen(JOIN_FUNC));
 	d->next = 1;
@@ -430,7 +440,8 @@ static int parse_seconds(int argc, char *argv[], unsigned *ret)
 		if (c != 's')
 			return EXIT_USAGE;
 		if (n < 1 || n > SECONDS_MAX || *end != '\0')
-			return complain("demo: --seconds takes a whole number from 1 to %d", SECONDS_MAX);
+			return complain("demo: --seconds takes a whole number from 1 to %d",
+					SECONDS_MAX);
 		*ret = (unsigned)n;
 	}
 	return optind == argc ? EXIT_OK : complain("demo: unexpected argument '%s'", argv[optind]);
@@ -457,7 +468,8 @@ int cmd_demo(struct iotctl *app, int argc, char *argv[])
 	d.bus = bus_free(d.bus);
 	loop_free(d.loop);
 	if (rc < 0 || d.failed[0] != '\0')
-		return complain("demo: %s", d.failed[0] != '\0' ? d.failed : "the event loop failed");
+		return complain("demo: %s",
+				d.failed[0] != '\0' ? d.failed : "the event loop failed");
 	printf("\n%" PRId64 " numbers went in, %" PRId64
 	       " came out squared; the graph is detached, the device deregistered\n",
 	       d.pushed, d.received);

@@ -23,7 +23,8 @@ static bool exists(const char *path)
 
 bool init_was_done(const struct iotctl *app)
 {
-	CLEANUP(freep) char *key = settings_path(&app->settings, "key");
+	CLEANUP(freep)
+	char *key = settings_path(&app->settings, "key");
 	const char *store = app->settings.core_db.url;
 
 	return key != NULL && exists(key) && (strcmp(store, ":memory:") == 0 || exists(store));
@@ -36,7 +37,8 @@ int init_all(struct iotctl *app, bool quiet)
 	bool had_store = !in_memory && exists(s->core_db.url);
 	struct err err = {0};
 	int rc = daemon_make_dirs(s, &err);
-	CLEANUP(freep) char *key = settings_path(s, "key");
+	CLEANUP(freep)
+	char *key = settings_path(s, "key");
 
 	if (rc == 0 && key == NULL)
 		rc = err_set(&err, ERR_NOMEM, "key");
@@ -80,9 +82,11 @@ static bool confirmed(const char *question)
 
 static bool csm_runs(const struct iotctl *app)
 {
-	CLEANUP(freep) char *path = settings_path(&app->settings, "run/csm.pid");
+	CLEANUP(freep)
+	char *path = settings_path(&app->settings, "run/csm.pid");
 	pid_t pid;
-	CLEANUP(closep) int pidfd = path != NULL ? pidfile_owner(path, &pid) : -1;
+	CLEANUP(closep)
+	int pidfd = path != NULL ? pidfile_owner(path, &pid) : -1;
 
 	return pidfd >= 0;
 }
@@ -96,16 +100,19 @@ static int reset_store(const struct iotctl *app)
 		return complain("initdb: csm is running; stop it first");
 	if (strcmp(store, ":memory:") == 0 || !exists(store))
 		return EXIT_OK;
-	CLEANUP(freep) char *question = NULL;
+	CLEANUP(freep)
+	char *question = NULL;
 
-	if (asprintf(&question, "Delete all registrations, graphs and functions in %s?", store) < 0) {
+	if (asprintf(&question, "Delete all registrations, graphs and functions in %s?", store) <
+	    0) {
 		question = NULL;
 		return complain("out of memory");
 	}
 	if (!confirmed(question))
 		return complain("initdb: nothing was deleted (--reset asks on the terminal)");
 	for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
-		CLEANUP(freep) char *path = NULL;
+		CLEANUP(freep)
+		char *path = NULL;
 
 		if (asprintf(&path, "%s%s", store, parts[i]) < 0) {
 			path = NULL;
@@ -171,7 +178,8 @@ int cmd_genconf(struct iotctl *app, int argc, char *argv[])
 
 		closep(&fd);
 		if (why == EEXIST)
-			return complain("genconf: '%s' exists already; --force overwrites it", dest);
+			return complain("genconf: '%s' exists already; --force overwrites it",
+					dest);
 		return complain("genconf: cannot write '%s': %s", dest, strerror(why));
 	}
 	settings_sample(f);

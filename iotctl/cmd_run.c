@@ -16,18 +16,19 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#define PING_MS	      5000
+#define PING_MS       5000
 #define START_MS      40000
-#define STOP_MS	      40000
+#define STOP_MS       40000
 #define KILL_AFTER_MS 10000
-#define TRIES	      3 /* a supervisor may end between being found and being asked */
+#define TRIES         3 /* a supervisor may end between being found and being asked */
 
 /* ---- finding or making the supervisor ---- */
 
 static int ask(const struct iotctl *app, const char *op, char *const names[], int n, int timeout_ms,
 	       json_t **ret, struct err *err)
 {
-	CLEANUP(freep) char *path = settings_path(&app->settings, "run/supervisor.sock");
+	CLEANUP(freep)
+	char *path = settings_path(&app->settings, "run/supervisor.sock");
 	json_auto_t *list = json_array();
 	json_auto_t *request = NULL;
 
@@ -77,20 +78,24 @@ static void exec_supervisor(const struct iotctl *app, int ready_fd, int log_fd)
 /* Start one in the background and wait until it listens, or ended. */
 static int spawn_supervisor(const struct iotctl *app, struct err *err)
 {
-	CLEANUP(freep) char *log_path = settings_path(&app->settings, "log/supervisor.log");
+	CLEANUP(freep)
+	char *log_path = settings_path(&app->settings, "log/supervisor.log");
 	int ends[2];
 	char text[16];
 
 	if (log_path == NULL)
 		return err_set(err, ERR_NOMEM, "supervisor");
-	CLEANUP(closep) int log_fd = logfile_open(log_path, err);
+	CLEANUP(closep)
+	int log_fd = logfile_open(log_path, err);
 
 	if (log_fd < 0)
 		return log_fd;
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		return err_sys(err, "pipe");
-	CLEANUP(closep) int from = ends[0];
-	CLEANUP(closep) int to = ends[1];
+	CLEANUP(closep)
+	int from = ends[0];
+	CLEANUP(closep)
+	int to = ends[1];
 	off_t log_from = logfile_size(log_path);
 	pid_t pid = fork();
 
@@ -108,7 +113,8 @@ static int spawn_supervisor(const struct iotctl *app, struct err *err)
 	while (n < 0 && errno == EINTR);
 	if (n > 0)
 		return 0;
-	/* It ended: because another one was faster (then that one can be asked), or with the reason in its log. */
+	/* It ended: because another one was faster (then that one can be asked), or with the reason
+	 * in its log. */
 	waitpid(pid, NULL, 0);
 	if (supervisor_runs(app))
 		return 0;
@@ -119,15 +125,18 @@ static int spawn_supervisor(const struct iotctl *app, struct err *err)
 		       line != NULL ? line : "it wrote nothing into its log");
 }
 
-/* One `start` at a time prepares; the others wait here and then find all prepared. ret: lock descriptor. */
+/* One `start` at a time prepares; the others wait here and then find all prepared. ret: lock
+ * descriptor. */
 static int start_lock(const struct iotctl *app, struct err *err)
 {
-	CLEANUP(freep) char *path = settings_path(&app->settings, "run/start.lock");
+	CLEANUP(freep)
+	char *path = settings_path(&app->settings, "run/start.lock");
 	struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 
 	if (path == NULL)
 		return err_set(err, ERR_NOMEM, "start lock");
-	CLEANUP(closep) int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	CLEANUP(closep)
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 
 	if (fd < 0)
 		return err_sys(err, "cannot open '%s'", path);
@@ -143,7 +152,8 @@ static int prepare(struct iotctl *app, bool foreground)
 {
 	struct err err = {0};
 	int rc = daemon_make_dirs(&app->settings, &err);
-	CLEANUP(closep) int lock = rc == 0 ? start_lock(app, &err) : -1;
+	CLEANUP(closep)
+	int lock = rc == 0 ? start_lock(app, &err) : -1;
 
 	if (rc == 0 && lock < 0)
 		rc = lock;
@@ -171,7 +181,7 @@ static void print_failure(json_t *f)
 	if (json_array_size(log) == 0)
 		return;
 	fprintf(stderr, "  the end of %s:\n", json_string_value(json_object_get(f, "log_path")));
-	json_array_foreach(log, i, line)
+	json_array_foreach (log, i, line)
 		fprintf(stderr, "    %s\n", json_string_value(line));
 }
 
@@ -189,7 +199,7 @@ static void print_started(json_t *services, unsigned mask)
 	json_t *s, *lack;
 	size_t i, k;
 
-	json_array_foreach(services, i, s) {
+	json_array_foreach (services, i, s) {
 		const char *name = json_string_value(json_object_get(s, "name"));
 		const char *state = json_string_value(json_object_get(s, "state"));
 		json_t *pid = json_object_get(s, "pid");
@@ -203,7 +213,7 @@ static void print_started(json_t *services, unsigned mask)
 			puts(json_is_false(json_object_get(s, "managed"))
 				     ? " (was there already, not managed by iotctl)"
 				     : "");
-		json_array_foreach(json_object_get(s, "lacks"), k, lack)
+		json_array_foreach (json_object_get(s, "lacks"), k, lack)
 			printf("         note: it %s\n", json_string_value(lack));
 	}
 }
@@ -225,7 +235,7 @@ static int start_units(struct iotctl *app, char *const names[], int n, unsigned 
 	size_t i;
 
 	print_started(json_object_get(answer, "services"), units_with_needs(mask));
-	json_array_foreach(failed, i, f)
+	json_array_foreach (failed, i, f)
 		print_failure(f);
 	return json_array_size(failed) == 0 ? EXIT_OK : EXIT_ERROR;
 }
@@ -233,7 +243,8 @@ static int start_units(struct iotctl *app, char *const names[], int n, unsigned 
 static int start_foreground(struct iotctl *app, unsigned mask)
 {
 	if (supervisor_runs(app))
-		return complain("start: a supervisor is already running; stop it first (iotctl stop)");
+		return complain(
+			"start: a supervisor is already running; stop it first (iotctl stop)");
 	if (prepare(app, true) < 0)
 		return EXIT_ERROR;
 	return supervisor_run(app, -1, true, mask);
@@ -293,21 +304,25 @@ static int stop_by_lock(const struct iotctl *app, const char *name, struct err *
 	pid_t pid;
 
 	snprintf(relative, sizeof(relative), "run/%s.pid", name);
-	CLEANUP(freep) char *path = settings_path(&app->settings, relative);
-	CLEANUP(closep) int pidfd = path != NULL ? pidfile_owner(path, &pid) : -1;
+	CLEANUP(freep)
+	char *path = settings_path(&app->settings, relative);
+	CLEANUP(closep)
+	int pidfd = path != NULL ? pidfile_owner(path, &pid) : -1;
 
 	if (path == NULL)
 		return err_set(err, ERR_NOMEM, "stop");
 	if (pidfd == ERR_NOENT)
 		return 0;
 	if (pidfd < 0)
-		return err_set(err, ERR_SYS, "cannot tell who holds '%s': %s", path, strerror(-pidfd));
+		return err_set(err, ERR_SYS, "cannot tell who holds '%s': %s", path,
+			       strerror(-pidfd));
 	if (syscall(SYS_pidfd_send_signal, pidfd, SIGTERM, NULL, 0) < 0 && errno != ESRCH)
 		return err_sys(err, "cannot stop %s (pid %d)", name, (int)pid);
 	if (!gone(pidfd, KILL_AFTER_MS)) {
 		syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
 		if (!gone(pidfd, KILL_AFTER_MS))
-			return err_set(err, ERR_TIMEOUT, "%s (pid %d) does not end", name, (int)pid);
+			return err_set(err, ERR_TIMEOUT, "%s (pid %d) does not end", name,
+				       (int)pid);
 	}
 	return 1;
 }
@@ -337,9 +352,11 @@ static int stop_alone(const struct iotctl *app, unsigned mask)
 /* A supervisor that was asked to end lives a little longer than its answer. */
 static void await_supervisor_end(const struct iotctl *app)
 {
-	CLEANUP(freep) char *path = settings_path(&app->settings, "run/supervisor.pid");
+	CLEANUP(freep)
+	char *path = settings_path(&app->settings, "run/supervisor.pid");
 	pid_t pid;
-	CLEANUP(closep) int pidfd = path != NULL ? pidfile_owner(path, &pid) : -1;
+	CLEANUP(closep)
+	int pidfd = path != NULL ? pidfile_owner(path, &pid) : -1;
 
 	if (pidfd >= 0)
 		gone(pidfd, KILL_AFTER_MS);
@@ -358,7 +375,7 @@ static int stop_units(struct iotctl *app, char *const names[], int n, unsigned m
 	json_t *failed = json_object_get(answer, "failed"), *f;
 	size_t i;
 
-	json_array_foreach(failed, i, f)
+	json_array_foreach (failed, i, f)
 		complain("%s does not stop", json_string_value(json_object_get(f, "name")));
 	if (json_array_size(failed) > 0)
 		return EXIT_ERROR;

@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#define ASK_MS	 3000
+#define ASK_MS   3000
 #define PROBE_MS 1000
 
 static json_t *ask(const struct iotctl *app, const char *name)
@@ -21,11 +21,13 @@ static json_t *ask(const struct iotctl *app, const char *name)
 	char relative[64];
 
 	snprintf(relative, sizeof(relative), "run/%s.sock", name);
-	CLEANUP(freep) char *path = settings_path(&app->settings, relative);
+	CLEANUP(freep)
+	char *path = settings_path(&app->settings, relative);
 	json_auto_t *request = json_pack("{s:s}", "op", "status");
 	json_t *answer = NULL;
 
-	if (path == NULL || request == NULL || ctl_request(path, request, ASK_MS, &answer, NULL) < 0)
+	if (path == NULL || request == NULL ||
+	    ctl_request(path, request, ASK_MS, &answer, NULL) < 0)
 		return NULL;
 	return answer;
 }
@@ -38,8 +40,10 @@ static json_t *status_by_lock(const struct iotctl *app, const char *name)
 	pid_t pid;
 
 	snprintf(relative, sizeof(relative), "run/%s.pid", name);
-	CLEANUP(freep) char *path = settings_path(&app->settings, relative);
-	CLEANUP(closep) int pidfd = path != NULL ? pidfile_owner(path, &pid) : -1;
+	CLEANUP(freep)
+	char *path = settings_path(&app->settings, relative);
+	CLEANUP(closep)
+	int pidfd = path != NULL ? pidfile_owner(path, &pid) : -1;
 
 	if (pidfd < 0)
 		return json_pack("{s:s, s:s}", "name", name, "state", "stopped");
@@ -90,8 +94,9 @@ static void add_own_word(const struct iotctl *app, unsigned unit, bool supervise
 			json_object_set_new(service, "state", json_string("ready"));
 		health = json_string_value(json_object_get(own, "health"));
 	}
-	json_object_set_new(service, "health",
-			    json_string(health != NULL ? health : "its control socket does not answer"));
+	json_object_set_new(
+		service, "health",
+		json_string(health != NULL ? health : "its control socket does not answer"));
 }
 
 static json_t *collect(const struct iotctl *app, unsigned mask)
@@ -113,19 +118,21 @@ static json_t *collect(const struct iotctl *app, unsigned mask)
 			add_own_word(app, i, known != NULL, service);
 		json_array_append(services, service);
 	}
-	json_t *self = sup != NULL ? json_pack("{s:O, s:O, s:O}", "pid", json_object_get(sup, "pid"),
-					       "version", json_object_get(sup, "version"), "uptime_s",
-					       json_object_get(sup, "uptime_s"))
-				   : json_null();
+	json_t *self = sup != NULL
+			       ? json_pack("{s:O, s:O, s:O}", "pid", json_object_get(sup, "pid"),
+					   "version", json_object_get(sup, "version"), "uptime_s",
+					   json_object_get(sup, "uptime_s"))
+			       : json_null();
 
-	return json_pack("{s:o, s:s, s:O}", "supervisor", self, "userdir", app->settings.core.userdir,
-			 "services", services);
+	return json_pack("{s:o, s:s, s:O}", "supervisor", self, "userdir",
+			 app->settings.core.userdir, "services", services);
 }
 
 static void format_uptime(json_int_t s, char *buf, size_t cap)
 {
 	if (s >= 86400)
-		snprintf(buf, cap, "%" PRId64 "d%02dh", (int64_t)s / 86400, (int)(s % 86400 / 3600));
+		snprintf(buf, cap, "%" PRId64 "d%02dh", (int64_t)s / 86400,
+			 (int)(s % 86400 / 3600));
 	else if (s >= 3600)
 		snprintf(buf, cap, "%dh%02dm", (int)(s / 3600), (int)(s % 3600 / 60));
 	else if (s >= 60)
@@ -142,14 +149,16 @@ static void print_service(json_t *s)
 	size_t used = 0, i;
 
 	if (json_object_get(s, "pid") != NULL) {
-		snprintf(pid, sizeof(pid), "%d", (int)json_integer_value(json_object_get(s, "pid")));
-		format_uptime(json_integer_value(json_object_get(s, "uptime_s")), uptime, sizeof(uptime));
+		snprintf(pid, sizeof(pid), "%d",
+			 (int)json_integer_value(json_object_get(s, "pid")));
+		format_uptime(json_integer_value(json_object_get(s, "uptime_s")), uptime,
+			      sizeof(uptime));
 	}
-	json_object_foreach(json_object_get(s, "ports"), name, port)
+	json_object_foreach (json_object_get(s, "ports"), name, port)
 		used += (size_t)snprintf(ports + used, sizeof(ports) - used, "%s%s %d",
 					 used > 0 ? ", " : "", name, (int)json_integer_value(port));
-	printf("%-10s %-10s %8s %8s %8d  %-8s %-24s %s\n", text_of(s, "name"), text_of(s, "state"), pid,
-	       uptime, (int)json_integer_value(json_object_get(s, "restarts")),
+	printf("%-10s %-10s %8s %8s %8d  %-8s %-24s %s\n", text_of(s, "name"), text_of(s, "state"),
+	       pid, uptime, (int)json_integer_value(json_object_get(s, "restarts")),
 	       text_of(s, "version")[0] != '\0' ? text_of(s, "version") : "-", ports,
 	       text_of(s, "health")[0] != '\0' ? text_of(s, "health") : "-");
 	if (text_of(s, "reason")[0] != '\0')
@@ -158,9 +167,10 @@ static void print_service(json_t *s)
 		printf("           ended last with: %s\n", text_of(s, "last_exit"));
 	if (text_of(s, "data_dir")[0] != '\0')
 		printf("           keeps its data in %s\n", text_of(s, "data_dir"));
-	if (json_is_false(json_object_get(s, "managed")) && strcmp(text_of(s, "state"), "ready") == 0)
+	if (json_is_false(json_object_get(s, "managed")) &&
+	    strcmp(text_of(s, "state"), "ready") == 0)
 		puts("           was there already; iotctl uses it and leaves it alone");
-	json_array_foreach(json_object_get(s, "lacks"), i, lack)
+	json_array_foreach (json_object_get(s, "lacks"), i, lack)
 		printf("           lacks: it %s\n", json_string_value(lack));
 }
 
@@ -181,7 +191,7 @@ static void print_text(json_t *all)
 	} else {
 		printf("%-10s %s\n", "supervisor", "stopped");
 	}
-	json_array_foreach(json_object_get(all, "services"), i, s)
+	json_array_foreach (json_object_get(all, "services"), i, s)
 		print_service(s);
 }
 
@@ -208,7 +218,7 @@ int cmd_status(struct iotctl *app, int argc, char *argv[])
 
 	if (all == NULL)
 		return complain("status: out of memory");
-	json_array_foreach(json_object_get(all, "services"), i, s)
+	json_array_foreach (json_object_get(all, "services"), i, s)
 		all_ready &= strcmp(text_of(s, "state"), "ready") == 0;
 	if (as_json) {
 		json_dumpf(all, stdout, JSON_INDENT(2));

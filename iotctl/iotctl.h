@@ -19,8 +19,8 @@ struct iotctl {
 /* One word of the command line and what it does. */
 struct command {
 	const char *name;
-	const char *args; /* for the usage line */
-	const char *help; /* one line for the list; NULL: not listed */
+	const char *args;  /* for the usage line */
+	const char *help;  /* one line for the list; NULL: not listed */
 	const char *about; /* more, for --help of the command; NULL: help is enough */
 	/* argv[0] is the command's name. ret: enum exit_code. NULL: not part of this build. */
 	int (*run)(struct iotctl *app, int argc, char *argv[]);
@@ -35,7 +35,8 @@ int iotctl_settings(struct iotctl *app);
 int cmd_initdb(struct iotctl *app, int argc, char *argv[]);
 int cmd_genconf(struct iotctl *app, int argc, char *argv[]);
 int cmd_config(struct iotctl *app, int argc, char *argv[]);
-/* Make userdir, key and store as far as they are missing. quiet: say nothing if all was there. ret: 0 or negative (told). */
+/* Make userdir, key and store as far as they are missing. quiet: say nothing if all was there. ret:
+ * 0 or negative (told). */
 int init_all(struct iotctl *app, bool quiet);
 bool init_was_done(const struct iotctl *app);
 

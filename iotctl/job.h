@@ -1,4 +1,5 @@
-/* job.h - work that blocks (probing a broker, adding a user), on a thread of its own; the result comes back on the loop. */
+/* job.h - work that blocks (probing a broker, adding a user), on a thread of its own; the result
+ * comes back on the loop. */
 #pragma once
 
 #include "common/err.h"
@@ -9,7 +10,8 @@
 struct jobs; /* all running ones */
 struct job;
 
-typedef void job_work_fn(struct job *job, void *arg); /* on the thread; looks at job_cancelled() now and then */
+typedef void job_work_fn(struct job *job,
+			 void *arg); /* on the thread; looks at job_cancelled() now and then */
 typedef void job_done_fn(void *owner, void *arg, bool cancelled); /* on the loop; frees arg */
 
 int jobs_new(struct loop *l, void *owner, struct jobs **ret, struct err *err);

@@ -42,7 +42,8 @@ static int copy_rest(int from, int to, off_t *at)
 
 int logfile_rotate(const char *path, off_t max_bytes, struct err *err)
 {
-	CLEANUP(freep) char *old = NULL;
+	CLEANUP(freep)
+	char *old = NULL;
 	off_t at = 0;
 
 	if (logfile_size(path) <= max_bytes)
@@ -51,9 +52,10 @@ int logfile_rotate(const char *path, off_t max_bytes, struct err *err)
 		old = NULL;
 		return err_set(err, ERR_NOMEM, "log rotation");
 	}
-	CLEANUP(closep) int from = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-	CLEANUP(closep) int to =
-		open(old, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	CLEANUP(closep)
+	int from = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	CLEANUP(closep)
+	int to = open(old, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 
 	if (from < 0 || to < 0)
 		return err_sys(err, "cannot rotate log '%s'", path);
@@ -69,7 +71,8 @@ int logfile_rotate(const char *path, off_t max_bytes, struct err *err)
 json_t *logfile_tail(const char *path, off_t from, unsigned max_lines)
 {
 	char buf[TAIL_BYTES + 1];
-	CLEANUP(closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+	CLEANUP(closep)
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	off_t size = logfile_size(path);
 	json_t *lines = json_array();
 	unsigned n_lines = 0;
@@ -92,14 +95,16 @@ json_t *logfile_tail(const char *path, off_t from, unsigned max_lines)
 		json_t *text = json_string(line);
 
 		/* Not UTF-8: say so rather than nothing. */
-		json_array_append_new(lines, text != NULL ? text : json_string("(a line that is not UTF-8)"));
+		json_array_append_new(
+			lines, text != NULL ? text : json_string("(a line that is not UTF-8)"));
 	}
 	return lines;
 }
 
 void logfile_follow(const char *path, off_t *at, int fd)
 {
-	CLEANUP(closep) int from = open(path, O_RDONLY | O_CLOEXEC);
+	CLEANUP(closep)
+	int from = open(path, O_RDONLY | O_CLOEXEC);
 
 	if (from < 0)
 		return;

@@ -30,30 +30,39 @@ int complain(const char *fmt, ...)
 
 static const struct command commands[] = {
 	{"initdb", "[--reset] [csm|ccm]", "initialize database",
-	 "Make the state directory, the key of the suite and the database as far as they are missing, and bring an older\n"
-	 "database up to date (after a copy of it). Nothing is destroyed, unless --reset is given and confirmed.",
+	 "Make the state directory, the key of the suite and the database as far as they are "
+	 "missing, and bring an older\n"
+	 "database up to date (after a copy of it). Nothing is destroyed, unless --reset is given "
+	 "and confirmed.",
 	 cmd_initdb},
 	{"start", "[--foreground] [csm|ccm|gui|agent|broker ...]", "start server",
-	 "Start what is named and what that needs; no name: everything. Returns when all of it is ready, or says what is\n"
-	 "not, why, and the end of its log. --foreground stays, shows the logs, and stops everything at SIGTERM or Ctrl-C.",
+	 "Start what is named and what that needs; no name: everything. Returns when all of it is "
+	 "ready, or says what is\n"
+	 "not, why, and the end of its log. --foreground stays, shows the logs, and stops "
+	 "everything at SIGTERM or Ctrl-C.",
 	 cmd_start},
 	{"stop", "[csm|agent|broker ...]", "stop server",
-	 "Stop what is named; no name: everything. What does not end within 10 s is killed.", cmd_stop},
+	 "Stop what is named; no name: everything. What does not end within 10 s is killed.",
+	 cmd_stop},
 	{"restart", "[csm|agent|broker ...]", "restart server", "Stop, then start.", cmd_restart},
 	{"status", "[--json] [csm|agent|broker ...]", "status server",
-	 "Show state, pid, uptime, restarts, version, health and ports. Exit status: 0 all ready, 3 not running, 1 error.",
+	 "Show state, pid, uptime, restarts, version, health and ports. Exit status: 0 all ready, "
+	 "3 not running, 1 error.",
 	 cmd_status},
 	{"shell", "", "interactive shell (not part of this build)", NULL, NULL},
 	{"genconf", "[--force] DEST", "get a copy of sample ini config",
-	 "Write a commented sample configuration to DEST (-: standard output). An existing file is overwritten only with\n"
+	 "Write a commented sample configuration to DEST (-: standard output). An existing file is "
+	 "overwritten only with\n"
 	 "--force.",
 	 cmd_genconf},
 	{"config", "check [FILE]", "check the configuration file",
-	 "Name every unknown section and key (with the nearest known one) and every bad value, with file and line. Exit\n"
+	 "Name every unknown section and key (with the nearest known one) and every bad value, "
+	 "with file and line. Exit\n"
 	 "status: 0 usable (warnings are told), 1 not.",
 	 cmd_config},
 	{"demo", "[--seconds N]", "see a device, a graph and data flowing",
-	 "Register a simulated device, wire its input through a function to its output, push numbers, show what comes out,\n"
+	 "Register a simulated device, wire its input through a function to its output, push "
+	 "numbers, show what comes out,\n"
 	 "and take everything away again. The suite must be running.",
 	 cmd_demo},
 	{"supervise", "READY_FD", NULL, "What `start` runs in the background.", cmd_supervise},
@@ -93,7 +102,8 @@ static void print_help(void)
 	      "  -h, --help            show this help message and exit\n"
 	      "  -d, --debug           debug mode (debug logs, start stays in the foreground)\n"
 	      "  -c INI_PATH, --config INI_PATH\n"
-	      "                        IoTtalk ini config file ($HOME/.iottalk/iottalk.ini if it exists)\n"
+	      "                        IoTtalk ini config file ($HOME/.iottalk/iottalk.ini if it "
+	      "exists)\n"
 	      "  --version             show program's version number and exit\n",
 	      stdout);
 }
@@ -140,10 +150,12 @@ int iotctl_settings(struct iotctl *app)
 static int set_conf_path(struct iotctl *app, const char *given, struct err *err)
 {
 	free(app->conf_path);
-	/* Absolute, because the daemons get it too; a file that is not there yet is told when it is read. */
+	/* Absolute, because the daemons get it too; a file that is not there yet is told when it is
+	 * read. */
 	app->conf_path = realpath(given, NULL);
 	if (app->conf_path == NULL && errno == ENOENT)
-		return err_set(err, ERR_NOENT, "there is no configuration file '%s' (iotctl genconf makes one)",
+		return err_set(err, ERR_NOENT,
+			       "there is no configuration file '%s' (iotctl genconf makes one)",
 			       given);
 	return app->conf_path == NULL ? err_sys(err, "configuration '%s'", given) : 0;
 }

@@ -12,7 +12,7 @@
 #include <time.h>
 
 #define PACKET_MAX_BYTES (4 * 1024 * 1024) /* no broker has reason to send us more here */
-#define KEEPALIVE_S	 60
+#define KEEPALIVE_S      60
 
 struct mqtt {
 	int fd;
@@ -47,7 +47,8 @@ static int wait_for(int fd, short events, int64_t deadline_ms)
 
 static int connect_one(const struct addrinfo *a, int64_t deadline_ms)
 {
-	CLEANUP(closep) int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	CLEANUP(closep)
+	int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	int on = 1, failed = 0;
 	socklen_t len = sizeof(failed);
 
@@ -109,7 +110,8 @@ bool host_is_local(const char *host)
 		return false;
 	/* Only addresses of this machine can be bound. */
 	for (const struct addrinfo *a = all; a != NULL && local; a = a->ai_next) {
-		CLEANUP(closep) int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		CLEANUP(closep)
+		int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 		if (fd >= 0 && bind(fd, a->ai_addr, a->ai_addrlen) < 0)
 			local = a->ai_family == AF_INET6 && a->ai_next != NULL; /* no IPv6 here */
@@ -280,7 +282,7 @@ int mqtt_connect(struct mqtt *m, const char *client_id, bool clean_session, stru
 	size_t n = put_text(body, "MQTT");
 	struct mqtt_packet p = {0};
 
-	body[n++] = 4;			       /* MQTT 3.1.1 */
+	body[n++] = 4; /* MQTT 3.1.1 */
 	body[n++] = clean_session ? 0x02 : 0x00;
 	n += put_u16(body + n, KEEPALIVE_S);
 	n += put_text(body + n, client_id);
@@ -366,7 +368,8 @@ static void mqtt_closep(struct mqtt **m)
 
 enum probe probe_mqtt(const char *host, unsigned port, int timeout_ms, char *why, size_t cap)
 {
-	CLEANUP(mqtt_closep) struct mqtt *m = NULL;
+	CLEANUP(mqtt_closep)
+	struct mqtt *m = NULL;
 	struct err err = {0};
 
 	why[0] = '\0';
@@ -389,12 +392,14 @@ static bool upgrade_accepted(const char *answer)
 		return false;
 	const char *protocol = strcasestr(answer, "\r\nsec-websocket-protocol:");
 
-	return protocol != NULL && strncasecmp(protocol + 25 + strspn(protocol + 25, " "), "mqtt", 4) == 0;
+	return protocol != NULL &&
+	       strncasecmp(protocol + 25 + strspn(protocol + 25, " "), "mqtt", 4) == 0;
 }
 
 enum probe probe_websocket(const char *host, unsigned port, int timeout_ms, char *why, size_t cap)
 {
-	CLEANUP(mqtt_closep) struct mqtt *m = NULL;
+	CLEANUP(mqtt_closep)
+	struct mqtt *m = NULL;
 	struct err err = {0};
 	char text[1024], answer[2048] = "";
 	size_t used = 0;
@@ -406,7 +411,8 @@ enum probe probe_websocket(const char *host, unsigned port, int timeout_ms, char
 	}
 	/* The key is any 16 bytes in base64; nothing secret is in it. */
 	snprintf(text, sizeof(text),
-		 "GET /mqtt HTTP/1.1\r\nHost: %.250s:%u\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+		 "GET /mqtt HTTP/1.1\r\nHost: %.250s:%u\r\nUpgrade: websocket\r\nConnection: "
+		 "Upgrade\r\n"
 		 "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: aW90dGFsay1wcm9iZS0wMA==\r\n"
 		 "Sec-WebSocket-Protocol: mqtt\r\n\r\n",
 		 host, port);

@@ -1,4 +1,5 @@
-/* mqtt.h - a few packets of MQTT 3.1.1 over a blocking socket: enough to see whether a broker answers and what it can.
+/* mqtt.h - a few packets of MQTT 3.1.1 over a blocking socket: enough to see whether a broker
+ * answers and what it can.
  *
  * Not for daemons (those use common/bus.h). Every call ends at the deadline given at mqtt_open().
  */
@@ -16,7 +17,8 @@ enum probe {
 	PROBE_ANSWERS,
 };
 
-/* MQTT: a CONNECT is answered by a CONNACK. WebSocket: an upgrade with subprotocol mqtt is accepted. why: one sentence. */
+/* MQTT: a CONNECT is answered by a CONNACK. WebSocket: an upgrade with subprotocol mqtt is
+ * accepted. why: one sentence. */
 enum probe probe_mqtt(const char *host, unsigned port, int timeout_ms, char *why, size_t cap);
 enum probe probe_websocket(const char *host, unsigned port, int timeout_ms, char *why, size_t cap);
 /* Whether host is an address of this machine. */
@@ -25,13 +27,14 @@ bool host_is_local(const char *host);
 struct mqtt; /* one connection */
 
 struct mqtt_packet {
-	uint8_t type;	 /* 2 CONNACK, 3 PUBLISH, 4 PUBACK, 9 SUBACK ... */
-	uint8_t flags;	 /* low half of the first byte */
-	uint8_t *body;	 /* len bytes, valid until the next read */
+	uint8_t type;  /* 2 CONNACK, 3 PUBLISH, 4 PUBACK, 9 SUBACK ... */
+	uint8_t flags; /* low half of the first byte */
+	uint8_t *body; /* len bytes, valid until the next read */
 	size_t len;
 };
 
-/* Connect the socket. ret: yours; give it to mqtt_close(). Errors: ERR_NOENT (nothing there), ERR_TIMEOUT. */
+/* Connect the socket. ret: yours; give it to mqtt_close(). Errors: ERR_NOENT (nothing there),
+ * ERR_TIMEOUT. */
 int mqtt_open(const char *host, unsigned port, int timeout_ms, struct mqtt **ret, struct err *err);
 struct mqtt *mqtt_close(struct mqtt *m); /* NULL is fine */
 int mqtt_connect(struct mqtt *m, const char *client_id, bool clean_session, struct err *err);

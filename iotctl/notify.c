@@ -61,7 +61,8 @@ static void on_datagram(void *arg, uint32_t events)
 		n->on_ready(n->arg, peer.pid);
 }
 
-int notify_new(struct loop *l, notify_ready_fn *on_ready, void *arg, struct notify **ret, struct err *err)
+int notify_new(struct loop *l, notify_ready_fn *on_ready, void *arg, struct notify **ret,
+	       struct err *err)
 {
 	struct notify *n = calloc(1, sizeof(*n));
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};

@@ -1,4 +1,5 @@
-/* notify.h - hears READY=1 of the daemons (sd_notify protocol) on a socket of the abstract namespace. */
+/* notify.h - hears READY=1 of the daemons (sd_notify protocol) on a socket of the abstract
+ * namespace. */
 #pragma once
 
 #include "common/err.h"
@@ -10,7 +11,8 @@ struct notify;
 /* pid: of the sender, told by the kernel. */
 typedef void notify_ready_fn(void *arg, pid_t pid);
 
-int notify_new(struct loop *l, notify_ready_fn *on_ready, void *arg, struct notify **ret, struct err *err);
+int notify_new(struct loop *l, notify_ready_fn *on_ready, void *arg, struct notify **ret,
+	       struct err *err);
 struct notify *notify_free(struct notify *n); /* NULL is fine */
 /* The value of NOTIFY_SOCKET for the daemons; borrowed. */
 const char *notify_address(const struct notify *n);

@@ -15,12 +15,10 @@
 #include <time.h>
 
 #define BACKOFF_FIRST_MS 200
-#define BACKOFF_MAX_MS	 10000
-#define LONG_LIFE_MS	 10000 /* whoever lived that long starts over with short pauses */
-#define EARLY_DEATHS_MAX 3     /* deaths before it was ready once: nothing a further try would help */
-#define STOP_MS		 10000
-
-extern char **environ;
+#define BACKOFF_MAX_MS   10000
+#define LONG_LIFE_MS     10000 /* whoever lived that long starts over with short pauses */
+#define EARLY_DEATHS_MAX 3 /* deaths before it was ready once: nothing a further try would help */
+#define STOP_MS          10000
 
 struct service {
 	struct loop *loop;
@@ -34,7 +32,8 @@ struct service {
 	int pidfd;
 	bool ours; /* our child: its exit status is ours to take */
 	bool been_ready;
-	struct loop_src *exit_src, *timer; /* timer: the pause before a start, or the patience before SIGKILL */
+	struct loop_src *exit_src,
+		*timer; /* timer: the pause before a start, or the patience before SIGKILL */
 	int64_t started_ms;
 	unsigned backoff_ms, restarts, early_deaths;
 	off_t log_from;
@@ -88,8 +87,8 @@ static void set_state(struct service *sv, enum service_state state)
 	if (sv->state == state)
 		return;
 	sv->state = state;
-	log_info("service.state", KV("service", sv->conf.name), KV("state", service_state_name(state)),
-		 KV("pid", sv->pid));
+	log_info("service.state", KV("service", sv->conf.name),
+		 KV("state", service_state_name(state)), KV("pid", sv->pid));
 	sv->ev->on_change(sv->arg, sv);
 }
 
@@ -137,8 +136,8 @@ static void on_exit_event(void *arg, uint32_t events)
 		set_state(sv, SERVICE_STOPPED);
 		return;
 	}
-	log_warn("service.died", KV("service", sv->conf.name), KV("pid", pid), KV("how", sv->last_exit),
-		 KV("lived_ms", lived_ms));
+	log_warn("service.died", KV("service", sv->conf.name), KV("pid", pid),
+		 KV("how", sv->last_exit), KV("lived_ms", lived_ms));
 	if (!sv->been_ready && ++sv->early_deaths >= EARLY_DEATHS_MAX) {
 		snprintf(sv->reason, sizeof(sv->reason), "ended %u times before it was ready (%s)",
 			 sv->early_deaths, sv->last_exit);
@@ -161,7 +160,8 @@ static void on_exit_event(void *arg, uint32_t events)
 
 static void exec_child(const struct service *sv, int null_fd, int log_fd)
 {
-	static const char cannot[] = "cannot execute the program\n", locked[] = "cannot take the pid lock\n";
+	static const char cannot[] = "cannot execute the program\n",
+			  locked[] = "cannot take the pid lock\n";
 	sigset_t none;
 	int rc = 0;
 
@@ -197,8 +197,10 @@ static int watch(struct service *sv, pid_t pid, int pidfd, bool ours, struct err
 
 static int spawn(struct service *sv, struct err *err)
 {
-	CLEANUP(closep) int log_fd = logfile_open(sv->conf.log_path, err);
-	CLEANUP(closep) int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	CLEANUP(closep)
+	int log_fd = logfile_open(sv->conf.log_path, err);
+	CLEANUP(closep)
+	int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
 	if (log_fd < 0)
 		return log_fd;
@@ -214,7 +216,8 @@ static int spawn(struct service *sv, struct err *err)
 		return err_sys(err, "fork");
 	if (pid == 0)
 		exec_child(sv, null_fd, log_fd);
-	CLEANUP(closep) int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	CLEANUP(closep)
+	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	int rc = pidfd >= 0 ? watch(sv, pid, pidfd, true, err) : err_sys(err, "pidfd");
 
 	if (rc < 0) { /* nobody would watch it */
@@ -251,8 +254,8 @@ static void on_timer(void *arg)
 	}
 }
 
-int service_new(struct loop *l, const struct service_conf *conf, const struct service_events *ev, void *arg,
-		struct service **ret, struct err *err)
+int service_new(struct loop *l, const struct service_conf *conf, const struct service_events *ev,
+		void *arg, struct service **ret, struct err *err)
 {
 	struct service *sv = calloc(1, sizeof(*sv));
 
@@ -286,7 +289,8 @@ struct service *service_free(struct service *sv)
 	return NULL;
 }
 
-int service_set_command(struct service *sv, char *const argv[], const char *notify_address, struct err *err)
+int service_set_command(struct service *sv, char *const argv[], const char *notify_address,
+			struct err *err)
 {
 	size_t n = 0, n_env = 0, used = 0;
 
@@ -334,13 +338,15 @@ void service_start(struct service *sv)
 bool service_adopt(struct service *sv)
 {
 	pid_t pid;
-	CLEANUP(closep) int pidfd = pidfile_owner(sv->conf.pid_path, &pid);
+	CLEANUP(closep)
+	int pidfd = pidfile_owner(sv->conf.pid_path, &pid);
 	struct err err = {0};
 
 	if (pidfd < 0)
 		return false;
 	if (watch(sv, pid, pidfd, false, &err) < 0) {
-		log_error("service.adopt_failed", KV("service", sv->conf.name), KV("why", err.text));
+		log_error("service.adopt_failed", KV("service", sv->conf.name),
+			  KV("why", err.text));
 		return false;
 	}
 	(void)TAKE_FD(pidfd);

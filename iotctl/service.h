@@ -1,6 +1,8 @@
-/* service.h - one supervised process: started, adopted, watched, restarted with growing pauses, stopped.
+/* service.h - one supervised process: started, adopted, watched, restarted with growing pauses,
+ * stopped.
  *
- * Loop thread only. Death is seen by a pidfd, so a process that somebody else started is watched like one of our own.
+ * Loop thread only. Death is seen by a pidfd, so a process that somebody else started is watched
+ * like one of our own.
  */
 #pragma once
 
@@ -27,7 +29,7 @@ struct service_conf {
 	const char *log_path; /* stdout and stderr of the process */
 	const char *pid_path;
 	bool locks_itself; /* takes the pid lock itself; else it inherits it from us */
-	bool notifies;	   /* says READY=1; else the owner calls service_set_ready() */
+	bool notifies;     /* says READY=1; else the owner calls service_set_ready() */
 };
 
 struct service_events {
@@ -37,12 +39,13 @@ struct service_events {
 	void (*on_change)(void *arg, struct service *sv);
 };
 
-int service_new(struct loop *l, const struct service_conf *conf, const struct service_events *ev, void *arg,
-		struct service **ret, struct err *err);
+int service_new(struct loop *l, const struct service_conf *conf, const struct service_events *ev,
+		void *arg, struct service **ret, struct err *err);
 struct service *service_free(struct service *sv); /* the process, if there is one, lives on */
 
 /* What to run: argv[0] is the program's path. Copied. notify_address: NULL for none. */
-int service_set_command(struct service *sv, char *const argv[], const char *notify_address, struct err *err);
+int service_set_command(struct service *sv, char *const argv[], const char *notify_address,
+			struct err *err);
 /* Start the process; a failure to do so makes it FAILED. */
 void service_start(struct service *sv);
 /* Take over the process that holds the pid lock. ret: true if there is one. */

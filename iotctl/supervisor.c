@@ -9,139 +9,18 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
-#define BROKER_PROBE_MS	  1000
-#define BROKER_PAUSE_MS	  20   /* between probes while it starts */
-#define ADOPT_POLL_MS	  250  /* an adopted daemon that is not ready cannot tell us: ask */
-#define ADOPT_ASK_MS	  200
-#define TIDY_MS		  10000
-#define FOLLOW_MS	  200
-
-/* ---- the broker, on threads of their own ---- */
-
-struct plan_job {
-	const struct settings *settings;
-	struct broker_plan plan;
-	struct err err;
-	int rc;
-};
-
-static void plan_work(struct job *job, void *arg)
-{
-	struct plan_job *p = arg;
-
-	(void)job;
-	p->rc = broker_plan(p->settings, &p->plan, &p->err);
-}
-
-static void start_planned_broker(struct supervisor *sup)
-{
-	struct service *sv = sup->units[UNIT_BROKER].sv;
-	char *argv[] = {sup->plan.program, "-c", sup->plan.conf_path, NULL};
-	struct err err = {0};
-
-	if (sup->external)
-		service_set_external(sv);
-	else if (service_set_command(sv, argv, NULL, &err) < 0)
-		service_fail(sv, err.text);
-	else
-		service_start(sv);
-}
-
-static void plan_done(void *owner, void *arg, bool cancelled)
-{
-	struct supervisor *sup = owner;
-	struct unit *u = &sup->units[UNIT_BROKER];
-	struct plan_job *p = arg;
-
-	if (!cancelled && u->wanted && service_state(u->sv) == SERVICE_STARTING) {
-		if (p->rc < 0) {
-			service_fail(u->sv, p->err.text);
-		} else {
-			broker_plan_done(&sup->plan);
-			sup->plan = p->plan;
-			p->plan = (struct broker_plan){0};
-			sup->external = !sup->plan.managed;
-			start_planned_broker(sup);
-		}
-	}
-	broker_plan_done(&p->plan);
-	free(p);
-}
-
-static void plan_broker(struct supervisor *sup)
-{
-	struct service *sv = sup->units[UNIT_BROKER].sv;
-	struct plan_job *p = calloc(1, sizeof(*p));
-	struct err err = {0};
-
-	if (p == NULL) {
-		service_fail(sv, "out of memory");
-		return;
-	}
-	p->settings = &sup->settings;
-	service_set_starting(sv);
-	if (job_start(sup->jobs, plan_work, plan_done, p, &err) < 0) {
-		free(p);
-		service_fail(sv, err.text);
-	}
-}
-
-struct await_job {
-	const struct settings *settings;
-	pid_t pid;
-	int rc;
-};
-
-static void await_work(struct job *job, void *arg)
-{
-	struct await_job *a = arg;
-	struct timespec pause = {.tv_nsec = BROKER_PAUSE_MS * 1000000L};
-
-	for (;;) {
-		a->rc = broker_probe(a->settings, BROKER_PROBE_MS, NULL);
-		if (a->rc == 0 || job_cancelled(job))
-			return;
-		nanosleep(&pause, NULL);
-	}
-}
-
-static void await_done(void *owner, void *arg, bool cancelled)
-{
-	struct supervisor *sup = owner;
-	struct await_job *a = arg;
-	struct service *sv = sup->units[UNIT_BROKER].sv;
-
-	if (!cancelled && a->rc == 0 && service_pid(sv) == a->pid)
-		service_set_ready(sv);
-	free(a);
-}
-
-static void await_broker(struct supervisor *sup)
-{
-	struct service *sv = sup->units[UNIT_BROKER].sv;
-	struct await_job *a = calloc(1, sizeof(*a));
-	struct err err = {0};
-
-	jobs_cancel(sup->jobs); /* those wait for an earlier process */
-	if (a == NULL) {
-		log_error("broker.not_awaited", KV("why", "out of memory"));
-		return;
-	}
-	a->settings = &sup->settings;
-	a->pid = service_pid(sv);
-	if (job_start(sup->jobs, await_work, await_done, a, &err) < 0) {
-		free(a);
-		log_error("broker.not_awaited", KV("why", err.text));
-	}
-}
+#define ADOPT_POLL_MS 250 /* an adopted daemon that is not ready cannot tell us: ask */
+#define ADOPT_ASK_MS  200
+#define TIDY_MS       10000
+#define FOLLOW_MS     200
 
 /* ---- order ---- */
 
 static int set_daemon_command(struct supervisor *sup, struct unit *u, struct err *err)
 {
-	CLEANUP(freep) char *program = NULL;
+	CLEANUP(freep)
+	char *program = NULL;
 	char *argv[5] = {0};
 	int n = 0;
 
@@ -162,7 +41,7 @@ static int set_daemon_command(struct supervisor *sup, struct unit *u, struct err
 static void start_unit(struct supervisor *sup, struct unit *u)
 {
 	if (u == &sup->units[UNIT_BROKER])
-		plan_broker(sup);
+		supervisor_plan_broker(sup);
 	else
 		service_start(u->sv);
 }
@@ -171,8 +50,7 @@ static void start_unit(struct supervisor *sup, struct unit *u)
 static const struct unit *missing(const struct supervisor *sup, const struct unit *u)
 {
 	for (unsigned i = 0; i < UNITS; i++) {
-		if ((u->kind->needs & 1u << i) &&
-		    service_state(sup->units[i].sv) != SERVICE_READY)
+		if ((u->kind->needs & 1u << i) && service_state(sup->units[i].sv) != SERVICE_READY)
 			return &sup->units[i];
 	}
 	return NULL;
@@ -255,7 +133,8 @@ void supervisor_want(struct supervisor *sup, unsigned mask)
 			continue;
 		u->wanted = true;
 		if (service_state(u->sv) == SERVICE_FAILED)
-			service_stop(u->sv); /* has no process: stopped at once, so it is tried again */
+			service_stop(
+				u->sv); /* has no process: stopped at once, so it is tried again */
 	}
 	supervisor_post_step(sup);
 }
@@ -283,7 +162,7 @@ static void on_started(void *arg, struct service *sv)
 	struct supervisor *sup = arg;
 
 	if (sv == sup->units[UNIT_BROKER].sv)
-		await_broker(sup);
+		supervisor_await_broker(sup);
 }
 
 static void on_change(void *arg, struct service *sv)
@@ -317,7 +196,8 @@ static bool says_ready(const struct unit *u)
 	return ready;
 }
 
-/* Adopted daemons know another address for their ready notice (or none): ask them until they are. */
+/* Adopted daemons know another address for their ready notice (or none): ask them until they are.
+ */
 static void on_poll(void *arg)
 {
 	struct supervisor *sup = arg;
@@ -336,21 +216,6 @@ static void on_poll(void *arg)
 		loop_arm(sup->loop, sup->poll_timer, -1);
 }
 
-/* The broker that runs is ours (it has our lock): what would be needed to start it again. */
-static void plan_adopted_broker(struct supervisor *sup)
-{
-	char *argv[] = {NULL, "-c", NULL, NULL};
-	struct err err = {0};
-	int rc = broker_plan_managed(&sup->settings, &sup->plan, &err);
-
-	argv[0] = sup->plan.program;
-	argv[2] = sup->plan.conf_path;
-	if (rc == 0)
-		rc = service_set_command(sup->units[UNIT_BROKER].sv, argv, NULL, &err);
-	if (rc < 0)
-		log_warn("broker.not_restartable", KV("why", err.text));
-}
-
 static void adopt_all(struct supervisor *sup)
 {
 	unsigned adopted = 0;
@@ -360,7 +225,7 @@ static void adopt_all(struct supervisor *sup)
 			continue;
 		adopted |= 1u << i;
 		if (i == UNIT_BROKER)
-			plan_adopted_broker(sup);
+			supervisor_plan_adopted_broker(sup);
 		else
 			loop_arm(sup->loop, sup->poll_timer, 0);
 	}
@@ -476,7 +341,8 @@ static int add_unit(struct supervisor *sup, unsigned i, struct err *err)
 
 static int take_lock(struct supervisor *sup, struct err *err)
 {
-	CLEANUP(freep) char *path = settings_path(&sup->settings, "run/supervisor.pid");
+	CLEANUP(freep)
+	char *path = settings_path(&sup->settings, "run/supervisor.pid");
 
 	if (path == NULL)
 		return err_set(err, ERR_NOMEM, "pid lock");
@@ -510,9 +376,11 @@ static int begin(struct supervisor *sup, struct err *err)
 	if (rc == 0)
 		rc = loop_add_signal(sup->loop, SIGINT, on_int, sup, err);
 	if (rc == 0)
-		rc = loop_add_timer(sup->loop, -1, ADOPT_POLL_MS, on_poll, sup, &sup->poll_timer, err);
+		rc = loop_add_timer(sup->loop, -1, ADOPT_POLL_MS, on_poll, sup, &sup->poll_timer,
+				    err);
 	if (rc == 0)
-		rc = loop_add_timer(sup->loop, TIDY_MS, TIDY_MS, on_tidy, sup, &sup->tidy_timer, err);
+		rc = loop_add_timer(sup->loop, TIDY_MS, TIDY_MS, on_tidy, sup, &sup->tidy_timer,
+				    err);
 	if (rc == 0 && sup->foreground)
 		rc = loop_add_timer(sup->loop, FOLLOW_MS, FOLLOW_MS, on_follow, sup, NULL, err);
 	for (unsigned i = 0; rc == 0 && i < UNITS; i++)

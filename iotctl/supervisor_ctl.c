@@ -7,7 +7,7 @@
 #include <string.h>
 
 #define START_MS  20000 /* how long a start may take before it is called failed */
-#define STOP_MS	  30000
+#define STOP_MS   30000
 #define LOG_LINES 20
 
 /* ---- status ---- */
@@ -55,9 +55,9 @@ static void on_status(void *arg, json_t *request, struct ctl_call *call)
 	if (bad != NULL)
 		snprintf(health, sizeof(health), "%s is %s", bad->kind->name,
 			 service_state_name(service_state(bad->sv)));
-	ctl_answer(call, json_pack("{s:s, s:s, s:i, s:s, s:I, s:b, s:s, s:o}", "state", "ok", "name",
-				   "supervisor", "pid", (int)getpid(), "version", IOTTALK_VERSION,
-				   "uptime_s",
+	ctl_answer(call, json_pack("{s:s, s:s, s:i, s:s, s:I, s:b, s:s, s:o}", "state", "ok",
+				   "name", "supervisor", "pid", (int)getpid(), "version",
+				   IOTTALK_VERSION, "uptime_s",
 				   (json_int_t)((loop_now_ms(sup->loop) - sup->started_ms) / 1000),
 				   "ready", bad == NULL, "health", health, "services",
 				   units_status(sup)));
@@ -91,7 +91,8 @@ static void on_deadline(void *arg)
 	supervisor_post_step(w->sup);
 }
 
-int supervisor_wait(struct supervisor *sup, struct ctl_call *call, bool is_stop, unsigned mask, struct err *err)
+int supervisor_wait(struct supervisor *sup, struct ctl_call *call, bool is_stop, unsigned mask,
+		    struct err *err)
 {
 	struct waiting *w = calloc(1, sizeof(*w));
 
@@ -101,8 +102,8 @@ int supervisor_wait(struct supervisor *sup, struct ctl_call *call, bool is_stop,
 	w->call = call;
 	w->is_stop = is_stop;
 	w->mask = mask;
-	int rc = loop_add_timer(sup->loop, is_stop ? STOP_MS : START_MS, 0, on_deadline, w, &w->deadline,
-				err);
+	int rc = loop_add_timer(sup->loop, is_stop ? STOP_MS : START_MS, 0, on_deadline, w,
+				&w->deadline, err);
 
 	if (rc < 0) {
 		free(w);
@@ -170,7 +171,7 @@ static void report_foreground(struct supervisor *sup, json_t *failed)
 		daemon_notify_ready();
 		return;
 	}
-	json_array_foreach(failed, i, f)
+	json_array_foreach (failed, i, f)
 		log_error("suite.not_ready",
 			  KV("service", json_string_value(json_object_get(f, "name"))),
 			  KV("why", json_string_value(json_object_get(f, "reason"))));
@@ -187,10 +188,11 @@ static void answer(struct supervisor *sup, struct waiting *w)
 		json_decref(failed);
 		return;
 	}
-	bool nothing_left = !w->is_stop && json_array_size(failed) > 0 && !supervisor_anything_alive(sup);
+	bool nothing_left =
+		!w->is_stop && json_array_size(failed) > 0 && !supervisor_anything_alive(sup);
 
-	ctl_answer(w->call, json_pack("{s:s, s:o, s:o}", "state", "ok", "failed", failed, "services",
-				      units_status(sup)));
+	ctl_answer(w->call, json_pack("{s:s, s:o, s:o}", "state", "ok", "failed", failed,
+				      "services", units_status(sup)));
 	if (nothing_left) /* a start that came to nothing leaves nothing behind */
 		supervisor_stop_all(sup);
 }
@@ -257,7 +259,8 @@ static const struct ctl_op ops[] = {
 
 int supervisor_listen(struct supervisor *sup, struct err *err)
 {
-	CLEANUP(freep) char *path = settings_path(&sup->settings, "run/supervisor.sock");
+	CLEANUP(freep)
+	char *path = settings_path(&sup->settings, "run/supervisor.sock");
 
 	if (path == NULL)
 		return err_set(err, ERR_NOMEM, "control socket");

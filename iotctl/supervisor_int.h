@@ -1,4 +1,4 @@
-/* supervisor_int.h - the supervisor's state, shared by its two files only. */
+/* supervisor_int.h - the supervisor's state, shared by its own files only. */
 #pragma once
 
 #include "common/ctl.h"
@@ -15,7 +15,7 @@ struct unit {
 	struct service *sv;
 	bool wanted;
 	char *log_path, *pid_path, *sock_path; /* owned */
-	off_t followed;			       /* foreground: how far its log was shown */
+	off_t followed;                        /* foreground: how far its log was shown */
 };
 
 /* A start or stop request that is not answered yet. */
@@ -58,9 +58,18 @@ int supervisor_reload(struct supervisor *sup, struct err *err);
 /* Look at everything again at the end of the turn. */
 void supervisor_post_step(struct supervisor *sup);
 
+/* supervisor_broker.c */
+/* Find out which broker to use, then start it or stand for it. */
+void supervisor_plan_broker(struct supervisor *sup);
+/* Its process was started: READY when both ports answer. */
+void supervisor_await_broker(struct supervisor *sup);
+/* The broker that runs is ours (it has our lock): what would be needed to start it again. */
+void supervisor_plan_adopted_broker(struct supervisor *sup);
+
 /* supervisor_ctl.c */
 int supervisor_listen(struct supervisor *sup, struct err *err);
 /* Answer the requests that are settled. */
 void supervisor_answer(struct supervisor *sup);
-int supervisor_wait(struct supervisor *sup, struct ctl_call *call, bool is_stop, unsigned mask, struct err *err);
+int supervisor_wait(struct supervisor *sup, struct ctl_call *call, bool is_stop, unsigned mask,
+		    struct err *err);
 void supervisor_forget_waiting(struct supervisor *sup);

@@ -11,12 +11,13 @@ enum unit_id { UNIT_BROKER, UNIT_CSM, UNIT_AGENT, UNITS };
 struct unit_kind {
 	const char *name;    /* for people, log and pid file */
 	const char *program; /* beside iotctl; NULL: the broker's own */
-	unsigned needs;	     /* bits of units that must be ready before it starts */
+	unsigned needs;      /* bits of units that must be ready before it starts */
 };
 
 extern const struct unit_kind unit_kinds[UNITS];
 
-/* Names on a command line to bits; none: all. ret: 0, ERR_NOENT with a sentence (unknown, or not part of this build). */
+/* Names on a command line to bits; none: all. ret: 0, ERR_NOENT with a sentence (unknown, or not
+ * part of this build). */
 int units_parse(char *const names[], int n, unsigned *ret_mask, struct err *err);
 /* The same for a JSON list of names (NULL: all). */
 int units_parse_json(json_t *names, unsigned *ret_mask, struct err *err);

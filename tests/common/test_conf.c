@@ -113,9 +113,12 @@ static void file_values_replace_defaults(void **state)
 {
 	struct place *p = *state;
 
-	assert_int_equal(load(p, "\xef\xbb\xbf; first\n[core]\n  http-port : 8080\r\nuserdir=/var/x\nlog-level = DEBUG\n"
-				 "[core-db]\nurl = :memory:\n[core-mqtt]\nhost = 10.0.0.1\n[engine]\nqos = 2"),
-			 0);
+	assert_int_equal(
+		load(p,
+		     "\xef\xbb\xbf; first\n[core]\n  http-port : 8080\r\nuserdir=/var/x\nlog-level "
+		     "= DEBUG\n"
+		     "[core-db]\nurl = :memory:\n[core-mqtt]\nhost = 10.0.0.1\n[engine]\nqos = 2"),
+		0);
 	assert_string_equal(p->notes.text, "");
 	assert_int_equal(p->s.core.http_port, 8080);
 	assert_string_equal(p->s.core.userdir, "/var/x");
@@ -139,9 +142,11 @@ static void references_are_replaced(void **state)
 {
 	struct place *p = *state;
 
-	assert_int_equal(load(p, "[core]\nuserdir = /srv/${core-mqtt:host}/${http-port}\nhttp-port = 81\n"
-				 "[core-mqtt]\nhost = ${core:bind}\n[core-db]\nurl = /a$$b/${aa:enable_mqtt_auth}$x\n"),
-			 0);
+	assert_int_equal(
+		load(p, "[core]\nuserdir = /srv/${core-mqtt:host}/${http-port}\nhttp-port = 81\n"
+			"[core-mqtt]\nhost = ${core:bind}\n[core-db]\nurl = "
+			"/a$$b/${aa:enable_mqtt_auth}$x\n"),
+		0);
 	assert_string_equal(p->notes.text, "");
 	assert_string_equal(p->s.core.userdir, "/srv/127.0.0.1/81");
 	assert_string_equal(p->s.core_mqtt.host, "127.0.0.1");
@@ -163,17 +168,20 @@ static void bad_values_are_errors_with_file_and_line(void **state)
 	static const struct {
 		const char *text, *words;
 	} cases[] = {
-		{"[core]\nhttp-port = x\n", "x.ini:2: core.http-port = x: must be a whole number from 1 to 65535"},
+		{"[core]\nhttp-port = x\n",
+		 "x.ini:2: core.http-port = x: must be a whole number from 1 to 65535"},
 		{"[core]\nhttp-port = 0\n", ":2: core.http-port = 0"},
 		{"[core]\nhttp-port = 65536\n", ":2: core.http-port"},
 		{"[core]\nhttp-port = 99999999999999999999\n", ":2: core.http-port"},
 		{"[core]\nhttp-port = 80 ; web\n", ":2: core.http-port = 80 ; web: must be"},
 		{"[core]\nhttp-port =\n", ":2: core.http-port = : must be"},
 		{"[core]\nhttp-port = +1\n", ":2: core.http-port"},
-		{"[core]\nbind = everywhere\n", ":2: core.bind = everywhere: must be an IP address"},
+		{"[core]\nbind = everywhere\n",
+		 ":2: core.bind = everywhere: must be an IP address"},
 		{"[core]\nuserdir =\n", ":2: core.userdir = : must not be empty"},
 		{"[core]\nlog-level = loud\n", "must be one of error, warn, info, debug"},
-		{"\n\n[aa]\nenable_mqtt_auth = true\n", ":4: aaa.enable_mqtt_auth = true: MQTT credentials"},
+		{"\n\n[aa]\nenable_mqtt_auth = true\n",
+		 ":4: aaa.enable_mqtt_auth = true: MQTT credentials"},
 		{"[aaa]\nenable_mqtt_auth = perhaps\n", "must be true or false"},
 		{"[core-db]\ntype = mysql\n", ":2: core-db.type = mysql: not part of this build"},
 		{"[core-db]\ntype = mssql\n", "must be one of sqlite, mysql, postgresql"},
@@ -181,8 +189,10 @@ static void bad_values_are_errors_with_file_and_line(void **state)
 		{"[core-mqtt]\nhost = a b\n", "must be a host name"},
 		{"[agent]\nid = a/b\n", ":2: agent.id = a/b: must be at most 64 characters"},
 		{"[core]\nuserdir = ${nowhere:x}\n", ":2: core.userdir: there is no 'nowhere:x'"},
-		{"[core]\nuserdir = ${userdir}/x\n", ":2: core.userdir: ${userdir} leads in a circle"},
-		{"[core]\nuserdir = ${core-db:url}\n[core-db]\nurl = ${core:userdir}\n", "leads in a circle"},
+		{"[core]\nuserdir = ${userdir}/x\n",
+		 ":2: core.userdir: ${userdir} leads in a circle"},
+		{"[core]\nuserdir = ${core-db:url}\n[core-db]\nurl = ${core:userdir}\n",
+		 "leads in a circle"},
 		{"[core\nhttp-port = 1\n", ":1: neither [section], nor key = value, nor a comment"},
 		{"[core]\nhello\n", ":2: neither [section]"},
 	};
@@ -203,16 +213,20 @@ static void doubtful_lines_are_warnings_and_the_rest_counts(void **state)
 	static const struct {
 		const char *text, *words;
 	} cases[] = {
-		{"[core]\nhtpp-port = 1\n", "x.ini:2: unknown key 'htpp-port' in section [core], ignored; did you mean 'http-port'?"},
+		{"[core]\nhtpp-port = 1\n", "x.ini:2: unknown key 'htpp-port' in section [core], "
+					    "ignored; did you mean 'http-port'?"},
 		{"[core]\nHTTP_PORT = 1\n", "did you mean 'http-port'?"},
 		{"[core]\nport = 1\n", "unknown key 'port' in section [core], ignored"},
 		{"[core]\nqueue-bytes = 1\n", "it belongs in section [agent]"},
 		{"[core]\nzzzzzz = 1\n", ":2: unknown key 'zzzzzz' in section [core], ignored\n"},
-		{"[coer]\nhttp-port = 1\n", ":2: unknown section [coer] (key 'http-port' ignored); did you mean [core]?"},
+		{"[coer]\nhttp-port = 1\n",
+		 ":2: unknown section [coer] (key 'http-port' ignored); did you mean [core]?"},
 		{"[weather]\nrain = 1\n", "unknown section [weather] (key 'rain' ignored)\n"},
 		{"http-port = 1\n", ":1: unknown section []"},
-		{"[core]\nhttp-port = 9992\nhttp-port = 9992\n", ":3: core.http-port was already set in line 2"},
-		{"[core]\nuserdir = /x # mine\n", ":2: core.userdir: ; and # begin a comment only at the start"},
+		{"[core]\nhttp-port = 9992\nhttp-port = 9992\n",
+		 ":3: core.http-port was already set in line 2"},
+		{"[core]\nuserdir = /x # mine\n",
+		 ":2: core.userdir: ; and # begin a comment only at the start"},
 	};
 	struct place *p = *state;
 
@@ -291,7 +305,8 @@ static void missing_file_is_no_entry(void **state)
 {
 	struct place *p = *state;
 
-	assert_int_equal(settings_load("/nonexistent/x.ini", &p->s, on_note, &p->notes, &p->err), ERR_NOENT);
+	assert_int_equal(settings_load("/nonexistent/x.ini", &p->s, on_note, &p->notes, &p->err),
+			 ERR_NOENT);
 	assert_non_null(strstr(p->err.text, "/nonexistent/x.ini"));
 }
 
@@ -343,8 +358,9 @@ static void pid_lock_tells_its_owner_while_that_lives(void **state)
 
 	if (pid == 0) {
 		int lock;
-		bool ok = pidfile_lock(p->ini, getpid(), &lock) == 0 && write(from_child[1], "x", 1) == 1 &&
-			  close(to_child[1]) == 0 && read(to_child[0], &byte, 1) == 0;
+		bool ok = pidfile_lock(p->ini, getpid(), &lock) == 0 &&
+			  write(from_child[1], "x", 1) == 1 && close(to_child[1]) == 0 &&
+			  read(to_child[0], &byte, 1) == 0;
 		_exit(ok ? 0 : 1);
 	}
 	assert_int_equal(read(from_child[0], &byte, 1), 1);
@@ -361,7 +377,8 @@ static void pid_lock_tells_its_owner_while_that_lives(void **state)
 
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
-	assert_int_equal(pidfile_owner(p->ini, &owner), ERR_NOENT); /* the file is there, nobody has it */
+	assert_int_equal(pidfile_owner(p->ini, &owner),
+			 ERR_NOENT); /* the file is there, nobody has it */
 	assert_int_equal(pidfile_lock(p->ini, getpid(), &fd), 0);
 	close(fd);
 	close(from_child[0]);
@@ -388,7 +405,8 @@ static void pid_lock_passes_to_an_executed_program(void **state)
 	close(ends[0]);
 	int pidfd = -1;
 
-	/* The child has no way to tell when it is the program; the lock itself is what is awaited. */
+	/* The child has no way to tell when it is the program; the lock itself is what is awaited.
+	 */
 	for (int i = 0; i < 500 && pidfd < 0; i++) {
 		pidfd = pidfile_owner(p->ini, &owner);
 		if (pidfd < 0)

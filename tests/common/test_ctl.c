@@ -61,7 +61,8 @@ static void op_release(void *arg, json_t *request, struct ctl_call *call)
 static void op_big(void *arg, json_t *request, struct ctl_call *call)
 {
 	size_t n = (size_t)json_integer_value(json_object_get(request, "bytes"));
-	CLEANUP(freep) char *text = malloc(n + 1);
+	CLEANUP(freep)
+	char *text = malloc(n + 1);
 
 	(void)arg;
 	assert_non_null(text);
@@ -71,7 +72,7 @@ static void op_big(void *arg, json_t *request, struct ctl_call *call)
 }
 
 static const struct ctl_op ops[] = {
-	{"echo", "give back", op_echo}, {"fail", "fail", op_fail},   {"keep", "wait", op_keep},
+	{"echo", "give back", op_echo}, {"fail", "fail", op_fail}, {"keep", "wait", op_keep},
 	{"release", "end", op_release}, {"big", "much", op_big},
 };
 
@@ -100,8 +101,10 @@ static int setup(void **state)
 
 	assert_non_null(s);
 	/* Deeper than a socket address is long. */
-	strcpy(s->dir, "/tmp/test_ctl-with-a-directory-name-that-is-much-longer-than-any-socket-address-of-the-"
-		       "kernel-can-be-since-those-end-at-108-bytes.XXXXXX");
+	strcpy(s->dir,
+	       "/tmp/"
+	       "test_ctl-with-a-directory-name-that-is-much-longer-than-any-socket-address-of-the-"
+	       "kernel-can-be-since-those-end-at-108-bytes.XXXXXX");
 	assert_non_null(mkdtemp(s->dir));
 	snprintf(s->path, sizeof(s->path), "%s/x.sock", s->dir);
 	assert_true(strlen(s->path) > sizeof(((struct sockaddr_un *)0)->sun_path));
@@ -127,7 +130,8 @@ static int teardown(void **state)
 	return 0;
 }
 
-static int request(struct server *s, const char *text, int timeout_ms, json_t **ret, struct err *err)
+static int request(struct server *s, const char *text, int timeout_ms, json_t **ret,
+		   struct err *err)
 {
 	json_auto_t *o = json_loads(text, 0, NULL);
 
@@ -188,10 +192,12 @@ static void request_is_answered(void **state)
 	json_t *answer = NULL;
 	struct err err = {0};
 
-	assert_int_equal(request(*state, "{\"op\":\"echo\",\"x\":[1,\"\\u00e9\"]}", 5000, &answer, &err), 0);
+	assert_int_equal(
+		request(*state, "{\"op\":\"echo\",\"x\":[1,\"\\u00e9\"]}", 5000, &answer, &err), 0);
 	json_t *echo = json_object_get(answer, "echo");
 
-	assert_string_equal(json_string_value(json_array_get(json_object_get(echo, "x"), 1)), "\xc3\xa9");
+	assert_string_equal(json_string_value(json_array_get(json_object_get(echo, "x"), 1)),
+			    "\xc3\xa9");
 	json_decref(answer);
 }
 
@@ -234,7 +240,8 @@ static void help_lists_the_ops(void **state)
 
 	assert_int_equal(request(*state, "{\"op\":\"help\"}", 5000, &answer, NULL), 0);
 	assert_string_equal(
-		json_string_value(json_object_get(json_object_get(answer, "ops"), "echo")), "give back");
+		json_string_value(json_object_get(json_object_get(answer, "ops"), "echo")),
+		"give back");
 	json_decref(answer);
 }
 
@@ -242,7 +249,8 @@ static void big_answers_arrive_whole(void **state)
 {
 	json_t *answer = NULL;
 
-	assert_int_equal(request(*state, "{\"op\":\"big\",\"bytes\":5000000}", 10000, &answer, NULL), 0);
+	assert_int_equal(
+		request(*state, "{\"op\":\"big\",\"bytes\":5000000}", 10000, &answer, NULL), 0);
 	assert_int_equal(json_string_length(json_object_get(answer, "text")), 5000000);
 	json_decref(answer);
 }
@@ -288,7 +296,8 @@ static void many_requests_in_one_write_are_answered_in_order(void **state)
 	struct server *s = *state;
 	int fd = connect_raw(s);
 	char line[200], want[40];
-	CLEANUP(freep) char *all = malloc((size_t)COUNT * 40);
+	CLEANUP(freep)
+	char *all = malloc((size_t)COUNT * 40);
 	size_t len = 0;
 
 	assert_non_null(all);
@@ -326,7 +335,8 @@ static void rubbish_is_refused_or_hung_up_on(void **state)
 	static const char deep[] = "[[[[[[[[";
 	struct server *s = *state;
 	size_t size = 2 * CTL_LINE_MAX;
-	CLEANUP(freep) char *endless = malloc(size);
+	CLEANUP(freep)
+	char *endless = malloc(size);
 	char line[300];
 	int fd = connect_raw(s);
 
@@ -386,7 +396,8 @@ static void nobody_listening_is_no_entry(void **state)
 	struct err err = {0};
 
 	(void)state;
-	assert_int_equal(ctl_request("/tmp/nonexistent-directory/x.sock", o, 100, &answer, &err), ERR_NOENT);
+	assert_int_equal(ctl_request("/tmp/nonexistent-directory/x.sock", o, 100, &answer, &err),
+			 ERR_NOENT);
 	assert_int_equal(ctl_request("/tmp/nonexistent.sock", o, 100, &answer, &err), ERR_NOENT);
 }
 

@@ -1,0 +1,169 @@
+/* ctl_client.c - asking a daemon over its control socket. */
+#include "common/ctl.h"
+#include "common/ctl_addr.h"
+#include "common/util.h"
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#define ANSWER_MAX_BYTES (128 * 1024 * 1024)
+
+int ctl_address(const char *path, struct sockaddr_un *ret, struct err *err)
+{
+	char dir[PATH_MAX];
+	const char *slash = strrchr(path, '/');
+	const char *name = slash != NULL ? slash + 1 : path;
+	int dir_len = slash == NULL ? 1 : slash == path ? 1 : (int)(slash - path);
+
+	if (snprintf(dir, sizeof(dir), "%.*s", dir_len, slash != NULL ? path : ".") >=
+		    (int)sizeof(dir) ||
+	    strlen(name) > 60)
+		return err_set(err, ERR_RANGE, "path too long: %.100s...", path);
+	int dir_fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	if (dir_fd < 0)
+		return errno == ENOENT ? err_set(err, ERR_NOENT, "no directory '%s'", dir)
+				       : err_sys(err, "directory '%s'", dir);
+	*ret = (struct sockaddr_un){.sun_family = AF_UNIX};
+	snprintf(ret->sun_path, sizeof(ret->sun_path), "/proc/self/fd/%d/%.60s", dir_fd, name);
+	return dir_fd;
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* ret: 0 when fd is ready for events, or ERR_TIMEOUT */
+static int wait_for(int fd, short events, int64_t deadline_ms)
+{
+	struct pollfd p = {.fd = fd, .events = events};
+
+	for (;;) {
+		int64_t left = deadline_ms - now_ms();
+		int n = left > 0 ? poll(&p, 1, left > INT_MAX ? INT_MAX : (int)left) : 0;
+
+		if (n > 0)
+			return 0;
+		if (n == 0 || errno != EINTR)
+			return ERR_TIMEOUT;
+	}
+}
+
+static int send_all(int fd, const char *data, size_t len, int64_t deadline_ms, struct err *err)
+{
+	while (len > 0) {
+		ssize_t n = send(fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		if (n >= 0) {
+			data += n;
+			len -= (size_t)n;
+		} else if (errno == EAGAIN) {
+			if (wait_for(fd, POLLOUT, deadline_ms) < 0)
+				return err_set(err, ERR_TIMEOUT, "nobody reads the request");
+		} else if (errno != EINTR) {
+			return err_set(err, ERR_PEER, "the daemon hung up");
+		}
+	}
+	return 0;
+}
+
+static int receive_line(int fd, char **ret, size_t *ret_len, int64_t deadline_ms, struct err *err)
+{
+	CLEANUP(freep)
+	char *buf = NULL;
+	size_t len = 0, cap = 0;
+
+	for (;;) {
+		if (cap - len < 4096) {
+			cap = cap == 0 ? 8192 : cap * 2;
+			char *more = cap <= ANSWER_MAX_BYTES ? realloc(buf, cap) : NULL;
+
+			if (more == NULL)
+				return err_set(err, ERR_NOMEM, "the answer is too long");
+			buf = more;
+		}
+		if (wait_for(fd, POLLIN, deadline_ms) < 0)
+			return err_set(err, ERR_TIMEOUT, "no answer in time");
+		ssize_t n = recv(fd, buf + len, cap - len, MSG_DONTWAIT);
+
+		if (n < 0 && (errno == EINTR || errno == EAGAIN))
+			continue;
+		if (n <= 0)
+			return err_set(err, ERR_PEER, "the daemon hung up");
+		char *end = memchr(buf + len, '\n', (size_t)n);
+
+		len += (size_t)n;
+		if (end != NULL) {
+			*ret_len = (size_t)(end - buf);
+			*ret = TAKE(buf);
+			return 0;
+		}
+	}
+}
+
+static int connect_to(const char *path, struct err *err)
+{
+	struct sockaddr_un addr;
+	CLEANUP(closep)
+	int dir_fd = ctl_address(path, &addr, err);
+
+	if (dir_fd < 0)
+		return dir_fd;
+	CLEANUP(closep)
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return err_sys(err, "control socket");
+	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
+		return errno == ENOENT || errno == ECONNREFUSED
+			       ? err_set(err, ERR_NOENT, "nobody listens at '%s'", path)
+			       : err_sys(err, "control socket '%s'", path);
+	return TAKE_FD(fd);
+}
+
+int ctl_request(const char *path, json_t *request, int timeout_ms, json_t **ret_answer,
+		struct err *err)
+{
+	int64_t deadline_ms = now_ms() + timeout_ms;
+	CLEANUP(closep)
+	int fd = connect_to(path, err);
+	CLEANUP(freep)
+	char *text = json_dumps(request, JSON_COMPACT);
+	CLEANUP(freep)
+	char *line = NULL;
+	size_t len = 0;
+	json_error_t why;
+
+	if (fd < 0)
+		return fd;
+	if (text == NULL)
+		return err_set(err, ERR_NOMEM, "request");
+	int rc = send_all(fd, text, strlen(text), deadline_ms, err);
+
+	if (rc == 0)
+		rc = send_all(fd, "\n", 1, deadline_ms, err);
+	if (rc == 0)
+		rc = receive_line(fd, &line, &len, deadline_ms, err);
+	if (rc < 0)
+		return rc;
+	json_auto_t *answer = json_loadb(line, len, 0, &why);
+
+	if (!json_is_object(answer))
+		return err_set(err, ERR_PARSE, "the answer is not a JSON object");
+	const char *state = json_string_value(json_object_get(answer, "state"));
+
+	if (state != NULL && strcmp(state, "error") == 0) {
+		const char *reason = json_string_value(json_object_get(answer, "reason"));
+
+		return err_set(err, ERR_PEER, "%s", reason != NULL ? reason : "no reason given");
+	}
+	*ret_answer = TAKE(answer);
+	return 0;
+}
