@@ -193,21 +193,22 @@ static void on_subscribed(void *arg, int rc)
 	pending_free(p);
 }
 
-static int subscribe(struct dan_client *c, struct channel *ch, json_t *msg_id, struct err *err)
+static int subscribe(struct dan_client *c, struct channel *ch, const struct control *cmd,
+		     struct err *err)
 {
 	struct pending *p = calloc(1, sizeof(*p));
-	if (p == NULL || (p->topic = strdup(ch->topic)) == NULL) {
+	if (p == NULL || (p->topic = strdup(cmd->topic)) == NULL) {
 		pending_free(p);
 		return err_set(err, ERR_NOMEM, "feature '%s'", ch->name);
 	}
 	p->client = c;
 	p->channel = ch;
-	p->msg_id = json_incref(msg_id);
+	p->msg_id = json_incref(cmd->msg_id);
 	p->next = c->pending;
 	if (p->next != NULL)
 		p->next->prev = p;
 	c->pending = p;
-	int rc = bus_subscribe(c->bus, ch->topic, c->qos, on_subscribed, p, err);
+	int rc = bus_subscribe(c->bus, cmd->topic, c->qos, on_subscribed, p, err);
 	if (rc < 0) {
 		pending_unlink(p);
 		pending_free(p);
@@ -222,7 +223,7 @@ static int do_connect(struct dan_client *c, struct channel *ch, const struct con
 {
 	int rc = channel_set_topic(c, ch, cmd->topic, err);
 	if (rc == 0 && ch->mode == DAN_ODF)
-		rc = subscribe(c, ch, cmd->msg_id, err);
+		rc = subscribe(c, ch, cmd, err);
 	if (rc < 0) {
 		channel_drop(c, ch);
 		return rc;

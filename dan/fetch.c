@@ -37,7 +37,8 @@ struct fetch {
 	struct loop_src *timer;
 	struct fetch_call *calls;
 	struct watch *watches;
-	bool *freed; /* set while callbacks run: where to note that fetch_free() was called */
+	bool harvesting; /* callbacks run: the memory stays until they are back */
+	bool freed;      /* by one of them */
 };
 
 static void harvest(struct fetch *f);
@@ -197,23 +198,34 @@ static void finish(struct fetch_call *done, CURLcode code)
 	call->done(call->arg, &a);
 }
 
-/* Report what has ended. A callback may free the fetch. */
+static void release(struct fetch *f)
+{
+	if (f->multi != NULL)
+		curl_multi_cleanup(f->multi); /* closes kept connections: watches go here */
+	while (f->watches != NULL)
+		watch_drop(f, f->watches);
+	loop_remove(f->loop, f->timer);
+	curl_global_cleanup();
+	free(f);
+}
+
+/* Report what has ended. A callback may free the fetch: its calls are gone then, so there is
+ * nothing left to report. */
 static void harvest(struct fetch *f)
 {
-	bool freed = false;
 	CURLMsg *m;
 	int left;
-	f->freed = &freed;
-	while ((m = curl_multi_info_read(f->multi, &left)) != NULL) {
+	f->harvesting = true;
+	while (!f->freed && (m = curl_multi_info_read(f->multi, &left)) != NULL) {
 		struct fetch_call *call;
 		if (m->msg != CURLMSG_DONE)
 			continue;
 		curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &call);
 		finish(call, m->data.result);
-		if (freed)
-			return;
 	}
-	f->freed = NULL;
+	f->harvesting = false;
+	if (f->freed)
+		release(f);
 }
 
 static bool set_options(struct fetch_call *call, const struct fetch_request *q)
@@ -333,16 +345,10 @@ struct fetch *fetch_free(struct fetch *f)
 {
 	if (f == NULL)
 		return NULL;
-	if (f->freed != NULL)
-		*f->freed = true;
 	while (f->calls != NULL)
 		fetch_cancel(f->calls);
-	if (f->multi != NULL)
-		curl_multi_cleanup(f->multi); /* closes kept connections: watches go here */
-	while (f->watches != NULL)
-		watch_drop(f, f->watches);
-	loop_remove(f->loop, f->timer);
-	curl_global_cleanup();
-	free(f);
+	f->freed = true;
+	if (!f->harvesting)
+		release(f);
 	return NULL;
 }
