@@ -1,255 +1,28 @@
 #include "common/bus.h"
 
-#include "common/bus_paho.h"
-#include "common/bus_subs.h"
+#include "common/bus_int.h"
 #include "common/log.h"
 #include "common/util.h"
-#include <MQTTAsync.h>
-#include <pthread.h>
 #include <sodium.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <time.h>
 
-#define KEEPALIVE_S	   30
-#define CONNECT_TIMEOUT_S  5
-#define RETRY_MIN_MS	   50
-#define RETRY_MAX_MS	   1000
-#define NUDGE_MS	   10
-#define NUDGES		   100 /* for one attempt */
-#define WATCH_MS	   5000 /* how often we look whether the library and we agree on the connection */
-#define SLICE_MESSAGES	   256	/* handled in one callback of the loop */
-#define SLICE_BYTES	   (1 << 20)
-#define KEEP_BYTES	   (1 << 20) /* an emptied queue larger than this gives its memory back */
-#define GOODBYE_MS	   600	     /* for acknowledgements still missing when a bus is freed */
-#define DISCONNECT_MS	   300
-#define PAYLOAD_MAX	   268000000 /* MQTT ends at 2^28 - 1 with the headers */
-
-enum bus_state {
-	BUS_WAITING,	/* for the next attempt */
-	BUS_CONNECTING, /* asked the library to connect */
-	BUS_SYNCING,	/* connected, subscriptions not all acknowledged */
-	BUS_UP,
-};
-
-/* Messages between the library's thread and the loop: records in one block of memory, swapped as a whole. */
-struct queue {
-	char *buf;
-	size_t len, cap;
-};
-
-struct rec { /* followed by topic, NUL, payload, NUL, up to `size` bytes (a multiple of 8) */
-	uint32_t size, topic_len, len;
-	uint8_t qos;
-	bool retained, dup;
-};
-
-struct bus {
-	bool fresh; /* the broker had no session of ours at the last connection */
-	struct loop *loop;
-	struct bus_handlers handlers;
-	void *arg;
-	char *uri, *username, *password, *persist_dir;
-	unsigned port, max_inflight;
-	bool clean_session;
-	size_t max_inbound_bytes;
-
-	MQTTAsync client;
-	struct bus_peer peer;
-	enum bus_state state;
-	unsigned busy; /* inside that many of our callbacks */
-	int64_t retry_ms, connecting_since_ms;
-	unsigned nudges;
-	struct bus_subs *subs;
-	struct loop_src *retry_timer, *nudge_timer, *watch_timer, *wake_src;
-	int wake_fd;
-	unsigned connects;
-	uint64_t published, publish_refused;
-	struct queue handling; /* taken from `incoming`, handled up to handled_at */
-	size_t handled_at;
-
-	/* what the library's threads write */
-	atomic_size_t unacked;	     /* QoS 1 and 2, given to the library */
-	atomic_uint_fast64_t lost;   /* given up by the library */
-	pthread_mutex_t lock;	     /* for the rest */
-	pthread_cond_t changed;	     /* unacked is 0 or disconnected, only while closing */
-	bool closing, disconnected, woken;
-	struct queue incoming;
-	size_t inbound_bytes; /* in both queues, not handled */
-	uint64_t received, dropped_inbound;
-	struct {
-		bool decided, accepted, session_present, lost;
-		char why[128];
-	} conn;
-	struct bus_call *answered;
-};
-
-/* ---- on the library's threads: copy, hand over, leave ---- */
-
-static void wake(struct bus *b) /* lock held */
-{
-	if (b->woken)
-		return;
-	uint64_t one = 1;
-	b->woken = true;
-	while (write(b->wake_fd, &one, sizeof(one)) < 0 && errno == EINTR)
-		continue;
-}
-
-static bool queue_reserve(struct queue *q, size_t more)
-{
-	if (q->cap - q->len >= more)
-		return true;
-	size_t cap = q->cap != 0 ? q->cap : 4096;
-	while (cap - q->len < more)
-		cap *= 2;
-	char *buf = realloc(q->buf, cap);
-	if (buf == NULL)
-		return false;
-	q->buf = buf;
-	q->cap = cap;
-	return true;
-}
-
-static bool queue_message(struct bus *b, const char *topic, size_t topic_len,
-			  const MQTTAsync_message *m) /* lock held */
-{
-	size_t len = (size_t)m->payloadlen;
-	size_t size = (sizeof(struct rec) + topic_len + 1 + len + 1 + 7) & ~(size_t)7;
-	if (b->inbound_bytes + size > b->max_inbound_bytes || !queue_reserve(&b->incoming, size))
-		return false;
-	struct rec r = {.size = (uint32_t)size,
-			.topic_len = (uint32_t)topic_len,
-			.len = (uint32_t)len,
-			.qos = (uint8_t)m->qos,
-			.retained = m->retained != 0,
-			.dup = m->dup != 0};
-	char *at = b->incoming.buf + b->incoming.len;
-	memcpy(at, &r, sizeof(r));
-	at += sizeof(r);
-	memcpy(at, topic, topic_len);
-	at[topic_len] = '\0';
-	at += topic_len + 1;
-	if (len > 0)
-		memcpy(at, m->payload, len);
-	at[len] = '\0';
-	b->incoming.len += size;
-	b->inbound_bytes += size;
-	return true;
-}
-
-static int on_library_message(void *context, char *topic, int topic_len, MQTTAsync_message *m)
-{
-	struct bus *b = context;
-	size_t len = topic_len > 0 ? (size_t)topic_len : strlen(topic);
-
-	pthread_mutex_lock(&b->lock);
-	bool closing = b->closing;
-	if (!closing) {
-		b->received++;
-		/* MQTT forbids NUL in topics; nobody could have asked for such a one */
-		if (memchr(topic, '\0', len) != NULL || !queue_message(b, topic, len, m))
-			b->dropped_inbound++;
-		wake(b);
-	}
-	pthread_mutex_unlock(&b->lock);
-	if (closing)
-		return 0; /* with a persist_dir the library keeps it for the next start */
-	MQTTAsync_freeMessage(&m);
-	MQTTAsync_free(topic);
-	return 1;
-}
-
-static void on_library_lost(void *context, char *cause)
-{
-	struct bus *b = context;
-	pthread_mutex_lock(&b->lock);
-	b->conn.lost = true;
-	snprintf(b->conn.why, sizeof(b->conn.why), "%s", cause != NULL ? cause : "connection lost");
-	b->disconnected = true;
-	pthread_cond_signal(&b->changed);
-	wake(b);
-	pthread_mutex_unlock(&b->lock);
-}
-
-static void on_library_connected(void *context, MQTTAsync_successData *data)
-{
-	struct bus *b = context;
-	pthread_mutex_lock(&b->lock);
-	b->conn.decided = b->conn.accepted = true;
-	b->conn.session_present = data != NULL && data->alt.connect.sessionPresent;
-	b->disconnected = false;
-	wake(b);
-	pthread_mutex_unlock(&b->lock);
-}
-
-static void on_library_refused(void *context, MQTTAsync_failureData *data)
-{
-	/* the CONNACK codes of MQTT 3.1.1 */
-	static const char *const refusals[] = {
-		[1] = "protocol version refused", [2] = "client id refused",
-		[3] = "broker unavailable",	  [4] = "bad user name or password",
-		[5] = "not authorized",
-	};
-	struct bus *b = context;
-	int code = data != NULL ? data->code : MQTTASYNC_FAILURE;
-	const char *why = data != NULL ? data->message : NULL;
-	if (code > 0 && (size_t)code < ARRAY_LEN(refusals))
-		why = refusals[code];
-	pthread_mutex_lock(&b->lock);
-	b->conn.decided = true;
-	b->conn.accepted = false;
-	snprintf(b->conn.why, sizeof(b->conn.why), "%s", why != NULL ? why : "cannot connect");
-	wake(b);
-	pthread_mutex_unlock(&b->lock);
-}
-
-static void one_less_unacked(struct bus *b)
-{
-	if (atomic_fetch_sub(&b->unacked, 1) != 1)
-		return;
-	pthread_mutex_lock(&b->lock);
-	if (b->closing)
-		pthread_cond_signal(&b->changed);
-	pthread_mutex_unlock(&b->lock);
-}
-
-static void on_library_acked(void *context, MQTTAsync_successData *data)
-{
-	(void)data;
-	one_less_unacked(context);
-}
-
-static void on_library_gave_up(void *context, MQTTAsync_failureData *data)
-{
-	(void)data;
-	struct bus *b = context;
-	atomic_fetch_add(&b->lost, 1);
-	one_less_unacked(b);
-}
-
-static void on_library_disconnected(void *context, MQTTAsync_successData *data)
-{
-	(void)data;
-	struct bus *b = context;
-	pthread_mutex_lock(&b->lock);
-	b->disconnected = true;
-	pthread_cond_signal(&b->changed);
-	pthread_mutex_unlock(&b->lock);
-}
-
-static void on_call_answered(void *arg, struct bus_call *call)
-{
-	struct bus *b = arg;
-	pthread_mutex_lock(&b->lock);
-	call->next_answered = b->answered;
-	b->answered = call;
-	wake(b);
-	pthread_mutex_unlock(&b->lock);
-}
+#define KEEPALIVE_S       30
+#define CONNECT_TIMEOUT_S 5
+#define RETRY_MIN_MS      50
+#define RETRY_MAX_MS      1000
+#define NUDGE_MS          10
+#define NUDGES            100 /* for one attempt */
+#define WATCH_MS          5000 /* how often we look whether the library and we agree on the connection */
+#define SLICE_MESSAGES    256 /* handled in one callback of the loop */
+#define SLICE_BYTES       (1 << 20)
+#define KEEP_BYTES        (1 << 20) /* an emptied queue larger than this gives its memory back */
+#define GOODBYE_MS        600       /* for acknowledgements still missing when a bus is freed */
+#define DISCONNECT_MS     300
+#define PAYLOAD_MAX       268000000 /* MQTT ends at 2^28 - 1 with the headers */
 
 /* ---- connecting, on the loop ---- */
 
@@ -292,8 +65,8 @@ static void attempt(void *arg)
 	MQTTAsync_connectOptions options = MQTTAsync_connectOptions_initializer;
 
 	b->busy++;
-	bool has_will = b->handlers.on_connecting != NULL &&
-			b->handlers.on_connecting(b->arg, &will);
+	bool has_will =
+		b->handlers.on_connecting != NULL && b->handlers.on_connecting(b->arg, &will);
 	b->busy--;
 	if (has_will) {
 		will_options.topicName = will.topic;
@@ -310,8 +83,8 @@ static void attempt(void *arg)
 	options.username = b->username;
 	options.password = b->password;
 	options.MQTTVersion = MQTTVERSION_3_1_1;
-	options.onSuccess = on_library_connected;
-	options.onFailure = on_library_refused;
+	options.onSuccess = bus_on_library_connected;
+	options.onFailure = bus_on_library_refused;
 	options.context = b;
 	b->state = BUS_CONNECTING;
 	b->connecting_since_ms = loop_now_ms(b->loop);
@@ -358,7 +131,8 @@ static void synced(void *arg, bool fresh)
 	b->busy--;
 }
 
-/* Belt and braces: an attempt nobody answers, a connection the library has given up without a word. */
+/* Belt and braces: an attempt nobody answers, a connection the library has given up without a word.
+ */
 static void watch(void *arg)
 {
 	struct bus *b = arg;
@@ -386,21 +160,13 @@ static void watch(void *arg)
 
 static void deliver(struct bus *b)
 {
-	struct queue *q = &b->handling;
+	struct bus_queue *q = &b->handling;
 	size_t begin = b->handled_at;
 	unsigned n = 0;
-	while (b->handled_at < q->len && n < SLICE_MESSAGES && b->handled_at - begin < SLICE_BYTES) {
-		struct rec r;
-		const char *at = q->buf + b->handled_at;
-		memcpy(&r, at, sizeof(r));
-		b->handled_at += r.size;
+	struct bus_msg m;
+	while (n < SLICE_MESSAGES && b->handled_at - begin < SLICE_BYTES &&
+	       bus_queue_next(q, &b->handled_at, &m)) {
 		n++;
-		struct bus_msg m = {.topic = at + sizeof(r),
-				    .payload = at + sizeof(r) + r.topic_len + 1,
-				    .len = r.len,
-				    .qos = r.qos,
-				    .retained = r.retained,
-				    .dup = r.dup};
 		if (b->handlers.on_message != NULL)
 			b->handlers.on_message(b->arg, &m);
 	}
@@ -411,7 +177,7 @@ static void deliver(struct bus *b)
 		q->len = b->handled_at = 0;
 		if (q->cap > KEEP_BYTES) {
 			free(q->buf);
-			*q = (struct queue){0};
+			*q = (struct bus_queue){0};
 		}
 	}
 	pthread_mutex_lock(&b->lock);
@@ -436,7 +202,7 @@ static void on_wake(void *arg, uint32_t events)
 	b->conn.decided = b->conn.lost = false;
 	struct bus_call *calls = TAKE(b->answered);
 	if (b->handling.len == 0) {
-		struct queue empty = b->handling;
+		struct bus_queue empty = b->handling;
 		b->handling = b->incoming;
 		b->incoming = empty;
 	}
@@ -455,7 +221,7 @@ static void on_wake(void *arg, uint32_t events)
 
 	pthread_mutex_lock(&b->lock);
 	if (b->handling.len > 0 || b->incoming.len > 0)
-		wake(b);
+		bus_wake(b);
 	pthread_mutex_unlock(&b->lock);
 }
 
@@ -484,7 +250,7 @@ static int make_client(struct bus *b, const struct bus_conf *c, struct err *err)
 	if (rc != MQTTASYNC_SUCCESS)
 		return err_set(err, ERR_BUS, "MQTT client '%s' for %s: %s", c->client_id, b->uri,
 			       explain(rc));
-	MQTTAsync_setCallbacks(b->client, b, on_library_lost, on_library_message, NULL);
+	MQTTAsync_setCallbacks(b->client, b, bus_on_library_lost, bus_on_library_message, NULL);
 	return 0;
 }
 
@@ -492,7 +258,8 @@ static int check_conf(const struct bus_conf *c, struct err *err)
 {
 	if (c->host == NULL || *c->host == '\0' || strpbrk(c->host, " \t\r\n/@") != NULL ||
 	    strlen(c->host) > 255)
-		return err_set(err, ERR_BUS, "bad broker address '%s'", c->host != NULL ? c->host : "");
+		return err_set(err, ERR_BUS, "bad broker address '%s'",
+			       c->host != NULL ? c->host : "");
 	if (c->port == 0 || c->port > 65535)
 		return err_set(err, ERR_BUS, "bad broker port %u", c->port);
 	if (c->client_id == NULL || *c->client_id == '\0')
@@ -534,7 +301,7 @@ int bus_new(struct loop *l, const struct bus_conf *c, const struct bus_handlers 
 		rc = err_set(err, ERR_NOMEM, "MQTT connection");
 		goto fail;
 	}
-	rc = bus_subs_new(l, on_call_answered, synced, b, &b->subs, err);
+	rc = bus_subs_new(l, bus_on_call_answered, synced, b, &b->subs, err);
 	if (rc < 0)
 		goto fail;
 	b->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -560,7 +327,8 @@ fail:
 	return rc;
 }
 
-/* Wait until nothing is unacknowledged (want_disconnect false) or the connection is closed; lock held. */
+/* Wait until nothing is unacknowledged (want_disconnect false) or the connection is closed; lock
+ * held. */
 static void await(struct bus *b, bool want_disconnect, long ms)
 {
 	struct timespec until;
@@ -584,7 +352,7 @@ static void say_goodbye(struct bus *b)
 	await(b, false, GOODBYE_MS);
 	pthread_mutex_unlock(&b->lock);
 	MQTTAsync_disconnectOptions options = MQTTAsync_disconnectOptions_initializer;
-	options.onSuccess = on_library_disconnected;
+	options.onSuccess = bus_on_library_disconnected;
 	options.context = b;
 	if (MQTTAsync_disconnect(b->client, &options) != MQTTASYNC_SUCCESS)
 		return;
@@ -643,8 +411,7 @@ static int publish_error(struct bus *b, int rc, const char *topic, struct err *e
 	case MQTTASYNC_BAD_UTF8_STRING:
 		return err_set(err, ERR_BUS, "a topic is not UTF-8");
 	default:
-		return err_set(err, ERR_BUS, "publishing to '%s': %s (%d)", topic,
-			       explain(rc), rc);
+		return err_set(err, ERR_BUS, "publishing to '%s': %s (%d)", topic, explain(rc), rc);
 	}
 }
 
@@ -658,7 +425,8 @@ int bus_publish(struct bus *b, const char *topic, const void *payload, size_t le
 	}
 	if (len > PAYLOAD_MAX || qos > 2) {
 		b->publish_refused++;
-		return err_set(err, ERR_BUS, "publishing to '%s': payload too large or bad QoS", topic);
+		return err_set(err, ERR_BUS, "publishing to '%s': payload too large or bad QoS",
+			       topic);
 	}
 	MQTTAsync_message m = MQTTAsync_message_initializer;
 	MQTTAsync_responseOptions options = MQTTAsync_responseOptions_initializer;
@@ -667,8 +435,8 @@ int bus_publish(struct bus *b, const char *topic, const void *payload, size_t le
 	m.qos = qos;
 	m.retained = retain;
 	if (qos > 0) {
-		options.onSuccess = on_library_acked;
-		options.onFailure = on_library_gave_up;
+		options.onSuccess = bus_on_library_acked;
+		options.onFailure = bus_on_library_gave_up;
 		options.context = b;
 		atomic_fetch_add(&b->unacked, 1);
 	}
@@ -678,7 +446,7 @@ int bus_publish(struct bus *b, const char *topic, const void *payload, size_t le
 		return 0;
 	}
 	if (qos > 0)
-		one_less_unacked(b);
+		bus_one_less_unacked(b);
 	return publish_error(b, rc, topic, err);
 }
 

@@ -1,7 +1,8 @@
 /* bus.h - an MQTT 3.1.1 connection on the loop (paho MQTTAsync beneath; its threads never show).
  *
- * A bus connects and reconnects by itself (first try at once, then 50 ms doubling to 1 s, with jitter), sets TCP_NODELAY on
- * every connection, and subscribes to its topics again each time it comes up. All callbacks run on the loop's thread.
+ * A bus connects and reconnects by itself (first try at once, then 50 ms doubling to 1 s, with
+ * jitter), sets TCP_NODELAY on every connection, and subscribes to its topics again each time it
+ * comes up. All callbacks run on the loop's thread.
  */
 #pragma once
 
@@ -31,9 +32,11 @@ struct bus_will {
 };
 
 struct bus_handlers {
-	/* Before each connection attempt: fill *will (qos, retain, topic, payload) and return true, or return false for none. */
+	/* Before each connection attempt: fill *will (qos, retain, topic, payload) and return true,
+	 * or return false for none. */
 	bool (*on_connecting)(void *arg, struct bus_will *will);
-	/* Connected and all subscriptions acknowledged. fresh: the broker had no session of ours. */
+	/* Connected and all subscriptions acknowledged. fresh: the broker had no session of ours.
+	 */
 	void (*on_up)(void *arg, bool fresh);
 	void (*on_down)(void *arg, const char *why);
 	void (*on_message)(void *arg, const struct bus_msg *m);
@@ -48,9 +51,11 @@ struct bus_conf {
 	const char *username, *password; /* NULL: none */
 	bool clean_session;
 	const char *persist_dir; /* NULL: outgoing messages are kept in memory only */
-	unsigned max_inflight;   /* 0: 60000. Once it is reached the library sends only so many a second: leave it high */
-	unsigned max_queued;     /* messages kept while offline or when inflight is full; 0: 100000 */
-	size_t max_inbound_bytes; /* received but not yet handled; beyond: dropped, counted; 0: 64 MiB */
+	unsigned max_inflight;   /* 0: 60000. Once it is reached the library sends only so many a
+				    second: leave it high */
+	unsigned max_queued; /* messages kept while offline or when inflight is full; 0: 100000 */
+	size_t max_inbound_bytes; /* received but not yet handled; beyond: dropped, counted; 0: 64
+				     MiB */
 };
 
 struct bus_stats {
@@ -62,23 +67,26 @@ struct bus_stats {
 /* Start connecting. ret: yours; give it to bus_free(). Errors: ERR_NOMEM, ERR_BUS (bad address). */
 int bus_new(struct loop *l, const struct bus_conf *conf, const struct bus_handlers *h, void *arg,
 	    struct bus **ret, struct err *err);
-/* Disconnects (cleanly if up: no last will) and releases; blocks at most about a second. NULL is fine; returns NULL. */
+/* Disconnects (cleanly if up: no last will) and releases; blocks at most about a second. NULL is
+ * fine; returns NULL. */
 struct bus *bus_free(struct bus *b);
 
-/* Add or drop a subscription; kept over reconnects. done (may be NULL) is called once with 0 when the broker acknowledged it,
- * or a negative code; while offline it waits for the next connection. A topic already subscribed is acknowledged again. */
+/* Add or drop a subscription; kept over reconnects. done (may be NULL) is called once with 0 when
+ * the broker acknowledged it, or a negative code; while offline it waits for the next connection. A
+ * topic already subscribed is acknowledged again. */
 typedef void bus_done_fn(void *arg, int rc);
 int bus_subscribe(struct bus *b, const char *topic, uint8_t qos, bus_done_fn *done, void *arg,
 		  struct err *err);
-int bus_unsubscribe(struct bus *b, const char *topic, bus_done_fn *done, void *arg, struct err *err);
+int bus_unsubscribe(struct bus *b, const char *topic, bus_done_fn *done, void *arg,
+		    struct err *err);
 
-/* Queue for sending; while offline kept up to max_queued. Order per topic is kept. Errors: ERR_LIMIT (queue full), ERR_BUS,
- * ERR_NOMEM. payload is copied. */
+/* Queue for sending; while offline kept up to max_queued. Order per topic is kept. Errors:
+ * ERR_LIMIT (queue full), ERR_BUS, ERR_NOMEM. payload is copied. */
 int bus_publish(struct bus *b, const char *topic, const void *payload, size_t len, uint8_t qos,
 		bool retain, struct err *err);
 
 bool bus_is_up(const struct bus *b);
-/* The last connection found no session of ours: what happened while we were away went unheard. Known before the first on_message
- * of a connection. */
+/* The last connection found no session of ours: what happened while we were away went unheard.
+ * Known before the first on_message of a connection. */
 bool bus_is_fresh(const struct bus *b);
 void bus_get_stats(const struct bus *b, struct bus_stats *ret);

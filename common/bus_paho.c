@@ -10,8 +10,8 @@
 #define MAX_FD_GUESS 1024
 #define NUDGE_TOPIC  "bus/nudge" /* nobody subscribes it, so giving it up changes nothing */
 
-/* What the library shares between all connections of the process, we must share too: the one other place with state outside a
- * struct of the program. */
+/* What the library shares between all connections of the process, we must share too: the one other
+ * place with state outside a struct of the program. */
 static struct {
 	pthread_mutex_t lock;
 	struct bus_peer *first;

@@ -4,12 +4,14 @@
 #include <MQTTAsync.h>
 #include <stdbool.h>
 
-/* Nagle's algorithm is on and the socket is hidden: switch it off on every descriptor of ours whose peer has this port. */
+/* Nagle's algorithm is on and the socket is hidden: switch it off on every descriptor of ours whose
+ * peer has this port. */
 void bus_unset_delay(unsigned port);
 
-/* The library has one receiving thread for all connections of the process, and it notices that a new one has come about only
- * after its wait for input on the others, up to two seconds later. So a connection that is up lets itself be asked, and one
- * that is connecting asks it to exchange a packet with the broker, which ends the wait. */
+/* The library has one receiving thread for all connections of the process, and it notices that a
+ * new one has come about only after its wait for input on the others, up to two seconds later. So a
+ * connection that is up lets itself be asked, and one that is connecting asks it to exchange a
+ * packet with the broker, which ends the wait. */
 struct bus_peer {
 	MQTTAsync client;
 	struct bus_peer *prev, *next;

@@ -5,9 +5,9 @@
 #include "common/util.h"
 #include <string.h>
 
-#define TOPIC_MAX	65535
-#define REFUSED		0x80
-#define SEND_AGAIN_MS	100
+#define TOPIC_MAX     65535
+#define REFUSED       0x80
+#define SEND_AGAIN_MS 100
 
 enum at_broker {
 	HAS_UNKNOWN, /* an older session may hold it */
@@ -130,7 +130,8 @@ static void one_synced(struct bus_subs *s)
 	s->on_synced(s->arg, s->fresh);
 }
 
-/* Broker and wish agree (or the broker refuses): nothing to send. The sub may be gone afterwards. */
+/* Broker and wish agree (or the broker refuses): nothing to send. The sub may be gone afterwards.
+ */
 static void settle(struct bus_subs *s, struct bus_sub *sub)
 {
 	struct waiter *waiters = take_waiters(sub, true, false);
@@ -161,7 +162,8 @@ static void on_failure(void *context, MQTTAsync_failureData *data)
 	if (data != NULL && data->code == REFUSED && call->n == 1)
 		call->codes[0] = REFUSED;
 	else
-		call->lost = true; /* with its connection; everything is asked again on the next one */
+		call->lost =
+			true; /* with its connection; everything is asked again on the next one */
 	call->owner->on_answered(call->owner->arg, call);
 }
 
@@ -295,7 +297,8 @@ static void sub_answered(struct bus_subs *s, struct bus_sub *sub, bool subscribe
 	}
 	int rc = subscribe && code == REFUSED ? ERR_ACCES : 0;
 	struct waiter *waiters = take_waiters(sub, false, subscribe);
-	mark(s, sub); /* flush() settles it, or sends what was asked for meanwhile; it also keeps sub alive */
+	mark(s, sub); /* flush() settles it, or sends what was asked for meanwhile; it also keeps
+			 sub alive */
 	tell(waiters, subscribe, rc);
 }
 
@@ -369,7 +372,8 @@ int bus_subs_set(struct bus_subs *s, const char *topic, bool want, uint8_t qos, 
 		 void *arg, struct err *err)
 {
 	struct bus_sub *sub;
-	CLEANUP(freep) struct waiter *w = NULL;
+	CLEANUP(freep)
+	struct waiter *w = NULL;
 	if (!bus_topic_valid(topic, true) || qos > 2)
 		return err_set(err, ERR_INVAL, "not a topic filter: '%.100s' (QoS %d)", topic, qos);
 	if (done != NULL) {

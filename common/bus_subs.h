@@ -1,6 +1,8 @@
-/* bus_subs.h - the subscriptions of a bus: what is wanted, what the broker has, and who waits for it. Only for bus.c.
+/* bus_subs.h - the subscriptions of a bus: what is wanted, what the broker has, and who waits for
+ * it. Only for bus.c.
  *
- * Changes of one loop turn share packets (up to 100 topics each). Loop thread only, but for the library's callbacks inside.
+ * Changes of one loop turn share packets (up to 100 topics each). Loop thread only, but for the
+ * library's callbacks inside.
  */
 #pragma once
 
@@ -24,12 +26,13 @@ struct bus_call {
 	int codes[BUS_CALL_TOPICS]; /* granted QoS or 0x80 */
 };
 
-/* on_answered: on a thread of the library; give the call to bus_subs_answered() on the loop. on_synced: after
- * bus_subs_connected(), once everything wanted then was acknowledged. */
+/* on_answered: on a thread of the library; give the call to bus_subs_answered() on the loop.
+ * on_synced: after bus_subs_connected(), once everything wanted then was acknowledged. */
 int bus_subs_new(struct loop *l, void (*on_answered)(void *arg, struct bus_call *call),
 		 void (*on_synced)(void *arg, bool fresh), void *arg, struct bus_subs **ret,
 		 struct err *err);
-struct bus_subs *bus_subs_free(struct bus_subs *s); /* after the client is destroyed; no done is called */
+struct bus_subs *bus_subs_free(
+	struct bus_subs *s); /* after the client is destroyed; no done is called */
 
 /* Errors: ERR_INVAL (no topic filter, bad qos), ERR_NOMEM. */
 int bus_subs_set(struct bus_subs *s, const char *topic, bool want, uint8_t qos, bus_done_fn *done,
@@ -38,5 +41,6 @@ void bus_subs_connected(struct bus_subs *s, MQTTAsync client, bool fresh);
 void bus_subs_disconnected(struct bus_subs *s);
 void bus_subs_answered(struct bus_subs *s, struct bus_call *calls);
 
-/* May this go to a broker without being thrown out: a topic name, or with filter true a topic filter. */
+/* May this go to a broker without being thrown out: a topic name, or with filter true a topic
+ * filter. */
 bool bus_topic_valid(const char *topic, bool filter);

@@ -8,7 +8,7 @@
 
 #define SOCKETS_MAX 64
 #define BYTES_MAX   (32u << 20)
-#define TIME_MS	    5000
+#define TIME_MS     5000
 #define TURN_BYTES  (256u << 10) /* read in one callback */
 
 struct place {

@@ -1,8 +1,9 @@
 /* drain.h - read and discard what a client still sends after its final answer.
  *
- * Closing a socket with unread input makes the kernel reset the connection, and the client may lose the answer it was about
- * to read (413, say). A drain keeps a duplicate of the descriptor, discards input until the client closes, for a few seconds and
- * megabytes, then closes. Bounded in number: past that the reset is what it is.
+ * Closing a socket with unread input makes the kernel reset the connection, and the client may lose
+ * the answer it was about to read (413, say). A drain keeps a duplicate of the descriptor, discards
+ * input until the client closes, for a few seconds and megabytes, then closes. Bounded in number:
+ * past that the reset is what it is.
  */
 #pragma once
 

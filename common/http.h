@@ -1,8 +1,8 @@
 /* http.h - an HTTP/1.1 server on the loop (libmicrohttpd beneath, without threads of its own).
  *
- * One gate does what every service needs before a handler runs: prefix, route, method, Host check, CORS, body limit,
- * percent-decoding. A handler starts from a complete and valid request and answers it exactly once, at once or later; the
- * connection waits meanwhile. Loop thread only.
+ * One gate does what every service needs before a handler runs: prefix, route, method, Host check,
+ * CORS, body limit, percent-decoding. A handler starts from a complete and valid request and
+ * answers it exactly once, at once or later; the connection waits meanwhile. Loop thread only.
  */
 #pragma once
 
@@ -17,8 +17,9 @@ struct http_request; /* valid from its handler's call until it is answered */
 
 typedef void http_handler_fn(void *arg, struct http_request *req);
 
-/* pattern: "/", "/healthz", "/{id}", "/{id}/{path...}"; {name} is one non-empty segment, {name...} (last only) the rest, at least
- * one segment. Among the patterns that fit a path, those earlier in the table win. GET routes answer HEAD too. */
+/* pattern: "/", "/healthz", "/{id}", "/{id}/{path...}"; {name} is one non-empty segment, {name...}
+ * (last only) the rest, at least one segment. Among the patterns that fit a path, those earlier in
+ * the table win. GET routes answer HEAD too. */
 struct http_route {
 	const char *method, *pattern;
 	size_t max_body_bytes; /* a longer body is answered with 413 and not read; 0: no body */
@@ -26,49 +27,55 @@ struct http_route {
 };
 
 struct http_conf {
-	const char *bind;		 /* "127.0.0.1", "0.0.0.0", "::1", ...; strings are copied */
-	unsigned port;			 /* 0: any free one, see http_port() */
+	const char *bind; /* "127.0.0.1", "0.0.0.0", "::1", ...; strings are copied */
+	unsigned port;    /* 0: any free one, see http_port() */
 	const struct http_route *routes; /* borrowed, like prefixes */
 	size_t n_routes;
-	const char *const *prefixes;	 /* NULL-terminated, e.g. {"/csm", NULL}: stripped once; NULL: none */
-	const char *cors_origin;	 /* NULL or "": no CORS headers */
-	unsigned max_connections;	 /* 0: 1000 */
-	size_t connection_memory_bytes;	 /* request line and headers must fit; 0: 32 KiB */
-	unsigned idle_timeout_s;	 /* 0: 30 */
+	const char *const
+		*prefixes; /* NULL-terminated, e.g. {"/csm", NULL}: stripped once; NULL: none */
+	const char *cors_origin;        /* NULL or "": no CORS headers */
+	unsigned max_connections;       /* 0: 1000 */
+	size_t connection_memory_bytes; /* request line and headers must fit; 0: 32 KiB */
+	unsigned idle_timeout_s;        /* 0: 30 */
 	/* For metrics, may be NULL: every request that got an answer, refused ones included. */
 	void (*on_done)(void *arg, const char *method, unsigned status);
 };
 
-/* Listen. arg goes to handlers and on_done. ret: yours. Errors: ERR_BUSY (address in use), ERR_INVAL (bad address), ERR_ACCES,
- * ERR_SYS, ERR_NOMEM. */
-int http_server_new(struct loop *l, const struct http_conf *conf, void *arg, struct http_server **ret,
-		    struct err *err);
-/* Closes all connections; requests not answered yet become invalid. Not from within a handler. NULL is fine; returns NULL. */
+/* Listen. arg goes to handlers and on_done. ret: yours. Errors: ERR_BUSY (address in use),
+ * ERR_INVAL (bad address), ERR_ACCES, ERR_SYS, ERR_NOMEM. */
+int http_server_new(struct loop *l, const struct http_conf *conf, void *arg,
+		    struct http_server **ret, struct err *err);
+/* Closes all connections; requests not answered yet become invalid. Not from within a handler. NULL
+ * is fine; returns NULL. */
 struct http_server *http_server_free(struct http_server *s);
 unsigned http_port(const struct http_server *s);
 
 /* ---- the request; strings are borrowed until the answer ---- */
 const char *http_method(const struct http_request *req); /* "GET" for HEAD too */
 const char *http_path(const struct http_request *req);   /* decoded, without prefix and query */
-/* Value of {name} in the route's pattern, decoded: UTF-8 without control characters is not promised, but no NUL and no bad
- * escape. {name...} keeps its slashes. NULL: no such name. */
+/* Value of {name} in the route's pattern, decoded: UTF-8 without control characters is not
+ * promised, but no NUL and no bad escape. {name...} keeps its slashes. NULL: no such name. */
 const char *http_param(const struct http_request *req, const char *name);
 const char *http_header(const struct http_request *req, const char *name); /* NULL: none */
-const char *http_query(const struct http_request *req, const char *name);  /* ?name=value, decoded; NULL: none */
+const char *http_query(const struct http_request *req,
+		       const char *name); /* ?name=value, decoded; NULL: none */
 /* NUL-terminated beyond *ret_len; never NULL. */
 const char *http_body(const struct http_request *req, size_t *ret_len);
-/* Numeric address the request was sent to, or came from, without port. ret: 0, ERR_SYS or ERR_RANGE (buf too small). */
+/* Numeric address the request was sent to, or came from, without port. ret: 0, ERR_SYS or ERR_RANGE
+ * (buf too small). */
 int http_local_address(const struct http_request *req, char *buf, size_t size);
 int http_peer_address(const struct http_request *req, char *buf, size_t size);
 bool http_peer_is_loopback(const struct http_request *req);
 
 /* ---- the answer ---- */
-/* Before http_reply(); a header of that name set before is kept. Errors: ERR_INVAL (not a header), ERR_NOMEM. */
+/* Before http_reply(); a header of that name set before is kept. Errors: ERR_INVAL (not a header),
+ * ERR_NOMEM. */
 int http_add_header(struct http_request *req, const char *name, const char *value);
-/* Answer and let go of req. body is copied; NULL with 0: none. The client may be gone already: harmless. On ERR_NOMEM the client
- * gets a plain 500 or a closed connection; req is gone in every case. */
-int http_reply(struct http_request *req, unsigned status, const char *content_type, const char *body,
-	       size_t len);
+/* Answer and let go of req. body is copied; NULL with 0: none. The client may be gone already:
+ * harmless. On ERR_NOMEM the client gets a plain 500 or a closed connection; req is gone in every
+ * case. */
+int http_reply(struct http_request *req, unsigned status, const char *content_type,
+	       const char *body, size_t len);
 /* The same with "application/json; charset=utf-8". body: taken; NULL (out of memory): a 500. */
 int http_reply_json(struct http_request *req, unsigned status, json_t *body);
 /* {"state": "error", "reason": reason} */

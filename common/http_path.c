@@ -101,7 +101,8 @@ void http_path_done(struct http_path *p)
 	*p = (struct http_path){0};
 }
 
-/* Walk pattern and path side by side. name NULL: does it fit? Else *ret_value: the value of {name}. */
+/* Walk pattern and path side by side. name NULL: does it fit? Else *ret_value: the value of {name}.
+ */
 static bool walk(const struct http_path *p, const char *pattern, const char *name,
 		 const char **ret_value)
 {
@@ -113,12 +114,14 @@ static bool walk(const struct http_path *p, const char *pattern, const char *nam
 		if (i == p->n)
 			return false;
 		if (named ? *p->segments[i] == '\0'
-			  : strlen(p->segments[i]) != len || memcmp(p->segments[i], pattern, len) != 0)
+			  : strlen(p->segments[i]) != len ||
+				    memcmp(p->segments[i], pattern, len) != 0)
 			return false;
 		size_t name_len = len - (rest ? 5 : 2);
 		if (named && name != NULL && strlen(name) == name_len &&
 		    memcmp(name, pattern + 1, name_len) == 0)
-			*ret_value = rest ? p->joined + (p->segments[i] - p->split) : p->segments[i];
+			*ret_value =
+				rest ? p->joined + (p->segments[i] - p->split) : p->segments[i];
 		if (rest)
 			return true;
 		pattern += len;

@@ -1,4 +1,5 @@
-/* http_path.h - what is in a request's URL and Host header: decoding, splitting, matching. Pure functions for http.c. */
+/* http_path.h - what is in a request's URL and Host header: decoding, splitting, matching. Pure
+ * functions for http.c. */
 #pragma once
 
 #include "common/err.h"
@@ -8,17 +9,19 @@
 #define HTTP_SEGMENTS_MAX 32
 
 struct http_path {
-	char *joined;			    /* decoded, "/a/b", without prefix */
-	char *split;			    /* the same bytes with NUL for '/' between segments */
+	char *joined;                      /* decoded, "/a/b", without prefix */
+	char *split;                       /* the same bytes with NUL for '/' between segments */
 	char *segments[HTTP_SEGMENTS_MAX]; /* into split */
 	size_t n;
 	char *memory; /* owns joined */
 };
 
-/* Decode %XX in place. plus: '+' is a space. ret: the new length, or ERR_PARSE for a bad escape or a NUL. */
+/* Decode %XX in place. plus: '+' is a space. ret: the new length, or ERR_PARSE for a bad escape or
+ * a NUL. */
 int http_decode(char *s, bool plus);
-/* raw: as in the request line, without query; absolute form ("http://host/a") is accepted. prefixes: NULL-terminated, or NULL.
- * Errors: ERR_PARSE (bad escape), ERR_LIMIT (too many segments), ERR_NOMEM. Release with http_path_done() in every case. */
+/* raw: as in the request line, without query; absolute form ("http://host/a") is accepted.
+ * prefixes: NULL-terminated, or NULL. Errors: ERR_PARSE (bad escape), ERR_LIMIT (too many
+ * segments), ERR_NOMEM. Release with http_path_done() in every case. */
 int http_path_parse(const char *raw, const char *const *prefixes, struct http_path *ret);
 void http_path_done(struct http_path *p);
 /* Does pattern (see http.h) fit? */

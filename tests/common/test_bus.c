@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
+
 #include <cmocka.h>
 
 #define WAIT_MS 15000
@@ -38,7 +39,8 @@ static unsigned free_port(void)
 {
 	struct sockaddr_in a = {.sin_family = AF_INET};
 	socklen_t len = sizeof(a);
-	CLEANUP(closep) int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	CLEANUP(closep)
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
 	assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &len), 0);
@@ -128,7 +130,7 @@ struct client {
 	size_t bytes;
 	struct bus_msg last;
 	char topic[128], payload[256]; /* of the last message */
-	char log[8192];		       /* payloads so far, each with a space */
+	char log[8192];                /* payloads so far, each with a space */
 };
 
 struct world {
@@ -144,7 +146,8 @@ static bool on_connecting(void *arg, struct bus_will *will)
 	if (!c->has_will)
 		return false;
 	snprintf(will->topic, sizeof(will->topic), "will");
-	will->len = (size_t)snprintf(will->payload, sizeof(will->payload), "will-%u", c->connectings);
+	will->len =
+		(size_t)snprintf(will->payload, sizeof(will->payload), "will-%u", c->connectings);
 	will->qos = 1;
 	return true;
 }
@@ -192,8 +195,10 @@ static const struct bus_handlers handlers = {
 
 static struct bus_conf conf_of(const struct world *w, const char *id)
 {
-	return (struct bus_conf){
-		.host = "127.0.0.1", .port = w->broker.port, .client_id = id, .clean_session = true};
+	return (struct bus_conf){.host = "127.0.0.1",
+				 .port = w->broker.port,
+				 .client_id = id,
+				 .clean_session = true};
 }
 
 static void open_with(struct world *w, struct client *c, const struct bus_conf *conf)
@@ -210,14 +215,14 @@ static void open_as(struct world *w, struct client *c, const char *id)
 	open_with(w, c, &conf);
 }
 
-#define await(w, condition)                                                                        \
-	do {                                                                                       \
-		int64_t end_ = now_ms() + WAIT_MS;                                                 \
-		while (!(condition)) {                                                             \
-			loop_turn((w)->loop, 20);                                                  \
-			if (now_ms() > end_)                                                       \
-				fail_msg("waited in vain for " #condition);                        \
-		}                                                                                  \
+#define await(w, condition)                                                 \
+	do {                                                                \
+		int64_t end_ = now_ms() + WAIT_MS;                          \
+		while (!(condition)) {                                      \
+			loop_turn((w)->loop, 20);                           \
+			if (now_ms() > end_)                                \
+				fail_msg("waited in vain for " #condition); \
+		}                                                           \
 	} while (0)
 
 struct answer {
@@ -382,7 +387,8 @@ static void everything_subscribed_before_is_in_force_when_up(void **state)
 	open_as(w, &w->a, "a");
 	for (size_t i = 0; i < ARRAY_LEN(answers); i++) {
 		snprintf(topic, sizeof(topic), "many/%zu", i);
-		assert_int_equal(bus_subscribe(w->a.bus, topic, 1, on_answer, &answers[i], NULL), 0);
+		assert_int_equal(bus_subscribe(w->a.bus, topic, 1, on_answer, &answers[i], NULL),
+				 0);
 	}
 	await(w, w->a.ups == 1);
 	for (size_t i = 0; i < ARRAY_LEN(answers); i++) {
@@ -485,14 +491,16 @@ static void a_refused_subscription_says_so(void **state)
 	snprintf(text, sizeof(text),
 		 "listener %u 127.0.0.1\nallow_anonymous true\nuser root\nlog_dest stderr\n"
 		 "plugin /usr/lib/x86_64-linux-gnu/mosquitto_dynamic_security.so\n"
-		 "plugin_opt_config_file %s/dynsec.json\n", w->broker.port, w->broker.dir);
+		 "plugin_opt_config_file %s/dynsec.json\n",
+		 w->broker.port, w->broker.dir);
 	write_file(&w->broker, "conf", text);
-	write_file(&w->broker, "dynsec.json",
-		   "{\"defaultACLAccess\":{\"publishClientSend\":true,\"publishClientReceive\":true,"
-		   "\"subscribe\":false,\"unsubscribe\":true},\"anonymousGroup\":\"all\","
-		   "\"groups\":[{\"groupname\":\"all\",\"roles\":[{\"rolename\":\"r\"}]}],"
-		   "\"roles\":[{\"rolename\":\"r\",\"acls\":[{\"acltype\":\"subscribePattern\","
-		   "\"topic\":\"open/#\",\"allow\":true}]}],\"clients\":[]}");
+	write_file(
+		&w->broker, "dynsec.json",
+		"{\"defaultACLAccess\":{\"publishClientSend\":true,\"publishClientReceive\":true,"
+		"\"subscribe\":false,\"unsubscribe\":true},\"anonymousGroup\":\"all\","
+		"\"groups\":[{\"groupname\":\"all\",\"roles\":[{\"rolename\":\"r\"}]}],"
+		"\"roles\":[{\"rolename\":\"r\",\"acls\":[{\"acltype\":\"subscribePattern\","
+		"\"topic\":\"open/#\",\"allow\":true}]}],\"clients\":[]}");
 	broker_start(&w->broker);
 	struct answer alone = {0}, open = {0}, closed[3] = {0};
 	open_as(w, &w->a, "a");
@@ -522,14 +530,17 @@ static void bad_topics_are_refused_here(void **state)
 	struct world *w = *state;
 	open_as(w, &w->a, "a");
 	await(w, w->a.ups == 1);
-	static const char *const bad_filters[] = {"", "a#", "#/a", "a+/b", "a/+b", "a\nb", "a\x7f", "\xc2\x85"};
+	static const char *const bad_filters[] = {"",     "a#",   "#/a",   "a+/b",
+						  "a/+b", "a\nb", "a\x7f", "\xc2\x85"};
 	static const char *const bad_names[] = {"", "a/+", "#", "a\x01", "\xc2\x9f", "\xff"};
 	struct err err;
 	for (size_t i = 0; i < ARRAY_LEN(bad_filters); i++)
-		assert_int_equal(bus_subscribe(w->a.bus, bad_filters[i], 0, NULL, NULL, &err), ERR_INVAL);
+		assert_int_equal(bus_subscribe(w->a.bus, bad_filters[i], 0, NULL, NULL, &err),
+				 ERR_INVAL);
 	assert_int_equal(bus_subscribe(w->a.bus, "a", 3, NULL, NULL, &err), ERR_INVAL);
 	for (size_t i = 0; i < ARRAY_LEN(bad_names); i++)
-		assert_int_equal(bus_publish(w->a.bus, bad_names[i], "x", 1, 1, false, &err), ERR_BUS);
+		assert_int_equal(bus_publish(w->a.bus, bad_names[i], "x", 1, 1, false, &err),
+				 ERR_BUS);
 	assert_int_equal(bus_publish(w->a.bus, "a", "x", 1, 3, false, &err), ERR_BUS);
 	struct bus_stats s;
 	bus_get_stats(w->a.bus, &s);
@@ -557,7 +568,8 @@ static void it_comes_back_after_the_broker_was_killed(void **state)
 		snprintf(text, sizeof(text), "away%u", round);
 		snprintf(topic, sizeof(topic), "t/%u", round);
 		/* retained, because it reaches the broker before the subscription is made again */
-		assert_int_equal(bus_publish(w->a.bus, topic, text, strlen(text), 2, true, NULL), 0);
+		assert_int_equal(bus_publish(w->a.bus, topic, text, strlen(text), 2, true, NULL),
+				 0);
 		broker_start(&w->broker);
 		int64_t begin = now_ms();
 		await(w, w->a.ups == round + 1);
@@ -611,7 +623,8 @@ static void queued_messages_arrive_in_order(void **state)
 		assert_int_equal(strtol(at, &at, 10), i);
 }
 
-/* The child of the test below: a client with a will that reports each time it is up, until it is killed. */
+/* The child of the test below: a client with a will that reports each time it is up, until it is
+ * killed. */
 static int live_until_killed(unsigned port)
 {
 	struct world w = {.broker.port = port};
@@ -763,7 +776,8 @@ static void a_refused_login_is_tried_again(void **state)
 	struct world *w = *state;
 	char text[256];
 	broker_signal(&w->broker, SIGKILL);
-	snprintf(text, sizeof(text), "listener %u 127.0.0.1\nallow_anonymous false\nuser root\nlog_dest stderr\n",
+	snprintf(text, sizeof(text),
+		 "listener %u 127.0.0.1\nallow_anonymous false\nuser root\nlog_dest stderr\n",
 		 w->broker.port);
 	write_file(&w->broker, "conf", text);
 	broker_start(&w->broker);
@@ -834,7 +848,8 @@ static void bad_settings_are_errors(void **state)
 	} bad[] = {{"", "a", 1883}, {NULL, "a", 1883}, {"a b", "a", 1883}, {"h/x", "a", 1883},
 		   {"h", "a", 0},   {"h", "a", 65536}, {"h", NULL, 1883},  {"h", "", 1883}};
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
-		struct bus_conf conf = {.host = bad[i].host, .port = bad[i].port, .client_id = bad[i].id};
+		struct bus_conf conf = {
+			.host = bad[i].host, .port = bad[i].port, .client_id = bad[i].id};
 		err.text[0] = '\0';
 		assert_int_equal(bus_new(w->loop, &conf, &handlers, &w->a, &bus, &err), ERR_BUS);
 		assert_true(err.text[0] != '\0');

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+
 #include <cmocka.h>
 
 struct store {
@@ -24,10 +25,12 @@ static int setup(void **state)
 	snprintf(s->path, sizeof(s->path), "%s/t.db", s->dir);
 	if (db_open_sqlite(s->path, &s->db, &s->err) < 0)
 		fail_msg("%s", s->err.text);
-	assert_int_equal(db_script(s->db,
-				   "CREATE TABLE t (id TEXT PRIMARY KEY, n BIGINT, x DOUBLE PRECISION);"
-				   "CREATE TABLE u (id TEXT NOT NULL REFERENCES t (id));",
-				   &s->err), 0);
+	assert_int_equal(
+		db_script(s->db,
+			  "CREATE TABLE t (id TEXT PRIMARY KEY, n BIGINT, x DOUBLE PRECISION);"
+			  "CREATE TABLE u (id TEXT NOT NULL REFERENCES t (id));",
+			  &s->err),
+		0);
 	*state = s;
 	return 0;
 }
@@ -87,10 +90,13 @@ static void values_come_back_as_they_went_in(void **state)
 	struct rows r = {0};
 	const char *none = NULL;
 	assert_int_equal(db_run(s->db, &s->err, NULL, NULL, "INSERT INTO t VALUES ($1, $2, $3)",
-				DB_V_TEXT("a'b\xc3\xa4"), DB_V_INT(INT64_MIN), DB_V_REAL(0.5)), 0);
+				DB_V_TEXT("a'b\xc3\xa4"), DB_V_INT(INT64_MIN), DB_V_REAL(0.5)),
+			 0);
 	assert_int_equal(db_run(s->db, &s->err, NULL, NULL, "INSERT INTO t VALUES ($1, $2, $3)",
-				DB_V_TEXT("z"), DB_V_NULL, DB_V_TEXT(none)), 0);
-	assert_int_equal(db_run(s->db, &s->err, on_row, &r, "SELECT id, n, x FROM t ORDER BY id"), 0);
+				DB_V_TEXT("z"), DB_V_NULL, DB_V_TEXT(none)),
+			 0);
+	assert_int_equal(db_run(s->db, &s->err, on_row, &r, "SELECT id, n, x FROM t ORDER BY id"),
+			 0);
 	assert_int_equal(r.n, 2);
 	assert_string_equal(r.text, "'a'b\xc3\xa4' -9223372036854775808 0.5 'z' null null ");
 }
@@ -100,7 +106,8 @@ static void parameters_do_not_leak_into_the_next_run(void **state)
 	struct store *s = *state;
 	struct rows r = {0};
 	static const char insert[] = "INSERT INTO t (id, n) VALUES ($1, $2)";
-	assert_int_equal(db_run(s->db, &s->err, NULL, NULL, insert, DB_V_TEXT("a"), DB_V_INT(5)), 0);
+	assert_int_equal(db_run(s->db, &s->err, NULL, NULL, insert, DB_V_TEXT("a"), DB_V_INT(5)),
+			 0);
 	assert_int_equal(db_run(s->db, &s->err, NULL, NULL, insert, DB_V_TEXT("b")), 0);
 	assert_int_equal(db_run(s->db, &s->err, on_row, &r, "SELECT n FROM t ORDER BY id"), 0);
 	assert_string_equal(r.text, "5 null ");
@@ -111,8 +118,9 @@ static void a_row_can_end_the_walk(void **state)
 	struct store *s = *state;
 	static const char all[] = "SELECT id FROM t ORDER BY id";
 	for (char id[2] = "a"; id[0] <= 'e'; id[0]++)
-		assert_int_equal(db_run(s->db, &s->err, NULL, NULL, "INSERT INTO t (id) VALUES ($1)",
-					DB_V_TEXT(id)), 0);
+		assert_int_equal(db_run(s->db, &s->err, NULL, NULL,
+					"INSERT INTO t (id) VALUES ($1)", DB_V_TEXT(id)),
+				 0);
 	struct rows r = {.end_with = ERR_RANGE};
 	assert_int_equal(db_run(s->db, &s->err, on_row, &r, all), ERR_RANGE);
 	assert_int_equal(r.n, 1);
@@ -133,19 +141,23 @@ static void errors_carry_the_words_of_the_engine(void **state)
 	assert_int_equal(db_run(s->db, &s->err, NULL, NULL, insert, DB_V_TEXT("a")), 0);
 	assert_int_equal(db_run(s->db, &s->err, NULL, NULL, insert, DB_V_TEXT("a")), ERR_DB);
 	assert_int_equal(db_run(s->db, &s->err, NULL, NULL, insert, DB_V_TEXT("b")), 0);
-	assert_int_equal(db_run(s->db, &s->err, NULL, NULL, insert, DB_V_TEXT("c"), DB_V_INT(1)), ERR_DB);
-	assert_int_equal(db_run(s->db, &s->err, NULL, NULL, "INSERT INTO u VALUES ($1)", DB_V_TEXT("none")),
-			 ERR_DB); /* foreign keys are on */
+	assert_int_equal(db_run(s->db, &s->err, NULL, NULL, insert, DB_V_TEXT("c"), DB_V_INT(1)),
+			 ERR_DB);
+	assert_int_equal(
+		db_run(s->db, &s->err, NULL, NULL, "INSERT INTO u VALUES ($1)", DB_V_TEXT("none")),
+		ERR_DB); /* foreign keys are on */
 }
 
 static void too_many_columns_are_an_error(void **state)
 {
 	struct store *s = *state;
 	struct rows r = {0};
+	assert_int_equal(
+		db_run(s->db, &s->err, on_row, &r, "SELECT 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16"),
+		0);
 	assert_int_equal(db_run(s->db, &s->err, on_row, &r,
-				"SELECT 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16"), 0);
-	assert_int_equal(db_run(s->db, &s->err, on_row, &r,
-				"SELECT 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17"), ERR_DB);
+				"SELECT 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17"),
+			 ERR_DB);
 	assert_int_equal(r.n, 1);
 }
 

@@ -1,13 +1,14 @@
 #include "common/err.h"
 #include "common/util.h"
+#include <jansson.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
 #include <cmocka.h>
-#include <jansson.h>
 
 static void set_fills_code_and_text(void **state)
 {
@@ -34,8 +35,9 @@ static void sys_names_the_failure(void **state)
 	(void)state;
 	static const struct {
 		int saved, code;
-	} cases[] = {{ENOENT, ERR_NOENT}, {EACCES, ERR_ACCES}, {EEXIST, ERR_EXIST}, {ENOMEM, ERR_NOMEM},
-		     {EBUSY, ERR_BUSY},	  {EPIPE, ERR_SYS},    {ENOSPC, ERR_SYS}};
+	} cases[] = {{ENOENT, ERR_NOENT}, {EACCES, ERR_ACCES}, {EEXIST, ERR_EXIST},
+		     {ENOMEM, ERR_NOMEM}, {EBUSY, ERR_BUSY},   {EPIPE, ERR_SYS},
+		     {ENOSPC, ERR_SYS}};
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		struct err e = {0};
 		errno = cases[i].saved;
@@ -93,9 +95,10 @@ static void cut_text_is_still_utf8(void **state)
 static void every_code_has_a_name(void **state)
 {
 	(void)state;
-	static const int codes[] = {ERR_NONE,  ERR_NOMEM,   ERR_INVAL, ERR_NOENT,  ERR_EXIST, ERR_ACCES,
-				    ERR_AGAIN, ERR_BUSY,    ERR_RANGE, ERR_TIMEOUT, ERR_PARSE, ERR_SCHEMA,
-				    ERR_DB,    ERR_BUS,	    ERR_PEER,  ERR_SYS,	   ERR_LIMIT, ERR_CONFLICT};
+	static const int codes[] = {ERR_NONE,  ERR_NOMEM,  ERR_INVAL,   ERR_NOENT, ERR_EXIST,
+				    ERR_ACCES, ERR_AGAIN,  ERR_BUSY,    ERR_RANGE, ERR_TIMEOUT,
+				    ERR_PARSE, ERR_SCHEMA, ERR_DB,      ERR_BUS,   ERR_PEER,
+				    ERR_SYS,   ERR_LIMIT,  ERR_CONFLICT};
 	for (size_t i = 0; i < ARRAY_LEN(codes); i++)
 		for (size_t k = 0; k < i; k++)
 			assert_string_not_equal(err_name(codes[i]), err_name(codes[k]));

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <time.h>
+
 #include <cmocka.h>
 
 #define MEGABYTE (1 << 20)
@@ -55,7 +56,8 @@ static void on_json(void *arg, struct http_request *req)
 	assert_int_equal(http_add_header(req, "X-Answer", "42"), 0);
 	assert_int_equal(http_add_header(req, "Bad\r\nName", "1"), ERR_INVAL);
 	assert_int_equal(http_add_header(req, "X-Bad", "a\r\nb: c"), ERR_INVAL);
-	http_reply_json(req, 201, json_pack("{s:s}", "q", http_query(req, "q") ? http_query(req, "q") : ""));
+	http_reply_json(req, 201,
+			json_pack("{s:s}", "q", http_query(req, "q") ? http_query(req, "q") : ""));
 }
 
 static void on_no_memory(void *arg, struct http_request *req)
@@ -93,16 +95,11 @@ static void on_done(void *arg, const char *method, unsigned status)
 }
 
 static const struct http_route routes[] = {
-	{"GET", "/", 0, on_echo},
-	{"GET", "/addresses", 0, on_address},
-	{"GET", "/later", 0, on_later},
-	{"POST", "/later", 100, on_later},
-	{"GET", "/json", 0, on_json},
-	{"GET", "/nomem", 0, on_no_memory},
-	{"PUT", "/big", MEGABYTE, on_echo},
-	{"GET", "/{id}", 0, on_echo},
-	{"PUT", "/{id}", 1000, on_echo},
-	{"GET", "/{id}/{path...}", 0, on_echo},
+	{"GET", "/", 0, on_echo},           {"GET", "/addresses", 0, on_address},
+	{"GET", "/later", 0, on_later},     {"POST", "/later", 100, on_later},
+	{"GET", "/json", 0, on_json},       {"GET", "/nomem", 0, on_no_memory},
+	{"PUT", "/big", MEGABYTE, on_echo}, {"GET", "/{id}", 0, on_echo},
+	{"PUT", "/{id}", 1000, on_echo},    {"GET", "/{id}/{path...}", 0, on_echo},
 };
 static const char *const prefixes[] = {"/csm", NULL};
 
@@ -149,7 +146,8 @@ static int64_t now_ms(void)
 
 static int dial(struct site *t)
 {
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)http_port(t->server))};
+	struct sockaddr_in a = {.sin_family = AF_INET,
+				.sin_port = htons((uint16_t)http_port(t->server))};
 	a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	assert_true(fd >= 0);
@@ -230,15 +228,15 @@ static unsigned status_of(const char *answer)
 	return status;
 }
 
-#define assert_has(text, part)                                                                     \
-	do {                                                                                       \
-		if (strstr((text), (part)) == NULL)                                                \
-			fail_msg("no '%s' in '%s'", (part), (text));                               \
+#define assert_has(text, part)                                       \
+	do {                                                         \
+		if (strstr((text), (part)) == NULL)                  \
+			fail_msg("no '%s' in '%s'", (part), (text)); \
 	} while (0)
-#define assert_lacks(text, part)                                                                   \
-	do {                                                                                       \
-		if (strstr((text), (part)) != NULL)                                                \
-			fail_msg("'%s' in '%s'", (part), (text));                                  \
+#define assert_lacks(text, part)                                  \
+	do {                                                      \
+		if (strstr((text), (part)) != NULL)               \
+			fail_msg("'%s' in '%s'", (part), (text)); \
 	} while (0)
 
 /* ---- routes ---- */
@@ -375,14 +373,22 @@ static void host_must_name_this_machine_on_loopback(void **state)
 	struct site *t = *state;
 	char own[256] = "";
 	gethostname(own, sizeof(own) - 1);
-	const char *good[] = {"localhost", "LOCALHOST:9992", "127.0.0.1", "127.1.2.3:80", "[::1]:9", own};
-	const char *bad[] = {"evil.example", "localhost.evil.example", "127.0.0.1.evil.example",
-			     "10.0.0.1",     "[::1",		       "[fe80::1]",
-			     "localhost:x",  "",		       "128.0.0.1"};
+	const char *good[] = {"localhost",    "LOCALHOST:9992", "127.0.0.1",
+			      "127.1.2.3:80", "[::1]:9",        own};
+	const char *bad[] = {"evil.example",
+			     "localhost.evil.example",
+			     "127.0.0.1.evil.example",
+			     "10.0.0.1",
+			     "[::1",
+			     "[fe80::1]",
+			     "localhost:x",
+			     "",
+			     "128.0.0.1"};
 	for (size_t i = 0; i < ARRAY_LEN(good); i++)
-		assert_int_equal(status_of(ask(t, "GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n",
-					       good[i])),
-				 200);
+		assert_int_equal(
+			status_of(ask(t, "GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n",
+				      good[i])),
+			200);
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
 		char *a = ask(t, "GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", bad[i]);
 		if (status_of(a) != 403)
@@ -400,8 +406,10 @@ static void any_host_is_fine_when_the_world_may_connect(void **state)
 	(void)state;
 	struct site t;
 	site_start(&t, &(struct http_conf){.bind = "0.0.0.0"});
-	assert_int_equal(status_of(ask(&t, "GET / HTTP/1.1\r\nHost: gateway.lan\r\nConnection: close\r\n\r\n")),
-			 200);
+	assert_int_equal(
+		status_of(ask(&t,
+			      "GET / HTTP/1.1\r\nHost: gateway.lan\r\nConnection: close\r\n\r\n")),
+		200);
 	http_server_free(t.server);
 	loop_free(t.loop);
 }
@@ -411,12 +419,14 @@ static void any_host_is_fine_when_the_world_may_connect(void **state)
 static void bodies_arrive_whole(void **state)
 {
 	struct site *t = *state;
-	ask(t, "PUT /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello");
+	ask(t, "PUT /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nConnection: "
+	       "close\r\n\r\nhello");
 	assert_string_equal(t->seen, "PUT /x id=x path=- body=hello");
 	ask(t, "PUT /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nConnection: "
 	       "close\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n");
 	assert_string_equal(t->seen, "PUT /x id=x path=- body=hello");
-	ask(t, "PUT /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+	ask(t,
+	    "PUT /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
 	assert_string_equal(t->seen, "PUT /x id=x path=- body=");
 	ask(t, "PUT /x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
 	assert_int_equal(t->seen_body_len, 0);
@@ -468,15 +478,19 @@ static void the_limit_is_exact(void **state)
 	char body[1002];
 	memset(body, 'x', sizeof(body));
 	body[1001] = '\0';
-	char *a = ask(t, "PUT /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\nConnection: "
-			 "close\r\n\r\n%.1000s", body);
+	char *a = ask(t,
+		      "PUT /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\nConnection: "
+		      "close\r\n\r\n%.1000s",
+		      body);
 	assert_int_equal(status_of(a), 200);
 	assert_int_equal(t->seen_body_len, 1000);
 	a = ask(t, "PUT /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1001\r\n\r\n%s", body);
 	assert_int_equal(status_of(a), 413);
 	assert_has(a, "{\"state\":\"error\",\"reason\":\"body too large\"}");
-	a = ask(t, "PUT /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nConnection: "
-		   "close\r\n\r\n3e9\r\n%s\r\n0\r\n\r\n", body);
+	a = ask(t,
+		"PUT /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nConnection: "
+		"close\r\n\r\n3e9\r\n%s\r\n0\r\n\r\n",
+		body);
 	assert_int_equal(status_of(a), 413);
 	assert_int_equal(t->handled, 1);
 	a = ask(t, "GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx");
@@ -489,8 +503,9 @@ static void an_announced_giant_is_answered_at_once(void **state)
 	static const char *const lengths[] = {"1048577", "10737418240", "18446744073709551615"};
 	for (size_t i = 0; i < ARRAY_LEN(lengths); i++) {
 		int64_t begin = now_ms();
-		char *a = ask(t, "PUT /big HTTP/1.1\r\nHost: localhost\r\nContent-Length: %s\r\n\r\n",
-			      lengths[i]);
+		char *a =
+			ask(t, "PUT /big HTTP/1.1\r\nHost: localhost\r\nContent-Length: %s\r\n\r\n",
+			    lengths[i]);
 		assert_true(status_of(a) == 413 || status_of(a) == 400);
 		assert_true(now_ms() - begin < 3000);
 	}
@@ -507,8 +522,9 @@ static void an_oversized_body_does_not_cost_the_answer(void **state)
 	memset(body, 'x', len);
 	for (int i = 0; i < 5; i++) {
 		int fd = dial(t);
-		int n = snprintf(head, sizeof(head),
-				 "PUT /big HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n", len);
+		int n = snprintf(
+			head, sizeof(head),
+			"PUT /big HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n", len);
 		send_all(t, fd, head, (size_t)n);
 		send_all(t, fd, body, len);
 		assert_int_equal(status_of(receive(t, fd, NULL)), 413);
@@ -516,7 +532,8 @@ static void an_oversized_body_does_not_cost_the_answer(void **state)
 	}
 	int fd = dial(t);
 	int n = snprintf(head, sizeof(head),
-			 "PUT /big HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n", MEGABYTE);
+			 "PUT /big HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n",
+			 MEGABYTE);
 	send_all(t, fd, head, (size_t)n);
 	send_all(t, fd, body, MEGABYTE);
 	receive(t, fd, "handled 1");
@@ -552,10 +569,14 @@ static void garbage_is_refused_and_the_server_lives(void **state)
 		CASE("no version", "GET /\r\n\r\n"),
 		CASE("future", "GET / HTTP/9.9\r\nHost: localhost\r\n\r\n"),
 		CASE("no colon", "GET / HTTP/1.1\r\nHost localhost\r\n\r\n"),
-		CASE("bad length", "PUT /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: abc\r\n\r\n"),
-		CASE("negative", "PUT /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n"),
-		CASE("bad chunk", "PUT /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"),
-		CASE("NUL in path", "GET /a\0b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
+		CASE("bad length",
+		     "PUT /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: abc\r\n\r\n"),
+		CASE("negative",
+		     "PUT /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n"),
+		CASE("bad chunk", "PUT /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: "
+				  "chunked\r\n\r\nzz\r\n"),
+		CASE("NUL in path",
+		     "GET /a\0b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
 #undef CASE
 	};
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -647,7 +668,8 @@ static void an_answer_may_come_later(void **state)
 	struct site *t = *state;
 	int a = dial(t), b = dial(t);
 	const char get_later[] = "GET /later HTTP/1.1\r\nHost: localhost\r\n\r\n";
-	const char post_later[] = "POST /later HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nhi";
+	const char post_later[] =
+		"POST /later HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nhi";
 	send_all(t, a, get_later, sizeof(get_later) - 1);
 	wait_deferred(t, 1);
 	send_all(t, b, post_later, sizeof(post_later) - 1);
@@ -746,7 +768,8 @@ static void a_taken_or_bad_address_is_an_error(void **state)
 	struct site *t = *state;
 	struct http_server *s = NULL;
 	struct err err = {0};
-	struct http_conf c = {.bind = "127.0.0.1", .port = http_port(t->server), .routes = routes, .n_routes = 1};
+	struct http_conf c = {
+		.bind = "127.0.0.1", .port = http_port(t->server), .routes = routes, .n_routes = 1};
 	assert_int_equal(http_server_new(t->loop, &c, NULL, &s, &err), ERR_BUSY);
 	assert_has(err.text, "127.0.0.1");
 	c.port = 70000;

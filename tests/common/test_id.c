@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/time.h>
 #include <time.h>
+
 #include <cmocka.h>
 
 #define MANY 20000
@@ -62,7 +63,8 @@ static void time_ids_increase_and_tell_the_time(void **state)
 		u = uuid1();
 		assert_int_equal(u.s[14], '1');
 		assert_non_null(strchr("89ab", u.s[19]));
-		assert_true(strtoul((char[3]){u.s[24], u.s[25], 0}, NULL, 16) & 1); /* no hardware address */
+		assert_true(strtoul((char[3]){u.s[24], u.s[25], 0}, NULL, 16) &
+			    1); /* no hardware address */
 		assert_true(time_of(&u) > last);
 		last = time_of(&u);
 	}
@@ -107,7 +109,8 @@ static void only_hyphenated_hex_is_a_uuid(void **state)
 		"df682f0-17c3a-49fd-8f5f-72ce0b6e68c0",
 		"{df682f01-7c3a-49fd-8f5f-72ce0b6e68}",
 		" f682f01-7c3a-49fd-8f5f-72ce0b6e68c0",
-		"df682f01-7c3a-49fd-8f5f-72ce0b6e\xc3\xa4""c0",
+		"df682f01-7c3a-49fd-8f5f-72ce0b6e\xc3\xa4"
+		"c0",
 	};
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
 		assert_false(uuid_parse(bad[i], strlen(bad[i]), &u));

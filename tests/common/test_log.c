@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
 #include <cmocka.h>
 
 /* What the code under test writes to stderr, read back through a file. */
@@ -66,12 +67,13 @@ static void a_line_has_time_level_program_event_and_fields(void **state)
 	struct capture *c = *state;
 	const char *name = "x y";
 	const bool yes = true; /* the macro alone is an int */
-	log_warn("device.added", KV("device", "abc"), KV("name", name), KV("n", 42), KV("ratio", 0.5),
-		 KV("ok", yes), KV("nothing", (char *)NULL));
+	log_warn("device.added", KV("device", "abc"), KV("name", name), KV("n", 42),
+		 KV("ratio", 0.5), KV("ok", yes), KV("nothing", (char *)NULL));
 	const char *t = written(c);
 	assert_true(strlen(t) > 25 && t[4] == '-' && t[10] == 'T' && t[23] == 'Z');
-	assert_string_equal(t + 24, " warn tester device.added device=abc name=\"x y\" n=42 ratio=0.5 "
-				    "ok=true nothing=\"\"\n");
+	assert_string_equal(t + 24,
+			    " warn tester device.added device=abc name=\"x y\" n=42 ratio=0.5 "
+			    "ok=true nothing=\"\"\n");
 }
 
 static void no_fields_are_fine(void **state)
@@ -110,8 +112,8 @@ static void json_lines_are_json(void **state)
 {
 	struct capture *c = *state;
 	log_init("tester", LOG_LEVEL_DEBUG, LOG_FORMAT_JSON);
-	log_error("device.lost", KV("text", "quote \" back \\ line \n bell \x07 \xc3\xa4"), KV("n", -5),
-		  KV("big", INT64_MAX), KV("ratio", 1e300), KV("ok", (bool)false));
+	log_error("device.lost", KV("text", "quote \" back \\ line \n bell \x07 \xc3\xa4"),
+		  KV("n", -5), KV("big", INT64_MAX), KV("ratio", 1e300), KV("ok", (bool)false));
 	json_t *o = written_json(c);
 	assert_string_equal(json_string_value(json_object_get(o, "level")), "error");
 	assert_string_equal(json_string_value(json_object_get(o, "program")), "tester");
@@ -129,8 +131,9 @@ static void json_lines_are_json_whatever_the_bytes(void **state)
 {
 	struct capture *c = *state;
 	log_init("tester", LOG_LEVEL_DEBUG, LOG_FORMAT_JSON);
-	static const char *const nasty[] = {"\xff", "a\xc3", "\xed\xa0\x80", "\xc0\x80", "\xf5\x80\x80\x80",
-					    "\xe4\xbd", "\x80", "ok \xf0\x9f\x98\x80 ok"};
+	static const char *const nasty[] = {
+		"\xff",     "a\xc3", "\xed\xa0\x80",          "\xc0\x80", "\xf5\x80\x80\x80",
+		"\xe4\xbd", "\x80",  "ok \xf0\x9f\x98\x80 ok"};
 	for (size_t i = 0; i < ARRAY_LEN(nasty); i++) {
 		log_info("e", KV("v", nasty[i]), KV("after", 1));
 		json_t *o = written_json(c);
@@ -152,7 +155,8 @@ static void a_long_value_is_not_cut_in_the_middle(void **state)
 	for (size_t len = 3700; len < sizeof(value) - 1; len += len < 4100 ? 1 : 500) {
 		memset(value, 'x', len);
 		value[len] = '\0';
-		log_info("e", KV("v", value), KV("n", 123456789), KV("w", value), KV("m", 987654321), KV("o", 1));
+		log_info("e", KV("v", value), KV("n", 123456789), KV("w", value),
+			 KV("m", 987654321), KV("o", 1));
 		json_decref(written_json(c));
 	}
 }

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+
 #include <cmocka.h>
 
 #define MANY 20000
@@ -92,7 +93,8 @@ static void walks_are_in_key_order(void **state)
 	assert_int_equal(w.n, MANY);
 	void **values = map_values(m);
 	for (size_t i = 0; i + 1 < MANY; i++)
-		assert_true(strcmp(((struct item *)values[i])->key, ((struct item *)values[i + 1])->key) < 0);
+		assert_true(strcmp(((struct item *)values[i])->key,
+				   ((struct item *)values[i + 1])->key) < 0);
 	assert_null(values[MANY]);
 	for (size_t i = 0; i < MANY; i++) /* the array is for walks that change the map */
 		assert_ptr_equal(map_remove(m, ((struct item *)values[i])->key), values[i]);

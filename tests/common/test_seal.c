@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+
 #include <cmocka.h>
 
 #define TOPIC "iottalk/agent/a/req"
@@ -59,11 +60,14 @@ static void what_was_sealed_opens(void **state)
 	struct seal_key key = some_key();
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		struct seal_head h = some_head(), got;
-		CLEANUP(freep) char *msg = NULL;
+		CLEANUP(freep)
+		char *msg = NULL;
 		const char *body;
 		size_t len, body_len;
 		h.seq = i == 0 ? 0 : UINT64_MAX / 4;
-		assert_int_equal(seal_make(&key, TOPIC, &h, cases[i].body, cases[i].len, &msg, &len, NULL), 0);
+		assert_int_equal(
+			seal_make(&key, TOPIC, &h, cases[i].body, cases[i].len, &msg, &len, NULL),
+			0);
 		assert_int_equal(msg[len], '\0');
 		assert_memory_equal(msg, "IT1 ", 4);
 		assert_int_equal(seal_open(&key, TOPIC, msg, len, &got, &body, &body_len, NULL), 0);
@@ -92,7 +96,8 @@ static void any_changed_byte_is_refused(void **state)
 			/* the tag itself may be written in capitals: the same number */
 			if (rc == 0 && !(bit == 5 && i > 70 && i < len - 12))
 				fail_msg("byte %zu, bit %d", i, bit);
-			assert_true(rc == 0 || ((rc == ERR_PARSE || rc == ERR_ACCES) && err.text[0] != '\0'));
+			assert_true(rc == 0 ||
+				    ((rc == ERR_PARSE || rc == ERR_ACCES) && err.text[0] != '\0'));
 			msg[i] = (char)(msg[i] ^ 1 << bit);
 		}
 	}
@@ -107,13 +112,16 @@ static void topic_and_key_belong_to_the_tag(void **state)
 	struct seal_key key = some_key(), other = some_key();
 	struct seal_head h = some_head(), got;
 	const char *body;
-	CLEANUP(freep) char *msg = NULL;
+	CLEANUP(freep)
+	char *msg = NULL;
 	size_t len, body_len;
 	other.bytes[31] ^= 1;
 	assert_int_equal(seal_make(&key, TOPIC, &h, "x", 1, &msg, &len, NULL), 0);
-	assert_int_equal(seal_open(&key, "iottalk/agent/b/req", msg, len, &got, &body, &body_len, NULL),
+	assert_int_equal(
+		seal_open(&key, "iottalk/agent/b/req", msg, len, &got, &body, &body_len, NULL),
+		ERR_ACCES);
+	assert_int_equal(seal_open(&other, TOPIC, msg, len, &got, &body, &body_len, NULL),
 			 ERR_ACCES);
-	assert_int_equal(seal_open(&other, TOPIC, msg, len, &got, &body, &body_len, NULL), ERR_ACCES);
 	assert_int_equal(seal_open(&key, TOPIC, msg, len, &got, &body, &body_len, NULL), 0);
 }
 
@@ -127,9 +135,19 @@ static void what_is_no_sealed_message_does_not_parse(void **state)
 	char nonces[80], text[700];
 	snprintf(nonces, sizeof(nonces), "%032d %032d", 1, 2);
 	static const char *const bad[] = {
-		"",	 "\n",	       "IT1 \n",      "{\"op\":\"x\"}", "IT2 %s 1 %064d\n{}", "IT1 %s  %064d\n{}",
-		"IT1 %s -1 %064d\n{}", "IT1 %s 1x %064d\n{}", "IT1 %s 99999999999999999999 %064d\n{}",
-		"IT1 %s 1 %063d\n{}",  "IT1 %s 1 %065d\n{}",  "IT1 %s 1 %064d", "IT1 %s 1 %064dx\n",
+		"",
+		"\n",
+		"IT1 \n",
+		"{\"op\":\"x\"}",
+		"IT2 %s 1 %064d\n{}",
+		"IT1 %s  %064d\n{}",
+		"IT1 %s -1 %064d\n{}",
+		"IT1 %s 1x %064d\n{}",
+		"IT1 %s 99999999999999999999 %064d\n{}",
+		"IT1 %s 1 %063d\n{}",
+		"IT1 %s 1 %065d\n{}",
+		"IT1 %s 1 %064d",
+		"IT1 %s 1 %064dx\n",
 		"IT1  %s 1 %064d\n",
 	};
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
@@ -137,14 +155,17 @@ static void what_is_no_sealed_message_does_not_parse(void **state)
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
 		snprintf(text, sizeof(text), bad[i], nonces, 0);
 #pragma GCC diagnostic pop
-		assert_int_equal(seal_open(&key, TOPIC, text, strlen(text), &got, &body, &body_len, NULL),
-				 ERR_PARSE);
+		assert_int_equal(
+			seal_open(&key, TOPIC, text, strlen(text), &got, &body, &body_len, NULL),
+			ERR_PARSE);
 	}
 	memset(text, 'I', sizeof(text));
-	assert_int_equal(seal_open(&key, TOPIC, text, sizeof(text), &got, &body, &body_len, NULL), ERR_PARSE);
+	assert_int_equal(seal_open(&key, TOPIC, text, sizeof(text), &got, &body, &body_len, NULL),
+			 ERR_PARSE);
 	/* formally right, but nobody sealed it */
 	int n = snprintf(text, sizeof(text), "IT1 %s 1 %064d\n{}", nonces, 0);
-	assert_int_equal(seal_open(&key, TOPIC, text, (size_t)n, &got, &body, &body_len, NULL), ERR_ACCES);
+	assert_int_equal(seal_open(&key, TOPIC, text, (size_t)n, &got, &body, &body_len, NULL),
+			 ERR_ACCES);
 }
 
 static void the_key_is_made_once_and_private(void **state)
@@ -179,7 +200,11 @@ static void a_file_that_is_no_key_is_refused(void **state)
 {
 	struct files *f = *state;
 	static const char *const bad[] = {
-		"", "\n", "00", "zz", "0000000000000000000000000000000000000000000000000000000000000",
+		"",
+		"\n",
+		"00",
+		"zz",
+		"0000000000000000000000000000000000000000000000000000000000000",
 		"000000000000000000000000000000000000000000000000000000000000000000000000000000",
 		"00:00000000000000000000000000000000000000000000000000000000000000",
 	};

@@ -1,5 +1,6 @@
 /* fuzz: common */
-/* What of a request we take apart ourselves: path, query value, Host header. The library parses the rest. */
+/* What of a request we take apart ourselves: path, query value, Host header. The library parses the
+ * rest. */
 #include "common/http_path.h"
 #include "common/util.h"
 #include <assert.h>
@@ -11,7 +12,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void check_path(const char *raw)
 {
 	static const char *const prefixes[] = {"/csm", NULL};
-	static const char *const patterns[] = {"/", "/healthz", "/{id}", "/{id}/{path...}", "/{a}/x/{b}"};
+	static const char *const patterns[] = {"/", "/healthz", "/{id}", "/{id}/{path...}",
+					       "/{a}/x/{b}"};
 	struct http_path p;
 	if (http_path_parse(raw, prefixes, &p) == 0) {
 		size_t len = strlen(p.joined);
@@ -33,7 +35,8 @@ static void check_path(const char *raw)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	CLEANUP(freep) char *text = malloc(size + 1);
+	CLEANUP(freep)
+	char *text = malloc(size + 1);
 	if (text == NULL)
 		return 0;
 	memcpy(text, data, size);

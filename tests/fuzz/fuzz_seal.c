@@ -1,5 +1,6 @@
 /* fuzz: common */
-/* Sealed messages: nobody without the key gets one opened, and what was sealed always opens. The first byte chooses. */
+/* Sealed messages: nobody without the key gets one opened, and what was sealed always opens. The
+ * first byte chooses. */
 #include "common/seal.h"
 #include "common/util.h"
 #include <assert.h>
@@ -25,7 +26,8 @@ static void open_anything(const char *msg, size_t len)
 static void seal_and_open(const char *body, size_t len)
 {
 	struct seal_head head = {.from = seal_nonce_new(), .to = seal_nonce_new(), .seq = len}, got;
-	CLEANUP(freep) char *msg = NULL;
+	CLEANUP(freep)
+	char *msg = NULL;
 	const char *opened;
 	size_t msg_len, opened_len;
 	if (seal_make(&key, TOPIC, &head, body, len, &msg, &msg_len, NULL) < 0)
@@ -36,7 +38,8 @@ static void seal_and_open(const char *body, size_t len)
 	/* one flipped bit anywhere in the body, and it does not */
 	if (len > 0) {
 		msg[msg_len - 1 - (size_t)(unsigned char)body[0] % len] ^= 0x10;
-		assert(seal_open(&key, TOPIC, msg, msg_len, &got, &opened, &opened_len, NULL) == ERR_ACCES);
+		assert(seal_open(&key, TOPIC, msg, msg_len, &got, &opened, &opened_len, NULL) ==
+		       ERR_ACCES);
 	}
 }
 
@@ -44,7 +47,8 @@ static void seal_and_open(const char *body, size_t len)
 static void open_damaged(const char *patch, size_t len)
 {
 	struct seal_head head = {.from = seal_nonce_new(), .to = seal_nonce_new(), .seq = 7}, got;
-	CLEANUP(freep) char *msg = NULL;
+	CLEANUP(freep)
+	char *msg = NULL;
 	const char *body;
 	size_t msg_len, body_len;
 	if (len < 2 || seal_make(&key, TOPIC, &head, "{}", 2, &msg, &msg_len, NULL) < 0)
@@ -61,11 +65,13 @@ static void open_damaged(const char *patch, size_t len)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static void (*const ways[])(const char *, size_t) = {open_anything, seal_and_open, open_damaged};
+	static void (*const ways[])(const char *, size_t) = {open_anything, seal_and_open,
+							     open_damaged};
 	if (size == 0)
 		return 0;
 	/* a buffer of exactly this size, so that reading past it is seen */
-	CLEANUP(freep) char *copy = malloc(size - 1 + (size == 1));
+	CLEANUP(freep)
+	char *copy = malloc(size - 1 + (size == 1));
 	if (copy == NULL)
 		return 0;
 	memcpy(copy, data + 1, size - 1);

@@ -1,0 +1,79 @@
+/* bus_int.h - shared by bus.c (loop side) and bus_inbound.c (library side) only. */
+#pragma once
+
+#include "common/bus.h"
+#include "common/bus_paho.h"
+#include "common/bus_subs.h"
+#include <MQTTAsync.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum bus_state {
+	BUS_WAITING,    /* for the next attempt */
+	BUS_CONNECTING, /* asked the library to connect */
+	BUS_SYNCING,    /* connected, subscriptions not all acknowledged */
+	BUS_UP,
+};
+
+/* Messages between the library's thread and the loop: records in one block of memory, swapped as a
+ * whole. */
+struct bus_queue {
+	char *buf;
+	size_t len, cap;
+};
+
+struct bus {
+	bool fresh; /* the broker had no session of ours at the last connection */
+	struct loop *loop;
+	struct bus_handlers handlers;
+	void *arg;
+	char *uri, *username, *password, *persist_dir;
+	unsigned port, max_inflight;
+	bool clean_session;
+	size_t max_inbound_bytes;
+
+	MQTTAsync client;
+	struct bus_peer peer;
+	enum bus_state state;
+	unsigned busy; /* inside that many of our callbacks */
+	int64_t retry_ms, connecting_since_ms;
+	unsigned nudges;
+	struct bus_subs *subs;
+	struct loop_src *retry_timer, *nudge_timer, *watch_timer, *wake_src;
+	int wake_fd;
+	unsigned connects;
+	uint64_t published, publish_refused;
+	struct bus_queue handling; /* taken from `incoming`, handled up to handled_at */
+	size_t handled_at;
+
+	/* what the library's threads write */
+	atomic_size_t unacked;     /* QoS 1 and 2, given to the library */
+	atomic_uint_fast64_t lost; /* given up by the library */
+	pthread_mutex_t lock;      /* for the rest */
+	pthread_cond_t changed;    /* unacked is 0 or disconnected, only while closing */
+	bool closing, disconnected, woken;
+	struct bus_queue incoming;
+	size_t inbound_bytes; /* in both queues, not handled */
+	uint64_t received, dropped_inbound;
+	struct {
+		bool decided, accepted, session_present, lost;
+		char why[128];
+	} conn;
+	struct bus_call *answered;
+};
+
+/* Make the loop look at what is new; lock held. */
+void bus_wake(struct bus *b);
+/* The message at *at, which moves on to the next. ret: false at the end. */
+bool bus_queue_next(const struct bus_queue *q, size_t *at, struct bus_msg *ret);
+void bus_one_less_unacked(struct bus *b);
+
+/* Callbacks for the library; context is the bus. */
+int bus_on_library_message(void *context, char *topic, int topic_len, MQTTAsync_message *m);
+void bus_on_library_lost(void *context, char *cause);
+void bus_on_library_connected(void *context, MQTTAsync_successData *data);
+void bus_on_library_refused(void *context, MQTTAsync_failureData *data);
+void bus_on_library_acked(void *context, MQTTAsync_successData *data);
+void bus_on_library_gave_up(void *context, MQTTAsync_failureData *data);
+void bus_on_library_disconnected(void *context, MQTTAsync_successData *data);
+void bus_on_call_answered(void *arg, struct bus_call *call);

@@ -1,0 +1,338 @@
+#include "common/http.h"
+
+#include "common/http_int.h"
+#include "common/util.h"
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+
+#define JSON_TYPE     "application/json; charset=utf-8"
+#define ALLOW_HEADERS "Content-Type, Accept, Authorization, X-Requested-With"
+#define EVERY_METHOD  "GET, HEAD, POST, PUT, DELETE, OPTIONS"
+
+static const char *const methods[] = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"};
+
+/* ---- requests ---- */
+
+static void texts_free(struct text *t)
+{
+	while (t != NULL) {
+		struct text *next = t->next;
+		free(t->name);
+		free(t->value);
+		free(t);
+		t = next;
+	}
+}
+
+void http_request_free(struct http_request *req)
+{
+	if (req->prev != NULL)
+		req->prev->next = req->next;
+	else
+		req->server->requests = req->next;
+	if (req->next != NULL)
+		req->next->prev = req->prev;
+	if (req->response != NULL)
+		MHD_destroy_response(req->response);
+	texts_free(req->headers);
+	texts_free(req->lent);
+	http_path_done(&req->path);
+	free(req->method);
+	free(req->body);
+	free(req);
+}
+
+struct http_request *http_request_new(struct http_server *s, struct MHD_Connection *connection,
+				      const char *method)
+{
+	struct http_request *req = calloc(1, sizeof(*req));
+	if (req == NULL)
+		return NULL;
+	req->method = strdup(method);
+	if (req->method == NULL) {
+		free(req);
+		return NULL;
+	}
+	req->server = s;
+	req->connection = connection;
+	req->next = s->requests;
+	if (req->next != NULL)
+		req->next->prev = req;
+	s->requests = req;
+	return req;
+}
+
+static int text_add(struct text **list, char *name, char *value)
+{
+	struct text *t = calloc(1, sizeof(*t));
+	if (t == NULL)
+		return ERR_NOMEM;
+	*t = (struct text){.name = name, .value = value, .next = *list};
+	*list = t;
+	return 0;
+}
+
+/* ---- accessors ---- */
+
+const char *http_method(const struct http_request *req)
+{
+	return strcmp(req->method, "HEAD") == 0 ? "GET" : req->method;
+}
+
+const char *http_path(const struct http_request *req)
+{
+	return req->path.joined;
+}
+
+const char *http_param(const struct http_request *req, const char *name)
+{
+	return http_path_param(&req->path, req->route->pattern, name);
+}
+
+const char *http_header(const struct http_request *req, const char *name)
+{
+	return MHD_lookup_connection_value(req->connection, MHD_HEADER_KIND, name);
+}
+
+const char *http_query(const struct http_request *req, const char *name)
+{
+	const char *raw = MHD_lookup_connection_value(req->connection, MHD_GET_ARGUMENT_KIND, name);
+	CLEANUP(freep)
+	char *value = raw != NULL ? strdup(raw) : NULL;
+	if (value == NULL || http_decode(value, true) < 0)
+		return NULL;
+	struct http_request *owner = (struct http_request *)req; /* it keeps the memory */
+	char *lent = value;
+	if (text_add(&owner->lent, NULL, value) < 0)
+		return NULL;
+	value = NULL;
+	return lent;
+}
+
+const char *http_body(const struct http_request *req, size_t *ret_len)
+{
+	if (ret_len != NULL)
+		*ret_len = req->body_len;
+	return req->body != NULL ? req->body : "";
+}
+
+typedef int address_fn(int fd, struct sockaddr *address, socklen_t *len);
+
+static int connection_address(const struct http_request *req, address_fn *get,
+			      struct sockaddr_storage *ret)
+{
+	socklen_t len = sizeof(*ret);
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(req->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+	if (info == NULL || get(info->connect_fd, (struct sockaddr *)ret, &len) < 0)
+		return ERR_SYS;
+	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)ret;
+	if (ret->ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr)) {
+		struct sockaddr_in v4 = {.sin_family = AF_INET};
+		memcpy(&v4.sin_addr, v6->sin6_addr.s6_addr + 12, sizeof(v4.sin_addr));
+		memcpy(ret, &v4, sizeof(v4));
+	}
+	return 0;
+}
+
+static int format_address(const struct http_request *req, address_fn *get, char *buf, size_t size)
+{
+	struct sockaddr_storage a;
+	if (connection_address(req, get, &a) < 0)
+		return ERR_SYS;
+	const void *raw = a.ss_family == AF_INET6 ? (void *)&((struct sockaddr_in6 *)&a)->sin6_addr
+						  : (void *)&((struct sockaddr_in *)&a)->sin_addr;
+	return inet_ntop(a.ss_family, raw, buf, (socklen_t)size) != NULL ? 0 : ERR_RANGE;
+}
+
+int http_local_address(const struct http_request *req, char *buf, size_t size)
+{
+	return format_address(req, getsockname, buf, size);
+}
+
+int http_peer_address(const struct http_request *req, char *buf, size_t size)
+{
+	return format_address(req, getpeername, buf, size);
+}
+
+bool http_is_loopback(const struct sockaddr_storage *a)
+{
+	if (a->ss_family == AF_INET)
+		return ntohl(((const struct sockaddr_in *)a)->sin_addr.s_addr) >> 24 == 127;
+	return a->ss_family == AF_INET6 &&
+	       IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)a)->sin6_addr);
+}
+
+bool http_peer_is_loopback(const struct http_request *req)
+{
+	struct sockaddr_storage a;
+	return connection_address(req, getpeername, &a) == 0 && http_is_loopback(&a);
+}
+
+/* ---- the answer ---- */
+
+/* GET serves HEAD. */
+bool http_method_fits(const char *wanted, const char *sent)
+{
+	return strcmp(wanted, sent) == 0 ||
+	       (strcmp(sent, "HEAD") == 0 && strcmp(wanted, "GET") == 0);
+}
+
+/* "GET, HEAD, PUT" for the path; ret: length. */
+static size_t allowed_methods(const struct http_request *req, char *buf, size_t size)
+{
+	const struct http_server *s = req->server;
+	size_t len = 0;
+	buf[0] = '\0';
+	for (size_t m = 0; m < ARRAY_LEN(methods); m++)
+		for (size_t i = 0; i < s->n_routes; i++)
+			if (http_method_fits(s->routes[i].method, methods[m]) &&
+			    http_path_matches(&req->path, s->routes[i].pattern)) {
+				len += (size_t)snprintf(buf + len, size - len, "%s, ", methods[m]);
+				break;
+			}
+	return (size_t)snprintf(buf + len, size - len, "OPTIONS") + len;
+}
+
+static const char *known_method(const char *method)
+{
+	for (size_t i = 0; i < ARRAY_LEN(methods); i++)
+		if (strcmp(method, methods[i]) == 0)
+			return methods[i];
+	return "OTHER";
+}
+
+static void add_common_headers(struct http_request *req, struct MHD_Response *r)
+{
+	char allowed[128];
+	const char *origin = req->server->cors_origin;
+	if (req->status == MHD_HTTP_METHOD_NOT_ALLOWED || strcmp(req->method, "OPTIONS") == 0) {
+		allowed_methods(req, allowed, sizeof(allowed));
+		MHD_add_response_header(r, MHD_HTTP_HEADER_ALLOW, allowed);
+	}
+	if (origin == NULL)
+		return;
+	MHD_add_response_header(r, MHD_HTTP_HEADER_ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+	MHD_add_response_header(r, MHD_HTTP_HEADER_ACCESS_CONTROL_ALLOW_METHODS, EVERY_METHOD);
+	MHD_add_response_header(r, MHD_HTTP_HEADER_ACCESS_CONTROL_ALLOW_HEADERS, ALLOW_HEADERS);
+	MHD_add_response_header(r, MHD_HTTP_HEADER_ACCESS_CONTROL_MAX_AGE, "600");
+	MHD_add_response_header(r, MHD_HTTP_HEADER_VARY, MHD_HTTP_HEADER_ORIGIN);
+}
+
+/* body: taken (malloc'd), may be NULL with 0. The answer waits in req until the library asks. */
+static int store_answer(struct http_request *req, unsigned status, const char *content_type,
+			char *body, size_t len)
+{
+	struct MHD_Response *r = MHD_create_response_from_buffer(
+		len, body != NULL ? body : "",
+		body != NULL ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
+	req->progress = REQ_ANSWERED;
+	req->status = status;
+	if (r == NULL) {
+		free(body);
+		return ERR_NOMEM; /* no answer to give: the connection is closed */
+	}
+	req->response = r;
+	if (content_type != NULL)
+		MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
+	for (struct text *t = req->headers; t != NULL; t = t->next)
+		MHD_add_response_header(r, t->name, t->value);
+	add_common_headers(req, r);
+	return 0;
+}
+
+static char *error_body(const char *reason, size_t *ret_len)
+{
+	json_t *o = json_pack("{s:s, s:s}", "state", "error", "reason", reason);
+	char *text = o != NULL ? json_dumps(o, JSON_COMPACT) : NULL;
+	json_decref(o);
+	*ret_len = text != NULL ? strlen(text) : 0;
+	return text;
+}
+
+void http_store_refusal(struct http_request *req)
+{
+	size_t len = 0;
+	char *body = req->refuse_why != NULL ? error_body(req->refuse_why, &len) : NULL;
+	store_answer(req, req->refuse, body != NULL ? JSON_TYPE : NULL, body, len);
+}
+
+enum MHD_Result http_queue_answer(struct http_request *req)
+{
+	struct http_server *s = req->server;
+	req->progress = REQ_QUEUED;
+	if (req->response == NULL)
+		return MHD_NO;
+	if (req->early) {
+		const union MHD_ConnectionInfo *info =
+			MHD_get_connection_info(req->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+		MHD_add_response_header(req->response, MHD_HTTP_HEADER_CONNECTION, "close");
+		if (info != NULL)
+			drain_add(s->drain, info->connect_fd);
+	}
+	enum MHD_Result ok = MHD_queue_response(req->connection, req->status, req->response);
+	if (ok == MHD_YES && s->on_done != NULL)
+		s->on_done(s->arg, known_method(req->method), req->status);
+	return ok;
+}
+
+int http_add_header(struct http_request *req, const char *name, const char *value)
+{
+	if (*name == '\0' || strpbrk(name, " \t\r\n:") != NULL || strpbrk(value, "\r\n") != NULL)
+		return ERR_INVAL;
+	CLEANUP(freep)
+	char *n = strdup(name);
+	CLEANUP(freep)
+	char *v = strdup(value);
+	if (n == NULL || v == NULL || text_add(&req->headers, n, v) < 0)
+		return ERR_NOMEM;
+	n = v = NULL;
+	return 0;
+}
+
+/* body: taken. */
+static int answer(struct http_request *req, unsigned status, const char *content_type, char *body,
+		  size_t len)
+{
+	int rc = store_answer(req, status, content_type, body, len);
+	if (req->suspended) {
+		req->suspended = false;
+		MHD_resume_connection(req->connection);
+		loop_arm(req->server->loop, req->server->timer, 0);
+	}
+	return rc;
+}
+
+int http_reply(struct http_request *req, unsigned status, const char *content_type,
+	       const char *body, size_t len)
+{
+	char *copy = NULL;
+	if (len > 0) {
+		copy = malloc(len);
+		if (copy == NULL) {
+			answer(req, MHD_HTTP_INTERNAL_SERVER_ERROR, NULL, NULL, 0);
+			return ERR_NOMEM;
+		}
+		memcpy(copy, body, len);
+	}
+	return answer(req, status, content_type, copy, len);
+}
+
+int http_reply_json(struct http_request *req, unsigned status, json_t *body)
+{
+	char *text = body != NULL ? json_dumps(body, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+	json_decref(body);
+	if (text == NULL) {
+		answer(req, MHD_HTTP_INTERNAL_SERVER_ERROR, NULL, NULL, 0);
+		return ERR_NOMEM;
+	}
+	return answer(req, status, JSON_TYPE, text, strlen(text));
+}
+
+int http_reply_error(struct http_request *req, unsigned status, const char *reason)
+{
+	return http_reply_json(req, status,
+			       json_pack("{s:s, s:s}", "state", "error", "reason", reason));
+}
