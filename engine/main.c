@@ -9,6 +9,15 @@
 #include <stdio.h>
 #include <string.h>
 
+#ifdef __SANITIZE_ADDRESS__
+/* what does not fit is a MemoryError, as without the sanitizer */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void)
+{
+	return "allocator_may_return_null=1";
+}
+#endif
+
 struct number_option {
 	const char *name;
 	unsigned min, max;

@@ -2,6 +2,7 @@
 
 #include "common/id.h"
 #include "common/util.h"
+#include "engine/sanitizer.h"
 
 /* One text, however often it is used: kept for tracebacks and messages, compiled once. */
 struct source {
@@ -60,9 +61,9 @@ int py_start(struct py **ret, struct err *err)
 	}
 	PyPreConfig_InitIsolatedConfig(&pre);
 	pre.utf8_mode = 1;
-#ifdef __SANITIZE_ADDRESS__
-	pre.allocator = PYMEM_ALLOCATOR_MALLOC; /* so that the sanitizer sees every object */
-#endif
+	if (SANITIZED)
+		pre.allocator =
+			PYMEM_ALLOCATOR_MALLOC; /* so that the sanitizer sees every object */
 	PyStatus status = Py_PreInitialize(&pre);
 	PyConfig_InitIsolatedConfig(&config);
 	config.install_signal_handlers = 0;
@@ -187,31 +188,34 @@ static struct source *source_drop(struct py *py, struct source *s)
 	return NULL;
 }
 
+/* Loading raised. */
+static int not_loaded(struct py *py, struct text *why)
+{
+	int rc = PyErr_ExceptionMatches(PyExc_MemoryError) ? ERR_NOMEM : ERR_SCHEMA;
+	py_explain(py, why);
+	return rc;
+}
+
 static int source_compile(struct py *py, struct source *s, struct text *why)
 {
 	PyCompilerFlags flags = {.cf_flags = PyCF_IGNORE_COOKIE,
 				 .cf_feature_version = PY_MINOR_VERSION};
 	CLEANUP(decrefp)
-	PyObject *text = PyUnicode_DecodeUTF8(s->text, (Py_ssize_t)s->len, "strict");
+	PyObject *text = NULL;
+	CLEANUP(decrefp)
+	PyObject *done = NULL;
+	text = PyUnicode_DecodeUTF8(s->text, (Py_ssize_t)s->len, "strict");
 	s->filename = PyUnicode_FromFormat("<function %.12s>", s->digest.s);
 	if (text == NULL || s->filename == NULL)
-		goto raised;
-	CLEANUP(decrefp)
-	PyObject *done = PyObject_CallFunctionObjArgs(py->remember, s->filename, text, NULL);
+		return not_loaded(py, why);
+	done = PyObject_CallFunctionObjArgs(py->remember, s->filename, text, NULL);
 	if (done == NULL)
-		goto raised;
-	if (memchr(s->text, '\0', s->len) != NULL) {
+		return not_loaded(py, why);
+	if (memchr(s->text, '\0', s->len) != NULL)
 		PyErr_SetString(PyExc_ValueError, "source code cannot contain null bytes");
-		goto raised;
-	}
-	s->code = Py_CompileStringObject(s->text, s->filename, Py_file_input, &flags, -1);
-	if (s->code != NULL)
-		return 0;
-	int rc;
-raised:
-	rc = PyErr_ExceptionMatches(PyExc_MemoryError) ? ERR_NOMEM : ERR_SCHEMA;
-	py_explain(py, why);
-	return rc;
+	else
+		s->code = Py_CompileStringObject(s->text, s->filename, Py_file_input, &flags, -1);
+	return s->code != NULL ? 0 : not_loaded(py, why);
 }
 
 static int source_get(struct py *py, const struct pyfn_source *from, struct source **ret,
@@ -281,10 +285,10 @@ static int load(struct py *py, struct pyfn *f, const struct pyfn_source *depends
 {
 	f->globals = globals_new(depends, f->depends, f->n_depends);
 	if (f->globals == NULL)
-		goto raised;
+		return not_loaded(py, why);
 	PyObject *done = PyEval_EvalCode(f->source->code, f->globals, f->globals);
 	if (done == NULL)
-		goto raised;
+		return not_loaded(py, why);
 	Py_DECREF(done);
 	PyObject *run = PyDict_GetItemString(f->globals, "run");
 	if (run == NULL)
@@ -293,11 +297,6 @@ static int load(struct py *py, struct pyfn *f, const struct pyfn_source *depends
 		return say(why, ERR_SCHEMA, "`run` must be a function");
 	f->run = Py_NewRef(run);
 	return 0;
-	int rc;
-raised:
-	rc = PyErr_ExceptionMatches(PyExc_MemoryError) ? ERR_NOMEM : ERR_SCHEMA;
-	py_explain(py, why);
-	return rc;
 }
 
 static void pyfn_dropp(struct pyfn **f)

@@ -1,6 +1,7 @@
 #include "engine/sandbox.h"
 
 #include "common/util.h"
+#include "engine/sanitizer.h"
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <seccomp.h>
@@ -13,18 +14,6 @@
 #include <time.h>
 
 #define MEMORY_ROOM_MIN (16u << 20) /* less than this above what is in use is no working engine */
-
-/* The sanitizers reserve terabytes of address space for their shadow memory. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define LIMIT_MEMORY false
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define LIMIT_MEMORY false
-#endif
-#endif
-#ifndef LIMIT_MEMORY
-#define LIMIT_MEMORY true
-#endif
 
 int sandbox_tidy(int first_free, struct err *err)
 {
@@ -70,12 +59,12 @@ static int set_limits(size_t memory_bytes, unsigned descriptors, struct err *err
 {
 	int rc = 0;
 	size_t used = memory_used();
-	if (LIMIT_MEMORY && memory_bytes < used + MEMORY_ROOM_MIN)
+	if (!SANITIZED && memory_bytes < used + MEMORY_ROOM_MIN)
 		return err_set(err, ERR_LIMIT,
 			       "memory limit of %zu MB is too low: %zu MB are in use before any "
 			       "function runs",
 			       memory_bytes >> 20, used >> 20);
-	if (LIMIT_MEMORY)
+	if (!SANITIZED)
 		rc = limit(RLIMIT_AS, memory_bytes, "address space", err);
 	if (rc == 0)
 		rc = limit(RLIMIT_NOFILE, descriptors, "descriptors", err);
@@ -188,7 +177,7 @@ int sandbox_close(size_t memory_bytes, unsigned descriptors, struct err *err)
 
 bool sandbox_memory_left(size_t bytes)
 {
-	if (!LIMIT_MEMORY)
+	if (SANITIZED)
 		return true;
 	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -15,6 +15,15 @@
 #define WORLD_PAYLOAD 4096
 #define MAYBE_UNUSED  __attribute__((unused))
 
+#ifdef __SANITIZE_ADDRESS__
+/* what does not fit is a MemoryError, as without the sanitizer */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void)
+{
+	return "allocator_may_return_null=1";
+}
+#endif
+
 struct world {
 	struct py *py;
 	struct graphs graphs;
