@@ -8,7 +8,7 @@ import time
 import pytest
 
 from clients import GraphClient, HttpApi, JSON_TYPE, Sdk, new_id
-from suite import AGENT_ID
+from suite import AGENT_ID, SANITIZED
 
 PAYLOADS = [
     b"", b" ", b"garbage", b"null", b"42", b'""', b"[]", b"{}", b'{"op": 42}', b'{"op": null}', b'{"state": []}', b'{"op": {"op": "attach"}}',
@@ -158,5 +158,5 @@ def test_memory_and_descriptors_are_bounded(world, clients):
     after = sizes()
     for name, (rss_kb, fds) in after.items():
         # what one round brings in is more than this
-        assert rss_kb - before[name][0] < 12 * 1024, (before, after)
+        assert SANITIZED or rss_kb - before[name][0] < 12 * 1024, (before, after)
         assert fds <= before[name][1] + 3, (before, after)

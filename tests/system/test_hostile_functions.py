@@ -6,6 +6,7 @@ import time
 import pytest
 
 from clients import GraphClient, Sdk, digest
+from suite import SANITIZED
 
 SETTINGS = {"engine.budget-ms": 500, "engine.memory-mb": 256}
 WITHIN_S = 1.0
@@ -55,6 +56,8 @@ class Bystander:
 @pytest.mark.parametrize("name", HOSTILE)
 def test_others_are_back_within_a_second_and_the_culprit_is_told(suite, clients, bystander, name):
     code, word, budget_s = HOSTILE[name]
+    if SANITIZED and name in ("abort", "allocation without end", "one giant allocation"):
+        pytest.skip("a sanitizer reports the crash, and leaves memory without a limit")
     sdk = clients.sdk(suite)
     g = clients.graph(suite)
     g.ok("attach")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from suite import BIN, free_ports, until
+from suite import BIN, SANITIZER, free_ports, until
 
 ROOT = os.geteuid() == 0
 
@@ -100,6 +100,9 @@ def make_ctl(tmp_path):
         ctl.run("stop", rc=None)
         state = ctl.status()
         assert [s["state"] for s in state["services"]] == ["stopped"] * 3 and state["supervisor"] is None
+        for name in ("supervisor", "csm", "agent"):
+            report = SANITIZER.search(ctl.log(name))
+            assert not report, ctl.log(name)[report.start():][:4000]
 
 
 @pytest.fixture
@@ -571,16 +574,18 @@ def test_demo_shows_squares(ctl):
     pairs = re.findall(r"^  (\d+) -> (\d+)$", done.stdout, re.M)
     assert len(pairs) >= 3 and all(int(x) ** 2 == int(y) for x, y in pairs), done.stdout
     metrics = requests.get("http://127.0.0.1:%d/metrics" % ctl.http_port, timeout=5).text
-    for name in ("iottalk_registrations", "iottalk_graphs", "iottalk_links"):
-        assert re.search(r"^%s(_total)? 0$" % name, metrics, re.M) or name not in metrics, metrics
+    for name in ("registrations", "graphs", "links"):
+        assert "\niottalk_%s 0\n" % name in metrics, metrics
 
 
 def test_demo_fails_clearly_without_agent(ctl):
     ctl.run("start", "csm")
     done = ctl.run("demo", "--seconds", "1", rc=1)
-    assert "iotctl: demo: " in done.stderr
+    assert "iotctl: demo: no agent has confirmed" in done.stderr
+    metrics = requests.get("http://127.0.0.1:%d/metrics" % ctl.http_port, timeout=5).text
+    assert "\niottalk_registrations 0\n" in metrics and "\niottalk_graphs 0\n" in metrics  # nothing is left behind
 
 
 def test_demo_fails_clearly_without_anything(ctl):
-    assert "iotctl: demo: " in ctl.run("demo", rc=1).stderr
+    assert "iotctl: demo: csm does not run" in ctl.run("demo", rc=1).stderr
     assert "whole number" in ctl.run("demo", "--seconds", "soon", rc=1).stderr
