@@ -370,12 +370,30 @@ static void on_state(struct agent *ag, const char *topic, const struct seal_head
 	}
 }
 
+/* What a function raised names values of the message it was given, and those do not belong into a log: of a traceback only the
+ * exception's name is told. The monitor has all of it. */
+static void log_words(const char *reason, char *ret, size_t size)
+{
+	snprintf(ret, size, "%s", reason != NULL ? reason : "");
+	if (strncmp(ret, "Traceback", 9) != 0)
+		return;
+	const char *end = reason + strlen(reason);
+	while (end > reason && end[-1] == '\n')
+		end--;
+	const char *line = end;
+	while (line > reason && line[-1] != '\n')
+		line--;
+	size_t len = strcspn(line, ":\n");
+	snprintf(ret, size, "%.*s", (int)(len < size ? len : size - 1), line);
+}
+
 static void on_report(struct agent *ag, json_t *body)
 {
 	const char *graph = json_string_value(json_object_get(body, "graph"));
-	const char *reason = json_string_value(json_object_get(body, "reason"));
+	char words[200];
+	log_words(json_string_value(json_object_get(body, "reason")), words, sizeof(words));
 	log_warn("graph.trouble", KV("agent", ag->id), KV("graph", graph),
-		 KV("kind", json_string_value(json_object_get(body, "kind"))), KV("why", reason));
+		 KV("kind", json_string_value(json_object_get(body, "kind"))), KV("why", words));
 }
 
 /* Sources the agent lacks, against our record: send them and the request again. */

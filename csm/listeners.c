@@ -113,6 +113,7 @@ void listeners_detach(struct listeners *l, const char *client)
 struct announcement {
 	struct csm *csm;
 	json_t *message;
+	void (*send)(struct csm *csm, const char *topic, json_t *body, uint8_t qos, bool retain);
 };
 
 static void tell(void *arg, const char *key, void *value)
@@ -122,13 +123,13 @@ static void tell(void *arg, const char *key, void *value)
 	(void)value;
 	if (asprintf(&topic, "iottalk/api/res/%s/device", key) < 0)
 		return;
-	csm_publish(a->csm, topic, json_incref(a->message), 2, false);
+	a->send(a->csm, topic, json_incref(a->message), 2, false);
 	free(topic);
 }
 
-void listeners_announce(struct csm *csm, const char *type, json_t *da)
+static void announce(struct announcement a, const char *type, json_t *da)
 {
-	struct announcement a = {.csm = csm};
+	struct csm *csm = a.csm;
 	if (map_count(csm->listeners->by_client) == 0) {
 		json_decref(da);
 		return;
@@ -141,4 +142,14 @@ void listeners_announce(struct csm *csm, const char *type, json_t *da)
 	}
 	map_each(csm->listeners->by_client, tell, &a);
 	json_decref(a.message);
+}
+
+void listeners_announce(struct csm *csm, const char *type, json_t *da)
+{
+	announce((struct announcement){.csm = csm, .send = csm_publish}, type, da);
+}
+
+void listeners_announce_fact(struct csm *csm, const char *type, json_t *da)
+{
+	announce((struct announcement){.csm = csm, .send = csm_send}, type, da);
 }

@@ -12,3 +12,5 @@ int listeners_attach(struct listeners *l, const char *client);
 void listeners_detach(struct listeners *l, const char *client);
 /* Tell all of them, once the turn is committed. type: "register", "changed", "online", ... da: taken; NULL: out of memory. */
 void listeners_announce(struct csm *csm, const char *type, json_t *da);
+/* The same without waiting, for what is true whether the store takes it or not: online, offline. */
+void listeners_announce_fact(struct csm *csm, const char *type, json_t *da);

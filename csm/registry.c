@@ -387,7 +387,8 @@ void registry_set_online(struct registry *r, struct device *d, bool online)
 		store_exec(r->csm->store,
 			   "UPDATE device SET online = $1, state_since = $2 WHERE id = $3",
 			   DB_V_INT(online), DB_V_REAL(d->state_since), DB_V_TEXT(d->id.s));
-		listeners_announce(r->csm, online ? "online" : "offline", json_string(d->id.s));
+		listeners_announce_fact(r->csm, online ? "online" : "offline",
+					json_string(d->id.s));
 		if (online)
 			disarm_expiry(d);
 		else
