@@ -373,7 +373,7 @@ static int run_graph(struct eval *ev, const struct tap_rec *rec, struct link *id
 	struct pass p = {
 		.ev = ev, .rec = rec, .graph = idf->graph, .idf = idf, .n_values = ev->values.n};
 	if (idf->param_no >= 0) {
-		size_t want = (size_t)(idf->param_no + idf->tag_param_no);
+		size_t want = (size_t)idf->param_no + (size_t)idf->tag_param_no;
 		if (ev->values.n != want) {
 			char why[120];
 			snprintf(why, sizeof(why),

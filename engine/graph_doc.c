@@ -135,7 +135,7 @@ static int read_input_type(const json_t *o, struct link *l, struct err *err)
 static int read_link(const json_t *o, bool is_idf, struct link *l, struct graph_where *where,
 		     struct err *err)
 {
-	int64_t n;
+	int64_t n = 0;
 	if (!json_is_object(o))
 		return err_set(err, ERR_SCHEMA, "a link is not an object");
 	int rc = read_number(o, "lid", UINT32_MAX, &n, err);
@@ -178,6 +178,17 @@ static int read_links(const json_t *doc, const char *kind, struct graph *g, stru
 	return 0;
 }
 
+static int read_monitor(const json_t *doc, struct graph *g, struct err *err)
+{
+	int64_t slot = 0;
+	if (field(doc, "monitor_slot") == NULL)
+		return 0;
+	int rc = read_number(doc, "monitor_slot", GRAPH_SLOTS_MAX - 1, &slot, err);
+	g->monitored = true;
+	g->monitor_slot = (uint32_t)slot;
+	return rc;
+}
+
 int graph_parse(json_t *doc, struct graph **ret, struct graph_where *ret_where, struct err *err)
 {
 	*ret_where = (struct graph_where){.lid = -1};
@@ -188,15 +199,9 @@ int graph_parse(json_t *doc, struct graph **ret, struct graph_where *ret_where, 
 	struct graph *g = calloc(1, sizeof(*g));
 	if (g == NULL || (g->id = strdup(json_string_value(id))) == NULL)
 		return err_set(err, ERR_NOMEM, "out of memory");
-	if (field(doc, "monitor_slot") != NULL) {
-		int64_t slot;
-		int bad = read_number(doc, "monitor_slot", GRAPH_SLOTS_MAX - 1, &slot, err);
-		if (bad < 0)
-			return bad;
-		g->monitored = true;
-		g->monitor_slot = (uint32_t)slot;
-	}
-	int rc = read_links(doc, "idf", g, &g->idf, &g->n_idf, ret_where, err);
+	int rc = read_monitor(doc, g, err);
+	if (rc == 0)
+		rc = read_links(doc, "idf", g, &g->idf, &g->n_idf, ret_where, err);
 	if (rc == 0)
 		rc = read_links(doc, "odf", g, &g->odf, &g->n_odf, ret_where, err);
 	if (rc < 0)
