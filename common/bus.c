@@ -10,6 +10,8 @@
 #include <sys/eventfd.h>
 #include <time.h>
 
+#define INFLIGHT_DEFAULT  60000
+#define QUEUED_DEFAULT    10000
 #define KEEPALIVE_S       30
 #define CONNECT_TIMEOUT_S 5
 #define RETRY_MIN_MS      50
@@ -240,7 +242,7 @@ static int make_client(struct bus *b, const struct bus_conf *c, struct err *err)
 	MQTTAsync_createOptions options = MQTTAsync_createOptions_initializer;
 	options.sendWhileDisconnected = 1;
 	options.allowDisconnectedSendAtAnyTime = 1;
-	options.maxBufferedMessages = c->max_queued != 0 ? (int)c->max_queued : 100000;
+	options.maxBufferedMessages = c->max_queued != 0 ? (int)c->max_queued : QUEUED_DEFAULT;
 	options.MQTTVersion = MQTTVERSION_3_1_1;
 	options.deleteOldestMessages = 0;
 	int rc = MQTTAsync_createWithOptions(&b->client, b->uri, c->client_id,
@@ -281,7 +283,7 @@ int bus_new(struct loop *l, const struct bus_conf *c, const struct bus_handlers 
 	b->arg = arg;
 	b->port = c->port;
 	b->clean_session = c->clean_session;
-	b->max_inflight = c->max_inflight != 0 ? c->max_inflight : 60000;
+	b->max_inflight = c->max_inflight != 0 ? c->max_inflight : INFLIGHT_DEFAULT;
 	b->max_inbound_bytes = c->max_inbound_bytes != 0 ? c->max_inbound_bytes : 64 << 20;
 	b->retry_ms = RETRY_MIN_MS;
 	b->wake_fd = -1;

@@ -35,10 +35,12 @@ struct bus_handlers {
 	/* Before each connection attempt: fill *will (qos, retain, topic, payload) and return true,
 	 * or return false for none. */
 	bool (*on_connecting)(void *arg, struct bus_will *will);
-	/* Connected and all subscriptions acknowledged. fresh: the broker had no session of ours.
-	 */
+	/* Connected and all subscriptions acknowledged (or refused). fresh: the broker had no
+	 * session of ours. */
 	void (*on_up)(void *arg, bool fresh);
+	/* Once after each on_up. */
 	void (*on_down)(void *arg, const char *why);
+	/* Messages received early or late may come before on_up and after on_down. */
 	void (*on_message)(void *arg, const struct bus_msg *m);
 	/* After a batch of on_message calls, once; optional. */
 	void (*on_batch)(void *arg);
@@ -53,13 +55,19 @@ struct bus_conf {
 	const char *persist_dir; /* NULL: outgoing messages are kept in memory only */
 	unsigned max_inflight;   /* 0: 60000. Once it is reached the library sends only so many a
 				    second: leave it high */
-	unsigned max_queued; /* messages kept while offline or when inflight is full; 0: 100000 */
+	/* Messages kept while offline or when inflight is full; 0: 10000. With QoS 1 and 2 each
+	 * costs the library time in proportion to those waiting: 0.05 ms at 10000, 0.5 ms at 20000.
+	 */
+	unsigned max_queued;
 	size_t max_inbound_bytes; /* received but not yet handled; beyond: dropped, counted; 0: 64
 				     MiB */
 };
 
 struct bus_stats {
-	uint64_t received, published, dropped_inbound, publish_failed;
+	uint64_t received, published, dropped_inbound;
+	/* Refused by bus_publish(), or QoS 1 and 2 not acknowledged when a session ended: a clean
+	 * one with its connection, any when the broker has forgotten it. */
+	uint64_t publish_failed;
 	unsigned connects;
 	bool up;
 };
@@ -67,13 +75,18 @@ struct bus_stats {
 /* Start connecting. ret: yours; give it to bus_free(). Errors: ERR_NOMEM, ERR_BUS (bad address). */
 int bus_new(struct loop *l, const struct bus_conf *conf, const struct bus_handlers *h, void *arg,
 	    struct bus **ret, struct err *err);
-/* Disconnects (cleanly if up: no last will) and releases; blocks at most about a second. NULL is
- * fine; returns NULL. */
+/* Disconnects (cleanly if up: no last will) and releases; blocks at most about two seconds, most of
+ * it for the last bus of a process. What is not acknowledged by then is lost, unless in
+ * persist_dir. Not from within a callback of this bus. No done function is called. NULL is fine;
+ * returns NULL. */
 struct bus *bus_free(struct bus *b);
 
 /* Add or drop a subscription; kept over reconnects. done (may be NULL) is called once with 0 when
- * the broker acknowledged it, or a negative code; while offline it waits for the next connection. A
- * topic already subscribed is acknowledged again. */
+ * the broker acknowledged it, or a negative code: ERR_ACCES (refused), ERR_CONFLICT (a later call
+ * for the same filter took its place). While offline it waits for the next connection. A topic
+ * already subscribed is acknowledged again, without another replay of retained messages unless the
+ * QoS changes. Calls of one loop turn share packets. Errors: ERR_INVAL (no topic filter),
+ * ERR_NOMEM. */
 typedef void bus_done_fn(void *arg, int rc);
 int bus_subscribe(struct bus *b, const char *topic, uint8_t qos, bus_done_fn *done, void *arg,
 		  struct err *err);
@@ -81,7 +94,8 @@ int bus_unsubscribe(struct bus *b, const char *topic, bus_done_fn *done, void *a
 		    struct err *err);
 
 /* Queue for sending; while offline kept up to max_queued. Order per topic is kept. Errors:
- * ERR_LIMIT (queue full), ERR_BUS, ERR_NOMEM. payload is copied. */
+ * ERR_LIMIT (queue full; 65535 is the most for QoS 1 and 2 together), ERR_BUS (not a topic, too
+ * large, ...). payload is copied. */
 int bus_publish(struct bus *b, const char *topic, const void *payload, size_t len, uint8_t qos,
 		bool retain, struct err *err);
 

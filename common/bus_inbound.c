@@ -52,11 +52,9 @@ static bool queue_message(struct bus *b, const char *topic, size_t topic_len,
 			.retained = m->retained != 0,
 			.dup = m->dup != 0};
 	char *at = b->incoming.buf + b->incoming.len;
-	memcpy(at, &r, sizeof(r));
-	at += sizeof(r);
-	memcpy(at, topic, topic_len);
-	at[topic_len] = '\0';
-	at += topic_len + 1;
+	at = mempcpy(at, &r, sizeof(r));
+	at = mempcpy(at, topic, topic_len);
+	*at++ = '\0';
 	if (len > 0)
 		memcpy(at, m->payload, len);
 	at[len] = '\0';
@@ -93,7 +91,7 @@ int bus_on_library_message(void *context, char *topic, int topic_len, MQTTAsync_
 	if (!closing) {
 		b->received++;
 		/* MQTT forbids NUL in topics; nobody could have asked for such a one */
-		if (memchr(topic, '\0', len) != NULL || !queue_message(b, topic, len, m))
+		if (strnlen(topic, len) != len || !queue_message(b, topic, len, m))
 			b->dropped_inbound++;
 		bus_wake(b);
 	}

@@ -19,7 +19,7 @@ static struct {
 
 static void unset_delay_of(int fd, unsigned port)
 {
-	struct sockaddr_storage peer;
+	struct sockaddr_storage peer = {0};
 	socklen_t len = sizeof(peer);
 	int one = 1;
 	if (getpeername(fd, (struct sockaddr *)&peer, &len) < 0)

@@ -12,8 +12,9 @@
 #define MEMORY_DEFAULT      (32u << 10)
 #define IDLE_DEFAULT_S      30
 #define BODY_FIRST_BYTES    1024
-#define DISCARD_MAX         (8u << 20) /* of a chunked body that is too long; then the connection is cut \
-					*/
+#define DISCARD_MAX                                                                  \
+	(8u << 20) /* of a chunked body that is too long; then the connection is cut \
+		    */
 
 /* ---- running the library ---- */
 
@@ -245,8 +246,9 @@ static int listen_on(const struct http_conf *c, struct http_server *s, struct er
 	if (getsockname(fd, (struct sockaddr *)&bound, &len) < 0)
 		return err_sys(err, "HTTP on %s port %u", c->bind, c->port);
 	s->loopback = http_is_loopback(&bound);
-	s->port = ntohs(bound.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&bound)->sin6_port
-						    : ((struct sockaddr_in *)&bound)->sin_port);
+	struct sockaddr_in v4; /* the port is at the same place in both families */
+	memcpy(&v4, &bound, sizeof(v4));
+	s->port = ntohs(v4.sin_port);
 	return TAKE_FD(fd);
 }
 

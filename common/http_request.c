@@ -69,7 +69,9 @@ static int text_add(struct text **list, char *name, char *value)
 	struct text *t = calloc(1, sizeof(*t));
 	if (t == NULL)
 		return ERR_NOMEM;
-	*t = (struct text){.name = name, .value = value, .next = *list};
+	t->name = name;
+	t->value = value;
+	t->next = *list;
 	*list = t;
 	return 0;
 }
