@@ -12,6 +12,7 @@
 
 #define CHECK_MS    10000
 #define QUIET_MS    300  /* nothing more comes: the broker waits for our acknowledgements */
+#define SIZE_MS     2000 /* a large message back on one machine or a near one */
 #define QUEUE_WANT  2000 /* more than the usual default of 1000, few enough to be quick */
 #define QOS0_MARK   "q"
 #define QUEUED_MARK "n"
@@ -135,34 +136,43 @@ static int drain_queue(struct check *c, struct err *err)
 	return mqtt_disconnect(m, err);
 }
 
-/* A message of the largest size must come back. */
+static int publish_zeros(struct check *c, struct mqtt *m, size_t size, struct err *err)
+{
+	char *payload = calloc(1, size);
+
+	if (payload == NULL)
+		return err_set(err, ERR_NOMEM, "broker check");
+	int rc = mqtt_publish(m, c->topic, payload, size, 0, 0, err);
+
+	free(payload);
+	return rc;
+}
+
+/* A message of the largest size must come back. Larger ones than 1 MiB are asked for by choice; a
+ * foreign broker is not loaded with them. */
 static int check_size(struct check *c, struct err *err)
 {
 	CLEANUP(mqtt_closep)
 	struct mqtt *m = NULL;
-	CLEANUP(freep)
-	char *payload = NULL;
 	size_t size = (size_t)c->s->broker.message_size_limit;
 	struct mqtt_packet p;
 	const uint8_t *got;
 	size_t len = 0;
 	uint16_t id;
 
-	if (size > 1024 * 1024) /* larger ones are asked for by choice; do not load a foreign broker
-				   with them */
+	if (size > 1024 * 1024)
 		size = 1024 * 1024;
-	payload = calloc(1, size);
-	if (payload == NULL)
-		return err_set(err, ERR_NOMEM, "broker check");
 	int rc = open_session(c, "-s", true, &m, err);
 
 	if (rc == 0)
 		rc = mqtt_subscribe(m, c->topic, 0, err);
 	if (rc < 0)
 		return rc;
-	rc = mqtt_publish(m, c->topic, payload, size, 0, 0, err);
+	rc = publish_zeros(c, m, size, err);
+	if (rc == ERR_NOMEM)
+		return rc;
 	while (rc == 0) {
-		rc = mqtt_read(m, 2000, &p, err);
+		rc = mqtt_read(m, SIZE_MS, &p, err);
 		if (rc == 0 && p.type == 3 && mqtt_parse_publish(&p, &got, &len, &id) &&
 		    len == size)
 			return mqtt_disconnect(m, err);

@@ -9,6 +9,7 @@
 #include "common/id.h"
 #include "common/log.h"
 #include "common/loop.h"
+#include "common/pidfile.h"
 #include "common/util.h"
 #include "dan/dan.h"
 #include "iotctl/iotctl.h"
@@ -43,6 +44,7 @@ struct demo {
 	char client_id[64], request_topic[128], answer_topic[128];
 	struct digest_text idf_digest, join_digest;
 	int64_t next, pushed, received, wrong;
+	bool pending; /* the last answer said so */
 	bool interrupted, detached, left;
 	char failed[1000]; /* why; empty: not */
 };
@@ -126,7 +128,7 @@ static void wire_next(struct demo *d)
 
 static void run_if_wired(struct demo *d)
 {
-	if (d->phase != PHASE_SETUP || d->step < ARRAY_LEN(wiring) ||
+	if (d->phase != PHASE_SETUP || d->step < ARRAY_LEN(wiring) || d->pending ||
 	    !dan_is_connected(d->dan, DAN_IDF, FEATURE) ||
 	    !dan_is_connected(d->dan, DAN_ODF, FEATURE))
 		return;
@@ -157,12 +159,23 @@ static void on_answer(void *arg, const struct bus_msg *m)
 		fail(d, "%s was refused: %s", op, reason != NULL ? reason : "no reason given");
 		return;
 	}
-	if (d->phase != PHASE_SETUP || d->step >= ARRAY_LEN(wiring) || strcmp(op, "anno") == 0)
+	if (d->phase != PHASE_SETUP || strcmp(op, "anno") == 0)
 		return;
-	printf("  %s%s\n", wiring[d->step].told,
-	       json_is_true(json_object_get(answer, "pending")) ? " (waits for an agent)" : "");
+	if (d->step ==
+	    ARRAY_LEN(wiring)) { /* to the question of on_push(), whether it is in force now */
+		d->pending =
+			json_is_true(json_object_get(json_object_get(answer, "graph"), "pending"));
+		run_if_wired(d);
+		return;
+	}
+	/* An agent that has just started (again) confirms a moment later; the time limit of the
+	 * setup decides. */
+	d->pending = json_is_true(json_object_get(answer, "pending"));
+	printf("  %s%s\n", wiring[d->step].told, d->pending ? " (waits for an agent)" : "");
 	if (++d->step < ARRAY_LEN(wiring))
 		wire_next(d);
+	else if (d->pending)
+		loop_arm(d->loop, d->push_timer, PUSH_MS);
 	else
 		run_if_wired(d);
 }
@@ -256,6 +269,11 @@ static void on_push(void *arg)
 	json_auto_t *values = NULL;
 	struct err err = {0};
 
+	if (d->phase == PHASE_SETUP && d->pending) { /* attaching again tells how the graph is */
+		json_auto_t *request = make_attach(d);
+
+		(void)publish(d, request, NULL);
+	}
 	if (d->phase != PHASE_RUNNING || d->next == 0)
 		return;
 	values = json_pack("[I]", (json_int_t)d->next);
@@ -305,11 +323,11 @@ static void on_end(void *arg)
 	switch (d->phase) {
 	case PHASE_SETUP:
 		fail(d, "not wired within %d s (%s)", SETUP_MS / 1000,
-		     !dan_is_online(d->dan) ? "the device application did not get online"
-		     : !bus_is_up(d->bus)   ? "the broker does not answer"
-		     : d->step < ARRAY_LEN(wiring)
-			     ? "csm does not answer the graph API"
-			     : "the device application was told no topics; does the agent run?");
+		     !dan_is_online(d->dan)        ? "the device application did not get online"
+		     : !bus_is_up(d->bus)          ? "the broker does not answer"
+		     : d->step < ARRAY_LEN(wiring) ? "csm does not answer the graph API"
+		     : d->pending ? "no agent has confirmed the graph; does gateway-agent run?"
+				  : "the device application was told no topics");
 		break;
 	case PHASE_RUNNING:
 		if (d->next != 0 && d->received < d->pushed && !d->interrupted) {
@@ -447,6 +465,17 @@ static int parse_seconds(int argc, char *argv[], unsigned *ret)
 	return optind == argc ? EXIT_OK : complain("demo: unexpected argument '%s'", argv[optind]);
 }
 
+static bool csm_runs(const struct iotctl *app)
+{
+	CLEANUP(freep)
+	char *path = settings_path(&app->settings, "run/csm.pid");
+	pid_t pid;
+	CLEANUP(closep)
+	int pidfd = path != NULL ? pidfile_owner(path, &pid) : -1;
+
+	return pidfd >= 0;
+}
+
 int cmd_demo(struct iotctl *app, int argc, char *argv[])
 {
 	struct demo d = {0};
@@ -457,6 +486,8 @@ int cmd_demo(struct iotctl *app, int argc, char *argv[])
 		return rc;
 	if (iotctl_settings(app) < 0)
 		return EXIT_ERROR;
+	if (!csm_runs(app))
+		return complain("demo: csm does not run; start it with `iotctl start`");
 	daemon_block_signals();
 	log_init("demo", app->debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
 	rc = begin(&d, &app->settings, &err);

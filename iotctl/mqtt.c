@@ -220,7 +220,8 @@ static size_t put_text(uint8_t *at, const char *text)
 	size_t len = strlen(text);
 
 	put_u16(at, len);
-	memcpy(at + 2, text, len);
+	for (size_t i = 0; i < len; i++) /* length before, no NUL behind */
+		at[2 + i] = (uint8_t)text[i];
 	return 2 + len;
 }
 
@@ -373,7 +374,7 @@ enum probe probe_mqtt(const char *host, unsigned port, int timeout_ms, char *why
 	struct err err = {0};
 
 	why[0] = '\0';
-	if (mqtt_open(host, port, timeout_ms, &m, &err) < 0) {
+	if (mqtt_open(host, port, timeout_ms, &m, &err) < 0 || m == NULL) {
 		snprintf(why, cap, "%s", err.text);
 		return PROBE_NOTHING;
 	}
@@ -405,7 +406,7 @@ enum probe probe_websocket(const char *host, unsigned port, int timeout_ms, char
 	size_t used = 0;
 
 	why[0] = '\0';
-	if (mqtt_open(host, port, timeout_ms, &m, &err) < 0) {
+	if (mqtt_open(host, port, timeout_ms, &m, &err) < 0 || m == NULL) {
 		snprintf(why, cap, "%s", err.text);
 		return PROBE_NOTHING;
 	}

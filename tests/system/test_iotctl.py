@@ -581,7 +581,7 @@ def test_demo_shows_squares(ctl):
 def test_demo_fails_clearly_without_agent(ctl):
     ctl.run("start", "csm")
     done = ctl.run("demo", "--seconds", "1", rc=1)
-    assert "iotctl: demo: no agent has confirmed" in done.stderr
+    assert "iotctl: demo: not wired within 15 s (no agent has confirmed the graph" in done.stderr
     metrics = requests.get("http://127.0.0.1:%d/metrics" % ctl.http_port, timeout=5).text
     assert "\niottalk_registrations 0\n" in metrics and "\niottalk_graphs 0\n" in metrics  # nothing is left behind
 
