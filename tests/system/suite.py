@@ -308,7 +308,7 @@ protocol websockets
                 rows.append((name, dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', labels or "")), float(value)))
         return rows
 
-    def metric(self, name, **labels):
+    def metric(self, name, /, **labels):
         """The sum of all rows of that name whose labels are those given."""
         return sum(value for n, have, value in self.metrics()
                    if n == name and all(have.get(k) == v for k, v in labels.items()))

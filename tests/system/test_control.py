@@ -290,7 +290,7 @@ def test_links_of_features_that_vanish_are_kept_and_reported(world):
     da_id, answer, commands = world.registered()
     g = world.graph()
     g.ok("add_link", da_id=da_id, idf="meow", func=None)
-    answer = world.http.put(da_id, {"accept_protos": ["mqtt"], "idf_list": ["hiss"], "profile": {"model": "M"}}).json()
+    world.http.put(da_id, {"accept_protos": ["mqtt"], "idf_list": ["hiss"], "profile": {"model": "M"}})
     link = g.link(da_id, "idf", "meow")
     assert link is not None and "meow" in (link["reason"] or "")
 

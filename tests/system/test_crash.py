@@ -131,6 +131,7 @@ def test_kill_9_of_the_engine_loses_at_most_what_it_was_evaluating(busy):
     busy.assert_the_suite_takes_requests()
     sent, got = busy.finish()
     assert len(lost(sent, got)) <= 3 * 2, lost(sent, got)   # the one in evaluation, a result not yet taken
+    until(lambda: busy.suite.agent_counter("dropped.engine_fell") >= len(lost(sent, got)), 5, "the count of the losses")
     assert got == sorted(got)
     assert len(got) == len(set(got))
 

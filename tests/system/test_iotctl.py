@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -84,6 +85,14 @@ def ended(pid):
         return True
 
 
+def forget_broker_data(userdir):
+    """As root the managed broker keeps its data outside the state directory; a test leaves none behind."""
+    conf = userdir / "broker" / "mosquitto.conf"
+    if conf.exists():
+        data = re.search(r"^persistence_location (.*)$", conf.read_text(), re.M)[1]
+        shutil.rmtree(data, ignore_errors=True)
+
+
 @pytest.fixture
 def make_ctl(tmp_path):
     made = []
@@ -103,6 +112,7 @@ def make_ctl(tmp_path):
         for name in ("supervisor", "csm", "agent"):
             report = SANITIZER.search(ctl.log(name))
             assert not report, ctl.log(name)[report.start():][:4000]
+        forget_broker_data(ctl.userdir)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ and a build directory of the test.
 import os
 import random
 import re
+import shutil
 import socket
 import subprocess
 from pathlib import Path
@@ -90,12 +91,21 @@ class Home:
                               text=True, timeout=60)
 
 
+def forget_broker_data(userdir):
+    """As root the managed broker keeps its data outside the state directory; a test leaves none behind."""
+    conf = userdir / "broker" / "mosquitto.conf"
+    if conf.exists():
+        data = re.search(r"^persistence_location (.*)$", conf.read_text(), re.M)[1]
+        shutil.rmtree(data, ignore_errors=True)
+
+
 @pytest.fixture
 def home(tmp_path):
     h = Home(tmp_path)
     yield h
     h.iotctl("stop")
     assert h.iotctl("status").returncode == 3
+    forget_broker_data(h.userdir)
     for name in ("betacat.json", "commands.json", "sample.ini"):
         (ROOT / name).unlink(missing_ok=True)
 
