@@ -246,7 +246,7 @@ static int write_conf(const struct settings *s, const struct user *u, const char
 		"per_listener_settings false\n"
 		"allow_anonymous true\n"
 		"persistence true\n"
-		"persistence_location %s/\n"
+		"persistence_location %s\n"
 		"autosave_interval %d\n"
 		"queue_qos0_messages true\n"
 		"max_queued_messages %d\n"

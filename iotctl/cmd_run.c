@@ -380,8 +380,12 @@ static int stop_units(struct iotctl *app, char *const names[], int n, unsigned m
 	if (json_array_size(failed) > 0)
 		return EXIT_ERROR;
 	for (unsigned k = UNITS; k > 0; k--) {
+		json_t *service = json_array_get(json_object_get(answer, "services"), k - 1);
+		bool foreign = json_is_false(json_object_get(service, "managed"));
+
 		if (mask & 1u << (k - 1))
-			printf("%-8s stopped\n", unit_kinds[k - 1].name);
+			printf("%-8s %s\n", unit_kinds[k - 1].name,
+			       foreign ? "left alone (not managed by iotctl)" : "stopped");
 	}
 	if (n == 0)
 		await_supervisor_end(app);

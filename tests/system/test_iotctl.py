@@ -409,8 +409,8 @@ def test_complete_broker_is_used_and_its_lacks_told(ctl):
             assert setting in lacks and setting in out
         assert "message_size_limit" not in lacks
         ctl.run("demo", "--seconds", "1")
-        ctl.run("stop")
-        assert other.popen.poll() is None  # left alone
+        assert "broker   left alone" in ctl.run("stop").stdout
+        assert other.popen.poll() is None
     finally:
         other.close()
 
