@@ -288,8 +288,9 @@ static int start_monitor(struct csm *csm, json_t *doc, json_t *request, json_t *
 		if (json_object_set_new(doc, "monitor", json_string(topic)) < 0)
 			return no_memory(reason);
 	}
-	json_t *topics = json_pack("[O]", json_object_get(doc, "monitor"));
-	return json_object_set_new(answer, "monitor_topics", topics) < 0 ? no_memory(reason) : 0;
+	return json_object_set(answer, "monitor_topics", json_object_get(doc, "monitor")) < 0
+		       ? no_memory(reason)
+		       : 0;
 }
 
 static int stop_monitor(struct csm *csm, json_t *doc, json_t *request, json_t *answer, char *reason)

@@ -491,7 +491,7 @@ json_t *graphs_state(const struct graph *g)
 	if (state != NULL && json_object_get(join, "error") != NULL)
 		json_object_set(state, "join_error", json_object_get(join, "error"));
 	if (state != NULL && json_is_string(monitor))
-		json_object_set_new(state, "monitor_topics", json_pack("[O]", monitor));
+		json_object_set(state, "monitor_topics", monitor);
 	return state;
 }
 
