@@ -8,6 +8,7 @@
 #include <endian.h>
 #include <poll.h>
 #include <setjmp.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -538,8 +539,9 @@ static void feed(struct bench *b, const char *payload)
 			      .len = (uint32_t)strlen(payload)};
 
 	assert_int_equal(tap_push(b->port->tap, &rec, payload), 0);
-	if (b->port->wake_fd >= 0)
-		assert_int_equal(write(b->port->wake_fd, "w", 1), 1);
+	/* the engine may have died of the message before: nobody is there to be woken, the next one looks by itself */
+	if (b->port->wake_fd >= 0 && write(b->port->wake_fd, "w", 1) != 1)
+		assert_int_equal(errno, EPIPE);
 	b->port->t->ev.on_port_fed(b->port->t->arg, b->port);
 }
 
