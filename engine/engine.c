@@ -154,7 +154,10 @@ static void check_memory(struct engine *e)
 	e->eval.out_of_memory = e->requests.out_of_memory = false;
 	if (sandbox_memory_left(quarter))
 		return;
+	tap_set_doing(e->tap,
+		      tap_doing_make(0, TAP_LOADING, 0)); /* finalizers are user code, too */
 	py_collect(e->py);
+	tap_set_doing(e->tap, 0);
 	if (sandbox_memory_left(quarter))
 		return;
 	log_warn("engine.memory", KV("limit_mb", e->conf->memory_mb),
@@ -177,13 +180,12 @@ static bool one_message(struct engine *e)
 		return false;
 	}
 	int failed = eval_message(&e->eval, &rec, rc == ERR_RANGE ? NULL : e->payload);
-	tap_set_doing(e->tap, 0);
 	if (failed < 0) {
 		stop(e, ENGINE_EXIT_PEER);
 		return false;
 	}
-	tap_consume(e->tap);
 	check_memory(e);
+	tap_consume(e->tap);
 	return true;
 }
 

@@ -3,20 +3,14 @@
 #include "common/log.h"
 #include "common/util.h"
 #include "engine/engine.h"
+#include "engine/sanitizer.h"
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
-#ifdef __SANITIZE_ADDRESS__
-/* what does not fit is a MemoryError, as without the sanitizer */
-const char *__asan_default_options(void);
-const char *__asan_default_options(void)
-{
-	return "allocator_may_return_null=1";
-}
-#endif
+SANITIZER_OPTIONS
 
 struct number_option {
 	const char *name;

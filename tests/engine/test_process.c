@@ -1,4 +1,5 @@
 /* iottalk-engine as the agent runs it. */
+#include "engine/sanitizer.h"
 #include "tests/engine/process.h"
 
 static void the_walk_through_gives_49(void **state)
@@ -383,7 +384,12 @@ static void damaged_frames_are_the_end(void **state)
 }
 
 /* Under a sanitizer there is no limit: its shadow memory is larger than any. */
-#ifndef __SANITIZE_ADDRESS__
+static void skip_if_sanitized(void)
+{
+	if (SANITIZED)
+		skip();
+}
+
 static int setup_small(void **state)
 {
 	return process_setup_memory(state, "96");
@@ -391,6 +397,7 @@ static int setup_small(void **state)
 
 static void memory_that_comes_back_is_no_reason_to_end(void **state)
 {
+	skip_if_sanitized();
 	struct process *p = *state;
 	put_both(p, "def run(x):\n  a = []\n  while True: a.append(bytes(1 << 20))\n");
 	for (int i = 0; i < 20; i++) {
@@ -410,6 +417,7 @@ static void memory_that_comes_back_is_no_reason_to_end(void **state)
 
 static void memory_held_by_globals_ends_the_engine(void **state)
 {
+	skip_if_sanitized();
 	struct process *p = *state;
 	put_both(p, "a = []\ndef run(x):\n  while True: a.append(bytes(1 << 20))\n");
 	process_send(p, 1, "1");
@@ -428,6 +436,7 @@ static void memory_held_by_globals_ends_the_engine(void **state)
 static void a_limit_too_low_is_said_at_the_start(void **state)
 {
 	(void)state;
+	skip_if_sanitized();
 	struct process *p = calloc(1, sizeof(*p));
 	int log[2];
 	assert_int_equal(tap_new(1 << 20, 1 << 20, &p->tap, NULL), 0);
@@ -452,7 +461,6 @@ static void a_limit_too_low_is_said_at_the_start(void **state)
 	tap_free(p->tap);
 	free(p);
 }
-#endif
 
 static void recursion_is_just_an_error(void **state)
 {
@@ -646,13 +654,11 @@ int main(void)
 		T(os_exit_ends_it_in_the_middle_of_a_message),
 		T(a_closed_control_socket_is_the_end),
 		T(damaged_frames_are_the_end),
-#ifndef __SANITIZE_ADDRESS__
 		cmocka_unit_test_setup_teardown(memory_that_comes_back_is_no_reason_to_end,
 						setup_small, process_teardown),
 		cmocka_unit_test_setup_teardown(memory_held_by_globals_ends_the_engine, setup_small,
 						process_teardown),
 		cmocka_unit_test(a_limit_too_low_is_said_at_the_start),
-#endif
 		T(recursion_is_just_an_error),
 		T(nothing_is_lost_or_reordered_while_graphs_change),
 		T(results_wait_for_room),

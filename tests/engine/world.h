@@ -5,6 +5,7 @@
 #include "common/id.h"
 #include "common/util.h"
 #include "engine/eval.h"
+#include "engine/sanitizer.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -15,14 +16,7 @@
 #define WORLD_PAYLOAD 4096
 #define MAYBE_UNUSED  __attribute__((unused))
 
-#ifdef __SANITIZE_ADDRESS__
-/* what does not fit is a MemoryError, as without the sanitizer */
-const char *__asan_default_options(void);
-const char *__asan_default_options(void)
-{
-	return "allocator_may_return_null=1";
-}
-#endif
+SANITIZER_OPTIONS
 
 struct world {
 	struct py *py;
