@@ -7,4 +7,3 @@
 	     key && (value = json_object_iter_value(json_object_key_to_iter(key)));                \
 	     key = json_object_iter_key(json_object_iter_next(object, json_object_key_to_iter(key))))
 #define json_object_foreach_safe(object, n, key, value) json_object_foreach (object, key, value)
-#define json_auto_t json_t
