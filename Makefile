@@ -133,8 +133,9 @@ check:
 	@scripts/check-layers
 	@cppcheck --quiet --error-exitcode=1 --enable=warning,performance,portability --inline-suppr \
 		--suppress=missingIncludeSystem --suppress=memleak --include=scripts/cppcheck-macros.h -D_GNU_SOURCE -I. $(FOLDERS)
-	@printf '%s\n' $(SRCS) | xargs -P $$(nproc) -n 4 sh -c 'clang-tidy --quiet --warnings-as-errors="*" "$$@" -- \
-		$(subst ",\",$(CPPFLAGS)) $(foreach d,$(FOLDERS),$(flags_$(d))) -std=gnu17 2>/dev/null' tidy
+	@mkdir -p $(B)/tidy
+	@printf '%s\n' -I$(CURDIR) $(CPPFLAGS) -std=gnu17 $(sort $(foreach d,$(FOLDERS),$(flags_$(d)))) > $(B)/tidy/compile_flags.txt
+	@printf '%s\n' $(SRCS) | xargs -P $$(nproc) -n 4 clang-tidy --quiet --warnings-as-errors='*' -p $(B)/tidy 2>/dev/null
 
 format:
 	clang-format -i $(SRCS) $(HDRS) $(UNIT) $(FUZZ) $(BENCH)

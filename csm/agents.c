@@ -374,8 +374,10 @@ static void on_state(struct agent *ag, const char *topic, const struct seal_head
  * exception's name is told. The monitor has all of it. */
 static void log_words(const char *reason, char *ret, size_t size)
 {
-	snprintf(ret, size, "%s", reason != NULL ? reason : "");
-	if (strncmp(ret, "Traceback", 9) != 0)
+	if (reason == NULL)
+		reason = "";
+	snprintf(ret, size, "%s", reason);
+	if (strncmp(reason, "Traceback", 9) != 0)
 		return;
 	const char *end = reason + strlen(reason);
 	while (end > reason && end[-1] == '\n')

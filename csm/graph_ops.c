@@ -168,7 +168,7 @@ static bool known(struct csm *csm, json_t *digest)
 
 static int add_link(struct csm *csm, json_t *doc, json_t *request, json_t *answer, char *reason)
 {
-	struct link_id id = {0};
+	struct link_id id = {.mode = "idf", .feature = ""};
 	json_t *func = NULL, *order = json_object_get(request, "order");
 	json_auto_t *depends = NULL, *param_no = NULL, *tags = NULL, *input_type = NULL;
 	(void)answer;
@@ -209,7 +209,7 @@ static int add_link(struct csm *csm, json_t *doc, json_t *request, json_t *answe
 
 static int rm_link(struct csm *csm, json_t *doc, json_t *request, json_t *answer, char *reason)
 {
-	struct link_id id = {0};
+	struct link_id id = {.mode = "idf", .feature = ""};
 	(void)csm;
 	(void)answer;
 	int rc = parse_link_id(request, &id, reason);
@@ -258,7 +258,7 @@ static int set_join(struct csm *csm, json_t *doc, json_t *request, json_t *answe
 
 static int set_df_func(struct csm *csm, json_t *doc, json_t *request, json_t *answer, char *reason)
 {
-	struct link_id id = {0};
+	struct link_id id = {.mode = "idf", .feature = ""};
 	json_t *given = json_object_get(request, "input_type");
 	json_auto_t *input_type = NULL;
 	(void)answer;
