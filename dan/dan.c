@@ -1,306 +1,17 @@
 #include "dan/dan.h"
 
-#include "common/bus.h"
-#include "common/id.h"
-#include "common/map.h"
 #include "common/util.h"
-#include "dan/control.h"
-#include "dan/registration.h"
+#include "dan/client.h"
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 
 #define RETRY_MIN_MS  200
 #define RETRY_MAX_MS  10000
-#define CTRL_QOS      2
 #define GOODBYE_MS    500 /* how long a broker may take to pass on our last word */
 #define CLIENT_ID_MAX 48  /* "dan-" and a UUID */
 
-/* A feature and its place in the graphs. */
-struct channel {
-	enum dan_mode mode;
-	char *name;
-	char *topic; /* NULL: in no graph */
-	bool told;   /* on_connect was called for topic */
-	bool suspended;
-};
-
-/* A CONNECT of an ODF that waits for the broker to acknowledge the subscription. */
-struct pending {
-	struct dan_client *client;
-	struct channel *channel;
-	char *topic;
-	json_t *msg_id; /* owned */
-	struct pending *prev, *next;
-};
-
-enum phase { PHASE_REGISTERING, PHASE_REGISTERED, PHASE_LEAVING, PHASE_LEFT };
-
-struct dan_client {
-	struct loop *loop;
-	struct dan_handlers handlers;
-	void *arg;
-	enum phase phase;
-
-	char *url; /* of this device at csm */
-	struct uuid_text id;
-	char *body; /* of the PUT */
-	struct fetch *fetch, *own_fetch;
-	struct fetch_call *call; /* the request under way; NULL: none */
-	unsigned http_timeout_ms;
-	struct loop_src *timer; /* next try to register; while leaving unregistered: the end */
-	unsigned retry_min_ms, retry_max_ms, retry_ms;
-
-	struct registration reg; /* all zero before the first answer */
-	struct bus *bus;
-	bool online, was_online;
-	uint8_t qos;
-
-	struct channel *channels;
-	size_t n_channels;
-	struct map *by_topic; /* connected ODFs */
-	struct pending *pending;
-
-	dan_left_fn *left;
-	void *left_arg;
-};
-
 static void try_register(struct dan_client *c);
-
-static void report(struct dan_client *c, const struct err *err)
-{
-	if (c->handlers.on_error != NULL)
-		c->handlers.on_error(c->arg, err);
-}
-
-/* ---- channels ---- */
-
-static struct channel *find_channel(const struct dan_client *c, enum dan_mode mode,
-				    const char *name)
-{
-	for (size_t i = 0; i < c->n_channels; i++)
-		if (c->channels[i].mode == mode && strcmp(c->channels[i].name, name) == 0)
-			return &c->channels[i];
-	return NULL;
-}
-
-static void channel_connected(struct dan_client *c, struct channel *ch)
-{
-	if (ch->told)
-		return;
-	ch->told = true;
-	if (c->handlers.on_connect != NULL)
-		c->handlers.on_connect(c->arg, ch->mode, ch->name);
-}
-
-static void channel_drop(struct dan_client *c, struct channel *ch)
-{
-	if (ch->topic == NULL)
-		return;
-	if (ch->mode == DAN_ODF) {
-		struct err err = {0};
-		map_remove(c->by_topic, ch->topic);
-		if (bus_unsubscribe(c->bus, ch->topic, NULL, NULL, &err) < 0)
-			report(c, &err);
-	}
-	free(TAKE(ch->topic));
-	ch->suspended = false;
-	if (ch->told && c->handlers.on_disconnect != NULL) {
-		ch->told = false;
-		c->handlers.on_disconnect(c->arg, ch->mode, ch->name);
-	}
-	ch->told = false;
-}
-
-/* Give the channel its topic; the same one again changes nothing. */
-static int channel_set_topic(struct dan_client *c, struct channel *ch, const char *topic,
-			     struct err *err)
-{
-	if (ch->topic != NULL && strcmp(ch->topic, topic) == 0)
-		return 0;
-	channel_drop(c, ch);
-	CLEANUP(freep)
-	char *copy = strdup(topic);
-	if (copy == NULL)
-		return err_set(err, ERR_NOMEM, "feature '%s'", ch->name);
-	if (ch->mode == DAN_ODF) {
-		int rc = map_add(c->by_topic, copy, ch);
-		if (rc < 0)
-			return err_set(err, rc, "feature '%s': its topic is another feature's",
-				       ch->name);
-	}
-	ch->topic = TAKE(copy);
-	return 0;
-}
-
-/* ---- answers ---- */
-
-static void publish_up(struct dan_client *c, char *payload, uint8_t qos, bool retain)
-{
-	struct err err = {0};
-	CLEANUP(freep)
-	char *text = payload; /* NULL: was out of memory */
-	if (text == NULL)
-		err_set(&err, ERR_NOMEM, "message to csm");
-	else
-		bus_publish(c->bus, c->reg.ctrl_up, text, strlen(text), qos, retain, &err);
-	if (err.code != 0)
-		report(c, &err);
-}
-
-static void answer(struct dan_client *c, json_t *msg_id, const char *reason)
-{
-	if (c->phase == PHASE_REGISTERED)
-		publish_up(c, control_answer(msg_id, reason), CTRL_QOS, false);
-}
-
-/* ---- commands ---- */
-
-static struct pending *pending_free(struct pending *p)
-{
-	if (p == NULL)
-		return NULL;
-	free(p->topic);
-	json_decref(p->msg_id);
-	free(p);
-	return NULL;
-}
-
-static void pending_unlink(struct pending *p)
-{
-	if (p->prev != NULL)
-		p->prev->next = p->next;
-	else
-		p->client->pending = p->next;
-	if (p->next != NULL)
-		p->next->prev = p->prev;
-}
-
-static void on_subscribed(void *arg, int rc)
-{
-	struct pending *p = arg;
-	struct dan_client *c = p->client;
-	struct channel *ch = p->channel;
-	if (c->phase != PHASE_REGISTERED)
-		return; /* dan_free() releases it */
-	bool current = ch->topic != NULL && strcmp(ch->topic, p->topic) == 0;
-	if (rc < 0 && current)
-		channel_drop(c, ch);
-	else if (current)
-		channel_connected(c, ch);
-	answer(c, p->msg_id, rc < 0 ? "the broker refuses the subscription" : NULL);
-	pending_unlink(p);
-	pending_free(p);
-}
-
-static int subscribe(struct dan_client *c, struct channel *ch, const struct control *cmd,
-		     struct err *err)
-{
-	struct pending *p = calloc(1, sizeof(*p));
-	if (p == NULL || (p->topic = strdup(cmd->topic)) == NULL) {
-		pending_free(p);
-		return err_set(err, ERR_NOMEM, "feature '%s'", ch->name);
-	}
-	p->client = c;
-	p->channel = ch;
-	p->msg_id = json_incref(cmd->msg_id);
-	p->next = c->pending;
-	if (p->next != NULL)
-		p->next->prev = p;
-	c->pending = p;
-	int rc = bus_subscribe(c->bus, cmd->topic, c->qos, on_subscribed, p, err);
-	if (rc < 0) {
-		pending_unlink(p);
-		pending_free(p);
-	}
-	return rc;
-}
-
-/* Handlers of commands return 1 when they are done, 0 when the answer comes later, or a negative
- * code. */
-static int do_connect(struct dan_client *c, struct channel *ch, const struct control *cmd,
-		      struct err *err)
-{
-	int rc = channel_set_topic(c, ch, cmd->topic, err);
-	if (rc == 0 && ch->mode == DAN_ODF)
-		rc = subscribe(c, ch, cmd, err);
-	if (rc < 0) {
-		channel_drop(c, ch);
-		return rc;
-	}
-	if (ch->mode == DAN_ODF)
-		return 0;
-	channel_connected(c, ch);
-	return 1;
-}
-
-static int do_disconnect(struct dan_client *c, struct channel *ch, const struct control *cmd,
-			 struct err *err)
-{
-	(void)err;
-	/* a topic that is not ours any more: a late command, and what it wants is so already */
-	if (cmd->topic == NULL || ch->topic == NULL || strcmp(cmd->topic, ch->topic) == 0)
-		channel_drop(c, ch);
-	return 1;
-}
-
-static int set_suspended(struct dan_client *c, struct channel *ch, bool suspended, struct err *err)
-{
-	if (ch->topic == NULL)
-		return err_set(err, ERR_AGAIN, "feature '%s' is not connected", ch->name);
-	if (ch->suspended == suspended)
-		return 1;
-	ch->suspended = suspended;
-	if (c->handlers.on_suspend != NULL)
-		c->handlers.on_suspend(c->arg, ch->mode, ch->name, suspended);
-	return 1;
-}
-
-static int do_suspend(struct dan_client *c, struct channel *ch, const struct control *cmd,
-		      struct err *err)
-{
-	(void)cmd;
-	return set_suspended(c, ch, true, err);
-}
-
-static int do_resume(struct dan_client *c, struct channel *ch, const struct control *cmd,
-		     struct err *err)
-{
-	(void)cmd;
-	return set_suspended(c, ch, false, err);
-}
-
-typedef int command_fn(struct dan_client *c, struct channel *ch, const struct control *cmd,
-		       struct err *err);
-
-static command_fn *const command_handlers[] = {
-	[CONTROL_CONNECT] = do_connect,
-	[CONTROL_DISCONNECT] = do_disconnect,
-	[CONTROL_SUSPEND] = do_suspend,
-	[CONTROL_RESUME] = do_resume,
-};
-
-static int run_command(struct dan_client *c, const struct control *cmd, struct err *err)
-{
-	struct channel *ch = find_channel(c, cmd->mode, cmd->feature);
-	if (ch == NULL)
-		return err_set(err, ERR_NOENT, "feature '%.255s' unknown", cmd->feature);
-	return command_handlers[cmd->command](c, ch, cmd, err);
-}
-
-static void on_command(struct dan_client *c, const struct bus_msg *m)
-{
-	CLEANUP(control_done)
-	struct control cmd;
-	struct err err = {0};
-	int rc = control_parse(m->payload, m->len, &cmd, &err);
-	if (rc == 0)
-		rc = run_command(c, &cmd, &err);
-	if (rc != 0 && cmd.msg_id != NULL)
-		answer(c, cmd.msg_id, rc < 0 ? err.text : NULL);
-	if (rc < 0)
-		report(c, &err);
-}
 
 static void on_data(struct dan_client *c, struct channel *ch, const struct bus_msg *m)
 {
@@ -311,7 +22,7 @@ static void on_data(struct dan_client *c, struct channel *ch, const struct bus_m
 	json_auto_t *values = json_loadb(m->payload, m->len, JSON_DECODE_ANY, &why);
 	if (values == NULL) {
 		err_set(&err, ERR_PARSE, "data for '%s': %s", ch->name, why.text);
-		report(c, &err);
+		dan_report(c, &err);
 		return;
 	}
 	c->handlers.on_data(c->arg, ch->name, values);
@@ -344,10 +55,10 @@ static void on_up(void *arg, bool fresh)
 	if (c->was_online) {
 		/* as the SDKs do: forget all, say so, and be told anew what is connected */
 		for (size_t i = 0; i < c->n_channels; i++)
-			channel_drop(c, &c->channels[i]);
-		publish_up(c, control_state(false, c->reg.rev), CTRL_QOS, true);
+			dan_drop_channel(c, &c->channels[i]);
+		dan_publish_up(c, control_state(false, c->reg.rev), CTRL_QOS, true);
 	}
-	publish_up(c, control_state(true, c->reg.rev), CTRL_QOS, true);
+	dan_publish_up(c, control_state(true, c->reg.rev), CTRL_QOS, true);
 	c->online = c->was_online = true;
 	if (c->handlers.on_online != NULL)
 		c->handlers.on_online(c->arg);
@@ -368,7 +79,7 @@ static void on_message(void *arg, const struct bus_msg *m)
 	if (m->retained || c->phase != PHASE_REGISTERED)
 		return; /* a replay is no command and no data */
 	if (strcmp(m->topic, c->reg.ctrl_down) == 0) {
-		on_command(c, m);
+		dan_on_command(c, m);
 		return;
 	}
 	struct channel *ch = map_find(c->by_topic, m->topic);
@@ -437,7 +148,7 @@ static void on_put_done(void *arg, const struct fetch_answer *a)
 		/* what csm refuses today it refuses in a second too, but a person may change its
 		 * mind */
 		retry_later(c, a->rc == 0 && a->status >= 400 && a->status < 500);
-		report(c, &err);
+		dan_report(c, &err);
 		return;
 	}
 	c->phase = PHASE_REGISTERED;
@@ -464,7 +175,7 @@ static void try_register(struct dan_client *c)
 	struct err err = {0};
 	if (request(c, "PUT", c->body, on_put_done, &err) < 0) {
 		retry_later(c, false);
-		report(c, &err);
+		dan_report(c, &err);
 	}
 }
 
@@ -539,7 +250,7 @@ static bool say_goodbye(struct dan_client *c)
 {
 	if (!c->online)
 		return false;
-	publish_up(c, control_state(false, c->reg.rev), 1, true);
+	dan_publish_up(c, control_state(false, c->reg.rev), 1, true);
 	if (bus_subscribe(c->bus, c->reg.ctrl_down, CTRL_QOS, on_barrier, c, NULL) < 0)
 		return false;
 	loop_arm(c->loop, c->timer, GOODBYE_MS);
@@ -644,14 +355,10 @@ struct dan_client *dan_free(struct dan_client *c)
 		return NULL;
 	memset(&c->handlers, 0, sizeof(c->handlers)); /* nobody to tell any more */
 	if (c->online && c->phase == PHASE_REGISTERED)
-		publish_up(c, control_state(false, c->reg.rev), CTRL_QOS, true);
+		dan_publish_up(c, control_state(false, c->reg.rev), CTRL_QOS, true);
 	c->phase = PHASE_LEFT;
 	bus_free(c->bus);
-	while (c->pending != NULL) {
-		struct pending *p = c->pending;
-		pending_unlink(p);
-		pending_free(p);
-	}
+	dan_drop_pending(c);
 	fetch_cancel(c->call);
 	fetch_free(c->own_fetch);
 	loop_remove(c->loop, c->timer);
@@ -670,7 +377,7 @@ struct dan_client *dan_free(struct dan_client *c)
 
 int dan_push(struct dan_client *c, const char *idf, json_t *values, struct err *err)
 {
-	struct channel *ch = find_channel(c, DAN_IDF, idf);
+	struct channel *ch = dan_find_channel(c, DAN_IDF, idf);
 	if (ch == NULL)
 		return err_set(err, ERR_NOENT, "IDF '%.255s' unknown", idf);
 	if (ch->topic == NULL || c->phase != PHASE_REGISTERED)
@@ -691,7 +398,7 @@ bool dan_is_online(const struct dan_client *c)
 
 bool dan_is_connected(const struct dan_client *c, enum dan_mode mode, const char *feature)
 {
-	const struct channel *ch = find_channel(c, mode, feature);
+	const struct channel *ch = dan_find_channel(c, mode, feature);
 	return ch != NULL && ch->told;
 }
 

@@ -1,0 +1,250 @@
+/* commands.c - what csm commands a device application: CONNECT, DISCONNECT, SUSPEND, RESUME of its
+ * features (spec iottalk-core 4). */
+#include "dan/client.h"
+
+#include "common/util.h"
+#include <stdlib.h>
+#include <string.h>
+
+void dan_report(struct dan_client *c, const struct err *err)
+{
+	if (c->handlers.on_error != NULL)
+		c->handlers.on_error(c->arg, err);
+}
+
+/* ---- channels ---- */
+
+struct channel *dan_find_channel(const struct dan_client *c, enum dan_mode mode, const char *name)
+{
+	for (size_t i = 0; i < c->n_channels; i++)
+		if (c->channels[i].mode == mode && strcmp(c->channels[i].name, name) == 0)
+			return &c->channels[i];
+	return NULL;
+}
+
+static void channel_connected(struct dan_client *c, struct channel *ch)
+{
+	if (ch->told)
+		return;
+	ch->told = true;
+	if (c->handlers.on_connect != NULL)
+		c->handlers.on_connect(c->arg, ch->mode, ch->name);
+}
+
+void dan_drop_channel(struct dan_client *c, struct channel *ch)
+{
+	if (ch->topic == NULL)
+		return;
+	if (ch->mode == DAN_ODF) {
+		struct err err = {0};
+		map_remove(c->by_topic, ch->topic);
+		if (bus_unsubscribe(c->bus, ch->topic, NULL, NULL, &err) < 0)
+			dan_report(c, &err);
+	}
+	free(TAKE(ch->topic));
+	ch->suspended = false;
+	if (ch->told && c->handlers.on_disconnect != NULL) {
+		ch->told = false;
+		c->handlers.on_disconnect(c->arg, ch->mode, ch->name);
+	}
+	ch->told = false;
+}
+
+/* Give the channel its topic; the same one again changes nothing. */
+static int channel_set_topic(struct dan_client *c, struct channel *ch, const char *topic,
+			     struct err *err)
+{
+	if (ch->topic != NULL && strcmp(ch->topic, topic) == 0)
+		return 0;
+	dan_drop_channel(c, ch);
+	CLEANUP(freep)
+	char *copy = strdup(topic);
+	if (copy == NULL)
+		return err_set(err, ERR_NOMEM, "feature '%s'", ch->name);
+	if (ch->mode == DAN_ODF) {
+		int rc = map_add(c->by_topic, copy, ch);
+		if (rc < 0)
+			return err_set(err, rc, "feature '%s': its topic is another feature's",
+				       ch->name);
+	}
+	ch->topic = TAKE(copy);
+	return 0;
+}
+
+/* ---- answers ---- */
+
+void dan_publish_up(struct dan_client *c, char *payload, uint8_t qos, bool retain)
+{
+	struct err err = {0};
+	CLEANUP(freep)
+	char *text = payload; /* NULL: was out of memory */
+	if (text == NULL)
+		err_set(&err, ERR_NOMEM, "message to csm");
+	else
+		bus_publish(c->bus, c->reg.ctrl_up, text, strlen(text), qos, retain, &err);
+	if (err.code != 0)
+		dan_report(c, &err);
+}
+
+static void answer(struct dan_client *c, json_t *msg_id, const char *reason)
+{
+	if (c->phase == PHASE_REGISTERED)
+		dan_publish_up(c, control_answer(msg_id, reason), CTRL_QOS, false);
+}
+
+/* ---- commands ---- */
+
+static struct pending *pending_free(struct pending *p)
+{
+	if (p == NULL)
+		return NULL;
+	free(p->topic);
+	json_decref(p->msg_id);
+	free(p);
+	return NULL;
+}
+
+static void pending_unlink(struct pending *p)
+{
+	if (p->prev != NULL)
+		p->prev->next = p->next;
+	else
+		p->client->pending = p->next;
+	if (p->next != NULL)
+		p->next->prev = p->prev;
+}
+
+static void on_subscribed(void *arg, int rc)
+{
+	struct pending *p = arg;
+	struct dan_client *c = p->client;
+	struct channel *ch = p->channel;
+	if (c->phase != PHASE_REGISTERED)
+		return; /* dan_free() releases it */
+	bool current = ch->topic != NULL && strcmp(ch->topic, p->topic) == 0;
+	if (rc < 0 && current)
+		dan_drop_channel(c, ch);
+	else if (current)
+		channel_connected(c, ch);
+	answer(c, p->msg_id, rc < 0 ? "the broker refuses the subscription" : NULL);
+	pending_unlink(p);
+	pending_free(p);
+}
+
+static int subscribe(struct dan_client *c, struct channel *ch, const struct control *cmd,
+		     struct err *err)
+{
+	struct pending *p = calloc(1, sizeof(*p));
+	if (p == NULL || (p->topic = strdup(cmd->topic)) == NULL) {
+		pending_free(p);
+		return err_set(err, ERR_NOMEM, "feature '%s'", ch->name);
+	}
+	p->client = c;
+	p->channel = ch;
+	p->msg_id = json_incref(cmd->msg_id);
+	p->next = c->pending;
+	if (p->next != NULL)
+		p->next->prev = p;
+	c->pending = p;
+	int rc = bus_subscribe(c->bus, cmd->topic, c->qos, on_subscribed, p, err);
+	if (rc < 0) {
+		pending_unlink(p);
+		pending_free(p);
+	}
+	return rc;
+}
+
+/* Handlers of commands return 1 when they are done, 0 when the answer comes later, or a negative
+ * code. */
+static int do_connect(struct dan_client *c, struct channel *ch, const struct control *cmd,
+		      struct err *err)
+{
+	int rc = channel_set_topic(c, ch, cmd->topic, err);
+	if (rc == 0 && ch->mode == DAN_ODF)
+		rc = subscribe(c, ch, cmd, err);
+	if (rc < 0) {
+		dan_drop_channel(c, ch);
+		return rc;
+	}
+	if (ch->mode == DAN_ODF)
+		return 0;
+	channel_connected(c, ch);
+	return 1;
+}
+
+static int do_disconnect(struct dan_client *c, struct channel *ch, const struct control *cmd,
+			 struct err *err)
+{
+	(void)err;
+	/* a topic that is not ours any more: a late command, and what it wants is so already */
+	if (cmd->topic == NULL || ch->topic == NULL || strcmp(cmd->topic, ch->topic) == 0)
+		dan_drop_channel(c, ch);
+	return 1;
+}
+
+static int set_suspended(struct dan_client *c, struct channel *ch, bool suspended, struct err *err)
+{
+	if (ch->topic == NULL)
+		return err_set(err, ERR_AGAIN, "feature '%s' is not connected", ch->name);
+	if (ch->suspended == suspended)
+		return 1;
+	ch->suspended = suspended;
+	if (c->handlers.on_suspend != NULL)
+		c->handlers.on_suspend(c->arg, ch->mode, ch->name, suspended);
+	return 1;
+}
+
+static int do_suspend(struct dan_client *c, struct channel *ch, const struct control *cmd,
+		      struct err *err)
+{
+	(void)cmd;
+	return set_suspended(c, ch, true, err);
+}
+
+static int do_resume(struct dan_client *c, struct channel *ch, const struct control *cmd,
+		     struct err *err)
+{
+	(void)cmd;
+	return set_suspended(c, ch, false, err);
+}
+
+typedef int command_fn(struct dan_client *c, struct channel *ch, const struct control *cmd,
+		       struct err *err);
+
+static command_fn *const command_handlers[] = {
+	[CONTROL_CONNECT] = do_connect,
+	[CONTROL_DISCONNECT] = do_disconnect,
+	[CONTROL_SUSPEND] = do_suspend,
+	[CONTROL_RESUME] = do_resume,
+};
+
+static int run_command(struct dan_client *c, const struct control *cmd, struct err *err)
+{
+	struct channel *ch = dan_find_channel(c, cmd->mode, cmd->feature);
+	if (ch == NULL)
+		return err_set(err, ERR_NOENT, "feature '%.255s' unknown", cmd->feature);
+	return command_handlers[cmd->command](c, ch, cmd, err);
+}
+
+void dan_on_command(struct dan_client *c, const struct bus_msg *m)
+{
+	CLEANUP(control_done)
+	struct control cmd;
+	struct err err = {0};
+	int rc = control_parse(m->payload, m->len, &cmd, &err);
+	if (rc == 0)
+		rc = run_command(c, &cmd, &err);
+	if (rc != 0 && cmd.msg_id != NULL)
+		answer(c, cmd.msg_id, rc < 0 ? err.text : NULL);
+	if (rc < 0)
+		dan_report(c, &err);
+}
+
+void dan_drop_pending(struct dan_client *c)
+{
+	while (c->pending != NULL) {
+		struct pending *p = c->pending;
+		pending_unlink(p);
+		pending_free(p);
+	}
+}
