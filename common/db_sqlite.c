@@ -5,6 +5,8 @@
 #include <sqlite3.h>
 #include <string.h>
 
+/* Somebody else has the store for a moment (iotctl, a backup): the loop stands still meanwhile, so not for long. */
+#define BUSY_TIMEOUT_MS 250
 #define COLUMNS_MAX 16
 
 struct cached {
@@ -165,7 +167,7 @@ int db_open_sqlite(const char *path, struct db **ret, struct err *err)
 	    SQLITE_OK) {
 		rc = err_set(err, ERR_DB, "opening store %s: %s", path, sqlite3_errmsg(s->handle));
 	} else {
-		sqlite3_busy_timeout(s->handle, 5000);
+		sqlite3_busy_timeout(s->handle, BUSY_TIMEOUT_MS);
 		rc = db_script(&s->db,
 			       "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
 			       "PRAGMA journal_size_limit=16777216;",

@@ -12,6 +12,8 @@
 
 #define LINE_MAX_BYTES 4096
 #define LINE_END_BYTES 32
+#define EVENTS	       64 /* and events that have a budget of lines there */
+#define EVENT_LINES    30 /* a minute, whatever the sources: who sends can choose his names */
 #define SOURCES        1024 /* pairs of event and source remembered by log_allowed() */
 
 /* The log is a process-wide service like stderr itself: the one place with state outside a struct of the program. */
@@ -24,6 +26,11 @@ static struct {
 		uint64_t hash;
 		int64_t at_s;
 	} seen[SOURCES];
+	struct budget {
+		uint64_t event;
+		int64_t since_s;
+		unsigned lines, suppressed;
+	} budgets[EVENTS];
 } state = {.program = "?", .level = LOG_LEVEL_INFO, .lock = PTHREAD_MUTEX_INITIALIZER};
 
 static const char *const level_names[] = {
@@ -89,6 +96,24 @@ static uint64_t fnv1a(uint64_t h, const char *s)
 	return h * 0x100000001b3u;
 }
 
+/* One more line of this event? Under the lock. *ret_suppressed: lines not written in the minute that has ended. */
+static bool within_budget(const char *event, int64_t now_s, unsigned *ret_suppressed)
+{
+	uint64_t h = fnv1a(0xcbf29ce484222325u, event);
+	struct budget *b = &state.budgets[h % EVENTS];
+	*ret_suppressed = 0;
+	if (b->event != h || now_s - b->since_s >= 60) {
+		*ret_suppressed = b->event == h ? b->suppressed : 0;
+		*b = (struct budget){.event = h, .since_s = now_s};
+	}
+	if (b->lines < EVENT_LINES) {
+		b->lines++;
+		return true;
+	}
+	b->suppressed++;
+	return false;
+}
+
 bool log_allowed(const char *event, const char *source)
 {
 	struct timespec now;
@@ -99,11 +124,15 @@ bool log_allowed(const char *event, const char *source)
 	int64_t *at_s = &state.seen[h % SOURCES].at_s;
 	uint64_t *hash = &state.seen[h % SOURCES].hash;
 	bool allowed = *hash != h || *at_s == 0 || now.tv_sec - *at_s >= 60;
+	unsigned suppressed = 0;
+	allowed = allowed && within_budget(event, now.tv_sec, &suppressed);
 	if (allowed) {
 		*hash = h;
 		*at_s = now.tv_sec > 0 ? now.tv_sec : 1;
 	}
 	pthread_mutex_unlock(&state.lock);
+	if (suppressed > 0)
+		log_warn("log.suppressed", KV("of", event), KV("lines", suppressed));
 	return allowed;
 }
 

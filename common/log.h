@@ -40,7 +40,8 @@ void log_init(const char *program, enum log_level level, enum log_format format)
 int log_level_parse(const char *name, enum log_level *ret);
 int log_format_parse(const char *name, enum log_format *ret);
 
-/* True at most once a minute for each pair of event and source: for complaints that input can provoke. */
+/* True at most once a minute for each pair of event and source, and 30 times a minute for an event: for complaints that input can
+ * provoke. What was not written is counted in a line of its own. */
 bool log_allowed(const char *event, const char *source);
 
 void log_event(enum log_level level, const char *event, const struct kv *fields, size_t n);

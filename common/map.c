@@ -81,6 +81,12 @@ void *map_remove(struct map *m, const char *key)
 	return value;
 }
 
+void *map_first(const struct map *m)
+{
+	/* the root node begins with the pointer to its entry (tsearch(3)) */
+	return m->root != NULL ? (*(struct map_entry **)m->root)->value : NULL;
+}
+
 size_t map_count(const struct map *m)
 {
 	return m->count;

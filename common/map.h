@@ -16,6 +16,7 @@ struct map *map_free(struct map *m, void (*free_value)(void *value));
 int map_add(struct map *m, const char *key, void *value);
 void *map_find(const struct map *m, const char *key);  /* NULL: none */
 void *map_remove(struct map *m, const char *key);      /* ret: the value, now the caller's; NULL: none */
+void *map_first(const struct map *m);                  /* some value, to take a map apart; NULL: empty */
 size_t map_count(const struct map *m);
 void map_each(const struct map *m, map_fn *fn, void *arg);
 /* All values in key order as a NULL-terminated array, yours to free(); for walks that change the map. NULL: no memory. */

@@ -7,9 +7,9 @@ static bool same(const struct seal_nonce *a, const struct seal_nonce *b)
 	return strcmp(a->s, b->s) == 0;
 }
 
-void agent_session_init(struct agent_session *s, const struct seal_nonce *ours)
+void agent_session_init(struct agent_session *s)
 {
-	*s = (struct agent_session){.ours = *ours};
+	*s = (struct agent_session){.challenge = seal_nonce_new()};
 }
 
 static bool seen(const struct agent_session *s, const struct seal_nonce *n)
@@ -50,17 +50,21 @@ enum agent_state_result agent_session_state(struct agent_session *s, const struc
 	}
 	if (s->up && same(&head->from, &s->theirs))
 		return AGENT_STATE_SAME; /* the retained message of this very session */
-	bool asked_before = !s->up && same(&head->from, &s->asked);
-	if (seen(s, &head->from) && !asked_before)
-		return AGENT_STATE_DROP;
-	if (!asked_before)
-		remember(s, &head->from);
-	if (!same(&head->to, &s->ours)) {
-		/* who is it? It may be an old message: only an answer to our own nonce proves that somebody is there. */
+	if (!same(&head->to, &s->challenge)) {
+		/* who is it? It may be an old message: only an answer to a challenge that was never answered yet proves that
+		 * somebody is there. */
+		bool asked_before = !s->up && same(&head->from, &s->asked);
+		if (seen(s, &head->from) && !asked_before)
+			return AGENT_STATE_DROP;
+		if (!asked_before)
+			remember(s, &head->from);
 		s->asked = head->from;
-		*ret_hello = (struct seal_head){.from = s->ours, .to = head->from, .seq = 1};
+		*ret_hello = (struct seal_head){.from = s->challenge, .to = head->from, .seq = 1};
 		return AGENT_STATE_HELLO;
 	}
+	s->ours = s->challenge;
+	s->challenge = seal_nonce_new();
+	remember(s, &head->from);
 	s->theirs = head->from;
 	memcpy(s->will.s, will, sizeof(s->will.s));
 	s->seq_in = s->seq_out = 0; /* answers are counted apart from states */
@@ -79,6 +83,5 @@ bool agent_session_accept(struct agent_session *s, const struct seal_head *head)
 
 struct seal_head agent_session_next(struct agent_session *s)
 {
-	s->requests++;
 	return (struct seal_head){.from = s->ours, .to = s->theirs, .seq = ++s->seq_out};
 }

@@ -6,21 +6,21 @@
 #include <stdbool.h>
 
 #define AGENT_ID_MAX	64
-#define AGENT_NONCES	64 /* remembered, against states that are played again */
+#define AGENT_NONCES	64 /* remembered, to count states that are played again rather than to ask who it is */
 
 struct agent_session {
-	struct seal_nonce ours;	  /* csm's nonce */
-	struct seal_nonce theirs; /* the agent's, while up */
-	struct seal_nonce will;	  /* whose `offline` counts */
-	struct seal_nonce asked;  /* who had our last hello: asked again if it shows up again before it answered */
+	struct seal_nonce challenge; /* who answers to it is there now; a new one after each answer */
+	struct seal_nonce ours;	     /* the challenge that began the session, csm's nonce in it */
+	struct seal_nonce theirs;    /* the agent's, while up */
+	struct seal_nonce will;	     /* whose `offline` counts */
+	struct seal_nonce asked;     /* who had our last hello: asked again if it shows up again before it answered */
 	bool up;
 	uint64_t seq_in, seq_out; /* of this session */
-	uint64_t requests;	  /* sent in all, to spread graphs */
 	struct seal_nonce seen[AGENT_NONCES];
 	unsigned n_seen;
 };
 
-void agent_session_init(struct agent_session *s, const struct seal_nonce *ours);
+void agent_session_init(struct agent_session *s);
 
 enum agent_state_result {
 	AGENT_STATE_DROP,  /* not to be believed; *ret_reason says why */

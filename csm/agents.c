@@ -4,7 +4,7 @@
 #include "common/log.h"
 #include "common/map.h"
 #include "common/util.h"
-#include "csm/agent_session.h"
+#include "csm/agent.h"
 #include "csm/funcs.h"
 #include "csm/graphdoc.h"
 #include "csm/graphs.h"
@@ -12,36 +12,12 @@
 #include "csm/store.h"
 #include <string.h>
 
+#define CHECKS_MAX 16
 #define AGENTS_MAX 1000 /* ids anybody could make us remember: only sealed messages count, but still */
-
-/* A request that waits for its answer. */
-struct waiting {
-	struct agent *agent;
-	int64_t id;
-	char *graph;	/* for puts; NULL: another op */
-	json_t *body;	/* to send again */
-	bool told;	/* fn heard that it is late */
-	agents_answer_fn *fn;
-	void *arg;
-	struct loop_src *timer;
-	struct waiting *next;
-};
-
-struct agent {
-	struct agents *agents;
-	char id[AGENT_ID_MAX + 1];
-	struct agent_session session;
-	bool synced; /* on_session work of this session is done */
-	struct waiting *waiting;
-	struct map *sent;   /* digest -> digest, sources it has in this session */
-	json_t *counters;   /* as it reported them last */
-	struct agent *next;
-};
 
 struct agents {
 	struct csm *csm;
-	struct seal_nonce nonce; /* ours, for this run */
-	int64_t last_id, last_rev;
+	int64_t last_rev;
 	struct map *by_id;
 };
 
@@ -63,7 +39,6 @@ int agents_new(struct csm *csm, struct agents **ret, struct err *err)
 		return err_set(err, ERR_NOMEM, "agents");
 	}
 	a->csm = csm;
-	a->nonce = seal_nonce_new();
 	int rc = db_run(store_db(csm->store), err, on_rev, &a->last_rev,
 			"SELECT value FROM meta WHERE name = 'last_rev'");
 	if (rc < 0) {
@@ -85,38 +60,12 @@ int64_t agents_next_rev(struct agents *a)
 	return a->last_rev;
 }
 
-static void waiting_free(struct waiting *w)
-{
-	loop_remove(w->agent->agents->csm->loop, w->timer);
-	free(w->graph);
-	json_decref(w->body);
-	free(w);
-}
-
-/* Take w out and tell its owner, finally. */
-static void finish(struct waiting *w, json_t *answer, const char *why)
-{
-	struct waiting **at = &w->agent->waiting;
-	while (*at != w)
-		at = &(*at)->next;
-	*at = w->next;
-	agents_answer_fn *fn = w->fn;
-	void *arg = w->arg;
-	waiting_free(w);
-	if (fn != NULL)
-		fn(arg, answer, why, true);
-}
-
-static void fail_waiting(struct agent *ag, const char *why)
-{
-	while (ag->waiting != NULL)
-		finish(ag->waiting, NULL, why);
-}
-
 static void agent_free(void *value)
 {
 	struct agent *ag = value;
-	fail_waiting(ag, "csm is stopping");
+	ag->session.up = false;
+	requests_fail(ag->requests, "csm is stopping");
+	requests_free(ag->requests);
 	map_free(ag->sent, free);
 	json_decref(ag->counters);
 	free(ag);
@@ -144,12 +93,14 @@ static struct agent *get(struct agents *a, const char *id)
 	ag = calloc(1, sizeof(*ag));
 	if (ag == NULL)
 		return NULL;
-	ag->agents = a;
+	ag->csm = a->csm;
 	snprintf(ag->id, sizeof(ag->id), "%s", id);
-	agent_session_init(&ag->session, &a->nonce);
+	agent_session_init(&ag->session);
 	ag->sent = map_new();
-	if (ag->sent == NULL || map_add(a->by_id, ag->id, ag) < 0) {
+	ag->requests = requests_new(ag);
+	if (ag->sent == NULL || ag->requests == NULL || map_add(a->by_id, ag->id, ag) < 0) {
 		map_free(ag->sent, NULL);
+		requests_free(ag->requests);
 		free(ag);
 		return NULL;
 	}
@@ -160,7 +111,7 @@ static struct agent *get(struct agents *a, const char *id)
 
 static void send_sealed(struct agent *ag, const struct seal_head *head, json_t *body)
 {
-	struct csm *csm = ag->agents->csm;
+	struct csm *csm = ag->csm;
 	struct err err = {0};
 	char topic[128], *message = NULL;
 	size_t len;
@@ -175,110 +126,64 @@ static void send_sealed(struct agent *ag, const struct seal_head *head, json_t *
 		log_warn("agent.send_failed", KV("agent", ag->id), KV("why", err.text));
 }
 
-static void send_in_session(struct agent *ag, json_t *body)
+void agent_send(struct agent *ag, json_t *body)
 {
 	struct seal_head head = agent_session_next(&ag->session);
 	send_sealed(ag, &head, body);
 }
 
-static void send_again(void *arg)
+bool agent_send_source(struct agent *ag, const char *digest)
 {
-	struct waiting *w = arg;
-	struct agent *ag = w->agent;
-	bool first = !w->told;
-	loop_arm(ag->agents->csm->loop, w->timer, ag->agents->csm->settings->core.agent_timeout_ms);
-	send_in_session(ag, w->body);
-	w->told = true;
-	if (first && w->fn != NULL)
-		w->fn(w->arg, NULL, "no answer from the agent in time", false); /* may end w: last */
-}
-
-/* body: taken. ret: false if fn has been told already that it cannot be. */
-static bool request(struct agents *a, const char *agent_id, const char *graph, json_t *body,
-		    agents_answer_fn *fn, void *arg)
-{
-	struct agent *ag = find(a, agent_id);
-	struct waiting *w = NULL;
-	const char *why = "the agent is not connected";
-	if (ag != NULL && ag->session.up) {
-		w = calloc(1, sizeof(*w));
-		why = "out of memory";
-	}
-	if (w != NULL) {
-		w->agent = ag;
-		w->id = ++a->last_id;
-		w->body = body;
-		w->fn = fn;
-		w->arg = arg;
-		w->graph = graph != NULL ? strdup(graph) : NULL;
-		if (body == NULL || (graph != NULL && w->graph == NULL) ||
-		    json_object_set_new(body, "id", json_integer(w->id)) < 0 ||
-		    loop_add_timer(a->csm->loop, a->csm->settings->core.agent_timeout_ms, 0, send_again,
-				   w, &w->timer, NULL) < 0) {
-			waiting_free(w);
-			w = NULL;
-			body = NULL;
-		}
-	}
-	if (w == NULL) {
-		json_decref(body);
-		if (fn != NULL)
-			fn(arg, NULL, why, true);
-		return false;
-	}
-	w->next = ag->waiting;
-	ag->waiting = w;
-	send_in_session(ag, body);
-	return true;
-}
-
-static void send_source(void *arg, const char *digest)
-{
-	struct agent *ag = arg;
-	const char *code = funcs_source(ag->agents->csm->funcs, digest);
+	const char *code = funcs_source(ag->csm->funcs, digest);
 	if (code == NULL || map_find(ag->sent, digest) != NULL)
-		return;
+		return code != NULL;
 	char *mark = strdup(digest);
 	if (mark == NULL || map_add(ag->sent, mark, mark) < 0)
 		free(mark); /* it will be sent again: harmless */
 	json_auto_t *body = json_pack("{s:s, s:s, s:s}", "op", "func", "digest", digest, "code", code);
 	if (body != NULL)
-		send_in_session(ag, body);
+		agent_send(ag, body);
+	return true;
+}
+
+static void send_source(void *arg, const char *digest)
+{
+	agent_send_source(arg, digest);
+}
+
+/* body: taken. */
+static void request(struct agent *ag, enum request_kind kind, const char *graph, json_t *body,
+		    agents_answer_fn *fn, void *arg)
+{
+	if (ag != NULL && ag->session.up) {
+		requests_add(ag->requests, kind, graph, body, fn, arg);
+		return;
+	}
+	json_decref(body);
+	if (fn != NULL)
+		fn(arg, NULL, "the agent is not connected", true);
 }
 
 void agents_put(struct agents *a, const char *agent_id, const char *graph, const json_t *doc,
 		agents_answer_fn *fn, void *arg)
 {
 	struct agent *ag = find(a, agent_id);
-	if (ag != NULL && ag->session.up) {
-		for (struct waiting *w = ag->waiting; w != NULL; w = w->next) {
-			if (w->graph != NULL && strcmp(w->graph, graph) == 0) {
-				finish(w, NULL, "superseded");
-				break; /* never more than one */
-			}
-		}
+	if (ag != NULL && ag->session.up)
 		graphdoc_each_digest(doc, send_source, ag);
-	}
-	request(a, agent_id, graph, json_pack("{s:s, s:O}", "op", "put", "graph", doc), fn, arg);
+	request(ag, REQUEST_PUT, graph, json_pack("{s:s, s:O}", "op", "put", "graph", doc), fn, arg);
 }
 
 void agents_drop_graph(struct agents *a, const char *agent_id, const char *graph,
 		       agents_answer_fn *fn, void *arg)
 {
-	struct agent *ag = find(a, agent_id);
-	for (struct waiting *w = ag != NULL ? ag->waiting : NULL; w != NULL; w = w->next) {
-		if (w->graph != NULL && strcmp(w->graph, graph) == 0) {
-			finish(w, NULL, "superseded");
-			break;
-		}
-	}
-	request(a, agent_id, NULL, json_pack("{s:s, s:s}", "op", "drop", "graph", graph), fn, arg);
+	request(find(a, agent_id), REQUEST_DROP, graph,
+		json_pack("{s:s, s:s}", "op", "drop", "graph", graph), fn, arg);
 }
 
-void agents_sync(struct agents *a, const char *agent_id, json_t *ids)
+void agents_sync(struct agents *a, const char *agent_id)
 {
-	request(a, agent_id, NULL,
-		json_pack("{s:s, s:o, s:b}", "op", "sync", "graphs", ids, "first", true), NULL, NULL);
+	request(find(a, agent_id), REQUEST_SYNC, NULL, json_pack("{s:s, s:b}", "op", "sync", "first", true),
+		NULL, NULL);
 }
 
 struct picking {
@@ -290,7 +195,7 @@ static void pick(void *arg, const char *key, void *value)
 	struct picking *p = arg;
 	struct agent *ag = value;
 	(void)key;
-	if (ag->session.up && (p->best == NULL || ag->session.requests < p->best->session.requests))
+	if (ag->session.up && (p->best == NULL || ag->session.seq_out < p->best->session.seq_out))
 		p->best = ag;
 }
 
@@ -310,16 +215,26 @@ bool agents_up(struct agents *a, const char *agent_id)
 void agents_check(struct agents *a, json_t *codes, json_t *depends, agents_answer_fn *fn, void *arg)
 {
 	const char *id = agents_pick(a);
-	request(a, id != NULL ? id : "", NULL,
-		json_pack("{s:s, s:O, s:O}", "op", "check", "codes", codes, "depends", depends), fn,
-		arg);
+	struct agent *ag = id != NULL ? find(a, id) : NULL;
+	json_auto_t *body =
+		json_pack("{s:s, s:O, s:O}", "op", "check", "codes", codes, "depends", depends);
+	size_t limit = (size_t)a->csm->settings->broker.message_size_limit;
+	const char *why = NULL;
+	if (body != NULL && json_dumpb(body, NULL, 0, JSON_COMPACT) + SEAL_HEAD_MAX + 1024 > limit)
+		why = "too much code for one message: check it in parts";
+	else if (ag != NULL && requests_open(ag->requests, REQUEST_CHECK) >= CHECKS_MAX)
+		why = "too many checks are under way: try again";
+	if (why != NULL)
+		fn(arg, NULL, why, true);
+	else
+		request(ag, REQUEST_CHECK, NULL, json_incref(body), fn, arg);
 }
 
 /* ---- receiving ---- */
 
 static void drop(struct agent *ag, const char *topic, const char *reason)
 {
-	struct csm *csm = ag->agents->csm;
+	struct csm *csm = ag->csm;
 	metrics_drop(csm->metrics, "agent", reason);
 	if (log_allowed("agent.dropped", topic))
 		log_warn("agent.dropped", KV("topic", topic), KV("why", reason));
@@ -331,13 +246,12 @@ static void end_session(struct agent *ag, const char *why)
 		return;
 	log_info("agent.offline", KV("agent", ag->id), KV("why", why));
 	ag->session.up = false;
-	ag->synced = false;
-	fail_waiting(ag, why);
+	requests_fail(ag->requests, why);
 }
 
 static void on_state(struct agent *ag, const char *topic, const struct seal_head *head, json_t *body)
 {
-	struct csm *csm = ag->agents->csm;
+	struct csm *csm = ag->csm;
 	struct seal_head hello;
 	const char *reason = NULL;
 	json_auto_t *op = NULL;
@@ -351,7 +265,9 @@ static void on_state(struct agent *ag, const char *topic, const struct seal_head
 			send_sealed(ag, &hello, op);
 		break;
 	case AGENT_STATE_UP:
-		fail_waiting(ag, "the agent began a new session");
+		ag->session.up = false; /* what owners do about it waits for the new session */
+		requests_fail(ag->requests, "the agent began a new session");
+		ag->session.up = true;
 		map_free(ag->sent, free);
 		ag->sent = map_new();
 		if (ag->sent == NULL) {
@@ -398,36 +314,13 @@ static void on_report(struct agent *ag, json_t *body)
 		 KV("kind", json_string_value(json_object_get(body, "kind"))), KV("why", words));
 }
 
-/* Sources the agent lacks, against our record: send them and the request again. */
-static void send_needed(struct agent *ag, struct waiting *w, json_t *digests)
-{
-	size_t i;
-	json_t *digest;
-	json_array_foreach (digests, i, digest) {
-		const char *text = json_string_value(digest);
-		if (text == NULL)
-			continue;
-		free(map_remove(ag->sent, text));
-		send_source(ag, text);
-	}
-	send_in_session(ag, w->body);
-}
-
 static void on_answer(struct agent *ag, const char *topic, json_t *body)
 {
 	json_int_t id = json_integer_value(json_object_get(body, "id"));
-	const char *state = json_string_value(json_object_get(body, "state"));
-	struct waiting *w = ag->waiting;
-	while (w != NULL && w->id != id)
-		w = w->next;
-	if (state == NULL)
+	if (!json_is_string(json_object_get(body, "state")))
 		drop(ag, topic, "malformed");
-	else if (w == NULL)
+	else if (!requests_answer(ag->requests, id, body))
 		log_debug("agent.late_answer", KV("agent", ag->id), KV("id", id));
-	else if (strcmp(state, "need") == 0)
-		send_needed(ag, w, json_object_get(body, "digests"));
-	else
-		finish(w, body, NULL);
 }
 
 static void on_res(struct agent *ag, const char *topic, const struct seal_head *head, json_t *body)

@@ -29,9 +29,9 @@ void agents_put(struct agents *a, const char *agent_id, const char *graph, const
 		agents_answer_fn *fn, void *arg);
 void agents_drop_graph(struct agents *a, const char *agent_id, const char *graph,
 		       agents_answer_fn *fn, void *arg);
-/* ids: taken. */
-void agents_sync(struct agents *a, const char *agent_id, json_t *ids);
-/* Compile on any agent. codes borrowed, depends {alias: source} borrowed. */
+/* After all puts of a new session: the agent drops what graphs_ids() does not list. */
+void agents_sync(struct agents *a, const char *agent_id);
+/* Compile on any agent. codes borrowed, depends {alias: source} borrowed. fn is called once: a check is not repeated. */
 void agents_check(struct agents *a, json_t *codes, json_t *depends, agents_answer_fn *fn, void *arg);
 
 /* Prometheus lines: what agents report, and our drops by agent. */

@@ -1,5 +1,6 @@
 #include "csm/api.h"
 
+#include "common/id.h"
 #include "common/log.h"
 #include "common/util.h"
 #include "csm/agents.h"
@@ -70,13 +71,34 @@ static void refuse(const struct call *c, const char *op, const char *reason)
 
 /* ---- device API ---- */
 
+/* The snapshot, in as many answers as the broker's message size asks for; all but the last say that there is more. */
+static void send_snapshot(const struct call *c, struct device **all)
+{
+	size_t limit = (size_t)c->csm->settings->broker.message_size_limit / 4 * 3, bytes = 0;
+	json_t *part = json_object();
+	for (size_t i = 0; all[i] != NULL; i++) {
+		json_t *one = device_to_json(all[i]);
+		size_t size = one != NULL ? json_dumpb(one, NULL, 0, JSON_COMPACT) + UUID_LEN + 8 : 0;
+		if (bytes > 0 && bytes + size > limit) {
+			ok(c, json_pack("{s:o, s:b}", "da_list", TAKE(part), "more", true));
+			part = json_object();
+			bytes = 0;
+		}
+		bytes += size;
+		json_object_set_new(part, all[i]->id.s, one);
+	}
+	ok(c, json_pack("{s:o}", "da_list", part));
+}
+
 static void device_attach(const struct call *c)
 {
-	if (listeners_attach(c->csm->listeners, c->client) < 0) {
-		refuse(c, c->op, "out of memory");
-		return;
-	}
-	ok(c, json_pack("{s:o}", "da_list", registry_to_json(c->csm->registry)));
+	CLEANUP(freep) struct device **all = registry_all(c->csm->registry);
+	int rc = all != NULL ? listeners_attach(c->csm->listeners, c->client) : ERR_NOMEM;
+	if (rc < 0)
+		refuse(c, c->op,
+		       rc == ERR_LIMIT ? "too many clients are attached: detach some" : "out of memory");
+	else
+		send_snapshot(c, all);
 }
 
 static void device_detach(const struct call *c)
@@ -104,7 +126,7 @@ static void graph_attach(const struct call *c)
 	g = graphs_attach(c->csm->graphs, c->client, c->graph_id,
 			  owner != NULL ? json_string_value(owner) : c->client);
 	if (g == NULL)
-		refuse(c, c->op, "out of memory");
+		refuse(c, c->op, "no room for another graph");
 	else
 		ok(c, NULL);
 }
@@ -116,17 +138,22 @@ struct detaching {
 	char *topic;
 	size_t left;
 	bool pending;
+	char error[200]; /* of the first that failed; empty: none */
 };
 
-static void one_detached(void *arg, bool pending)
+static void one_detached(void *arg, bool pending, const char *error)
 {
 	struct detaching *d = arg;
 	d->pending = d->pending || pending;
+	if (error != NULL && d->error[0] == '\0')
+		snprintf(d->error, sizeof(d->error), "%.199s", error);
 	if (--d->left > 0)
 		return;
 	if (d->pending)
 		json_object_set_new(d->answer, "pending", json_true());
-	json_object_set_new(d->answer, "state", json_string("ok"));
+	json_object_set_new(d->answer, "state", json_string(d->error[0] == '\0' ? "ok" : "error"));
+	if (d->error[0] != '\0')
+		json_object_set_new(d->answer, "reason", json_string(d->error));
 	csm_answer(d->csm, d->topic, d->answer);
 	free(d->topic);
 	free(d);
@@ -156,7 +183,7 @@ static void detach_all(const struct call *c, struct graph **graphs)
 	count(c, c->op, "ok");
 	for (size_t i = 0; i < n; i++)
 		graphs_detach(graphs[i], one_detached, d);
-	one_detached(d, false);
+	one_detached(d, false, NULL);
 }
 
 static void graph_detach(const struct call *c)

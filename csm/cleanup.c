@@ -36,7 +36,8 @@ static void rearm(struct csm *csm)
 	db_run(store_db(csm->store), NULL, on_due, &due, "SELECT min(due) FROM cleanup");
 	double in_s = due - csm_now();
 	/* at least a moment: a store that does not take the DELETE must not make a busy loop */
-	int64_t in_ms = in_s > 0.2 ? (int64_t)(in_s * 1000) + 1 : 200;
+	int64_t least_ms = store_trouble(csm->store) != NULL ? 5000 : 200;
+	int64_t in_ms = in_s * 1000 > (double)least_ms ? (int64_t)(in_s * 1000) + 1 : least_ms;
 	loop_arm(csm->loop, csm->cleanup_timer, due < 0 ? -1 : in_ms);
 }
 
@@ -54,7 +55,8 @@ static void clear_due(void *arg)
 	for (size_t i = 0; i < due.n; i++) {
 		char topic[80];
 		snprintf(topic, sizeof(topic), "%s/ctrl/i", due.ids[i].s);
-		bus_publish(csm->bus, topic, "", 0, 1, true, NULL);
+		if (bus_publish(csm->bus, topic, "", 0, 1, true, NULL) < 0)
+			break; /* the queue is full: next time */
 		store_exec(csm->store, "DELETE FROM cleanup WHERE device_id = $1",
 			   DB_V_TEXT(due.ids[i].s));
 	}

@@ -29,10 +29,26 @@ double csm_now(void)
 
 /* ---- messages out ---- */
 
+/* What is said in place of an answer that the broker would not take. */
+static char *too_large(json_t *body)
+{
+	json_auto_t *instead =
+		json_pack("{s:O*, s:s, s:s}", "op", json_object_get(body, "op"), "state", "error",
+			  "reason", "the answer is larger than message-size-limit");
+	return instead != NULL ? json_dumps(instead, JSON_COMPACT) : NULL;
+}
+
 void csm_send(struct csm *csm, const char *topic, json_t *body, uint8_t qos, bool retain)
 {
 	struct err err = {0};
 	CLEANUP(freep) char *text = body != NULL ? json_dumps(body, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+	if (text != NULL && strlen(text) + strlen(topic) + 64 >
+				    (size_t)csm->settings->broker.message_size_limit) {
+		/* the broker would drop it without a word */
+		free(text);
+		text = too_large(body);
+		log_error("send.too_large", KV("topic", topic));
+	}
 	json_decref(body);
 	if (text == NULL)
 		err_set(&err, ERR_NOMEM, "out of memory");
@@ -246,8 +262,9 @@ int csm_start(struct csm *csm, int argc, char *argv[], struct err *err)
 	    (rc = resource_start(csm, &csm->http, err)) < 0 ||
 	    (rc = ctl_listen(csm->loop, socket, ctl_ops, ARRAY_LEN(ctl_ops), csm, &csm->ctl, err)) < 0)
 		return rc;
-	funcs_sweep(csm->funcs);
 	csm->silent = false;
+	funcs_sweep(csm->funcs);
+	graphs_settle(csm->graphs);
 	log_info("csm.started", KV("http_port", http_port(csm->http)),
 		 KV("registrations", registry_count(csm->registry)),
 		 KV("graphs", graphs_count(csm->graphs)));

@@ -6,18 +6,22 @@
 #include "csm/store.h"
 #include <string.h>
 
+#define FUNCS_MAX	100000
+#define FUNCS_MAX_BYTES (512u * 1024 * 1024)
+
 struct func {
 	struct funcs *funcs;
 	char digest[DIGEST_LEN + 1];
 	unsigned refs;	 /* graph documents and effects that wait for the commit */
 	bool doomed;	 /* removed, but still in use */
-	bool was_doomed; /* before this turn, for undoing */
+	bool unstored;	 /* its insertion was rolled back: nobody may begin to use it */
 	char code[];
 };
 
 struct funcs {
 	struct csm *csm;
 	struct map *by_digest;
+	size_t bytes; /* of all sources */
 };
 
 static struct func *find(const struct funcs *f, const char *digest)
@@ -39,6 +43,7 @@ static struct func *insert(struct funcs *f, const char *digest, const char *code
 		free(fn);
 		return NULL;
 	}
+	f->bytes += len - 1;
 	return fn;
 }
 
@@ -86,39 +91,60 @@ struct funcs *funcs_free(struct funcs *f)
 	return NULL;
 }
 
-/* Drop a reference; the last one of a doomed function takes it away. */
-static void release(struct func *fn)
+static void forget(struct func *fn)
 {
-	if (--fn->refs > 0 || !fn->doomed)
-		return;
-	store_exec(fn->funcs->csm->store, "DELETE FROM func WHERE digest = $1",
-		   DB_V_TEXT(fn->digest));
+	fn->funcs->bytes -= strlen(fn->code);
 	map_remove(fn->funcs->by_digest, fn->digest);
 	free(fn);
 }
 
+/* Drop a reference; the last one of a doomed function takes it away - but not when csm stops, which ends no use. */
+static void release(struct func *fn)
+{
+	struct csm *csm = fn->funcs->csm;
+	if (--fn->refs > 0 || !fn->doomed || csm->silent)
+		return;
+	if (!fn->unstored)
+		store_exec(csm->store, "DELETE FROM func WHERE digest = $1", DB_V_TEXT(fn->digest));
+	forget(fn);
+}
+
+/* A change of this turn, with what is needed to undo it. */
+struct change {
+	struct func *fn;
+	bool was_doomed, is_new;
+};
+
 static void change_commit(void *arg, const char *why)
 {
+	struct change *c = arg;
 	(void)why;
-	release(arg);
+	release(c->fn);
+	free(c);
 }
 
 static void change_rollback(void *arg, const char *why)
 {
-	struct func *fn = arg;
+	struct change *c = arg;
 	(void)why;
-	fn->doomed = fn->was_doomed;
-	/* a function that was new is in no store: doomed, it leaves with its last reference */
-	release(fn);
+	c->fn->doomed = c->was_doomed;
+	if (c->is_new)
+		c->fn->doomed = c->fn->unstored = true;
+	release(c->fn);
+	free(c);
 }
 
-/* Doom or spare a function, undone if the commit fails. */
-static void set_doomed(struct func *fn, bool was_doomed, bool doomed)
+/* Doom or spare a function, undone if the commit fails. ret: 0 or ERR_NOMEM (nothing changed). */
+static int set_doomed(struct func *fn, bool doomed, bool is_new)
 {
-	fn->was_doomed = was_doomed;
+	struct change *c = malloc(sizeof(*c));
+	if (c == NULL)
+		return ERR_NOMEM;
+	*c = (struct change){.fn = fn, .was_doomed = fn->doomed, .is_new = is_new};
 	fn->doomed = doomed;
 	fn->refs++;
-	store_then(fn->funcs->csm->store, change_commit, change_rollback, fn);
+	store_then(fn->funcs->csm->store, change_commit, change_rollback, c);
+	return 0;
 }
 
 int funcs_add(struct funcs *f, const char *digest, const char *code)
@@ -127,13 +153,21 @@ int funcs_add(struct funcs *f, const char *digest, const char *code)
 	bool is_new = fn == NULL;
 	if (!is_new && !fn->doomed)
 		return 0;
+	size_t len = strlen(code);
+	if (is_new && (map_count(f->by_digest) >= FUNCS_MAX || f->bytes + len > FUNCS_MAX_BYTES))
+		return ERR_LIMIT;
 	if (is_new && (fn = insert(f, digest, code, false)) == NULL)
 		return ERR_NOMEM;
+	if (set_doomed(fn, false, is_new || fn->unstored) < 0) {
+		if (is_new)
+			forget(fn);
+		return ERR_NOMEM;
+	}
+	fn->unstored = false;
 	store_exec(f->csm->store,
 		   "INSERT INTO func (digest, code, doomed) VALUES ($1, $2, 0)"
 		   " ON CONFLICT (digest) DO UPDATE SET doomed = 0",
 		   DB_V_TEXT(digest), DB_V_TEXT(code));
-	set_doomed(fn, true, false);
 	return 0;
 }
 
@@ -142,8 +176,9 @@ void funcs_remove(struct funcs *f, const char *digest)
 	struct func *fn = find(f, digest);
 	if (fn == NULL || fn->doomed)
 		return;
+	if (set_doomed(fn, true, false) < 0)
+		store_failed(f->csm->store, &(struct err){.code = ERR_NOMEM, .text = "out of memory"});
 	store_exec(f->csm->store, "UPDATE func SET doomed = 1 WHERE digest = $1", DB_V_TEXT(digest));
-	set_doomed(fn, false, true);
 }
 
 const char *funcs_find(const struct funcs *f, const char *digest)
@@ -155,7 +190,7 @@ const char *funcs_find(const struct funcs *f, const char *digest)
 const char *funcs_source(const struct funcs *f, const char *digest)
 {
 	const struct func *fn = find(f, digest);
-	return fn != NULL ? fn->code : NULL;
+	return fn != NULL && !fn->unstored ? fn->code : NULL;
 }
 
 void funcs_ref(struct funcs *f, const char *digest)

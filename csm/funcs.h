@@ -8,7 +8,7 @@ struct funcs;
 int funcs_new(struct csm *csm, struct funcs **ret, struct err *err); /* loads the store */
 struct funcs *funcs_free(struct funcs *f);
 
-/* Known already: ok. Errors: ERR_NOMEM. Undone if the turn's commit fails. */
+/* Known already: ok. Errors: ERR_NOMEM, ERR_LIMIT (100,000 functions or 512 MiB in all). Undone if the turn's commit fails. */
 int funcs_add(struct funcs *f, const char *digest, const char *code);
 /* Forget; one in use goes when its last user does. Unknown: fine. */
 void funcs_remove(struct funcs *f, const char *digest);

@@ -374,10 +374,14 @@ int graph_op_add_funcs(struct csm *csm, json_t *request, char reason[OP_REASON_M
 			return refuse(reason, ERR_SCHEMA,
 				      "digest %.100s is mismatched: the code's SHA-256 is %s", given, is.s);
 	}
-	json_array_foreach (codes, i, code)
-		if (funcs_add(csm->funcs, json_string_value(json_array_get(digests, i)),
-			      json_string_value(code)) < 0)
+	json_array_foreach (codes, i, code) {
+		rc = funcs_add(csm->funcs, json_string_value(json_array_get(digests, i)),
+			       json_string_value(code));
+		if (rc == ERR_LIMIT)
+			return refuse(reason, rc, "too many functions are stored: remove some (rm_funcs)");
+		if (rc < 0)
 			return no_memory(reason);
+	}
 	return 0;
 }
 
@@ -398,14 +402,19 @@ int graph_op_sources(struct csm *csm, json_t *depends, json_t **ret, char reason
 	json_auto_t *known_ones = NULL, *sources = json_object();
 	const char *alias;
 	json_t *digest;
+	size_t bytes = 0;
 	int rc = parse_depends(csm, depends, DEPENDS_NOT_FOUND, &known_ones, reason);
 	if (rc < 0)
 		return rc;
-	json_object_foreach (known_ones, alias, digest)
-		if (json_object_set_new(sources, alias,
-					json_string(funcs_find(csm->funcs,
-							       json_string_value(digest)))) < 0)
+	json_object_foreach (known_ones, alias, digest) {
+		const char *source = funcs_find(csm->funcs, json_string_value(digest));
+		bytes += strlen(source);
+		if (bytes > (size_t)csm->settings->broker.message_size_limit)
+			return refuse(reason, ERR_LIMIT,
+				      "the sources of `depends` are longer than message-size-limit");
+		if (json_object_set_new(sources, alias, json_string(source)) < 0)
 			return no_memory(reason);
+	}
 	*ret = TAKE(sources);
 	return *ret != NULL ? 0 : no_memory(reason);
 }

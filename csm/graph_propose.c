@@ -3,6 +3,7 @@
 #include "common/log.h"
 #include "common/util.h"
 #include "csm/agents.h"
+#include "csm/funcs.h"
 #include "csm/graph_ops.h"
 #include "csm/metrics.h"
 #include "csm/store.h"
@@ -31,8 +32,12 @@ static void answer(struct graph *g, struct graph_request *r, const char *reason,
 	if (pending)
 		json_object_set_new(r->answer, "pending", json_true());
 	metrics_api(g->csm->metrics, "graph", op, reason == NULL ? "ok" : "error");
-	/* What is answered ok is in the store already, as a proposal: no need to wait for the end of the turn. */
-	csm_send(g->csm, r->topic, r->answer, 2, false);
+	/* What is answered ok is in the store already, as a proposal: nothing to wait for. An error comes behind what was answered
+	 * before it in this turn. */
+	if (reason == NULL)
+		csm_send(g->csm, r->topic, r->answer, 2, false);
+	else
+		csm_answer(g->csm, r->topic, r->answer);
 	free(r->topic);
 	free(r);
 }
@@ -126,6 +131,21 @@ static bool too_large(struct graph *g, const json_t *doc)
 	return json_dumpb(doc, NULL, 0, JSON_COMPACT) + SEAL_ROOM > limit;
 }
 
+static void check_source(void *arg, const char *digest)
+{
+	struct graph **g = arg;
+	if (*g != NULL && funcs_source((*g)->csm->funcs, digest) == NULL)
+		*g = NULL;
+}
+
+/* Whether all functions of doc are there: one may have gone with a turn that the store did not take. */
+static bool complete(struct graph *g, const json_t *doc)
+{
+	struct graph *known = g;
+	graphdoc_each_digest(doc, check_source, (void *)&known);
+	return known != NULL;
+}
+
 /* Take what waits and propose it, unless a proposal is out. */
 static void pump(struct graph *g)
 {
@@ -136,7 +156,7 @@ static void pump(struct graph *g)
 	if (!g->solo) {
 		if (g->queue.first == NULL)
 			return;
-		if (!too_large(g, g->working)) {
+		if (!too_large(g, g->working) && complete(g, g->working)) {
 			struct graph_request *r;
 			while ((r = request_take(&g->queue)) != NULL)
 				request_append(&g->inflight, r);
@@ -148,7 +168,7 @@ static void pump(struct graph *g)
 			graph_fail_all(g, "out of memory");
 			return;
 		}
-		g->solo = true; /* find the request that makes it too large */
+		g->solo = true; /* find the request that is to blame */
 	}
 	for (struct graph_request *r = request_take(&g->queue); r != NULL;
 	     r = request_take(&g->queue)) {
@@ -250,6 +270,7 @@ static void start_solo(struct graph *g, json_t *onto)
 	g->proposing = false;
 	g->solo = true;
 	graph_save(g);
+	graph_update_live(g);
 }
 
 static void announce_refusal(struct graph *g, const char *reason)

@@ -11,9 +11,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#define GRAPHS_MAX 50000
+
 struct graphs {
 	struct csm *csm;
 	struct map *by_key;
+	size_t monitored; /* confirmed documents with a monitor */
 };
 
 /* ---- requests ---- */
@@ -66,9 +69,17 @@ static void unref_digest(void *arg, const char *digest)
 	funcs_unref(g->csm->funcs, digest);
 }
 
+static bool is_monitored(const json_t *doc)
+{
+	return doc != NULL && json_is_string(json_object_get(doc, "monitor"));
+}
+
 void graph_set_doc(struct graph *g, json_t **which, json_t *doc)
 {
 	json_t *old = *which;
+	struct graphs *gs = g->csm->graphs; /* NULL while loading */
+	if (gs != NULL && which == &g->confirmed)
+		gs->monitored += (size_t)is_monitored(doc) - (size_t)is_monitored(old);
 	if (doc != NULL) {
 		json_incref(doc);
 		graphdoc_each_link(doc, ref_link, g);
@@ -238,11 +249,31 @@ static int load_row(void *arg, const struct db_value *v, size_t n)
 	return 0;
 }
 
+/* What is confirmed was in force before we started: silently so again. */
 static void begin_life(void *arg, const char *key, void *value)
 {
+	struct graphs *gs = arg;
+	struct graph *g = value;
+	bool late = g->late;
+	(void)key;
+	gs->monitored += is_monitored(g->confirmed);
+	g->late = false;
+	graph_update_live(g);
+	g->late = late;
+}
+
+static void settle(void *arg, const char *key, void *value)
+{
+	const struct graph *g = value;
 	(void)arg;
 	(void)key;
-	graph_update_live(value);
+	if (g->late)
+		graph_update_live(value);
+}
+
+void graphs_settle(struct graphs *gs)
+{
+	map_each(gs->by_key, settle, NULL);
 }
 
 int graphs_new(struct csm *csm, struct graphs **ret, struct err *err)
@@ -258,7 +289,7 @@ int graphs_new(struct csm *csm, struct graphs **ret, struct err *err)
 			"SELECT client, graph_id, owner, agent, confirmed, proposed FROM graph");
 	*ret = gs;
 	if (rc == 0)
-		map_each(gs->by_key, begin_life, NULL);
+		map_each(gs->by_key, begin_life, gs);
 	return rc;
 }
 
@@ -311,7 +342,9 @@ static void attach_failed(void *arg, const char *why)
 struct graph *graphs_attach(struct graphs *gs, const char *client, const char *graph_id,
 			    const char *owner)
 {
-	struct graph *g = graph_new(gs->csm, client, graph_id, owner);
+	struct graph *g = NULL;
+	if (map_count(gs->by_key) < GRAPHS_MAX)
+		g = graph_new(gs->csm, client, graph_id, owner);
 	if (g == NULL)
 		return NULL;
 	json_auto_t *doc = graphdoc_new(g->key, owner);
@@ -361,7 +394,7 @@ static void on_dropped(void *arg, json_t *answer, const char *why, bool final)
 	struct detaching *d = arg;
 	(void)why;
 	if (d->done != NULL)
-		d->done(d->arg, answer == NULL);
+		d->done(d->arg, answer == NULL, NULL);
 	d->done = NULL; /* told once */
 	if (final) {
 		graph_drop(d->g);
@@ -378,7 +411,7 @@ static void detach_commit(void *arg, const char *why)
 	if (g->agent[0] == '\0' || !graph_is_known(g)) {
 		/* no agent ever heard of it */
 		if (d->done != NULL)
-			d->done(d->arg, false);
+			d->done(d->arg, false, NULL);
 		graph_drop(g);
 		free(d);
 		return;
@@ -390,14 +423,16 @@ static void detach_rollback(void *arg, const char *why)
 {
 	struct detaching *d = arg;
 	struct graph *g = d->g;
-	(void)why;
 	/* still in the store: take it back, unless it was attached anew meanwhile */
 	if (map_add(g->csm->graphs->by_key, g->key, g) == 0) {
 		g->detached = false;
 		graph_hold(g);
+		/* the requests that waited were answered with an error */
+		graph_set_doc(g, &g->base, g->proposed != NULL ? g->proposed : g->confirmed);
+		graph_set_doc(g, &g->working, g->base);
 	}
 	if (d->done != NULL)
-		d->done(d->arg, false); /* its answer is rolled back too */
+		d->done(d->arg, false, why);
 	graph_drop(g);
 	free(d);
 }
@@ -408,7 +443,7 @@ void graphs_detach(struct graph *g, graphs_detached_fn *done, void *arg)
 	if (d == NULL) {
 		store_failed(g->csm->store, &(struct err){.code = ERR_NOMEM, .text = "out of memory"});
 		if (done != NULL)
-			done(arg, false);
+			done(arg, false, "out of memory");
 		return;
 	}
 	*d = (struct detaching){.g = g, .done = done, .arg = arg};
@@ -499,12 +534,14 @@ struct resync {
 	struct graphs *gs;
 	const char *agent_id;
 	json_t *ids;
+	bool failed;
 };
 
 static void resend(void *arg, const char *key, void *value)
 {
 	struct resync *s = arg;
 	struct graph *g = value;
+	(void)key;
 	if (g->agent[0] == '\0' && graph_is_known(g)) {
 		/* it was proposed while there was no agent at all */
 		snprintf(g->agent, sizeof(g->agent), "%s", s->agent_id);
@@ -513,16 +550,32 @@ static void resend(void *arg, const char *key, void *value)
 	if (strcmp(g->agent, s->agent_id) != 0 || !graph_is_known(g))
 		return;
 	graph_resend(g);
-	json_array_append_new(s->ids, json_string(key));
 }
 
 void graphs_on_session(struct graphs *gs, const char *agent_id)
 {
-	struct resync s = {.gs = gs, .agent_id = agent_id, .ids = json_array()};
-	if (s.ids == NULL)
-		return; /* the session's resend timer has nothing to do, the next session has */
+	struct resync s = {.gs = gs, .agent_id = agent_id};
 	map_each(gs->by_key, resend, &s);
-	agents_sync(gs->csm->agents, agent_id, s.ids);
+	agents_sync(gs->csm->agents, agent_id);
+}
+
+static void add_id(void *arg, const char *key, void *value)
+{
+	struct resync *s = arg;
+	const struct graph *g = value;
+	if (strcmp(g->agent, s->agent_id) == 0 && graph_is_known(g) &&
+	    json_array_append_new(s->ids, json_string(key)) < 0)
+		s->failed = true;
+}
+
+json_t *graphs_ids(const struct graphs *gs, const char *agent_id)
+{
+	struct resync s = {.agent_id = agent_id, .ids = json_array()};
+	if (s.ids != NULL)
+		map_each(gs->by_key, add_id, &s);
+	if (s.failed) /* a list that lacks one would drop it */
+		json_decref(s.ids);
+	return s.failed ? NULL : s.ids;
 }
 
 struct report {
@@ -548,6 +601,8 @@ static void report_to(void *arg, const char *key, void *value)
 void graphs_report_link(struct graphs *gs, const char *da_id, const char *feature, const char *mode,
 			const char *reason)
 {
+	if (gs->monitored == 0)
+		return;
 	struct report r = {
 		.csm = gs->csm, .da_id = da_id, .feature = feature, .mode = mode, .reason = reason};
 	map_each(gs->by_key, report_to, &r);

@@ -15,18 +15,24 @@ struct graphs *graphs_free(struct graphs *gs);
 size_t graphs_count(const struct graphs *gs);
 struct graph *graphs_find(const struct graphs *gs, const char *client, const char *graph_id);
 
-/* attach: make the graph. ret: borrowed; NULL: out of memory. */
+/* attach: make the graph. ret: borrowed; NULL: out of memory, or there are 50,000 already. */
 struct graph *graphs_attach(struct graphs *gs, const char *client, const char *graph_id,
 			    const char *owner);
 /* A request that changes the graph. request: borrowed; answered on topic, now or later. */
 void graphs_request(struct graph *g, json_t *request, const char *topic);
-/* detach one (done(arg, pending) when the agent has dropped it, or answers too late: pending). */
-typedef void graphs_detached_fn(void *arg, bool pending);
+/* detach one. done is called once: when the agent has dropped it; when it answers too late (pending); when the store did not take it,
+ * then error says why and the graph is still there. */
+typedef void graphs_detached_fn(void *arg, bool pending, const char *error);
 void graphs_detach(struct graph *g, graphs_detached_fn *done, void *arg);
 /* All graphs of a client, NULL-terminated, yours to free(); NULL: out of memory. */
 struct graph **graphs_of_client(const struct graphs *gs, const char *client);
 /* What attach tells of a graph: rev, pending, owner, links, join, monitor_topics. A new object. */
 json_t *graphs_state(const struct graph *g);
+
+/* After loading, once commands may go out: disconnect what was taken away by changes that are still pending. */
+void graphs_settle(struct graphs *gs);
+/* The ids of all graphs that an agent should have; a new list, NULL: out of memory. */
+json_t *graphs_ids(const struct graphs *gs, const char *agent_id);
 
 /* An agent has a new session: send it all its graphs, then sync. */
 void graphs_on_session(struct graphs *gs, const char *agent_id);

@@ -26,6 +26,7 @@ struct link {
 	unsigned refs, live;
 	enum state state;
 	bool connected; /* the device has been told CONNECT since it came online */
+	char *missing; /* the device no longer declares the feature: in words; NULL: it does, or never did */
 	char reason[300];
 	struct uuid_text msg_id;    /* of the open command */
 	const char *open_command;   /* NULL: none open */
@@ -58,6 +59,7 @@ static struct link *link_free(struct link *k)
 	free(k->key);
 	free(k->da_id);
 	free(k->feature);
+	free(k->missing);
 	free(k);
 	return NULL;
 }
@@ -137,13 +139,18 @@ static void remove_from_device(struct links *l, const struct link *k)
 
 /* ---- commands ---- */
 
+static void report(struct link *k, const char *reason)
+{
+	log_warn("link.failed", KV("device", k->da_id), KV("feature", k->feature), KV("mode", k->mode),
+		 KV("why", reason));
+	graphs_report_link(k->links->csm->graphs, k->da_id, k->feature, k->mode, reason);
+}
+
 static void fail(struct link *k, const char *reason)
 {
 	k->state = LINK_ERROR;
 	snprintf(k->reason, sizeof(k->reason), "%s", reason);
-	log_warn("link.failed", KV("device", k->da_id), KV("feature", k->feature), KV("mode", k->mode),
-		 KV("why", k->reason));
-	graphs_report_link(k->links->csm->graphs, k->da_id, k->feature, k->mode, k->reason);
+	report(k, k->reason);
 }
 
 static void no_answer(void *arg)
@@ -288,15 +295,14 @@ void links_on_removed(struct links *l, const char *da_id)
 void links_on_profile(struct links *l, const struct device *d)
 {
 	for (struct link *k = first_of(l, d->id.s); k != NULL; k = k->next_of_device) {
-		if (profile_has_feature(&d->info, k->mode, k->feature)) {
-			if (k->state == LINK_ERROR)
-				k->state = k->connected ? LINK_CONNECTING : LINK_WAITING;
-			continue;
-		}
-		char reason[400];
-		snprintf(reason, sizeof(reason), "feature %s is no longer in %s_list of the device",
-			 k->feature, k->mode);
-		fail(k, reason);
+		bool missing = !profile_has_feature(&d->info, k->mode, k->feature);
+		if (!missing)
+			free(TAKE(k->missing));
+		else if (k->missing == NULL && asprintf(&k->missing, "feature %s is no longer in %s_list",
+							k->feature, k->mode) < 0)
+			k->missing = NULL;
+		else
+			report(k, k->missing);
 	}
 }
 
@@ -324,10 +330,12 @@ const char *link_topic(const struct link *k)
 
 const char *link_state(const struct link *k)
 {
-	return state_names[k->state];
+	return state_names[k->missing != NULL ? LINK_ERROR : k->state];
 }
 
 const char *link_reason(const struct link *k)
 {
+	if (k->missing != NULL)
+		return k->missing;
 	return k->state == LINK_ERROR ? k->reason : NULL;
 }

@@ -8,6 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Every change of a device is told to each of them. */
+#define LISTENERS_MAX 256
+
 struct listener {
 	struct listeners *all;
 	char client[];
@@ -77,6 +80,8 @@ int listeners_attach(struct listeners *l, const char *client)
 {
 	if (map_find(l->by_client, client) != NULL)
 		return 0;
+	if (map_count(l->by_client) >= LISTENERS_MAX)
+		return ERR_LIMIT;
 	struct listener *one = insert(l, client);
 	if (one == NULL)
 		return ERR_NOMEM;

@@ -186,6 +186,7 @@ struct change {
 	struct profile info; /* as it was */
 	struct uuid_text rev;
 	bool is_new;
+	bool new_rev; /* with a new revision its old `online` counts no more: it says so again, or it is not there */
 };
 
 static struct change *change_new(struct device *d, bool is_new)
@@ -202,7 +203,10 @@ static struct change *change_new(struct device *d, bool is_new)
 static void change_commit(void *arg, const char *why)
 {
 	struct change *c = arg;
+	struct device *d = c->device;
 	(void)why;
+	if (c->new_rev && d->online && !d->removed)
+		registry_set_online(d->csm->registry, d, false);
 	profile_done(&c->info);
 	free(c);
 }
@@ -296,6 +300,7 @@ static int replace(struct registry *r, struct device *d, struct profile *p, bool
 	}
 	names_release(r->names, d->info.name);
 	c->info = d->info;
+	c->new_rev = new_rev;
 	d->info = *p;
 	*p = (struct profile){0};
 	if (new_rev)
@@ -320,9 +325,6 @@ int registry_put(struct registry *r, const struct uuid_text *id, struct profile 
 	rc = replace(r, d, p, true, err);
 	if (rc < 0)
 		return rc;
-	/* with a new revision its old `online` counts no more: it says so again, or it is not there */
-	if (d->online)
-		registry_set_online(r, d, false);
 	*ret_dev = d;
 	return 0;
 }
@@ -337,6 +339,7 @@ static void removed(void *arg, const char *why)
 {
 	struct device *d = arg;
 	(void)why;
+	links_on_removed(d->csm->links, d->id.s);
 	device_free(d);
 }
 
@@ -371,7 +374,6 @@ void registry_remove(struct registry *r, struct device *d, const char *why)
 	disarm_expiry(d);
 	store_exec(r->csm->store, "DELETE FROM device WHERE id = $1", DB_V_TEXT(d->id.s));
 	cleanup_schedule(r->csm, d->id.s);
-	links_on_removed(r->csm->links, d->id.s);
 	listeners_announce(r->csm, "deregister", json_string(d->id.s));
 	store_then(r->csm->store, removed, not_removed, d);
 }
@@ -417,15 +419,7 @@ json_t *device_to_json(const struct device *d)
 	return o;
 }
 
-static void add_json(void *arg, const char *key, void *value)
+struct device **registry_all(const struct registry *r)
 {
-	json_object_set_new(arg, key, device_to_json(value));
-}
-
-json_t *registry_to_json(const struct registry *r)
-{
-	json_t *all = json_object();
-	if (all != NULL)
-		map_each(r->devices, add_json, all);
-	return all;
+	return (struct device **)map_values(r->devices);
 }

@@ -42,5 +42,5 @@ void registry_set_online(struct registry *r, struct device *d, bool online);
 
 /* The device as the device API tells it (spec 5.1); a new object, NULL: out of memory. */
 json_t *device_to_json(const struct device *d);
-/* {id: device} of all; a new object, NULL: out of memory. */
-json_t *registry_to_json(const struct registry *r);
+/* All devices by id, NULL-terminated, yours to free(); NULL: out of memory. */
+struct device **registry_all(const struct registry *r);

@@ -19,11 +19,11 @@ struct world {
 static int setup(void **state)
 {
 	static struct world w;
-	w.csm = seal_nonce_new();
 	w.agent = seal_nonce_new();
 	w.will = seal_nonce_new();
 	w.zero = (struct seal_nonce){NOBODY};
-	agent_session_init(&w.s, &w.csm);
+	agent_session_init(&w.s);
+	w.csm = w.s.challenge;
 	*state = &w;
 	return 0;
 }
@@ -42,7 +42,7 @@ static void begin(struct world *w)
 {
 	struct seal_head hello;
 	assert_int_equal(say(w, "online", &w->agent, &w->zero, &hello), AGENT_STATE_HELLO);
-	assert_string_equal(hello.from.s, w->csm.s);
+	w->csm = hello.from;
 	assert_string_equal(hello.to.s, w->agent.s);
 	w->agent = seal_nonce_new();
 	assert_int_equal(say(w, "online", &w->agent, &w->csm, NULL), AGENT_STATE_UP);
@@ -93,6 +93,26 @@ static void old_states_are_dropped_and_the_session_goes_on(void **state)
 	assert_true(answer(w, &w->agent, &w->csm, 1));
 }
 
+static void no_answer_of_an_earlier_session_begins_one(void **state)
+{
+	struct world *w = *state;
+	struct {
+		struct seal_nonce from, to;
+	} heard[2 * AGENT_NONCES];
+	for (size_t i = 0; i < 2 * AGENT_NONCES; i++) {
+		w->agent = seal_nonce_new();
+		begin(w);
+		heard[i].from = w->agent;
+		heard[i].to = w->csm;
+	}
+	for (size_t i = 0; i + 1 < 2 * AGENT_NONCES; i++)
+		assert_int_not_equal(say(w, "online", &heard[i].from, &heard[i].to, NULL),
+				     AGENT_STATE_UP);
+	assert_true(w->s.up);
+	assert_true(answer(w, &w->agent, &w->csm, 1));
+	assert_int_equal(say(w, "online", &w->agent, &w->csm, NULL), AGENT_STATE_SAME);
+}
+
 static void only_the_will_of_the_session_ends_it(void **state)
 {
 	struct world *w = *state;
@@ -130,6 +150,7 @@ int main(void)
 		cmocka_unit_test_setup(a_state_alone_proves_nothing, setup),
 		cmocka_unit_test_setup(a_session_takes_each_answer_once_and_in_order, setup),
 		cmocka_unit_test_setup(old_states_are_dropped_and_the_session_goes_on, setup),
+		cmocka_unit_test_setup(no_answer_of_an_earlier_session_begins_one, setup),
 		cmocka_unit_test_setup(only_the_will_of_the_session_ends_it, setup),
 		cmocka_unit_test_setup(an_agent_that_missed_the_hello_is_asked_again, setup),
 		cmocka_unit_test_setup(a_state_without_a_will_is_refused, setup),
