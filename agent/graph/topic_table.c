@@ -11,6 +11,7 @@
 struct seat {
 	uint64_t hash;
 	const char *topic; /* NULL: empty */
+	size_t len;
 	void *value;
 };
 
@@ -46,23 +47,23 @@ struct topic_table *topic_table_free(struct topic_table *t, void (*free_value)(v
 	return NULL;
 }
 
-static uint64_t hash_of(const struct topic_table *t, const char *topic)
+static uint64_t hash_of(const struct topic_table *t, const char *topic, size_t len)
 {
 	unsigned char out[crypto_shorthash_BYTES];
 	uint64_t hash;
 
-	crypto_shorthash(out, (const unsigned char *)topic, strlen(topic), t->secret);
+	crypto_shorthash(out, (const unsigned char *)topic, len, t->secret);
 	memcpy(&hash, out, sizeof(hash));
 	return hash;
 }
 
 /* The seat of topic, or the empty one where it would sit. */
-static size_t seat_of(const struct topic_table *t, const char *topic, uint64_t hash)
+static size_t seat_of(const struct topic_table *t, const char *topic, size_t len, uint64_t hash)
 {
 	size_t i = hash & (t->n_seats - 1);
 
-	while (t->seats[i].topic != NULL &&
-	       (t->seats[i].hash != hash || strcmp(t->seats[i].topic, topic) != 0))
+	while (t->seats[i].topic != NULL && (t->seats[i].hash != hash || t->seats[i].len != len ||
+					     memcmp(t->seats[i].topic, topic, len) != 0))
 		i = (i + 1) & (t->n_seats - 1);
 	return i;
 }
@@ -78,7 +79,7 @@ static bool grow(struct topic_table *t)
 	for (size_t i = 0; i < t->n_seats; i++) {
 		const struct seat *s = &t->seats[i];
 		if (s->topic != NULL)
-			bigger.seats[seat_of(&bigger, s->topic, s->hash)] = *s;
+			bigger.seats[seat_of(&bigger, s->topic, s->len, s->hash)] = *s;
 	}
 	free(t->seats);
 	*t = bigger;
@@ -87,30 +88,37 @@ static bool grow(struct topic_table *t)
 
 int topic_table_add(struct topic_table *t, const char *topic, void *value)
 {
-	uint64_t hash = hash_of(t, topic);
-	size_t i = seat_of(t, topic, hash);
+	size_t len = strlen(topic);
+	uint64_t hash = hash_of(t, topic, len);
+	size_t i = seat_of(t, topic, len, hash);
 
 	if (t->seats[i].topic != NULL)
 		return ERR_EXIST;
 	if ((t->taken + 1) * 8 > t->n_seats * 5) {
 		if (!grow(t))
 			return ERR_NOMEM;
-		i = seat_of(t, topic, hash);
+		i = seat_of(t, topic, len, hash);
 	}
-	t->seats[i] = (struct seat){.hash = hash, .topic = topic, .value = value};
+	t->seats[i] = (struct seat){.hash = hash, .topic = topic, .len = len, .value = value};
 	t->taken++;
 	return 0;
 }
 
 void *topic_table_find(const struct topic_table *t, const char *topic)
 {
-	return t->seats[seat_of(t, topic, hash_of(t, topic))].value;
+	return topic_table_find_bytes(t, topic, strlen(topic));
+}
+
+void *topic_table_find_bytes(const struct topic_table *t, const char *topic, size_t len)
+{
+	return t->seats[seat_of(t, topic, len, hash_of(t, topic, len))].value;
 }
 
 void *topic_table_remove(struct topic_table *t, const char *topic)
 {
 	size_t mask = t->n_seats - 1;
-	size_t hole = seat_of(t, topic, hash_of(t, topic));
+	size_t len = strlen(topic);
+	size_t hole = seat_of(t, topic, len, hash_of(t, topic, len));
 	void *value = t->seats[hole].value;
 
 	if (t->seats[hole].topic == NULL)

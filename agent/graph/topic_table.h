@@ -16,6 +16,8 @@ struct topic_table *topic_table_free(struct topic_table *t, void (*free_value)(v
 /* ret: 0, ERR_EXIST (nothing changed) or ERR_NOMEM. */
 int topic_table_add(struct topic_table *t, const char *topic, void *value);
 void *topic_table_find(const struct topic_table *t, const char *topic);
+/* The same for a topic that is not terminated. */
+void *topic_table_find_bytes(const struct topic_table *t, const char *topic, size_t len);
 void *topic_table_remove(struct topic_table *t,
 			 const char *topic); /* ret: the value, yours again; NULL: none */
 size_t topic_table_count(const struct topic_table *t);

@@ -1,0 +1,1083 @@
+/* A link against a broker of the test's own: a socket that says what the script wants, and checks
+ * every packet it gets. */
+#include "agent/graph/dial.h"
+#include "agent/graph/mqtt_link.h"
+#include "common/util.h"
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#define PATIENCE_MS 5000
+#define PAYLOAD_MAX 1000
+#define CLIENT_ID   "me"
+
+struct world {
+	struct loop *loop;
+	struct mqtt_link *k;
+	struct mqtt_link_conf conf;
+	int listen_fd, fd; /* fd: the broker's end of the connection */
+	uint8_t buf[4 << 20];
+	size_t have; /* in buf, not looked at */
+	/* what the link told */
+	unsigned ups, fresh_ups, downs, batches, rooms, messages, too_large;
+	char why[200];
+	char log[4096]; /* payloads taken, each with a space */
+	bool full;      /* no message is taken */
+	struct mqtt_publish last;
+};
+
+static int64_t now_ms(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+#define UNTIL(w, condition)                                                 \
+	do {                                                                \
+		int64_t end_ = now_ms() + PATIENCE_MS;                      \
+		while (!(condition)) {                                      \
+			loop_turn((w)->loop, 5);                            \
+			if (now_ms() > end_)                                \
+				fail_msg("waited in vain for " #condition); \
+		}                                                           \
+	} while (0)
+
+/* ---- the broker ---- */
+
+static bool accepted(struct world *w)
+{
+	int on = 1;
+
+	w->fd = accept4(w->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (w->fd >= 0)
+		setsockopt(w->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	return w->fd >= 0;
+}
+
+static void hang_up(struct world *w)
+{
+	closep(&w->fd);
+	w->have = 0;
+}
+
+static bool readable(struct world *w)
+{
+	ssize_t n = recv(w->fd, w->buf + w->have, sizeof(w->buf) - w->have, 0);
+
+	if (n > 0)
+		w->have += (size_t)n;
+	return n > 0;
+}
+
+/* Size of the packet at the beginning of buf, 0: not complete. */
+static size_t packet_size(const struct world *w)
+{
+	size_t remaining = 0;
+
+	for (size_t i = 1; i < w->have && i < 5; i++) {
+		remaining |= (size_t)(w->buf[i] & 0x7f) << 7 * (i - 1);
+		if (w->buf[i] & 0x80)
+			continue;
+		return i + 1 + remaining <= w->have ? i + 1 + remaining : 0;
+	}
+	return 0;
+}
+
+/* The next packet the link sent, as "TYPE id" or with more for some, in text. */
+static const char *packet_text(const uint8_t *p, size_t size)
+{
+	static char text[256]; /* looked at before the next one */
+	static const char *const names[] = {"",          "CONNECT",  "CONNACK",     "PUBLISH",
+					    "PUBACK",    "PUBREC",   "PUBREL",      "PUBCOMP",
+					    "SUBSCRIBE", "SUBACK",   "UNSUBSCRIBE", "UNSUBACK",
+					    "PINGREQ",   "PINGRESP", "DISCONNECT"};
+	size_t head = 2;
+	unsigned type = p[0] >> 4, qos = p[0] >> 1 & 3;
+
+	while (p[head - 1] & 0x80)
+		head++;
+	const uint8_t *body = p + head;
+	if (type == 1) {
+		snprintf(text, sizeof(text), "CONNECT clean=%u %.*s", body[7] >> 1 & 1,
+			 (int)(size - head - 12), (const char *)body + 12);
+	} else if (type == 3) {
+		size_t topic = (size_t)body[0] << 8 | body[1];
+		const uint8_t *rest = body + 2 + topic + (qos > 0 ? 2 : 0);
+		char id[16] = "";
+		if (qos > 0)
+			snprintf(id, sizeof(id), " %u", rest[-2] << 8 | rest[-1]);
+		snprintf(text, sizeof(text), "PUBLISH%s q%u%s %.*s=%.*s", id, qos,
+			 p[0] & 8 ? " dup" : "", (int)topic, (const char *)body + 2,
+			 (int)(p + size - rest), (const char *)rest);
+	} else if (type == 12 || type == 14) {
+		snprintf(text, sizeof(text), "%s", names[type]);
+	} else if (type == 8 || type == 10) {
+		size_t n = 0;
+		for (const uint8_t *at = body + 2; at < p + size; n++)
+			at += 2 + ((size_t)at[0] << 8 | at[1]) + (type == 8);
+		snprintf(text, sizeof(text), "%s %u of %zu: %.*s", names[type],
+			 body[0] << 8 | body[1], n, body[2] << 8 | body[3], (const char *)body + 4);
+	} else {
+		snprintf(text, sizeof(text), "%s %u", names[type], body[0] << 8 | body[1]);
+	}
+	return text;
+}
+
+static const char *next_packet(struct world *w)
+{
+	UNTIL(w, packet_size(w) > 0 || (readable(w) && packet_size(w) > 0));
+	size_t size = packet_size(w);
+	const char *text = packet_text(w->buf, size);
+	w->have -= size;
+	memmove(w->buf, w->buf + size, w->have);
+	return text;
+}
+
+#define EXPECT(w, text) assert_string_equal(next_packet(w), text)
+
+/* Turn until the link has had its chance to say more than it should. */
+static void expect_silence(struct world *w)
+{
+	for (int i = 0; i < 5; i++)
+		loop_turn(w->loop, 2);
+	readable(w);
+	if (packet_size(w) > 0)
+		fail_msg("unexpected: %s", packet_text(w->buf, packet_size(w)));
+}
+
+static void say(struct world *w, const void *data, size_t n)
+{
+	const char *at = data;
+
+	while (n > 0) {
+		ssize_t sent = send(w->fd, at, n, MSG_NOSIGNAL);
+
+		if (sent < 0 && errno == EAGAIN) {
+			loop_turn(w->loop, 1);
+			continue;
+		}
+		assert_true(sent > 0);
+		at += sent;
+		n -= (size_t)sent;
+	}
+}
+
+#define SAY(w, ...) say((w), (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
+
+static void send_publish(struct world *w, unsigned id, uint8_t qos, bool dup, const char *payload)
+{
+	struct mqtt_bytes b = {0};
+	const struct mqtt_publish m = {.topic = "t/in",
+				       .topic_len = 4,
+				       .payload = payload,
+				       .len = strlen(payload),
+				       .id = (uint16_t)id,
+				       .qos = qos,
+				       .dup = dup};
+
+	assert_int_equal(mqtt_put_publish(&b, &m), 0);
+	say(w, b.data, b.end);
+	mqtt_bytes_done(&b);
+}
+
+static void ack(struct world *w, enum mqtt_type type, unsigned id)
+{
+	struct mqtt_bytes b = {0};
+
+	assert_int_equal(mqtt_put_ack(&b, type, (uint16_t)id), 0);
+	say(w, b.data, b.end);
+	mqtt_bytes_done(&b);
+}
+
+/* ---- the client ---- */
+
+static void on_up(void *arg, bool fresh)
+{
+	struct world *w = arg;
+	w->ups++;
+	w->fresh_ups += fresh;
+}
+
+static void on_down(void *arg, const char *why)
+{
+	struct world *w = arg;
+	w->downs++;
+	snprintf(w->why, sizeof(w->why), "%s", why);
+}
+
+static bool on_message(void *arg, const struct mqtt_publish *m)
+{
+	struct world *w = arg;
+	size_t at = strlen(w->log);
+
+	if (w->full)
+		return false;
+	w->messages++;
+	w->last = *m;
+	if (m->payload == NULL)
+		w->too_large++;
+	else
+		snprintf(w->log + at, sizeof(w->log) - at, "%.*s ", (int)m->len,
+			 (const char *)m->payload);
+	return true;
+}
+
+static void on_batch(void *arg)
+{
+	struct world *w = arg;
+	w->batches++;
+}
+
+static void on_room(void *arg)
+{
+	struct world *w = arg;
+	w->rooms++;
+}
+
+static const struct mqtt_link_handlers handlers = {
+	.on_up = on_up,
+	.on_down = on_down,
+	.on_message = on_message,
+	.on_batch = on_batch,
+	.on_room = on_room,
+};
+
+static int setup(void **state)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET};
+	socklen_t len = sizeof(a);
+	struct world *w = calloc(1, sizeof(*w));
+
+	assert_non_null(w);
+	assert_int_equal(loop_new(&w->loop, NULL), 0);
+	w->fd = -1;
+	w->listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	assert_int_equal(bind(w->listen_fd, (struct sockaddr *)&a, sizeof(a)), 0);
+	assert_int_equal(listen(w->listen_fd, 5), 0);
+	assert_int_equal(getsockname(w->listen_fd, (struct sockaddr *)&a, &len), 0);
+	w->conf = (struct mqtt_link_conf){
+		.host = "127.0.0.1",
+		.port = ntohs(a.sin_port),
+		.client_id = CLIENT_ID,
+		.max_payload_bytes = PAYLOAD_MAX,
+		.max_queued = 1000,
+		.max_queued_bytes = 1 << 20,
+	};
+	*state = w;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct world *w = *state;
+
+	hang_up(w); /* so that the goodbye waits for nobody */
+	mqtt_link_free(w->k);
+	closep(&w->listen_fd);
+	loop_free(w->loop);
+	free(w);
+	return 0;
+}
+
+static void open_link(struct world *w)
+{
+	struct err err = {0};
+
+	if (mqtt_link_new(w->loop, &w->conf, &handlers, w, &w->k, &err) < 0)
+		fail_msg("%s", err.text);
+}
+
+/* The link's next connection, up to CONNACK. */
+static void let_in(struct world *w, bool session_present)
+{
+	hang_up(w);
+	UNTIL(w, accepted(w));
+	EXPECT(w, "CONNECT clean=0 " CLIENT_ID);
+	SAY(w, 0x20, 2, session_present, 0);
+}
+
+static void start(struct world *w)
+{
+	open_link(w);
+	let_in(w, false);
+	UNTIL(w, w->ups == 1);
+}
+
+struct answer {
+	unsigned calls;
+	int rc;
+};
+
+static void on_answer(void *arg, int rc)
+{
+	struct answer *a = arg;
+	a->calls++;
+	a->rc = rc;
+}
+
+static void publish(struct world *w, const char *payload, uint8_t qos)
+{
+	assert_int_equal(mqtt_link_publish(w->k, "t/out", 5, payload, strlen(payload), qos), 0);
+	mqtt_link_flush(w->k);
+}
+
+/* ---- receiving ---- */
+
+static void messages_are_delivered_in_order_and_acknowledged(void **state)
+{
+	struct world *w = *state;
+
+	start(w);
+	assert_int_equal(w->fresh_ups, 1);
+	send_publish(w, 0, 0, false, "a");
+	send_publish(w, 1, 1, false, "b");
+	send_publish(w, 2, 2, false, "c");
+	EXPECT(w, "PUBACK 1");
+	EXPECT(w, "PUBREC 2");
+	assert_string_equal(w->log, "a b c ");
+	ack(w, MQTT_PUBREL, 2);
+	EXPECT(w, "PUBCOMP 2");
+	assert_int_equal(w->last.qos, 2);
+	ack(w, MQTT_PUBREL, 77); /* unknown: the broker is done with it all the same */
+	EXPECT(w, "PUBCOMP 77");
+}
+
+static void many_packets_of_one_read_are_one_batch_and_one_write(void **state)
+{
+	struct world *w = *state;
+	struct mqtt_bytes b = {0};
+
+	start(w);
+	for (uint16_t i = 1; i <= 500; i++) {
+		const struct mqtt_publish m = {.topic = "t/in",
+					       .topic_len = 4,
+					       .payload = "x",
+					       .len = 1,
+					       .qos = 1,
+					       .id = i};
+		assert_int_equal(mqtt_put_publish(&b, &m), 0);
+	}
+	say(w, b.data, b.end);
+	mqtt_bytes_done(&b);
+	UNTIL(w, w->messages == 500);
+	assert_int_equal(w->batches, 1);
+	/* one write: what one read of ours gives is all there is */
+	uint8_t acks[4000];
+	assert_int_equal(recv(w->fd, acks, sizeof(acks), 0), 500 * 4);
+}
+
+static void packets_may_come_byte_by_byte(void **state)
+{
+	static const uint8_t bytes[] = {0x32, 0x0a, 0, 4, 't', '/', 'i', 'n', 0, 5, '4', '2'};
+	struct world *w = *state;
+
+	start(w);
+	for (size_t i = 0; i < sizeof(bytes); i++) {
+		assert_int_equal(w->messages, 0);
+		say(w, bytes + i, 1);
+		loop_turn(w->loop, 100);
+	}
+	EXPECT(w, "PUBACK 5");
+	assert_string_equal(w->log, "42 ");
+}
+
+static void a_message_with_qos_2_comes_once_over_reconnects(void **state)
+{
+	struct world *w = *state;
+	struct mqtt_link_stats stats;
+
+	start(w);
+	send_publish(w, 7, 2, false, "once");
+	EXPECT(w, "PUBREC 7");
+	let_in(w, true);
+	send_publish(w, 7, 2, true, "once");
+	EXPECT(w, "PUBREC 7");
+	ack(w, MQTT_PUBREL, 7);
+	EXPECT(w, "PUBCOMP 7");
+	assert_string_equal(w->log, "once ");
+	mqtt_link_get_stats(w->k, &stats);
+	assert_int_equal(stats.repeated, 1);
+	/* released: the identifier stands for another message now */
+	send_publish(w, 7, 2, true, "next");
+	EXPECT(w, "PUBREC 7");
+	assert_string_equal(w->log, "once next ");
+}
+
+static void a_lost_session_forgets_what_was_taken(void **state)
+{
+	struct world *w = *state;
+
+	start(w);
+	send_publish(w, 7, 2, false, "old");
+	EXPECT(w, "PUBREC 7");
+	let_in(w, false);
+	send_publish(w, 7, 2, true, "new");
+	EXPECT(w, "PUBREC 7");
+	assert_string_equal(w->log, "old new ");
+	/* a broker set back to an older state in the same session: new messages carry no DUP */
+	let_in(w, true);
+	send_publish(w, 7, 2, false, "newer");
+	EXPECT(w, "PUBREC 7");
+	assert_string_equal(w->log, "old new newer ");
+}
+
+static void a_large_message_is_skipped_and_acknowledged(void **state)
+{
+	struct world *w = *state;
+	static char large[3 << 20];
+
+	start(w);
+	memset(large, 'x', sizeof(large) - 1);
+	send_publish(w, 3, 1, false, large);
+	send_publish(w, 4, 2, false, large);
+	send_publish(w, 5, 1, false, "small");
+	EXPECT(w, "PUBACK 3");
+	EXPECT(w, "PUBREC 4");
+	EXPECT(w, "PUBACK 5");
+	assert_int_equal(w->too_large, 2);
+	assert_string_equal(w->log, "small ");
+	assert_int_equal(w->downs, 0);
+}
+
+/* ---- back-pressure ---- */
+
+static void nothing_is_acknowledged_that_was_not_taken(void **state)
+{
+	struct world *w = *state;
+	struct mqtt_link_stats stats;
+
+	start(w);
+	send_publish(w, 1, 1, false, "a");
+	EXPECT(w, "PUBACK 1");
+	w->full = true;
+	send_publish(w, 2, 1, false, "b");
+	send_publish(w, 3, 2, false, "c");
+	send_publish(w, 0, 0, false, "d");
+	expect_silence(w);
+	mqtt_link_get_stats(w->k, &stats);
+	assert_true(stats.stopped);
+	mqtt_link_resume(w->k); /* still no room */
+	expect_silence(w);
+	w->full = false;
+	mqtt_link_resume(w->k);
+	EXPECT(w, "PUBACK 2");
+	EXPECT(w, "PUBREC 3");
+	assert_string_equal(w->log, "a b c d ");
+	send_publish(w, 4, 1, false, "e"); /* and it reads on */
+	EXPECT(w, "PUBACK 4");
+	assert_string_equal(w->log, "a b c d e ");
+}
+
+static void a_broker_is_not_read_while_there_is_no_room(void **state)
+{
+	struct world *w = *state;
+	struct mqtt_bytes b = {0};
+	size_t sent = 0;
+
+	start(w);
+	w->full = true;
+	const struct mqtt_publish m = {.topic = "t/in", .topic_len = 4, .payload = "x", .len = 1};
+	for (int i = 0; i < 100000; i++)
+		assert_int_equal(mqtt_put_publish(&b, &m), 0);
+	int small = 32 << 10;
+	assert_int_equal(setsockopt(w->fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
+	for (int idle = 0; idle < 20 && sent < 64 << 20;) {
+		ssize_t n = send(w->fd, b.data + sent % b.end, b.end - sent % b.end, MSG_NOSIGNAL);
+		sent += n > 0 ? (size_t)n : 0;
+		idle = n > 0 ? 0 : idle + 1;
+		loop_turn(w->loop, 5);
+	}
+	assert_true(sent < 64 << 20); /* the sockets' buffers hold it, not the link */
+	assert_int_equal(w->messages, 0);
+	w->full = false;
+	mqtt_link_resume(w->k);
+	say(w, b.data + sent % b.end, b.end - sent % b.end);
+	size_t size = b.end / 100000, whole = (sent + b.end - sent % b.end) / size;
+	UNTIL(w, w->messages == whole);
+	assert_int_equal(w->downs, 0);
+	mqtt_bytes_done(&b);
+}
+
+static void a_connection_lost_without_room_gives_its_messages_back(void **state)
+{
+	struct world *w = *state;
+
+	start(w);
+	w->full = true;
+	send_publish(w, 2, 1, false, "b");
+	expect_silence(w);
+	struct linger now = {.l_onoff = 1}; /* RST: seen although nothing is read */
+	assert_int_equal(setsockopt(w->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now)), 0);
+	let_in(w, true);
+	assert_int_equal(w->downs, 1);
+	w->full = false;
+	send_publish(w, 2, 1, true, "b");
+	EXPECT(w, "PUBACK 2");
+	assert_string_equal(w->log, "b ");
+}
+
+/* ---- publishing ---- */
+
+static void messages_are_published_in_order_at_each_qos(void **state)
+{
+	struct world *w = *state;
+	struct mqtt_link_stats stats;
+
+	start(w);
+	publish(w, "a", 0);
+	publish(w, "b", 1);
+	publish(w, "c", 2);
+	publish(w, "d", 0);
+	EXPECT(w, "PUBLISH q0 t/out=a");
+	EXPECT(w, "PUBLISH 1 q1 t/out=b");
+	EXPECT(w, "PUBLISH 2 q2 t/out=c");
+	EXPECT(w, "PUBLISH q0 t/out=d");
+	ack(w, MQTT_PUBREC, 2);
+	EXPECT(w, "PUBREL 2");
+	ack(w, MQTT_PUBCOMP, 2);
+	ack(w, MQTT_PUBACK, 1);
+	UNTIL(w, (mqtt_link_get_stats(w->k, &stats), stats.kept == 0));
+	ack(w, MQTT_PUBREC, 99); /* unknown: lest the broker waits for ever */
+	EXPECT(w, "PUBREL 99");
+	ack(w, MQTT_PUBACK, 50);
+	ack(w, MQTT_PUBACK, 65535);
+	expect_silence(w);
+	assert_int_equal(w->downs, 0);
+}
+
+static void what_was_not_acknowledged_is_sent_again_as_it_stood(void **state)
+{
+	struct world *w = *state;
+
+	start(w);
+	publish(w, "a", 1);
+	publish(w, "b", 2);
+	publish(w, "c", 2);
+	publish(w, "d", 1);
+	for (int i = 0; i < 4; i++)
+		next_packet(w);
+	ack(w, MQTT_PUBREC, 2);
+	EXPECT(w, "PUBREL 2");
+	ack(w, MQTT_PUBACK, 4);
+	loop_turn(w->loop, 100);
+	hang_up(w);
+	UNTIL(w, w->downs == 1);
+	publish(w, "e", 1); /* while offline */
+	publish(w, "f", 0);
+	let_in(w, true);
+	EXPECT(w, "PUBLISH 1 q1 dup t/out=a");
+	EXPECT(w, "PUBREL 2");
+	EXPECT(w, "PUBLISH 3 q2 dup t/out=c");
+	EXPECT(w, "PUBLISH 5 q1 t/out=e");
+	EXPECT(w, "PUBLISH q0 t/out=f");
+	/* broken again before anything was acknowledged, and then the session is lost */
+	let_in(w, false);
+	EXPECT(w, "PUBLISH 1 q1 t/out=a");
+	EXPECT(w, "PUBLISH 3 q2 t/out=c");
+	EXPECT(w, "PUBLISH 5 q1 t/out=e");
+	expect_silence(w);
+}
+
+static void a_full_queue_is_told_and_so_is_room(void **state)
+{
+	struct world *w = *state;
+
+	w->conf.max_queued = 100;
+	start(w);
+	for (int i = 0; i < 100; i++)
+		publish(w, "x", 1);
+	assert_int_equal(mqtt_link_publish(w->k, "t/out", 5, "y", 1, 1), ERR_LIMIT);
+	for (unsigned i = 1; i <= 100; i++) {
+		char want[64];
+		snprintf(want, sizeof(want), "PUBLISH %u q1 t/out=x", i);
+		EXPECT(w, want);
+	}
+	assert_int_equal(w->rooms, 0);
+	for (unsigned i = 1; i <= 50; i++)
+		ack(w, MQTT_PUBACK, i);
+	UNTIL(w, w->rooms == 1);
+	publish(w, "y", 1);
+	EXPECT(w, "PUBLISH 101 q1 t/out=y");
+	assert_int_equal(w->rooms, 1);
+}
+
+static void the_queue_is_limited_in_bytes(void **state)
+{
+	struct world *w = *state;
+	static char half[600 << 10];
+
+	memset(half, 'x', sizeof(half) - 1);
+	start(w);
+	hang_up(w);
+	UNTIL(w, w->downs == 1);
+	publish(w, half, 0);
+	assert_int_equal(mqtt_link_publish(w->k, "t/out", 5, half, sizeof(half), 0), ERR_LIMIT);
+	let_in(w, true);
+	UNTIL(w, w->rooms == 1);
+}
+
+static void identifiers_go_round_without_meeting(void **state)
+{
+	struct world *w = *state;
+	struct mqtt_link_stats stats;
+	unsigned id = 0;
+
+	start(w);
+	for (unsigned round = 0; round < 140; round++) {
+		struct mqtt_bytes b = {0};
+
+		for (int i = 0; i < 500; i++) {
+			assert_int_equal(mqtt_link_publish(w->k, "t", 1, "x", 1, 1), 0);
+			id = id == 61439 ? 1 : id + 1;
+			assert_int_equal(mqtt_put_ack(&b, MQTT_PUBACK, (uint16_t)id), 0);
+		}
+		mqtt_link_flush(w->k);
+		say(w, b.data, b.end);
+		mqtt_bytes_done(&b);
+		UNTIL(w, (readable(w), mqtt_link_get_stats(w->k, &stats), stats.kept == 0));
+		w->have = 0;
+	}
+	assert_int_equal(w->downs, 0);
+}
+
+static void a_slow_reader_gets_everything(void **state)
+{
+	struct world *w = *state;
+	static char payload[8000];
+	unsigned n = 0;
+
+	memset(payload, 'x', sizeof(payload) - 1);
+	w->conf.max_queued = 3000;
+	w->conf.max_queued_bytes = 64 << 20;
+	start(w);
+	for (int i = 0; i < 2000; i++) /* 16 MB: no socket takes it at once */
+		publish(w, payload, i % 3 == 0 ? 0 : 1);
+	while (n < 2000) {
+		const char *text = next_packet(w);
+		if (strncmp(text, "PUBLISH", 7) != 0)
+			fail_msg("%s", text);
+		n++;
+	}
+	expect_silence(w);
+}
+
+static void an_acknowledgement_of_the_wrong_kind_ends_the_connection(void **state)
+{
+	struct world *w = *state;
+
+	start(w);
+	publish(w, "a", 2);
+	EXPECT(w, "PUBLISH 1 q2 t/out=a");
+	ack(w, MQTT_PUBACK, 1);
+	UNTIL(w, w->downs == 1);
+	assert_non_null(strstr(w->why, "QoS 2"));
+	let_in(w, true);
+	EXPECT(w, "PUBLISH 1 q2 dup t/out=a");
+}
+
+/* ---- topics ---- */
+
+static void topics_of_a_turn_share_packets(void **state)
+{
+	struct world *w = *state;
+	struct answer a = {0};
+	uint8_t suback[4 + 100] = {0x90, 102};
+
+	open_link(w);
+	for (int i = 0; i < 150; i++) {
+		char topic[16];
+		snprintf(topic, sizeof(topic), "t/%d", i);
+		assert_int_equal(mqtt_link_subscribe(w->k, topic, 2, on_answer, &a, NULL), 0);
+	}
+	let_in(w, false);
+	EXPECT(w, "SUBSCRIBE 61440 of 100: t/0");
+	EXPECT(w, "SUBSCRIBE 61441 of 50: t/100");
+	expect_silence(w);
+	assert_int_equal(w->ups, 0); /* not before its topics are there */
+	assert_int_equal(a.calls, 0);
+	suback[2] = 61440 >> 8;
+	suback[3] = 61440 & 0xff;
+	say(w, suback, sizeof(suback));
+	UNTIL(w, a.calls == 100);
+	suback[1] = 52;
+	suback[3] = 61441 & 0xff;
+	memset(suback + 4, 0x80, 50);
+	say(w, suback, 54);
+	UNTIL(w, a.calls == 150);
+	assert_int_equal(a.rc, ERR_ACCES);
+	UNTIL(w, w->ups == 1);
+}
+
+static void subscribe(struct world *w, const char *topic, unsigned id)
+{
+	struct answer a = {0};
+	char want[64];
+
+	assert_int_equal(mqtt_link_subscribe(w->k, topic, 1, on_answer, &a, NULL), 0);
+	snprintf(want, sizeof(want), "SUBSCRIBE %u of 1: %s", id, topic);
+	EXPECT(w, want);
+	SAY(w, 0x90, 3, (uint8_t)(id >> 8), (uint8_t)id, 1);
+	UNTIL(w, a.calls == 1);
+	assert_int_equal(a.rc, 0);
+}
+
+static void topics_are_asked_for_again_on_every_connection(void **state)
+{
+	struct world *w = *state;
+	struct answer on = {0}, off = {0};
+
+	start(w);
+	subscribe(w, "t/1", 61440);
+	subscribe(w, "t/2", 61441);
+	hang_up(w);
+	UNTIL(w, w->downs == 1);
+	assert_int_equal(mqtt_link_subscribe(w->k, "t/3", 1, on_answer, &on, NULL), 0);
+	assert_int_equal(mqtt_link_unsubscribe(w->k, "t/2", on_answer, &off, NULL), 0);
+	let_in(w, true); /* the session may still hold t/2, and may not hold t/1 */
+	EXPECT(w, "UNSUBSCRIBE 61443 of 1: t/2");
+	EXPECT(w, "SUBSCRIBE 61442 of 2: t/3"); /* and t/1 */
+	SAY(w, 0x90, 4, 0xf0, 0x02, 1, 1, 0xb0, 2, 0xf0, 0x03);
+	UNTIL(w, on.calls == 1 && off.calls == 1);
+	assert_int_equal(on.rc, 0);
+	assert_int_equal(off.rc, 0);
+	UNTIL(w, w->ups == 2);
+	let_in(w, false);
+	const char *both = "SUBSCRIBE 61444 of 2: "; /* in any order */
+	assert_memory_equal(next_packet(w), both, strlen(both));
+	assert_int_equal(off.calls, 1);
+}
+
+static void the_last_wish_for_a_topic_wins(void **state)
+{
+	struct world *w = *state;
+	struct answer first = {0}, second = {0}, third = {0};
+
+	start(w);
+	assert_int_equal(mqtt_link_subscribe(w->k, "t", 1, on_answer, &first, NULL), 0);
+	EXPECT(w, "SUBSCRIBE 61440 of 1: t");
+	assert_int_equal(mqtt_link_unsubscribe(w->k, "t", on_answer, &second, NULL), 0);
+	expect_silence(w); /* one at a time, so that the broker cannot mix them up */
+	SAY(w, 0x90, 3, 0xf0, 0, 1);
+	EXPECT(w, "UNSUBSCRIBE 61441 of 1: t");
+	assert_int_equal(first.calls, 1);
+	assert_int_equal(mqtt_link_subscribe(w->k, "t", 1, on_answer, &third, NULL), 0);
+	SAY(w, 0xb0, 2, 0xf0, 1);
+	EXPECT(w, "SUBSCRIBE 61442 of 1: t");
+	SAY(w, 0x90, 3, 0xf0, 2, 1);
+	UNTIL(w, third.calls == 1);
+	assert_int_equal(first.rc, 0);
+	assert_int_equal(second.rc, 0);
+	assert_int_equal(third.rc, 0);
+	/* on and off within a turn: nobody hears of it but those who asked */
+	assert_int_equal(mqtt_link_unsubscribe(w->k, "t", on_answer, &first, NULL), 0);
+	assert_int_equal(mqtt_link_subscribe(w->k, "t", 1, on_answer, &second, NULL), 0);
+	expect_silence(w);
+	assert_int_equal(first.rc, ERR_CONFLICT);
+	assert_int_equal(second.rc, 0);
+	assert_int_equal(second.calls, 2);
+	assert_int_equal(mqtt_link_subscribe(w->k, "t/#", 1, on_answer, &first, NULL), ERR_INVAL);
+}
+
+/* ---- connections ---- */
+
+static void nonsense_ends_the_connection_and_says_why(void **state)
+{
+	static const struct {
+		const char *why;
+		uint8_t data[8];
+		size_t n;
+	} cases[] = {
+		{"type 15", {0xff, 0xff}, 2},
+		{"QoS 3", {0x36, 5, 0, 1, 't', 0, 1}, 7},
+		{"another after a CONNACK", {0x20, 2, 0, 0}, 4},
+		{"subscription nobody sent", {0x90, 3, 0, 1, 0}, 5},
+		{"within a packet", {0x30, 9, 0, 1, 't'}, 5},
+		{"remaining length", {0x30, 0xff, 0xff, 0xff, 0xff, 0xff}, 6},
+	};
+	struct world *w = *state;
+
+	start(w);
+	for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+		say(w, cases[i].data, cases[i].n);
+		shutdown(w->fd, SHUT_WR);
+		UNTIL(w, w->downs == i + 1);
+		if (strstr(w->why, cases[i].why) == NULL)
+			fail_msg("'%s' where '%s' was due", w->why, cases[i].why);
+		let_in(w, true);
+		UNTIL(w, w->ups == i + 2);
+	}
+	assert_int_equal(w->messages, 0);
+}
+
+static void what_comes_before_connack_is_no_broker(void **state)
+{
+	struct world *w = *state;
+
+	open_link(w);
+	for (int i = 0; i < 2; i++) {
+		UNTIL(w, accepted(w));
+		EXPECT(w, "CONNECT clean=0 " CLIENT_ID);
+		if (i == 0)
+			send_publish(w, 1, 1, false, "early");
+		else
+			SAY(w, 'H', 'T', 'T', 'P', '/', '1', '.', '1');
+		uint8_t byte;
+		UNTIL(w, recv(w->fd, &byte, 1, 0) == 0);
+		hang_up(w);
+	}
+	assert_int_equal(w->messages, 0);
+	let_in(w, false);
+	UNTIL(w, w->ups == 1);
+}
+
+static void a_refusal_is_no_reason_to_give_up(void **state)
+{
+	struct world *w = *state;
+
+	open_link(w);
+	UNTIL(w, accepted(w));
+	EXPECT(w, "CONNECT clean=0 " CLIENT_ID);
+	SAY(w, 0x20, 2, 0, 3);
+	let_in(w, false);
+	UNTIL(w, w->ups == 1);
+	assert_int_equal(w->downs, 0);
+}
+
+static void a_broker_that_never_answers_is_left(void **state)
+{
+	struct world *w = *state;
+
+	w->conf.timeout_ms = 100;
+	open_link(w);
+	UNTIL(w, accepted(w));
+	EXPECT(w, "CONNECT clean=0 " CLIENT_ID);
+	int64_t began = now_ms();
+	uint8_t byte;
+	UNTIL(w, recv(w->fd, &byte, 1, 0) == 0);
+	assert_true(now_ms() - began >= 80);
+	let_in(w, false);
+	UNTIL(w, w->ups == 1);
+}
+
+static void reconnecting_backs_off_while_connections_do_not_last(void **state)
+{
+	struct world *w = *state;
+	int64_t began = now_ms();
+
+	open_link(w);
+	for (int i = 0; i < 4; i++) { /* after about 50, 100 and 200 ms */
+		let_in(w, true);
+		UNTIL(w, w->ups == (unsigned)i + 1);
+	}
+	assert_in_range(now_ms() - began, 200, 3000);
+}
+
+static void an_idle_connection_is_kept_alive(void **state)
+{
+	struct world *w = *state;
+
+	w->conf.keepalive_ms = 100;
+	start(w);
+	for (int i = 0; i < 3; i++) {
+		EXPECT(w, "PINGREQ");
+		SAY(w, 0xd0, 0);
+	}
+	assert_int_equal(w->downs, 0);
+	EXPECT(w, "PINGREQ"); /* this one is not answered */
+	UNTIL(w, w->downs == 1);
+	assert_non_null(strstr(w->why, "no answer to a ping"));
+	let_in(w, true);
+	UNTIL(w, w->ups == 2);
+}
+
+static void a_broker_that_only_listens_is_found_out(void **state)
+{
+	struct world *w = *state;
+	int64_t end = now_ms() + PATIENCE_MS;
+
+	w->conf.keepalive_ms = 100;
+	start(w);
+	while (w->downs == 0 && now_ms() < end) { /* it has always just heard from us */
+		publish(w, "x", 0);
+		readable(w);
+		w->have = 0;
+		loop_turn(w->loop, 5);
+	}
+	assert_int_equal(w->downs, 1);
+}
+
+static void pings_go_on_while_reading_is_stopped_and_no_answer_is_missed(void **state)
+{
+	struct world *w = *state;
+
+	w->conf.keepalive_ms = 100;
+	start(w);
+	w->full = true;
+	send_publish(w, 1, 1, false, "a");
+	for (int i = 0; i < 4; i++)
+		EXPECT(w, "PINGREQ"); /* the answers would be behind the message */
+	assert_int_equal(w->downs, 0);
+	w->full = false;
+	mqtt_link_resume(w->k);
+	EXPECT(w, "PUBACK 1");
+	SAY(w, 0xd0, 0, 0xd0, 0, 0xd0, 0, 0xd0, 0);
+	EXPECT(w, "PINGREQ");
+	SAY(w, 0xd0, 0);
+	EXPECT(w, "PINGREQ");
+	assert_int_equal(w->downs, 0);
+}
+
+static void the_session_of_an_earlier_process_is_forgotten_if_asked_for(void **state)
+{
+	struct world *w = *state;
+
+	w->conf.forget_session = true;
+	open_link(w);
+	publish(w, "a", 1);
+	UNTIL(w, accepted(w));
+	EXPECT(w, "CONNECT clean=1 " CLIENT_ID);
+	SAY(w, 0x20, 2, 0, 0);
+	EXPECT(w, "DISCONNECT");
+	let_in(w, false);
+	EXPECT(w, "PUBLISH 1 q1 t/out=a");
+	let_in(w, true); /* and only then */
+	EXPECT(w, "PUBLISH 1 q1 dup t/out=a");
+}
+
+static void a_goodbye_waits_for_what_is_under_way(void **state)
+{
+	struct world *w = *state;
+
+	start(w);
+	publish(w, "a", 1);
+	EXPECT(w, "PUBLISH 1 q1 t/out=a");
+	ack(w, MQTT_PUBACK, 1); /* not read yet */
+	send_publish(w, 1, 1, false, "late");
+	int64_t began = now_ms();
+	shutdown(w->fd, SHUT_WR);
+	w->k = mqtt_link_free(w->k);
+	assert_true(now_ms() - began < 300); /* it did not wait in vain */
+	EXPECT(w, "DISCONNECT");
+	assert_int_equal(w->messages, 0);
+	uint8_t byte;
+	assert_int_equal(recv(w->fd, &byte, 1, 0), 0); /* an end, not a reset */
+}
+
+struct dialed {
+	int fd;
+	unsigned calls;
+	char why[200];
+};
+
+static void on_dialed(void *arg, int fd, const char *why)
+{
+	struct dialed *d = arg;
+
+	d->calls++;
+	d->fd = fd;
+	snprintf(d->why, sizeof(d->why), "%s", why != NULL ? why : "");
+}
+
+static void hosts_are_addresses_or_names(void **state)
+{
+	static const struct {
+		const char *host;
+		bool reached;
+	} cases[] = {
+		{"127.0.0.1", true}, {"localhost", true},
+		{"LOCALHOST", true}, {"[::1]", false}, /* our broker is not there */
+		{"::1", false},      {"no-such-host.invalid", false},
+	};
+	struct world *w = *state;
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct dialed d = {.fd = -1};
+		struct dial *dial = NULL;
+
+		assert_int_equal(
+			dial_new(w->loop, cases[i].host, w->conf.port, on_dialed, &d, &dial, NULL),
+			0);
+		assert_int_equal(d.calls, 0);
+		UNTIL(w, d.calls == 1);
+		if ((d.fd >= 0) != cases[i].reached || (d.why[0] == '\0') != cases[i].reached)
+			fail_msg("%s: %d %s", cases[i].host, d.fd, d.why);
+		closep(&d.fd);
+		dial_free(dial);
+	}
+	struct dial *none = NULL;
+	assert_int_equal(dial_new(w->loop, "", 1, on_dialed, NULL, &none, NULL), ERR_INVAL);
+	assert_int_equal(dial_new(w->loop, "x", 65536, on_dialed, NULL, &none, NULL), ERR_INVAL);
+	assert_null(none);
+	/* given up while the name is looked up */
+	assert_int_equal(dial_new(w->loop, "no-such-host.invalid", 1, on_dialed, NULL, &none, NULL),
+			 0);
+	loop_turn(w->loop, 0);
+	assert_null(dial_free(none));
+}
+
+static void a_link_can_be_freed_at_any_time(void **state)
+{
+	struct world *w = *state;
+
+	open_link(w);
+	w->k = mqtt_link_free(w->k); /* before its first turn */
+	open_link(w);
+	loop_turn(w->loop, 50);
+	w->k = mqtt_link_free(w->k); /* while it connects */
+	open_link(w);
+	UNTIL(w, accepted(w));
+	w->k = mqtt_link_free(w->k); /* before CONNACK */
+	hang_up(w);
+	assert_null(mqtt_link_free(NULL));
+}
+
+int main(void)
+{
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(messages_are_delivered_in_order_and_acknowledged),
+		TEST(many_packets_of_one_read_are_one_batch_and_one_write),
+		TEST(packets_may_come_byte_by_byte),
+		TEST(a_message_with_qos_2_comes_once_over_reconnects),
+		TEST(a_lost_session_forgets_what_was_taken),
+		TEST(a_large_message_is_skipped_and_acknowledged),
+		TEST(nothing_is_acknowledged_that_was_not_taken),
+		TEST(a_broker_is_not_read_while_there_is_no_room),
+		TEST(a_connection_lost_without_room_gives_its_messages_back),
+		TEST(messages_are_published_in_order_at_each_qos),
+		TEST(what_was_not_acknowledged_is_sent_again_as_it_stood),
+		TEST(a_full_queue_is_told_and_so_is_room),
+		TEST(the_queue_is_limited_in_bytes),
+		TEST(identifiers_go_round_without_meeting),
+		TEST(a_slow_reader_gets_everything),
+		TEST(an_acknowledgement_of_the_wrong_kind_ends_the_connection),
+		TEST(topics_of_a_turn_share_packets),
+		TEST(topics_are_asked_for_again_on_every_connection),
+		TEST(the_last_wish_for_a_topic_wins),
+		TEST(nonsense_ends_the_connection_and_says_why),
+		TEST(what_comes_before_connack_is_no_broker),
+		TEST(a_refusal_is_no_reason_to_give_up),
+		TEST(a_broker_that_never_answers_is_left),
+		TEST(reconnecting_backs_off_while_connections_do_not_last),
+		TEST(an_idle_connection_is_kept_alive),
+		TEST(a_broker_that_only_listens_is_found_out),
+		TEST(pings_go_on_while_reading_is_stopped_and_no_answer_is_missed),
+		TEST(the_session_of_an_earlier_process_is_forgotten_if_asked_for),
+		TEST(a_goodbye_waits_for_what_is_under_way),
+		TEST(hosts_are_addresses_or_names),
+		TEST(a_link_can_be_freed_at_any_time),
+	};
+	return cmocka_run_group_tests_name("mqtt link", tests, NULL, NULL);
+}
