@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define HEAD      4u
@@ -96,7 +97,7 @@ int control_read(struct control *c, json_t **ret_frame, struct err *err)
 			return rc;
 		if (grow(&c->in, &c->in_cap, want(c)) < 0)
 			return err_set(err, ERR_NOMEM, "out of memory for a control frame");
-		ssize_t n = read(c->fd, c->in + c->in_len, c->in_cap - c->in_len);
+		ssize_t n = recv(c->fd, c->in + c->in_len, c->in_cap - c->in_len, 0);
 		if (n == 0)
 			return err_set(err, ERR_PEER, "closed");
 		if (n < 0 && errno == EINTR)
@@ -132,7 +133,7 @@ int control_write(struct control *c, json_t *frame, struct err *err)
 int control_flush(struct control *c, struct err *err)
 {
 	while (c->out_at < c->out_len) {
-		ssize_t n = write(c->fd, c->out + c->out_at, c->out_len - c->out_at);
+		ssize_t n = send(c->fd, c->out + c->out_at, c->out_len - c->out_at, MSG_NOSIGNAL);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {

@@ -174,7 +174,7 @@ static int refuse(struct writer *w, PyObject *o, const char *why)
 static int refuse_type(struct writer *w, PyObject *o)
 {
 	char why[SHOWN_TYPE_MAX + 64];
-	snprintf(why, sizeof(why), "a value of type %.*s has no JSON", SHOWN_TYPE_MAX,
+	snprintf(why, sizeof(why), "a value of type %.*s has no JSON", type_name_len(o),
 		 Py_TYPE(o)->tp_name);
 	return refuse(w, o, why);
 }
@@ -285,12 +285,18 @@ static int write_items(struct writer *w, PyObject *o)
 	PyObject *items = PyMapping_Items(o);
 	if (items == NULL)
 		return refuse_raised(w, o, "reading a mapping");
-	int rc = put(w, "{", 1);
-	for (size_t i = 0; rc == 0 && i < val_count(val_of(items)); i++) {
+	size_t n = val_count(val_of(items));
+	/* all of them before anything is written: a refusal must not leave half an object behind */
+	for (size_t i = 0; i < n; i++) {
 		CLEANUP(decrefp)
 		PyObject *pair = obj(val_item(val_of(items), i));
 		if (!PyTuple_Check(pair) || PyTuple_GET_SIZE(pair) != 2)
 			return refuse_type(w, o);
+	}
+	int rc = put(w, "{", 1);
+	for (size_t i = 0; rc == 0 && i < n; i++) {
+		CLEANUP(decrefp)
+		PyObject *pair = obj(val_item(val_of(items), i));
 		rc = write_pair(w, PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1), i == 0);
 	}
 	return rc == 0 ? put(w, "}", 1) : rc;

@@ -210,7 +210,7 @@ static int source_compile(struct py *py, struct source *s, struct text *why)
 		return not_loaded(py, why);
 	done = PyObject_CallFunctionObjArgs(py->remember, s->filename, text, NULL);
 	if (done == NULL)
-		return not_loaded(py, why);
+		PyErr_Clear(); /* tracebacks without source lines, because some function has spoilt linecache: no reason to refuse this one */
 	if (memchr(s->text, '\0', s->len) != NULL)
 		PyErr_SetString(PyExc_ValueError, "source code cannot contain null bytes");
 	else

@@ -1,6 +1,7 @@
 #include "engine/sandbox.h"
 
 #include "common/util.h"
+#include "engine/engine.h"
 #include "engine/sanitizer.h"
 #include <fcntl.h>
 #include <linux/close_range.h>
@@ -82,8 +83,6 @@ static int set_limits(size_t memory_bytes, unsigned descriptors, struct err *err
 /* What Python needs to compute, print, sleep, and tell the time. Everything else answers EPERM,
  * which Python raises as PermissionError. */
 static const int allowed[] = {
-	CALL(read),
-	CALL(write),
 	CALL(poll),
 	CALL(ppoll),
 	CALL(brk),
@@ -132,11 +131,29 @@ static int build_filter(scmp_filter_ctx ctx)
 	/* looking at flags of descriptors, not setting them */
 	const struct scmp_arg_cmp get_flags = SCMP_A1(SCMP_CMP_EQ, F_GETFL);
 	const struct scmp_arg_cmp get_fd_flags = SCMP_A1(SCMP_CMP_EQ, F_GETFD);
+	/* a function has no call for sockets: what is said to the agent is the engine's own word */
+	const struct scmp_arg_cmp control = SCMP_A0(SCMP_CMP_EQ, ENGINE_FD_CONTROL);
+	static const struct {
+		int call;
+		unsigned fd;
+	} files[] = {
+		{CALL(read), STDIN_FILENO},   {CALL(read), ENGINE_FD_WAKE},
+		{CALL(write), STDOUT_FILENO}, {CALL(write), STDERR_FILENO},
+		{CALL(write), ENGINE_FD_RESULT},
+	};
 	/* reading limits, not setting them */
 	const struct scmp_arg_cmp get_limit = SCMP_A2(SCMP_CMP_EQ, 0);
 	int rc = 0;
 	for (size_t i = 0; rc == 0 && i < ARRAY_LEN(allowed); i++)
 		rc = add(ctx, SCMP_ACT_ALLOW, allowed[i], 0, NULL);
+	for (size_t i = 0; rc == 0 && i < ARRAY_LEN(files); i++) {
+		const struct scmp_arg_cmp fd = SCMP_A0(SCMP_CMP_EQ, files[i].fd);
+		rc = add(ctx, SCMP_ACT_ALLOW, files[i].call, 1, &fd);
+	}
+	if (rc == 0)
+		rc = add(ctx, SCMP_ACT_ALLOW, CALL(recvfrom), 1, &control);
+	if (rc == 0)
+		rc = add(ctx, SCMP_ACT_ALLOW, CALL(sendto), 1, &control);
 	if (rc == 0)
 		rc = add(ctx, SCMP_ACT_ALLOW, CALL(mmap), 1, &no_exec);
 	if (rc == 0)

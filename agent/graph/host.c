@@ -50,7 +50,7 @@ struct host {
 	/* watching */
 	int64_t tick_ms, last_tick_ms, started_ms;
 	int64_t stalled_ms, unanswered_ms; /* observed standing still; observed without an answer */
-	uint64_t seen_done, seen_answered;
+	uint64_t seen_done, seen_doing, seen_answered;
 	char kill_why[120]; /* why we killed it; empty: we did not */
 	bool hung;
 	/* over several falls */
@@ -117,7 +117,9 @@ static bool watch_running(struct host *h, int64_t passed_ms)
 
 	bool answered = h->answered != h->seen_answered;
 	bool holding = h->ops->port_holding(h->port);
-	if (answered || done != h->seen_done || holding) {
+	/* the budget is that of one evaluation, and a message can go through many: each says what it is */
+	uint64_t doing = tap_doing(h->tap);
+	if (answered || done != h->seen_done || doing != h->seen_doing || holding) {
 		h->stalled_ms = 0;
 	} else {
 		if (h->stalled_ms < budget / 2 && h->stalled_ms + passed_ms >= budget / 2 &&
@@ -128,6 +130,7 @@ static bool watch_running(struct host *h, int64_t passed_ms)
 	h->unanswered_ms =
 		answered || holding || h->first == NULL ? 0 : h->unanswered_ms + passed_ms;
 	h->seen_done = done;
+	h->seen_doing = doing;
 	h->seen_answered = h->answered;
 	if (h->stalled_ms >= budget || h->unanswered_ms >= ANSWER_BUDGETS * budget)
 		out_of_time(h);

@@ -243,7 +243,7 @@ static void take_messages(struct worker *w)
 		}
 		if (w->in_len - at - FRAME_HEAD < len)
 			break;
-		json_auto_t *msg = json_loadb(w->in + at + FRAME_HEAD, len, 0, NULL);
+		json_auto_t *msg = json_loadb(w->in + at + FRAME_HEAD, len, JSON_ALLOW_NUL, NULL);
 		at += FRAME_HEAD + len;
 		if (!json_is_object(msg)) {
 			give_up(w);

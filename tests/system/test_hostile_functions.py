@@ -28,6 +28,10 @@ HOSTILE = {
     "abort": ("import os\ndef run(x):\n    if x: os.abort()\n    return x\n", "", 0),
     "a crash of the interpreter": ("import ctypes\ndef run(x):\n    if x: ctypes.string_at(0)\n    return x\n", "", 0),
     "closing all descriptors": ("import os\ndef run(x):\n    if x: os.closerange(0, 1000)\n    return x\n", None, 0.5),
+    "an exception with a NUL in its text": ("def run(x):\n    if x: raise ValueError('a\\0b')\n    return x\n", "ValueError", 0),
+    "half a frame to the agent": ("import os\ndef run(x):\n    if x: os.write(3, b'\\xff\\xff\\xff\\0')\n    return x\n", "PermissionError", 0),
+    "stealing requests": ("import os\ndef run(x):\n    if x: os.read(3, 1 << 20)\n    return x\n", "PermissionError", 0),
+    "a spoilt linecache": ("import linecache\nlinecache.cache = None\ndef run(x): return 1 / 0 if x else x\n", "ZeroDivisionError", 0),
     "deep recursion": ("import sys\nsys.setrecursionlimit(10 ** 9)\ndef run(x):\n    return run(x) if x else x\n", "", 0.5),
 }
 
@@ -172,3 +176,24 @@ def test_hanging_again_and_again_leaks_nothing(suite, clients, bystander):
     assert suite.open_fds("agent") <= fds + 2
     assert len(suite.engine_pids()) == 1
     assert suite.engine_restarts() >= restarts + 15
+
+
+def test_the_budget_is_that_of_one_evaluation(suite, clients, bystander):
+    """A message that goes through many functions may take longer than each of them may: it is not skipped."""
+    slow = "import time\ndef run(x):\n    time.sleep(0.3)\n    return x\n"
+    sdk = clients.sdk(suite)
+    clients.graph(suite).wire(sdk.da_id, "meow", "meow", slow, slow, slow)
+    sdk.until_connected(("idf", "meow"), ("odf", "meow"))
+    sdk.push("meow", [7])
+    assert sdk.received("meow", timeout=10) == 7
+
+
+def test_a_type_with_a_long_foreign_name_is_told_whole(suite, clients, bystander):
+    sdk = clients.sdk(suite)
+    g = clients.graph(suite).wire(sdk.da_id, "meow", "meow", "def run(x): return type('\\u4e2d' * 60, (), {})()\n")
+    sdk.until_connected(("idf", "meow"), ("odf", "meow"))
+    monitor = sdk.subscribe(g.ok("start_monitor")["monitor_topics"])
+    sdk.push("meow", [1])
+    error = monitor.get(lambda m: m.json["op"] == "esm_error").json
+    assert "\u4e2d has no JSON" in error["data"]["msg"]
+    bystander.passes_within(WITHIN_S)
