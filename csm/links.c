@@ -289,6 +289,7 @@ void links_on_removed(struct links *l, const char *da_id)
 	for (struct link *k = first_of(l, da_id); k != NULL; k = k->next_of_device) {
 		disconnect_link(k);
 		forget(k);
+		free(TAKE(k->missing)); /* another device may come with this id */
 	}
 }
 

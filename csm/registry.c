@@ -205,8 +205,11 @@ static void change_commit(void *arg, const char *why)
 	struct change *c = arg;
 	struct device *d = c->device;
 	(void)why;
-	if (c->new_rev && d->online && !d->removed)
-		registry_set_online(d->csm->registry, d, false);
+	if (!c->is_new && !d->removed) {
+		if (c->new_rev && d->online)
+			registry_set_online(d->csm->registry, d, false);
+		links_on_profile(d->csm->links, d);
+	}
 	profile_done(&c->info);
 	free(c);
 }
@@ -309,7 +312,6 @@ static int replace(struct registry *r, struct device *d, struct profile *p, bool
 	save(r, d);
 	store_then(r->csm->store, change_commit, change_rollback, c);
 	listeners_announce(r->csm, "changed", diff);
-	links_on_profile(r->csm->links, d);
 	return 0;
 }
 
