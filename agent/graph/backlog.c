@@ -3,11 +3,18 @@
 #include "common/util.h"
 #include <string.h>
 
+bool backlog_has_room(const struct backlog *b, size_t len)
+{
+	size_t bytes = sizeof(struct backlog_msg) + len;
+
+	return b->first == NULL || (bytes <= b->max_bytes && b->bytes <= b->max_bytes - bytes);
+}
+
 int backlog_add(struct backlog *b, const struct tap_rec *rec, uint64_t serial, const void *payload)
 {
 	size_t bytes = sizeof(struct backlog_msg) + rec->len;
 
-	if (bytes > b->max_bytes || b->bytes > b->max_bytes - bytes)
+	if (!backlog_has_room(b, rec->len))
 		return ERR_LIMIT;
 	struct backlog_msg *m = malloc(bytes);
 	if (m == NULL)

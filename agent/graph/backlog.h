@@ -18,7 +18,9 @@ struct backlog {
 	size_t bytes, max_bytes;
 };
 
-/* ret: 0, ERR_LIMIT (full) or ERR_NOMEM. payload is copied. */
+/* True for any message while it is empty. */
+bool backlog_has_room(const struct backlog *b, size_t len);
+/* ret: 0, ERR_LIMIT (no room) or ERR_NOMEM. payload is copied. */
 int backlog_add(struct backlog *b, const struct tap_rec *rec, uint64_t serial, const void *payload);
 void backlog_drop_first(struct backlog *b);
 void backlog_done(struct backlog *b);

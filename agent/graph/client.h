@@ -1,13 +1,19 @@
 /* client.h - inside the client transport: topics on the broker's side, ports on the engines' side.
- * Private to transport_client.c (topics, the connection) and client_port.c (rings).
+ * Private to transport_client.c (topics, the connections) and client_port.c (rings).
+ *
+ * It has two connections, one for messages and one for results. A message that finds no room stops
+ * the reading of its connection until there is some, and the broker keeps what follows. Were
+ * results on the same connection, their acknowledgements would stand behind those messages: an
+ * engine whose results nobody acknowledges stands still, makes no room, and both sides would wait
+ * for ever.
  */
 #pragma once
 
 #include "agent/graph/backlog.h"
+#include "agent/graph/mqtt_link.h"
 #include "agent/graph/slots.h"
 #include "agent/graph/topic_table.h"
 #include "agent/graph/transport.h"
-#include "common/bus.h"
 #include "common/loop.h"
 #include <stdbool.h>
 
@@ -39,6 +45,7 @@ struct topic {
 };
 
 struct out_topic {
+	size_t name_len;
 	uint32_t slot;
 	unsigned refs;
 	char name[];
@@ -65,7 +72,6 @@ struct transport_port {
 struct counters {
 	uint64_t received, retained, unknown_topic, too_large, ring_full, untapped;
 	uint64_t published, late_result, result_too_large, publish_failed;
-	uint64_t refused; /* by the bus, tried again or not: it counts them as failed */
 };
 
 struct transport {
@@ -73,12 +79,13 @@ struct transport {
 	const struct settings *settings;
 	struct transport_events ev;
 	void *arg;
-	char client_id[CLIENT_ID_MAX];
-	struct bus *bus; /* NULL until open() */
+	char in_id[CLIENT_ID_MAX], out_id[CLIENT_ID_MAX]; /* client ids */
+	struct mqtt_link *in, *out;                       /* messages, results; NULL until open() */
+	bool in_up, out_up;
 	struct topic_table *topics;
 	struct transport_port *ports;
 	struct waiter *due; /* of topics that are subscribed already: called from the next turn */
-	struct loop_src *due_timer;
+	struct loop_src *due_timer, *resume_timer;
 	uint64_t serials;
 	size_t ring_bytes, max_result_bytes;
 	struct counters n;
@@ -86,10 +93,14 @@ struct transport {
 
 /* ---- client_port.c; the operations of the same names in transport.h are these ---- */
 
+/* Is there room for the message wherever the topic goes? */
+bool client_has_room(const struct topic *topic, size_t len);
 /* Put a message on the ring of every port the topic goes to, or keep it for later. */
-void client_deliver(const struct topic *topic, const struct bus_msg *m);
+void client_deliver(const struct topic *topic, const struct mqtt_publish *m);
 /* After a batch: wake the engine if it sleeps. */
 void client_feed_done(struct transport_port *p);
+/* Results are taken again: go on with the one that was held. */
+void client_go_on(struct transport_port *p);
 
 int client_port_add(struct transport *t, struct tap *tap, int wake_fd, int result_fd,
 		    struct transport_port **ret, struct err *err);

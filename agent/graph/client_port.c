@@ -7,7 +7,6 @@
 #define OWN_QOS          1 /* of what the agent itself says */
 #define RESULTS_PER_TURN 512
 #define BACKLOG_RETRY_MS 2 /* an engine does not tell when it has made room */
-#define HOLD_RETRY_MS    5 /* nor does the queue to the broker */
 
 /* ---- messages in ---- */
 
@@ -53,7 +52,15 @@ static bool push(struct transport_port *p, const struct tap_rec *rec, const void
 	return true;
 }
 
-void client_deliver(const struct topic *topic, const struct bus_msg *m)
+bool client_has_room(const struct topic *topic, size_t len)
+{
+	for (const struct route *r = topic->routes; r != NULL; r = r->next)
+		if (!backlog_has_room(&r->port->backlog, len))
+			return false;
+	return true;
+}
+
+void client_deliver(const struct topic *topic, const struct mqtt_publish *m)
 {
 	struct tap_rec rec = {
 		.qos = m->qos,
@@ -126,22 +133,20 @@ static bool publish_result(struct transport_port *p, const struct tap_rec *rec)
 		t->n.result_too_large++;
 		return true;
 	}
-	if (t->bus == NULL)
+	if (t->out == NULL)
 		return false;
-	int rc = bus_publish(t->bus, out->name, p->buf, rec->len, rec->qos, false, NULL);
+	int rc = mqtt_link_publish(t->out, out->name, out->name_len, p->buf, rec->len, rec->qos);
 	if (rc == 0) {
 		t->n.published++;
 		return true;
 	}
-	t->n.refused++;
 	if (rc == ERR_LIMIT)
 		return false;
 	t->n.publish_failed++;
 	return true;
 }
 
-/* Take up to max results. ret: true if there may be more. */
-static bool pull_some(struct transport_port *p, size_t max)
+static bool pull_batch(struct transport_port *p, size_t max)
 {
 	if (p->holding) {
 		if (!publish_result(p, &p->held))
@@ -170,6 +175,16 @@ static bool pull_some(struct transport_port *p, size_t max)
 	return !p->broken;
 }
 
+/* Take up to max results and send them in one go. ret: true if there may be more. */
+static bool pull_some(struct transport_port *p, size_t max)
+{
+	bool more = pull_batch(p, max);
+
+	if (p->t->out != NULL)
+		mqtt_link_flush(p->t->out);
+	return more;
+}
+
 static void on_pull(void *arg)
 {
 	struct transport_port *p = arg;
@@ -185,8 +200,14 @@ static void on_pull(void *arg)
 		if (more)
 			tap_set_asleep(p->tap, false);
 	}
-	if (more)
-		loop_arm(p->t->loop, p->pull_timer, p->holding ? HOLD_RETRY_MS : 0);
+	if (more && !p->holding) /* or else client_go_on() is due */
+		loop_arm(p->t->loop, p->pull_timer, 0);
+}
+
+void client_go_on(struct transport_port *p)
+{
+	if (p->holding)
+		loop_arm(p->t->loop, p->pull_timer, 0);
 }
 
 static void on_result_byte(void *arg, uint32_t events)
@@ -216,6 +237,7 @@ int client_out_topic(struct transport_port *p, const char *name, uint32_t *ret_s
 		if (out == NULL)
 			return err_set(err, ERR_NOMEM, "out topic");
 		memcpy(out->name, name, len);
+		out->name_len = len - 1;
 		int rc = slots_take(p->out_slots, out, p->pulled, &out->slot);
 		if (rc == 0 && (rc = topic_table_add(p->out_topics, out->name, out)) < 0)
 			slots_give(p->out_slots, out->slot, 0);
@@ -253,10 +275,11 @@ int client_publish(struct transport_port *p, uint32_t out_slot, const char *payl
 	const struct out_topic *out = slots_find(p->out_slots, out_slot);
 	struct transport *t = p->t;
 
-	if (out == NULL || t->bus == NULL)
+	if (out == NULL || t->out == NULL)
 		return ERR_NOENT;
-	int rc = bus_publish(t->bus, out->name, payload, len, OWN_QOS, false, NULL);
-	t->n.refused += rc < 0;
+	int rc = mqtt_link_publish(t->out, out->name, out->name_len, payload, len, OWN_QOS);
+	mqtt_link_flush(t->out);
+	t->n.publish_failed += rc < 0;
 	return rc;
 }
 

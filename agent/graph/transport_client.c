@@ -4,9 +4,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MAX_INFLIGHT 10000
-#define MAX_QUEUED   50000
-#define TOPIC_QOS    2
+#define MAX_QUEUED       50000 /* results */
+#define MAX_QUEUED_BYTES (64 << 20)
+#define RESUME_MS        2 /* an engine does not tell when it has made room */
+#define TOPIC_QOS        2
 
 /* ---- topics ---- */
 
@@ -27,10 +28,9 @@ static void topic_free(void *value)
 	free(topic);
 }
 
-static struct topic *topic_new(struct transport *t, const char *name)
+static struct topic *topic_new(struct transport *t, const char *name, size_t len)
 {
-	size_t len = strlen(name) + 1;
-	struct topic *topic = calloc(1, sizeof(*topic) + len);
+	struct topic *topic = calloc(1, sizeof(*topic) + len + 1);
 
 	if (topic == NULL)
 		return NULL;
@@ -64,8 +64,9 @@ static void unsubscribe(struct topic *topic)
 {
 	topic->subscribed = false;
 	topic->acks_pending++;
-	if (bus_unsubscribe(topic->t->bus, topic->name, on_unsubscribed, topic, NULL) < 0)
-		on_unsubscribed(topic, ERR_BUS);
+	int rc = mqtt_link_unsubscribe(topic->t->in, topic->name, on_unsubscribed, topic, NULL);
+	if (rc < 0)
+		on_unsubscribed(topic, rc);
 }
 
 static void on_subscribed(void *arg, int rc)
@@ -97,7 +98,8 @@ static int subscribe(struct topic *topic, struct err *err)
 {
 	topic->acks_pending++;
 	topic->subs_pending++;
-	int rc = bus_subscribe(topic->t->bus, topic->name, TOPIC_QOS, on_subscribed, topic, err);
+	int rc = mqtt_link_subscribe(topic->t->in, topic->name, TOPIC_QOS, on_subscribed, topic,
+				     err);
 	if (rc < 0) {
 		topic->acks_pending--;
 		topic->subs_pending--;
@@ -106,34 +108,45 @@ static int subscribe(struct topic *topic, struct err *err)
 }
 
 /* Left over in the persistent session from a graph that is gone. */
-static void turn_away(struct transport *t, const char *name)
+static void turn_away(struct transport *t, const char *name, size_t len)
 {
-	struct topic *topic = topic_new(t, name);
+	struct topic *topic = topic_new(t, name, len);
 
-	t->n.unknown_topic++;
 	if (topic != NULL)
 		unsubscribe(topic);
 }
 
-static void on_message(void *arg, const struct bus_msg *m)
+/* ret: false: not now; it is acknowledged only when it is taken. */
+static bool on_message(void *arg, const struct mqtt_publish *m)
 {
 	struct transport *t = arg;
-	struct topic *topic;
+	struct topic *topic = topic_table_find_bytes(t->topics, m->topic, m->topic_len);
+	bool routed = topic != NULL && topic->routes != NULL;
 
+	if (routed && !m->retained && m->payload != NULL && !client_has_room(topic, m->len)) {
+		loop_arm(t->loop, t->resume_timer, RESUME_MS);
+		return false;
+	}
 	t->n.received++;
 	if (m->retained) {
 		t->n.retained++;
-		return;
-	}
-	topic = topic_table_find(t->topics, m->topic);
-	if (topic == NULL)
-		turn_away(t, m->topic);
-	else if (topic->routes == NULL)
+	} else if (!routed) {
 		t->n.unknown_topic++;
-	else if (m->len > (size_t)t->settings->agent.max_payload_bytes)
+		if (topic == NULL)
+			turn_away(t, m->topic, m->topic_len);
+	} else if (m->payload == NULL) {
 		t->n.too_large++;
-	else
+	} else {
 		client_deliver(topic, m);
+	}
+	return true;
+}
+
+static void on_resume(void *arg)
+{
+	struct transport *t = arg;
+
+	mqtt_link_resume(t->in);
 }
 
 static void on_batch(void *arg)
@@ -202,7 +215,7 @@ static void route_remove(struct topic *topic, struct route *r)
 	free(r);
 	if (topic->routes != NULL)
 		return;
-	if (topic->t->bus != NULL)
+	if (topic->t->in != NULL)
 		unsubscribe(topic); /* may free the topic */
 	else
 		topic_drop_unused(topic);
@@ -218,7 +231,7 @@ static int client_tap_topic(struct transport_port *p, const char *name, uint32_t
 	int rc;
 
 	if (topic == NULL)
-		topic = topic_new(t, name);
+		topic = topic_new(t, name, strlen(name));
 	if (w == NULL || topic == NULL) {
 		rc = err_set(err, ERR_NOMEM, "tapping a topic");
 		goto fail;
@@ -230,7 +243,7 @@ static int client_tap_topic(struct transport_port *p, const char *name, uint32_t
 			goto fail;
 	}
 	r->refs++;
-	if (t->bus != NULL && !topic->subscribed && topic->waiters == NULL) {
+	if (t->in != NULL && !topic->subscribed && topic->waiters == NULL) {
 		rc = subscribe(topic, err);
 		if (rc < 0)
 			goto fail;
@@ -263,27 +276,62 @@ static void client_untap_topic(struct transport_port *p, const char *name)
 
 /* ---- the transport ---- */
 
-static void on_up(void *arg, bool fresh)
+/* The data path is up when both connections are. */
+static void note_link(struct transport *t, bool *which, bool up)
+{
+	bool was_up = t->in_up && t->out_up;
+
+	*which = up;
+	if (was_up != (t->in_up && t->out_up))
+		t->ev.on_link(t->arg, !was_up);
+}
+
+static void on_in_up(void *arg, bool fresh)
 {
 	struct transport *t = arg;
 
 	(void)fresh;
-	t->ev.on_link(t->arg, true);
+	note_link(t, &t->in_up, true);
 }
 
-static void on_down(void *arg, const char *why)
+static void on_in_down(void *arg, const char *why)
 {
 	struct transport *t = arg;
 
-	(void)why; /* the bus of the control plane tells the log */
-	t->ev.on_link(t->arg, false);
+	(void)why;
+	note_link(t, &t->in_up, false);
+}
+
+static void on_out_up(void *arg, bool fresh)
+{
+	struct transport *t = arg;
+
+	(void)fresh;
+	note_link(t, &t->out_up, true);
+}
+
+static void on_out_down(void *arg, const char *why)
+{
+	struct transport *t = arg;
+
+	(void)why;
+	note_link(t, &t->out_up, false);
+}
+
+static void on_out_room(void *arg)
+{
+	struct transport *t = arg;
+
+	for (struct transport_port *p = t->ports; p != NULL; p = p->next)
+		client_go_on(p);
 }
 
 static struct transport *client_stop(struct transport *t)
 {
 	if (t == NULL)
 		return NULL;
-	bus_free(t->bus);
+	t->in = mqtt_link_free(t->in);
+	t->out = mqtt_link_free(t->out);
 	while (t->ports != NULL)
 		client_port_remove(t->ports);
 	topic_table_free(t->topics, topic_free);
@@ -293,6 +341,7 @@ static struct transport *client_stop(struct transport *t)
 		free(w);
 	}
 	loop_remove(t->loop, t->due_timer);
+	loop_remove(t->loop, t->resume_timer);
 	free(t);
 	return NULL;
 }
@@ -318,9 +367,12 @@ static int client_start(struct loop *l, const struct settings *s, const char *ag
 					    ? (size_t)s->broker.message_size_limit
 					    : SIZE_MAX,
 	};
-	snprintf(t->client_id, sizeof(t->client_id), "agent-%s-data", agent_id);
+	snprintf(t->in_id, sizeof(t->in_id), "agent-%s-data", agent_id);
+	snprintf(t->out_id, sizeof(t->out_id), "agent-%s-out", agent_id);
 	int rc = t->topics == NULL ? err_set(err, ERR_NOMEM, "transport")
 				   : loop_add_timer(l, -1, 0, on_due, t, &t->due_timer, err);
+	if (rc == 0)
+		rc = loop_add_timer(l, -1, 0, on_resume, t, &t->resume_timer, err);
 	if (rc < 0) {
 		client_stop(t);
 		return rc;
@@ -340,56 +392,76 @@ static void subscribe_each(void *arg, void *value)
 			  KV("why", err.text));
 }
 
-static void client_open(struct transport *t)
+static int open_links(struct transport *t, struct err *err)
 {
-	static const struct bus_handlers handlers = {
-		.on_up = on_up,
-		.on_down = on_down,
+	static const struct mqtt_link_handlers in = {
+		.on_up = on_in_up,
+		.on_down = on_in_down,
 		.on_message = on_message,
 		.on_batch = on_batch,
 	};
-	const struct bus_conf conf = {
+	static const struct mqtt_link_handlers out = {
+		.on_up = on_out_up,
+		.on_down = on_out_down,
+		.on_room = on_out_room,
+	};
+	struct mqtt_link_conf conf = {
 		.host = t->settings->core_mqtt.host,
 		.port = (unsigned)t->settings->core_mqtt.port,
-		.client_id = t->client_id,
-		.clean_session = false,
-		.max_inflight = MAX_INFLIGHT,
+		.client_id = t->in_id,
+		.max_payload_bytes = (size_t)t->settings->agent.max_payload_bytes,
 		.max_queued = MAX_QUEUED,
-		.max_inbound_bytes = (size_t)t->settings->agent.queue_bytes,
+		.max_queued_bytes = MAX_QUEUED_BYTES,
 	};
+	int rc = mqtt_link_new(t->loop, &conf, &in, t, &t->in, err);
+
+	if (rc < 0)
+		return rc;
+	/* What an earlier process published is no business of ours: its identifiers would be
+	 * mistaken for those of ours. */
+	conf.client_id = t->out_id;
+	conf.forget_session = true;
+	rc = mqtt_link_new(t->loop, &conf, &out, t, &t->out, err);
+	if (rc < 0)
+		t->in = mqtt_link_free(t->in);
+	return rc;
+}
+
+static void client_open(struct transport *t)
+{
 	struct err err = {0};
 
-	if (t->bus != NULL)
+	if (t->in != NULL)
 		return;
-	if (bus_new(t->loop, &conf, &handlers, t, &t->bus, &err) < 0) {
+	if (open_links(t, &err) < 0) {
 		log_error("transport.open_failed", KV("why", err.text));
 		return;
 	}
 	topic_table_each(t->topics, subscribe_each, t);
+	on_out_room(t);
 }
 
 static json_t *client_stats(const struct transport *t)
 {
-	struct bus_stats bus = {0};
+	struct mqtt_link_stats in = {0};
 
-	if (t->bus != NULL)
-		bus_get_stats(t->bus, &bus);
+	if (t->in != NULL)
+		mqtt_link_get_stats(t->in, &in);
 	const struct {
 		const char *name;
 		uint64_t n;
 	} rows[] = {
 		{"received", t->n.received},
 		{"published", t->n.published},
-		{"publish_failed", t->n.publish_failed + bus.publish_failed - t->n.refused},
+		{"publish_failed", t->n.publish_failed},
 		{"dropped.retained", t->n.retained},
 		{"dropped.unknown_topic", t->n.unknown_topic},
 		{"dropped.too_large", t->n.too_large},
 		{"dropped.ring_full", t->n.ring_full},
 		{"dropped.untapped", t->n.untapped},
-		{"dropped.inbound_full", bus.dropped_inbound},
 		{"dropped.late_result", t->n.late_result},
 		{"dropped.result_too_large", t->n.result_too_large},
-		{"data_connects", bus.connects},
+		{"data_connects", in.connects},
 	};
 	json_auto_t *stats = json_object();
 
