@@ -43,7 +43,7 @@ static void reply(const struct call *c, json_t *answer, const char *state, const
 	}
 	json_object_set_new(answer, "state", json_string(state));
 	if (reason != NULL)
-		json_object_set_new(answer, "reason", json_string(reason));
+		json_object_set_new(answer, "reason", csm_text(reason));
 	csm_answer(c->csm, c->topic, answer);
 }
 

@@ -17,7 +17,6 @@
 #include "csm/store.h"
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 
 double csm_now(void)
@@ -27,14 +26,33 @@ double csm_now(void)
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
+json_t *csm_text(const char *text)
+{
+	json_t *string = json_string(text);
+	CLEANUP(freep) char *copy = string == NULL ? strdup(text) : NULL;
+	/* the good characters go with the bad: this is for people, and rare */
+	for (char *c = copy; string == NULL && c != NULL && *c != '\0'; c++)
+		if ((unsigned char)*c >= 0x80)
+			*c = '?';
+	return string != NULL || copy == NULL ? string : json_string(copy);
+}
+
 /* ---- messages out ---- */
 
 /* What is said in place of an answer that the broker would not take. */
 static char *too_large(json_t *body)
 {
-	json_auto_t *instead =
-		json_pack("{s:O*, s:s, s:s}", "op", json_object_get(body, "op"), "state", "error",
-			  "reason", "the answer is larger than message-size-limit");
+	json_auto_t *instead = json_pack("{s:s, s:s}", "state", "error", "reason",
+					 "the answer is larger than message-size-limit");
+	const char *key;
+	json_t *value;
+	json_object_foreach (body, key, value) {
+		/* what callers find their request by */
+		bool small = json_is_string(value) ? json_string_length(value) <= 255
+						   : !json_is_array(value) && !json_is_object(value);
+		if (small && json_object_size(instead) < 32 && json_object_get(instead, key) == NULL)
+			json_object_set(instead, key, value);
+	}
 	return instead != NULL ? json_dumps(instead, JSON_COMPACT) : NULL;
 }
 
@@ -215,11 +233,6 @@ static int load_client_id(struct csm *csm, char ret_id[64], struct err *err)
 static int connect_bus(struct csm *csm, struct err *err)
 {
 	char client_id[64];
-	CLEANUP(freep) char *persist = settings_path(csm->settings, "csm-mqtt");
-	if (persist == NULL)
-		return err_set(err, ERR_NOMEM, "starting");
-	if (mkdir(persist, 0700) < 0 && errno != EEXIST)
-		return err_sys(err, "creating %s", persist);
 	int rc = load_client_id(csm, client_id, err);
 	if (rc < 0)
 		return rc;
@@ -227,7 +240,8 @@ static int connect_bus(struct csm *csm, struct err *err)
 		.host = csm->settings->core_mqtt.host,
 		.port = (unsigned)csm->settings->core_mqtt.port,
 		.client_id = client_id,
-		.persist_dir = persist,
+		/* No files of the MQTT library: 1.3.12 dies when the disk is full and sends freed memory after some crashes. What must
+		 * not be lost is in our own store. */
 	};
 	rc = bus_new(csm->loop, &conf, &bus_handlers, csm, &csm->bus, err);
 	for (size_t i = 0; i < ARRAY_LEN(subscriptions) && rc == 0; i++)
@@ -264,6 +278,8 @@ int csm_start(struct csm *csm, int argc, char *argv[], struct err *err)
 		return rc;
 	csm->silent = false;
 	funcs_sweep(csm->funcs);
+	if ((rc = links_resend(csm->links, err)) < 0)
+		return rc;
 	graphs_settle(csm->graphs);
 	log_info("csm.started", KV("http_port", http_port(csm->http)),
 		 KV("registrations", registry_count(csm->registry)),

@@ -48,5 +48,7 @@ void csm_publish(struct csm *csm, const char *topic, json_t *body, uint8_t qos, 
 void csm_send(struct csm *csm, const char *topic, json_t *body, uint8_t qos, bool retain);
 /* An API answer: on a failed commit the same topic gets the request's fields with state error instead. answer: taken. */
 void csm_answer(struct csm *csm, const char *topic, json_t *answer);
+/* text as a JSON string whatever its bytes: what is no UTF-8 (a name that was cut, a path as it came) reads "?". NULL: out of memory. */
+json_t *csm_text(const char *text);
 /* Wall-clock seconds since 1970. */
 double csm_now(void);

@@ -28,7 +28,7 @@ static void answer(struct graph *g, struct graph_request *r, const char *reason,
 	const char *op = json_string_value(json_object_get(r->answer, "op"));
 	json_object_set_new(r->answer, "state", json_string(reason == NULL ? "ok" : "error"));
 	if (reason != NULL)
-		json_object_set_new(r->answer, "reason", json_string(reason));
+		json_object_set_new(r->answer, "reason", csm_text(reason));
 	if (pending)
 		json_object_set_new(r->answer, "pending", json_true());
 	metrics_api(g->csm->metrics, "graph", op, reason == NULL ? "ok" : "error");

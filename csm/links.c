@@ -5,6 +5,7 @@
 #include "common/map.h"
 #include "common/util.h"
 #include "csm/graphs.h"
+#include "csm/store.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -26,6 +27,7 @@ struct link {
 	unsigned refs, live;
 	enum state state;
 	bool connected; /* the device has been told CONNECT since it came online */
+	bool resend;	/* while starting: its CONNECT may not have reached the device */
 	char *missing; /* the device no longer declares the feature: in words; NULL: it does, or never did */
 	char reason[300];
 	struct uuid_text msg_id;    /* of the open command */
@@ -153,6 +155,20 @@ static void fail(struct link *k, const char *reason)
 	report(k, k->reason);
 }
 
+/* The open command is over: answered, given up, or without an addressee. */
+static void close_command(struct link *k)
+{
+	struct csm *csm = k->links->csm;
+	if (k->open_command == NULL)
+		return;
+	k->open_command = NULL;
+	loop_arm(csm->loop, k->timer, -1);
+	if (!csm->silent)
+		store_exec(csm->store,
+			   "DELETE FROM command WHERE da_id = $1 AND feature = $2 AND mode = $3",
+			   DB_V_TEXT(k->da_id), DB_V_TEXT(k->feature), DB_V_TEXT(k->mode));
+}
+
 static void no_answer(void *arg)
 {
 	struct link *k = arg;
@@ -160,7 +176,7 @@ static void no_answer(void *arg)
 	snprintf(reason, sizeof(reason), "no answer to %s within %lld ms", k->open_command,
 		 (long long)k->links->csm->settings->core.command_timeout_ms);
 	bool connect = strcmp(k->open_command, "CONNECT") == 0;
-	k->open_command = NULL;
+	close_command(k);
 	if (connect)
 		fail(k, reason);
 }
@@ -175,6 +191,13 @@ static void command(struct link *k, const char *what)
 	k->open_command = what;
 	loop_arm(csm->loop, k->timer, csm->settings->core.command_timeout_ms);
 	snprintf(topic, sizeof(topic), "%s/ctrl/o", k->da_id);
+	/* remembered until it is answered: what the MQTT library still has to send dies with us */
+	store_exec(csm->store,
+		   "INSERT INTO command (da_id, feature, mode, command, topic)"
+		   " VALUES ($1, $2, $3, $4, $5) ON CONFLICT (da_id, feature, mode)"
+		   " DO UPDATE SET command = excluded.command, topic = excluded.topic",
+		   DB_V_TEXT(k->da_id), DB_V_TEXT(k->feature), DB_V_TEXT(k->mode), DB_V_TEXT(what),
+		   DB_V_TEXT(k->topic));
 	/* a fact of the moment, not an effect of the store: sent even when the disk is full */
 	csm_send(csm, topic,
 		 json_pack("{s:s, s:s, s:s, s:s}", "msg_id", k->msg_id.s, k->mode, k->feature,
@@ -242,6 +265,7 @@ void links_unref(struct links *l, struct link *k)
 {
 	if (k == NULL || --k->refs > 0)
 		return;
+	/* a DISCONNECT that is still open is sent again after a restart even without its link, by its row in the store */
 	map_remove(l->by_key, k->key);
 	remove_from_device(l, k);
 	link_free(k);
@@ -274,8 +298,7 @@ static void forget(struct link *k)
 {
 	k->connected = false;
 	k->state = LINK_WAITING;
-	k->open_command = NULL;
-	loop_arm(k->links->csm->loop, k->timer, -1);
+	close_command(k);
 }
 
 void links_on_offline(struct links *l, const char *da_id)
@@ -291,6 +314,7 @@ void links_on_removed(struct links *l, const char *da_id)
 		forget(k);
 		free(TAKE(k->missing)); /* another device may come with this id */
 	}
+	store_exec(l->csm->store, "DELETE FROM command WHERE da_id = $1", DB_V_TEXT(da_id));
 }
 
 void links_on_profile(struct links *l, const struct device *d)
@@ -313,8 +337,7 @@ bool links_on_answer(struct links *l, const char *da_id, const char *msg_id, boo
 		if (k->open_command == NULL || strcasecmp(k->msg_id.s, msg_id) != 0)
 			continue;
 		bool connect = strcmp(k->open_command, "CONNECT") == 0;
-		k->open_command = NULL;
-		loop_arm(l->csm->loop, k->timer, -1);
+		close_command(k);
 		if (connect && ok)
 			k->state = LINK_CONNECTED;
 		else if (connect)
@@ -322,6 +345,53 @@ bool links_on_answer(struct links *l, const char *da_id, const char *msg_id, boo
 		return true;
 	}
 	return false;
+}
+
+/* ---- after a restart ---- */
+
+static int resend_row(void *arg, const struct db_value *v, size_t n)
+{
+	struct links *l = arg;
+	char topic[64];
+	(void)n;
+	for (size_t i = 0; i < 5; i++)
+		if (v[i].type != DB_TEXT)
+			return 0;
+	const struct device *d = registry_find(l->csm->registry, v[0].text);
+	struct link *k = links_find(l, v[0].text, v[1].text, v[2].text);
+	if (d == NULL || !d->online)
+		return 0; /* hears of its links when it comes online */
+	if (k != NULL && k->live > 0) {
+		k->resend = true;
+	} else if (strcmp(v[3].text, "DISCONNECT") == 0) {
+		snprintf(topic, sizeof(topic), "%s/ctrl/o", v[0].text);
+		csm_send(l->csm, topic,
+			 json_pack("{s:s, s:s, s:s, s:s}", "msg_id", uuid4().s, v[2].text, v[1].text,
+				   "command", "DISCONNECT", "topic", v[4].text),
+			 2, false);
+	}
+	return 0;
+}
+
+static void connect_again(void *arg, const char *key, void *value)
+{
+	struct link *k = value;
+	(void)arg;
+	(void)key;
+	if (k->resend)
+		connect_link(k);
+	k->resend = false;
+}
+
+int links_resend(struct links *l, struct err *err)
+{
+	int rc = db_run(store_db(l->csm->store), err, resend_row, l,
+			"SELECT da_id, feature, mode, command, topic FROM command");
+	if (rc < 0)
+		return rc;
+	store_exec(l->csm->store, "DELETE FROM command WHERE command = 'DISCONNECT'");
+	map_each(l->by_key, connect_again, NULL);
+	return 0;
 }
 
 const char *link_topic(const struct link *k)

@@ -36,6 +36,9 @@ void links_on_profile(struct links *l, const struct device *d);
 bool links_on_answer(struct links *l, const char *da_id, const char *msg_id, bool ok,
 		     const char *reason);
 
+/* Once, after all is loaded and commands may go out: repeat those that an earlier run may not have brought to their devices. */
+int links_resend(struct links *l, struct err *err);
+
 const char *link_topic(const struct link *link);
 const char *link_state(const struct link *link);  /* "waiting", "connecting", "connected", "error" */
 const char *link_reason(const struct link *link); /* NULL unless "error" */

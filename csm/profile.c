@@ -279,7 +279,7 @@ int profile_merge(const struct profile *old, const char *path, json_t *body, str
 		char *slash = strrchr(steps, '/'), *step = slash != NULL ? slash + 1 : steps;
 		json_t *outer = json_pack("{s:O}", step, patch);
 		if (outer == NULL)
-			return no_memory(why);
+			return refuse(why, 400, "the path is not UTF-8");
 		json_decref(patch);
 		patch = outer;
 		*(slash != NULL ? slash : steps) = '\0';

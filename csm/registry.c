@@ -135,7 +135,10 @@ static int load_row(void *arg, const struct db_value *v, size_t n)
 	d->info.profile = load_json(&v[7]);
 	d->online = v[8].type == DB_INT && v[8].num != 0;
 	d->state_since = v[9].type == DB_REAL ? v[9].real : (double)v[9].num;
-	if (d->info.name == NULL || d->info.accept_protos == NULL || d->info.profile == NULL) {
+	if (d->info.name == NULL || !json_is_array(d->info.accept_protos) ||
+	    profile_model(&d->info) == NULL || strlen(d->rev.s) != UUID_LEN ||
+	    (v[5].type == DB_TEXT && !json_is_array(d->info.idf_list)) ||
+	    (v[6].type == DB_TEXT && !json_is_array(d->info.odf_list))) {
 		device_free(d);
 		return err_set(l->err, ERR_DB, "store: device %s does not read back", id.s);
 	}
@@ -204,7 +207,11 @@ static void change_commit(void *arg, const char *why)
 {
 	struct change *c = arg;
 	struct device *d = c->device;
+	bool again = !c->is_new;
 	(void)why;
+	if (c->is_new || c->new_rev)
+		log_info("device.registered", KV("device", d->id.s), KV("name", d->info.name),
+			 KV("again", again));
 	if (!c->is_new && !d->removed) {
 		if (c->new_rev && d->online)
 			registry_set_online(d->csm->registry, d, false);
@@ -341,6 +348,8 @@ static void removed(void *arg, const char *why)
 {
 	struct device *d = arg;
 	(void)why;
+	log_info("device.deregistered", KV("device", d->id.s), KV("name", d->info.name),
+		 KV("why", d->why_removed));
 	links_on_removed(d->csm->links, d->id.s);
 	device_free(d);
 }
@@ -367,8 +376,7 @@ static void not_removed(void *arg, const char *why)
 
 void registry_remove(struct registry *r, struct device *d, const char *why)
 {
-	log_info("device.deregistered", KV("device", d->id.s), KV("name", d->info.name),
-		 KV("why", why));
+	d->why_removed = why;
 	map_remove(r->devices, d->id.s);
 	names_release(r->names, d->info.name);
 	r->online -= d->online;

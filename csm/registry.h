@@ -17,6 +17,7 @@ struct device { /* owned by the registry; read-only for others */
 	double state_since;   /* when it came online or went offline */
 	bool online;
 	bool removed; /* deregistered in this turn: about to be freed */
+	const char *why_removed; /* a literal */
 	struct loop_src *expiry;
 	struct csm *csm;
 };
@@ -35,7 +36,7 @@ int registry_put(struct registry *r, const struct uuid_text *id, struct profile 
 		 struct device **ret_dev, struct err *err);
 /* POST: replace the profile, same revision. p: taken on success. */
 int registry_update(struct registry *r, struct device *d, struct profile *p, struct err *err);
-/* DELETE, or expiration. */
+/* DELETE, or expiration. why: a literal. */
 void registry_remove(struct registry *r, struct device *d, const char *why);
 /* From the control channel; announces and sends CONNECTs. Not undone: it is a fact, whatever the store says. */
 void registry_set_online(struct registry *r, struct device *d, bool online);

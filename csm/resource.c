@@ -23,14 +23,10 @@ struct reply {
 	char id[UUID_LEN + 1];
 };
 
-/* id and reason may quote what came in the path, which need not be UTF-8: then they are left out. */
 static json_t *error_body(const char *id, const char *reason)
 {
-	json_t *body = json_pack("{s:s}", "state", "error");
-	json_object_set_new(body, "id", json_string(id));
-	if (json_object_set_new(body, "reason", json_string(reason)) < 0)
-		json_object_set_new(body, "reason", json_string("not UTF-8"));
-	return body;
+	return json_pack("{s:o, s:s, s:o}", "id", csm_text(id), "state", "error", "reason",
+			 csm_text(reason));
 }
 
 static void reply_commit(void *arg, const char *why)
@@ -156,13 +152,11 @@ static void put_device(void *arg, struct http_request *req)
 		refuse(req, id.s, why.status, why.reason);
 		return;
 	}
-	bool again = registry_find(csm->registry, id.s) != NULL;
 	if (registry_put(csm->registry, &id, &p, &d, &err) < 0) {
 		profile_done(&p);
 		refuse(req, id.s, 503, err.text);
 		return;
 	}
-	log_info("device.registered", KV("device", id.s), KV("name", d->info.name), KV("again", again));
 	reply_later(csm, req, id.s, 200, registration(csm, req, d));
 }
 

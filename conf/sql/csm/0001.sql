@@ -30,6 +30,16 @@ CREATE TABLE func (
 	doomed INTEGER NOT NULL DEFAULT 0
 );
 
+-- commands to devices that may not have reached them: sent again after a restart
+CREATE TABLE command (
+	da_id   TEXT NOT NULL,
+	feature TEXT NOT NULL,
+	mode    TEXT NOT NULL,
+	command TEXT NOT NULL,
+	topic   TEXT NOT NULL,
+	PRIMARY KEY (da_id, feature, mode)
+);
+
 -- clients of the device API that hear announcements
 CREATE TABLE device_client (
 	client TEXT PRIMARY KEY
