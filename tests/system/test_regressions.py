@@ -177,8 +177,8 @@ def test_check_funcs_of_more_than_fits_into_a_message_is_refused_at_once(suite, 
     grown_kb = suite.rss_kb("csm") - before_kb
     assert SANITIZED or grown_kb < 16 * 1024, grown_kb
     # neither the sources nor the codes are too large, only both together
-    answer = g.request("check_funcs", codes=["#" + "b" * 200000 + "\n" + PLUS_ONE] * 2, depends={"a%d" % n: large for n in range(3)},
-                       timeout=2)
+    codes = ["#" + "b" * 200000 + "\n" + PLUS_ONE] * 2
+    answer = g.request("check_funcs", codes=codes, depends={"a%d" % n: large for n in range(3)}, timeout=2)
     assert answer["state"] == "error" and "too much code" in answer["reason"], answer
     assert g.ok("check_funcs", codes=[PLUS_ONE])["results"][0]["state"] == "ok"
 
@@ -271,6 +271,7 @@ def test_functions_refused_once_are_stored_when_they_are_added_again(make_suite,
     g.add_funcs(*codes, PLUS_ONE)
     suite.kill9("csm")
     suite.start("csm")
+    until(lambda: g.request("check_funcs", codes=codes)["state"] == "ok", 10, "csm's own session with the agent")
     prev = None
     for code, more in zip(codes + [PLUS_ONE], (10, 20, 1)):
         g.ok("set_df_func", da_id=sdk.da_id, idf="meow", prev=prev, new=digest(code))
