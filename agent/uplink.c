@@ -18,7 +18,7 @@ struct uplink {
 	struct uplink_events events;
 	void *arg;
 	struct loop_src *restore_timer;
-	bool up, foreign_state; /* foreign: the last message seen on our state topic was not ours */
+	bool up, foreign_state, restoring; /* foreign: the last message seen on our state topic was not ours */
 	bool open;              /* what on_session was told last */
 	int64_t restored_ms;
 	uint64_t overwritten;
@@ -92,6 +92,7 @@ static void on_restore(void *arg)
 {
 	struct uplink *u = arg;
 
+	u->restoring = false;
 	if (!u->up || !u->foreign_state)
 		return;
 	u->overwritten++;
@@ -107,6 +108,9 @@ static void watch_state(struct uplink *u, const struct bus_msg *m)
 	if (!u->foreign_state)
 		return;
 
+	if (u->restoring)
+		return; /* a flood of foreign states must not put it off for ever */
+	u->restoring = true;
 	int64_t wait = u->restored_ms + RESTORE_EVERY_MS - loop_now_ms(u->loop);
 	loop_arm(u->loop, u->restore_timer, wait > RESTORE_SOON_MS ? wait : RESTORE_SOON_MS);
 }

@@ -29,6 +29,7 @@ struct engine {
 	struct eval eval;
 	struct requests requests;
 	struct control control;
+	uint64_t doing;         /* as last told */
 	bool awake;             /* the first wake byte has come */
 	char *payload;          /* of the message being evaluated */
 	struct eval_stats told; /* what the agent knows */
@@ -91,6 +92,7 @@ static int on_publish(void *arg, const struct tap_rec *rec, const char *payload)
 {
 	struct engine *e = arg;
 	long ns = ROOM_FIRST_NS;
+	uint64_t doing = e->doing;
 	int rc;
 	while ((rc = tap_reply(e->tap, rec, payload)) == ERR_AGAIN) {
 		kick(); /* again and again: the bytes before may have been taken while there was
@@ -100,6 +102,7 @@ static int on_publish(void *arg, const struct tap_rec *rec, const char *payload)
 		if (!wait_for_room(&ns))
 			return ERR_PEER;
 	}
+	tap_set_doing(e->tap, doing);
 	if (rc == 0 && tap_trusted_sleeps(e->tap))
 		kick();
 	return rc;
@@ -108,6 +111,7 @@ static int on_publish(void *arg, const struct tap_rec *rec, const char *payload)
 static void on_doing(void *arg, uint64_t what)
 {
 	struct engine *e = arg;
+	e->doing = what;
 	tap_set_doing(e->tap, what);
 }
 
@@ -229,6 +233,8 @@ static int idle_ms(const struct engine *e)
 {
 	if (memcmp(&e->eval.stats, &e->told, sizeof(e->told)) == 0)
 		return -1;
+	if (control_waiting(&e->control) > WAITING_MAX)
+		return -1; /* not before the agent reads */
 	int64_t left = e->stats_next_ms - now_ms();
 	return left > 0 ? (int)left + 1 : 0;
 }

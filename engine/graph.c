@@ -113,8 +113,11 @@ static int slots_reserve(struct graphs *gs, const struct graph *g)
 			gs->n_slots = n;
 		}
 		struct feeds *f = &gs->slots[slot];
-		if (f->cap < f->n + g->n_idf) {
-			size_t cap = f->n + g->n_idf + (f->n > 1 ? f->n / 2 : 0);
+		size_t more = 0; /* one, unless the document names a topic twice */
+		for (size_t k = 0; k < g->n_idf; k++)
+			more += g->idf[k].slot == slot;
+		if (f->cap < f->n + more) {
+			size_t cap = f->n + more + f->n / 2;
 			struct link **grown = realloc(f->link, cap * sizeof(*grown));
 			if (grown == NULL)
 				return ERR_NOMEM;

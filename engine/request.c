@@ -72,12 +72,15 @@ static json_t *check_one(struct requests *r, const json_t *code, const struct py
 	return rc == 0 ? json_pack("{s:s}", "state", "ok") : failed(r, NULL);
 }
 
+/* Bytes of reasons in one answer, which must fit into a frame, and into a message to csm. */
+#define CHECK_REASONS_MAX (256 * 1024)
+
 static json_t *on_check(struct requests *r, json_t *frame)
 {
 	const json_t *codes = json_object_get(frame, "codes"), *code, *source;
 	json_t *given = json_object_get(frame, "depends");
 	const char *alias;
-	size_t i, n = 0;
+	size_t i, n = 0, told = 0;
 	if (!json_is_array(codes))
 		return refused("`codes` is not a list");
 	if (given != NULL && !json_is_null(given) && !json_is_object(given))
@@ -95,7 +98,11 @@ static json_t *on_check(struct requests *r, json_t *frame)
 						    .len = json_string_length(source)};
 	}
 	json_array_foreach (codes, i, code) {
-		if (json_array_append_new(results, check_one(r, code, depends, n)) < 0)
+		json_t *result = check_one(r, code, depends, n);
+		told += json_string_length(json_object_get(result, "reason"));
+		if (told > CHECK_REASONS_MAX)
+			json_object_set_new(result, "reason", json_string("too many errors to tell"));
+		if (json_array_append_new(results, result) < 0)
 			return NULL;
 	}
 	return json_pack("{s:s, s:O}", "state", "ok", "results", results);

@@ -4,6 +4,7 @@
 #include "engine/engine.h"
 #include "engine/sanitizer.h"
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/close_range.h>
 #include <seccomp.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 #define MEMORY_ROOM_MIN (16u << 20) /* less than this above what is in use is no working engine */
@@ -88,7 +90,6 @@ static const int allowed[] = {
 	CALL(brk),
 	CALL(munmap),
 	CALL(mremap),
-	CALL(madvise),
 	CALL(futex),
 	CALL(sched_yield),
 	CALL(clock_gettime),
@@ -128,6 +129,9 @@ static int build_filter(scmp_filter_ctx ctx)
 {
 	/* memory: anything but new code */
 	const struct scmp_arg_cmp no_exec = SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0);
+	/* what allocators say of their memory; other advice is for administrators */
+	static const unsigned advice[] = {MADV_NORMAL, MADV_DONTNEED, MADV_FREE, MADV_HUGEPAGE,
+					  MADV_NOHUGEPAGE, MADV_DONTDUMP};
 	/* looking at flags of descriptors, not setting them */
 	const struct scmp_arg_cmp get_flags = SCMP_A1(SCMP_CMP_EQ, F_GETFL);
 	const struct scmp_arg_cmp get_fd_flags = SCMP_A1(SCMP_CMP_EQ, F_GETFD);
@@ -158,6 +162,10 @@ static int build_filter(scmp_filter_ctx ctx)
 		rc = add(ctx, SCMP_ACT_ALLOW, CALL(mmap), 1, &no_exec);
 	if (rc == 0)
 		rc = add(ctx, SCMP_ACT_ALLOW, CALL(mprotect), 1, &no_exec);
+	for (size_t i = 0; rc == 0 && i < ARRAY_LEN(advice); i++) {
+		const struct scmp_arg_cmp what = SCMP_A2(SCMP_CMP_EQ, advice[i]);
+		rc = add(ctx, SCMP_ACT_ALLOW, CALL(madvise), 1, &what);
+	}
 	if (rc == 0)
 		rc = add(ctx, SCMP_ACT_ALLOW, CALL(fcntl), 1, &get_flags);
 	if (rc == 0)
@@ -168,6 +176,19 @@ static int build_filter(scmp_filter_ctx ctx)
 	if (rc == 0)
 		rc = add(ctx, SCMP_ACT_ERRNO(ENOSYS), CALL(clone3), 0, NULL);
 	return rc;
+}
+
+/* A suite that root runs must not give its functions what root can do. */
+static int drop_capabilities(struct err *err)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {0};
+	/* fails for users who have none to drop, and past the last one the kernel knows */
+	for (int cap = 0; cap <= CAP_LAST_CAP; cap++)
+		prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
+	if (syscall(SYS_capset, &head, none) < 0)
+		return err_sys(err, "dropping capabilities");
+	return 0;
 }
 
 static int set_filter(struct err *err)
@@ -188,7 +209,9 @@ int sandbox_close(size_t memory_bytes, unsigned descriptors, struct err *err)
 		return err_sys(err, "no_new_privs");
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		return err_sys(err, "not dumpable");
-	int rc = set_limits(memory_bytes, descriptors, err);
+	int rc = drop_capabilities(err);
+	if (rc == 0)
+		rc = set_limits(memory_bytes, descriptors, err);
 	return rc == 0 ? set_filter(err) : rc;
 }
 

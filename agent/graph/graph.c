@@ -186,6 +186,14 @@ static void put_answer(struct graph *g, json_t *answer)
 		json_decref(answer);
 }
 
+static void refused_over(struct graph *g)
+{
+	struct job *job = g->first;
+
+	release_topics(g, job->doc, job->taken, job->monitor_taken);
+	job_done(g);
+}
+
 /* The old revision goes on. where: borrowed, may be NULL. */
 static void put_refused(struct graph *g, const char *reason, json_t *where)
 {
@@ -196,8 +204,11 @@ static void put_refused(struct graph *g, const char *reason, json_t *where)
 	if (where != NULL)
 		json_object_set(answer, "where", where);
 	put_answer(g, answer);
-	release_topics(g, job->doc, job->taken, job->monitor_taken);
-	job_done(g);
+	/* A topic that is not acknowledged yet is not given back: the acknowledgement would find nobody. */
+	if (g->taps_waiting > 0)
+		set_stage(g, GRAPH_REFUSED);
+	else
+		refused_over(g);
 }
 
 static const char no_topic[] = "the broker did not let a data topic be subscribed";
@@ -399,6 +410,11 @@ static bool graph_step(struct graph *g)
 		if (g->taps_waiting > 0)
 			return false;
 		put_confirmed(g);
+		return true;
+	case GRAPH_REFUSED:
+		if (g->taps_waiting > 0)
+			return false;
+		refused_over(g);
 		return true;
 	case GRAPH_LOADING:
 	case GRAPH_DROPPING:

@@ -38,6 +38,7 @@ enum graph_stage {
 	GRAPH_TAPPING,    /* waiting for the broker to acknowledge new topics */
 	GRAPH_LOADING,    /* waiting for the engine to accept the document */
 	GRAPH_CONFIRMING, /* loaded before the transport was open: waiting for its topics */
+	GRAPH_REFUSED,    /* refused and answered: waiting for topics asked for, to give them back */
 	GRAPH_DROPPING,   /* waiting for the engine to forget it */
 };
 

@@ -292,6 +292,14 @@ static void add_all(json_t *totals, json_t *more)
 	}
 }
 
+/* A total an engine may have reached; anything else it says is 0. */
+static json_int_t total(const json_t *n)
+{
+	json_int_t value = json_integer_value(n);
+
+	return value >= 0 && value <= 1ll << 53 ? value : 0;
+}
+
 /* The engine's `stats`, as names of ours; what it makes up is cut down to size. */
 static void take_stats(struct service *s, json_t *msg)
 {
@@ -302,17 +310,17 @@ static void take_stats(struct service *s, json_t *msg)
 
 	if (now == NULL)
 		return;
-	count(now, "evaluated", json_integer_value(json_object_get(msg, "evaluated")));
-	count(now, "failed", json_integer_value(json_object_get(msg, "failed")));
+	count(now, "evaluated", total(json_object_get(msg, "evaluated")));
+	count(now, "failed", total(json_object_get(msg, "failed")));
 	json_object_foreach (json_object_get(msg, "drops"), reason, n) {
 		size_t len = strspn(reason, "abcdefghijklmnopqrstuvwxyz0123456789_");
 
 		if (names++ == DROP_NAMES_MAX)
 			break;
-		if (len == 0 || reason[len] != '\0' || len > 40 || json_integer_value(n) < 0)
+		if (len == 0 || reason[len] != '\0' || len > 40)
 			continue;
 		snprintf(name, sizeof(name), "dropped.%s", reason);
-		count(now, name, json_integer_value(n));
+		count(now, name, total(n));
 	}
 	json_decref(s->present);
 	s->present = now;
