@@ -317,13 +317,16 @@ void links_on_removed(struct links *l, const char *da_id)
 	store_exec(l->csm->store, "DELETE FROM command WHERE da_id = $1", DB_V_TEXT(da_id));
 }
 
-void links_on_profile(struct links *l, const struct device *d)
+void links_on_profile(struct links *l, const struct device *d, const struct profile *old)
 {
 	for (struct link *k = first_of(l, d->id.s); k != NULL; k = k->next_of_device) {
-		bool missing = !profile_has_feature(&d->info, k->mode, k->feature);
-		if (!missing)
+		/* one that was never declared is the graph's business: its device answers CONNECT */
+		bool had = profile_has_feature(old, k->mode, k->feature);
+		if (profile_has_feature(&d->info, k->mode, k->feature))
 			free(TAKE(k->missing));
-		else if (k->missing == NULL && asprintf(&k->missing, "feature %s is no longer in %s_list",
+		else if (k->missing != NULL || !had)
+			continue;
+		else if (asprintf(&k->missing, "feature %s is no longer in %s_list",
 							k->feature, k->mode) < 0)
 			k->missing = NULL;
 		else

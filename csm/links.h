@@ -31,7 +31,8 @@ void links_quiet(struct links *l, struct link *link);
 void links_on_online(struct links *l, const char *da_id);
 void links_on_offline(struct links *l, const char *da_id);
 void links_on_removed(struct links *l, const char *da_id);
-void links_on_profile(struct links *l, const struct device *d);
+/* old: what it declared before. */
+void links_on_profile(struct links *l, const struct device *d, const struct profile *old);
 /* The answer of a device to a command. ret: false if no command with that msg_id is open. */
 bool links_on_answer(struct links *l, const char *da_id, const char *msg_id, bool ok,
 		     const char *reason);

@@ -215,7 +215,7 @@ static void change_commit(void *arg, const char *why)
 	if (!c->is_new && !d->removed) {
 		if (c->new_rev && d->online)
 			registry_set_online(d->csm->registry, d, false);
-		links_on_profile(d->csm->links, d);
+		links_on_profile(d->csm->links, d, &c->info);
 	}
 	profile_done(&c->info);
 	free(c);
