@@ -21,6 +21,20 @@ static bool exists(const char *path)
 	return stat(path, &st) == 0;
 }
 
+static bool daemon_runs(const struct iotctl *app, const char *name)
+{
+	char relative[64];
+	pid_t pid;
+
+	snprintf(relative, sizeof(relative), "run/%s.pid", name);
+	CLEANUP(freep)
+	char *path = settings_path(&app->settings, relative);
+	CLEANUP(closep)
+	int pidfd = path != NULL ? pidfile_owner(path, &pid) : -1;
+
+	return pidfd >= 0;
+}
+
 bool init_was_done(const struct iotctl *app)
 {
 	CLEANUP(freep)
@@ -35,6 +49,7 @@ int init_all(struct iotctl *app, bool quiet)
 	const struct settings *s = &app->settings;
 	bool in_memory = strcmp(s->core_db.url, ":memory:") == 0;
 	bool had_store = !in_memory && exists(s->core_db.url);
+	struct seal_key unused;
 	struct err err = {0};
 	int rc = daemon_make_dirs(s, &err);
 	CLEANUP(freep)
@@ -42,8 +57,15 @@ int init_all(struct iotctl *app, bool quiet)
 
 	if (rc == 0 && key == NULL)
 		rc = err_set(&err, ERR_NOMEM, "key");
+	if (rc == 0 && !exists(key) && (daemon_runs(app, "csm") || daemon_runs(app, "agent")))
+		rc = err_set(&err, ERR_BUSY,
+			     "the key %s is missing and daemons with the old one are running; stop "
+			     "them first (iotctl stop), or put the old key back",
+			     key);
 	if (rc == 0)
 		rc = seal_key_create(key, &err);
+	if (rc == 0) /* was there: is it one? */
+		rc = seal_key_load(key, &unused, &err);
 	bool new_key = rc == 1;
 
 	if (rc >= 0)
@@ -58,7 +80,7 @@ int init_all(struct iotctl *app, bool quiet)
 	printf("key      %s (%s)\n", key, new_key ? "new" : "was there");
 	printf("store    %s (%s)\n", s->core_db.url,
 	       in_memory   ? "kept in memory only"
-	       : had_store ? "was there, brought up to date"
+	       : had_store ? "was there, up to date"
 			   : "new");
 	return 0;
 }
@@ -80,23 +102,12 @@ static bool confirmed(const char *question)
 	return yes;
 }
 
-static bool csm_runs(const struct iotctl *app)
-{
-	CLEANUP(freep)
-	char *path = settings_path(&app->settings, "run/csm.pid");
-	pid_t pid;
-	CLEANUP(closep)
-	int pidfd = path != NULL ? pidfile_owner(path, &pid) : -1;
-
-	return pidfd >= 0;
-}
-
 static int reset_store(const struct iotctl *app)
 {
 	static const char *const parts[] = {"", "-wal", "-shm"};
 	const char *store = app->settings.core_db.url;
 
-	if (csm_runs(app))
+	if (daemon_runs(app, "csm"))
 		return complain("initdb: csm is running; stop it first");
 	if (strcmp(store, ":memory:") == 0 || !exists(store))
 		return EXIT_OK;

@@ -15,12 +15,23 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #define PING_MS       5000
 #define START_MS      40000
 #define STOP_MS       40000
+#define WELL_MS       8000 /* for sessions, once everything is ready */
+#define WELL_PAUSE_MS 50
 #define KILL_AFTER_MS 10000
 #define TRIES         3 /* a supervisor may end between being found and being asked */
+
+static int64_t clock_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
 
 /* ---- finding or making the supervisor ---- */
 
@@ -218,6 +229,21 @@ static void print_started(json_t *services, unsigned mask)
 	}
 }
 
+/* Ready daemons still have to find each other. ret: EXIT_OK, EXIT_ERROR (told). */
+static int await_well(const struct iotctl *app)
+{
+	struct timespec pause = {.tv_nsec = WELL_PAUSE_MS * 1000000L};
+	char trouble[500];
+
+	for (int64_t end_ms = clock_ms() + WELL_MS;;) {
+		if (!status_trouble(app, false, trouble, sizeof(trouble)))
+			return EXIT_OK;
+		if (clock_ms() >= end_ms)
+			return complain("start: all of it runs, but is not well yet: %s", trouble);
+		nanosleep(&pause, NULL);
+	}
+}
+
 static int start_units(struct iotctl *app, char *const names[], int n, unsigned mask)
 {
 	json_auto_t *answer = NULL;
@@ -234,10 +260,11 @@ static int start_units(struct iotctl *app, char *const names[], int n, unsigned 
 	json_t *failed = json_object_get(answer, "failed"), *f;
 	size_t i;
 
+	rc = json_array_size(failed) == 0 ? await_well(app) : EXIT_ERROR;
 	print_started(json_object_get(answer, "services"), units_with_needs(mask));
 	json_array_foreach (failed, i, f)
 		print_failure(f);
-	return json_array_size(failed) == 0 ? EXIT_OK : EXIT_ERROR;
+	return rc;
 }
 
 static int start_foreground(struct iotctl *app, unsigned mask)

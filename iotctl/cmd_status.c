@@ -72,8 +72,13 @@ static const char *text_of(json_t *o, const char *key)
 	return text != NULL ? text : "";
 }
 
-/* Ask the daemon itself: version, health; without a supervisor also whether it is ready. */
-static void add_own_word(const struct iotctl *app, unsigned unit, bool supervised, json_t *service)
+static bool is(json_t *service, const char *state)
+{
+	return strcmp(text_of(service, "state"), state) == 0;
+}
+
+/* Ask the daemon itself: version and health. */
+static void add_own_word(const struct iotctl *app, unsigned unit, json_t *service)
 {
 	const char *health = NULL;
 	struct err err = {0};
@@ -81,8 +86,6 @@ static void add_own_word(const struct iotctl *app, unsigned unit, bool supervise
 	if (unit == UNIT_BROKER) {
 		bool fine = broker_probe(&app->settings, PROBE_MS, &err) == 0;
 
-		if (fine && !supervised)
-			json_object_set_new(service, "state", json_string("ready"));
 		json_object_set_new(service, "health", json_string(fine ? "ok" : err.text));
 		return;
 	}
@@ -90,13 +93,22 @@ static void add_own_word(const struct iotctl *app, unsigned unit, bool supervise
 
 	if (own != NULL) {
 		json_object_set(service, "version", json_object_get(own, "version"));
-		if (!supervised && json_is_true(json_object_get(own, "ready")))
-			json_object_set_new(service, "state", json_string("ready"));
 		health = json_string_value(json_object_get(own, "health"));
+		if (unit == UNIT_CSM && json_object_get(own, "agent") != NULL)
+			json_object_set(service, "agent", json_object_get(own, "agent"));
 	}
 	json_object_set_new(
 		service, "health",
 		json_string(health != NULL ? health : "its control socket does not answer"));
+}
+
+/* Runs, and is not well: another state than that of one that is fine. */
+static void judge(bool supervised, json_t *service)
+{
+	bool well = strcmp(text_of(service, "health"), "ok") == 0;
+
+	if (is(service, "ready") || !supervised)
+		json_object_set_new(service, "state", json_string(well ? "ready" : "degraded"));
 }
 
 static json_t *collect(const struct iotctl *app, unsigned mask)
@@ -104,6 +116,7 @@ static json_t *collect(const struct iotctl *app, unsigned mask)
 	json_auto_t *sup = ask(app, "supervisor");
 	json_t *known = json_object_get(sup, "services");
 	json_auto_t *services = json_array();
+	bool alone = false; /* csm knows of no agent */
 
 	for (unsigned i = 0; i < UNITS; i++) {
 		if (!(mask & 1u << i))
@@ -111,11 +124,20 @@ static json_t *collect(const struct iotctl *app, unsigned mask)
 		json_auto_t *service = known != NULL ? json_incref(json_array_get(known, i))
 						     : status_by_lock(app, unit_kinds[i].name);
 		bool external = json_is_false(json_object_get(service, "managed")) &&
-				strcmp(text_of(service, "state"), "ready") == 0;
+				is(service, "ready");
 
 		add_ports(&app->settings, i, service);
-		if (json_object_get(service, "pid") != NULL || external)
-			add_own_word(app, i, known != NULL, service);
+		if (json_object_get(service, "pid") != NULL || external) {
+			add_own_word(app, i, service);
+			if (i == UNIT_CSM)
+				alone = json_is_false(json_object_get(service, "agent"));
+			/* It may take the session it had with an earlier csm for a good one. */
+			if (i == UNIT_AGENT && alone &&
+			    strcmp(text_of(service, "health"), "ok") == 0)
+				json_object_set_new(service, "health",
+						    json_string("csm has no session with it"));
+			judge(known != NULL, service);
+		}
 		json_array_append(services, service);
 	}
 	json_t *self = sup != NULL
@@ -168,7 +190,7 @@ static void print_service(json_t *s)
 	if (text_of(s, "data_dir")[0] != '\0')
 		printf("           keeps its data in %s\n", text_of(s, "data_dir"));
 	if (json_is_false(json_object_get(s, "managed")) &&
-	    strcmp(text_of(s, "state"), "ready") == 0)
+	    !is(s, "stopped"))
 		puts("           was there already; iotctl uses it and leaves it alone");
 	json_array_foreach (json_object_get(s, "lacks"), i, lack)
 		printf("           lacks: it %s\n", json_string_value(lack));
@@ -195,14 +217,44 @@ static void print_text(json_t *all)
 		print_service(s);
 }
 
+bool status_trouble(const struct iotctl *app, bool all, char *buf, size_t cap)
+{
+	json_auto_t *found = collect(app, UNITS_ALL);
+	size_t used = 0, i;
+	json_t *s;
+
+	buf[0] = '\0';
+	json_array_foreach (json_object_get(found, "services"), i, s) {
+		const char *what = is(s, "degraded") ? text_of(s, "health") : text_of(s, "state");
+
+		if (!is(s, "ready") && (all || is(s, "degraded")) && used < cap)
+			used += (size_t)snprintf(buf + used, cap - used, "%s%s: %s",
+						 used > 0 ? "; " : "", text_of(s, "name"), what);
+	}
+	return used > 0;
+}
+
+static int exit_status(json_t *services)
+{
+	int rc = EXIT_OK;
+	json_t *s;
+	size_t i;
+
+	json_array_foreach (services, i, s) {
+		if (is(s, "degraded") && rc == EXIT_OK)
+			rc = EXIT_ERROR;
+		else if (!is(s, "degraded") && !is(s, "ready"))
+			rc = EXIT_NOT_RUNNING;
+	}
+	return rc;
+}
+
 int cmd_status(struct iotctl *app, int argc, char *argv[])
 {
 	static const struct option longs[] = {{"json", no_argument, NULL, 'j'}, {0}};
-	bool as_json = false, all_ready = true;
+	bool as_json = false;
 	struct err err = {0};
 	unsigned mask;
-	json_t *s;
-	size_t i;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
@@ -218,13 +270,11 @@ int cmd_status(struct iotctl *app, int argc, char *argv[])
 
 	if (all == NULL)
 		return complain("status: out of memory");
-	json_array_foreach (json_object_get(all, "services"), i, s)
-		all_ready &= strcmp(text_of(s, "state"), "ready") == 0;
 	if (as_json) {
 		json_dumpf(all, stdout, JSON_INDENT(2));
 		putchar('\n');
 	} else {
 		print_text(all);
 	}
-	return all_ready ? EXIT_OK : EXIT_NOT_RUNNING;
+	return exit_status(json_object_get(all, "services"));
 }

@@ -4,6 +4,7 @@
 #include "common/err.h"
 #include "common/settings.h"
 #include <stdbool.h>
+#include <stddef.h>
 
 enum exit_code { EXIT_OK = 0, EXIT_ERROR = 1, EXIT_USAGE = 2, EXIT_NOT_RUNNING = 3 };
 
@@ -47,4 +48,7 @@ int cmd_restart(struct iotctl *app, int argc, char *argv[]);
 int cmd_supervise(struct iotctl *app, int argc, char *argv[]);
 
 int cmd_status(struct iotctl *app, int argc, char *argv[]);
+/* What keeps the units that run from being well ("csm: no connection to the broker; ..."); with
+ * all: also those that do not run. ret: whether there is anything. */
+bool status_trouble(const struct iotctl *app, bool all, char *buf, size_t cap);
 int cmd_demo(struct iotctl *app, int argc, char *argv[]);

@@ -46,8 +46,9 @@ static const struct command commands[] = {
 	 cmd_stop},
 	{"restart", "[csm|agent|broker ...]", "restart server", "Stop, then start.", cmd_restart},
 	{"status", "[--json] [csm|agent|broker ...]", "status server",
-	 "Show state, pid, uptime, restarts, version, health and ports. Exit status: 0 all ready, "
-	 "3 not running, 1 error.",
+	 "Show state, pid, uptime, restarts, version, health and ports. What runs and whose health "
+	 "is not ok is `degraded`.\n"
+	 "Exit status: 0 all ready, 1 something degraded, or an error, 3 something not running.",
 	 cmd_status},
 	{"shell", "", "interactive shell (not part of this build)", NULL, NULL},
 	{"genconf", "[--force] DEST", "get a copy of sample ini config",

@@ -233,6 +233,7 @@ static void start_now(struct service *sv)
 {
 	struct err err = {0};
 
+	sv->log_from = logfile_size(sv->conf.log_path); /* earlier tries said the same */
 	if (spawn(sv, &err) < 0) {
 		service_fail(sv, err.text);
 		return;
@@ -331,7 +332,6 @@ void service_start(struct service *sv)
 	sv->early_deaths = 0;
 	sv->backoff_ms = 0;
 	sv->reason[0] = '\0';
-	sv->log_from = logfile_size(sv->conf.log_path);
 	start_now(sv);
 }
 
@@ -403,6 +403,7 @@ void service_set_starting(struct service *sv)
 void service_fail(struct service *sv, const char *reason)
 {
 	snprintf(sv->reason, sizeof(sv->reason), "%s", reason);
+	sv->log_from = logfile_size(sv->conf.log_path); /* what is there, earlier ones wrote */
 	log_error("service.failed", KV("service", sv->conf.name), KV("why", sv->reason));
 	set_state(sv, SERVICE_FAILED);
 }

@@ -67,5 +67,6 @@ pid_t service_pid(const struct service *sv); /* 0: none */
 bool service_has_process(const struct service *sv);
 /* {name, state, pid, uptime_s, restarts, reason, last_exit}: a new object. */
 json_t *service_status(const struct service *sv);
-/* The last lines of its log since it was last asked to start: a new list. */
+/* The last lines of its log since its process was last started, none if that never came about: a
+ * new list. */
 json_t *service_log_tail(const struct service *sv, unsigned max_lines);

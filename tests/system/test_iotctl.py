@@ -313,6 +313,50 @@ def test_start_tells_what_is_not_ready_and_why(ctl):
     ctl.run("status", rc=0)
 
 
+def test_start_shows_the_log_of_the_last_try_only(ctl):
+    ctl.run("start")
+    ctl.run("stop")  # every log has something old now
+    program = ctl.dir / "broken"
+    program.write_text("#!/bin/sh\necho this is why >&2\nexit 1\n")
+    program.chmod(0o755)
+    ctl.extra = "[broker]\nprogram = %s\n" % program
+    ctl.write()
+    done = ctl.run("start", rc=1)
+    assert done.stderr.count("this is why") == 1, done.stderr
+    assert "csm is not ready: not started, because it needs broker" in done.stderr
+    assert done.stderr.count("the end of") == 1 and "broker.log" in done.stderr, done.stderr
+
+
+def test_running_but_not_well_is_degraded(ctl):
+    ctl.run("start")
+    ctl.run("status", rc=0)  # at once
+    os.kill(ctl.supervisor_pid(), signal.SIGKILL)  # nobody brings the broker back
+    broker, csm = ctl.pids()["broker"], ctl.pids()["csm"]
+    os.kill(broker, signal.SIGKILL)
+    until(lambda: ctl.service("csm")["state"] == "degraded", 10, "csm to notice")
+    down = ctl.status("csm", "agent", rc=1)
+    assert "broker" in down["services"][0]["health"] and down["services"][0]["pid"] == csm
+    ctl.status(rc=3)  # the broker does not run
+    ctl.run("start")
+    ctl.run("status", rc=0)
+    ctl.run("stop", "csm", "agent")
+    assert "agent: waiting for csm" in ctl.run("start", "agent", rc=1).stderr
+    assert re.search(r"^agent +degraded .*waiting for csm$", ctl.run("status", "agent", rc=1).stdout, re.M)
+    ctl.run("start", "csm")
+    ctl.run("status", rc=0)
+
+
+def test_initdb_makes_no_second_key_under_running_daemons(ctl):
+    ctl.run("start", "csm")
+    key = ctl.userdir / "key"
+    old = key.read_bytes()
+    key.unlink()
+    assert "stop them first" in ctl.run("initdb", rc=1).stderr and not key.exists()
+    ctl.run("stop")
+    ctl.run("initdb")
+    assert key.read_bytes() != old
+
+
 def test_log_is_rotated_at_10_mib(ctl):
     ctl.run("start")
     log = ctl.userdir / "log/csm.log"
