@@ -34,6 +34,7 @@
 enum phase { PHASE_SETUP, PHASE_RUNNING, PHASE_LEAVING };
 
 struct demo {
+	const struct iotctl *app;
 	struct loop *loop;
 	struct bus *bus;
 	struct dan_client *dan;
@@ -43,7 +44,11 @@ struct demo {
 	unsigned step; /* next row of the wiring */
 	char client_id[64], request_topic[128], answer_topic[128];
 	struct digest_text idf_digest, join_digest;
-	int64_t next, pushed, received, wrong;
+	int64_t pushed, received; /* received: of the numbers pushed, each once */
+	uint8_t *seen;            /* by number: its square came; room for `most` */
+	int64_t most;
+	bool over; /* nothing more is pushed */
+	bool away; /* the broker was */
 	bool pending; /* the last answer said so */
 	bool interrupted, detached, left;
 	char failed[1000]; /* why; empty: not */
@@ -192,6 +197,17 @@ static bool on_connecting(void *arg, struct bus_will *will)
 	return true;
 }
 
+static void on_bus_down(void *arg, const char *why)
+{
+	struct demo *d = arg;
+
+	(void)why;
+	if (d->phase == PHASE_RUNNING) {
+		d->away = true;
+		puts("  (the broker is away)");
+	}
+}
+
 static void on_bus_up(void *arg, bool fresh)
 {
 	struct demo *d = arg;
@@ -232,6 +248,22 @@ static void on_connect(void *arg, enum dan_mode mode, const char *feature)
 	run_if_wired(d);
 }
 
+/* The number whose square this is, 0: of none that was pushed. */
+static int64_t root_of(const struct demo *d, json_int_t square)
+{
+	int64_t low = 1, high = d->pushed;
+
+	while (low < high) {
+		int64_t middle = low + (high - low) / 2;
+
+		if (middle * middle < square)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low <= d->pushed && low * low == square ? low : 0;
+}
+
 static void on_data(void *arg, const char *feature, json_t *values)
 {
 	struct demo *d = arg;
@@ -239,17 +271,24 @@ static void on_data(void *arg, const char *feature, json_t *values)
 	 * list of one too. */
 	json_t *value = json_is_array(values) ? json_array_get(values, 0) : values;
 	json_int_t got = json_integer_value(value);
+	int64_t x = json_is_integer(value) ? root_of(d, got) : 0;
 
 	(void)feature;
+	if (x == 0) {
+		CLEANUP(freep)
+		char *text = json_dumps(values, JSON_COMPACT | JSON_ENCODE_ANY);
+
+		fail(d, "%.100s came out, the square of no number that went in",
+		     text != NULL ? text : "something");
+		return;
+	}
+	if (d->seen[x] != 0) /* delivery is at least once */
+		return;
+	d->seen[x] = 1;
 	d->received++;
-	if (!json_is_integer(value) || got != d->received * d->received)
-		d->wrong++;
-	printf("  %" PRId64 " -> %" JSON_INTEGER_FORMAT "\n", d->received, got);
+	printf("  %" PRId64 " -> %" JSON_INTEGER_FORMAT "\n", x, got);
 	fflush(stdout);
-	if (d->wrong > 0)
-		fail(d, "%" PRId64 " went in and %" JSON_INTEGER_FORMAT " came out", d->received,
-		     got);
-	else if (d->phase == PHASE_RUNNING && d->received == d->pushed && d->next == 0)
+	if (d->phase == PHASE_RUNNING && d->over && d->received == d->pushed)
 		leave(d);
 }
 
@@ -274,15 +313,17 @@ static void on_push(void *arg)
 
 		(void)publish(d, request, NULL);
 	}
-	if (d->phase != PHASE_RUNNING || d->next == 0)
+	if (d->phase != PHASE_RUNNING || d->over || d->pushed == d->most)
 		return;
-	values = json_pack("[I]", (json_int_t)d->next);
-	if (values == NULL || dan_push(d->dan, FEATURE, values, &err) < 0) {
-		fail(d, "cannot push: %s", values == NULL ? "out of memory" : err.text);
-		return;
-	}
-	d->pushed++;
-	d->next++;
+	values = json_pack("[I]", (json_int_t)d->pushed + 1);
+	int rc = values != NULL ? dan_push(d->dan, FEATURE, values, &err)
+				: err_set(&err, ERR_NOMEM, "out of memory");
+
+	/* Not connected: csm or the broker is away; this one is lost, and counted. */
+	if (rc < 0 && rc != ERR_AGAIN && rc != ERR_LIMIT)
+		fail(d, "cannot push: %s", err.text);
+	else
+		d->pushed++;
 }
 
 /* ---- the end ---- */
@@ -316,30 +357,39 @@ static void leave(struct demo *d)
 		loop_quit(d->loop, 0);
 }
 
+static void fail_setup(struct demo *d)
+{
+	char trouble[500];
+	bool any = status_trouble(d->app, true, trouble, sizeof(trouble));
+
+	fail(d, "not wired within %d s (%s)%s%s", SETUP_MS / 1000,
+	     !dan_is_online(d->dan)        ? "the device application did not get online"
+	     : !bus_is_up(d->bus)          ? "the broker does not answer"
+	     : d->step < ARRAY_LEN(wiring) ? "csm does not answer the graph API"
+	     : d->pending                  ? "no agent has confirmed the graph"
+					   : "the device application was told no topics",
+	     any ? "; " : "", any ? trouble : "");
+}
+
 static void on_end(void *arg)
 {
 	struct demo *d = arg;
 
 	switch (d->phase) {
 	case PHASE_SETUP:
-		fail(d, "not wired within %d s (%s)", SETUP_MS / 1000,
-		     !dan_is_online(d->dan)        ? "the device application did not get online"
-		     : !bus_is_up(d->bus)          ? "the broker does not answer"
-		     : d->step < ARRAY_LEN(wiring) ? "csm does not answer the graph API"
-		     : d->pending ? "no agent has confirmed the graph; does gateway-agent run?"
-				  : "the device application was told no topics");
+		fail_setup(d);
 		break;
 	case PHASE_RUNNING:
-		if (d->next != 0 && d->received < d->pushed && !d->interrupted) {
-			d->next = 0; /* push no more, wait for the rest */
+		if (!d->over && d->received < d->pushed) {
+			d->over = true; /* push no more, wait for the rest */
 			loop_arm(d->loop, d->end_timer, LAST_OUTPUT_MS);
-			break;
-		}
-		if (d->received < d->pushed && !d->interrupted)
-			fail(d, "%" PRId64 " numbers went in, only %" PRId64 " came out", d->pushed,
-			     d->received);
-		else
+		} else if (d->received < d->pushed) {
+			fail(d, "%s%" PRId64 " of %" PRId64 " numbers lost",
+			     d->away ? "the broker was away, " : "", d->pushed - d->received,
+			     d->pushed);
+		} else {
 			leave(d);
+		}
 		break;
 	case PHASE_LEAVING:
 		if (d->failed[0] == '\0')
@@ -369,6 +419,7 @@ static int new_bus(struct demo *d, const struct settings *s, struct err *err)
 	static const struct bus_handlers handlers = {
 		.on_connecting = on_connecting,
 		.on_up = on_bus_up,
+		.on_down = on_bus_down,
 		.on_message = on_answer,
 	};
 	struct bus_conf conf = {
@@ -431,7 +482,10 @@ static int begin(struct demo *d, const struct settings *s, struct err *err)
 		 d->client_id);
 	d->idf_digest = sha256_hex(IDF_FUNC, strlen(IDF_FUNC));
 	d->join_digest = sha256_hex(JOIN_FUNC, strlen(JOIN_FUNC));
-	d->next = 1;
+	d->most = (int64_t)d->seconds * 1000 / PUSH_MS + 1;
+	d->seen = calloc((size_t)d->most + 1, 1);
+	if (rc == 0 && d->seen == NULL)
+		rc = err_set(err, ERR_NOMEM, "demo");
 	if (rc == 0)
 		rc = loop_add_signal(d->loop, SIGINT, on_interrupt, d, err);
 	if (rc == 0)
@@ -458,11 +512,11 @@ static int parse_seconds(int argc, char *argv[], unsigned *ret)
 		if (c != 's')
 			return EXIT_USAGE;
 		if (n < 1 || n > SECONDS_MAX || *end != '\0')
-			return complain("demo: --seconds takes a whole number from 1 to %d",
-					SECONDS_MAX);
+			return misused("demo: --seconds takes a whole number from 1 to %d",
+				       SECONDS_MAX);
 		*ret = (unsigned)n;
 	}
-	return optind == argc ? EXIT_OK : complain("demo: unexpected argument '%s'", argv[optind]);
+	return optind == argc ? EXIT_OK : misused("demo: unexpected argument '%s'", argv[optind]);
 }
 
 static bool csm_runs(const struct iotctl *app)
@@ -478,13 +532,15 @@ static bool csm_runs(const struct iotctl *app)
 
 int cmd_demo(struct iotctl *app, int argc, char *argv[])
 {
-	struct demo d = {0};
+	struct demo d = {.app = app};
 	struct err err = {0};
 	int rc = parse_seconds(argc, argv, &d.seconds);
 
 	if (rc != EXIT_OK)
 		return rc;
 	if (iotctl_settings(app) < 0)
+		return EXIT_ERROR;
+	if (iotctl_look(app) < 0)
 		return EXIT_ERROR;
 	if (!csm_runs(app))
 		return complain("demo: csm does not run; start it with `iotctl start`");
@@ -498,6 +554,7 @@ int cmd_demo(struct iotctl *app, int argc, char *argv[])
 	d.dan = dan_free(d.dan);
 	d.bus = bus_free(d.bus);
 	loop_free(d.loop);
+	free(d.seen);
 	if (rc < 0 || d.failed[0] != '\0')
 		return complain("demo: %s",
 				d.failed[0] != '\0' ? d.failed : "the event loop failed");

@@ -292,7 +292,7 @@ int cmd_start(struct iotctl *app, int argc, char *argv[])
 	}
 	if (units_parse(argv + optind, argc - optind, &mask, &err) < 0)
 		return complain("start: %s", err.text);
-	if (iotctl_settings(app) < 0)
+	if (iotctl_settings(app) < 0 || iotctl_look(app) < 0)
 		return EXIT_ERROR;
 	return foreground ? start_foreground(app, mask)
 			  : start_units(app, argv + optind, argc - optind, mask);
@@ -428,7 +428,7 @@ static int parse_names(struct iotctl *app, int argc, char *argv[], unsigned *ret
 		return EXIT_USAGE;
 	if (units_parse(argv + optind, argc - optind, ret_mask, &err) < 0)
 		return complain("%s: %s", argv[0], err.text);
-	return iotctl_settings(app) < 0 ? EXIT_ERROR : EXIT_OK;
+	return iotctl_settings(app) < 0 || iotctl_look(app) < 0 ? EXIT_ERROR : EXIT_OK;
 }
 
 int cmd_stop(struct iotctl *app, int argc, char *argv[])

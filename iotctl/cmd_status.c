@@ -123,8 +123,10 @@ static json_t *collect(const struct iotctl *app, unsigned mask)
 			continue;
 		json_auto_t *service = known != NULL ? json_incref(json_array_get(known, i))
 						     : status_by_lock(app, unit_kinds[i].name);
+		/* A foreign one is none of those that `stop` ends: it is as it is. */
 		bool external = json_is_false(json_object_get(service, "managed")) &&
-				is(service, "ready");
+				(is(service, "ready") ||
+				 broker_probe(&app->settings, PROBE_MS, NULL) == 0);
 
 		add_ports(&app->settings, i, service);
 		if (json_object_get(service, "pid") != NULL || external) {
@@ -136,7 +138,7 @@ static json_t *collect(const struct iotctl *app, unsigned mask)
 			    strcmp(text_of(service, "health"), "ok") == 0)
 				json_object_set_new(service, "health",
 						    json_string("csm has no session with it"));
-			judge(known != NULL, service);
+			judge(known != NULL && !external, service);
 		}
 		json_array_append(services, service);
 	}
@@ -264,7 +266,7 @@ int cmd_status(struct iotctl *app, int argc, char *argv[])
 	}
 	if (units_parse(argv + optind, argc - optind, &mask, &err) < 0)
 		return complain("status: %s", err.text);
-	if (iotctl_settings(app) < 0)
+	if (iotctl_settings(app) < 0 || iotctl_look(app) < 0)
 		return EXIT_ERROR;
 	json_auto_t *all = collect(app, mask);
 

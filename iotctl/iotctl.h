@@ -29,6 +29,11 @@ struct command {
 
 /* Print `iotctl: text` to stderr. ret: EXIT_ERROR. */
 int complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* The same for a wrong command line. ret: EXIT_USAGE. */
+int misused(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* Whether userdir, if there is one, may be looked into; else nothing in it could be told from being
+ * missing. ret: 0 or negative (told). */
+int iotctl_look(const struct iotctl *app);
 /* The settings, read once; complaints go to stderr. ret: 0 or negative (told already). */
 int iotctl_settings(struct iotctl *app);
 

@@ -13,17 +13,32 @@
 
 #define HELP_COLUMN 24
 
+static void say(const char *fmt, va_list ap)
+{
+	fflush(stdout);
+	fputs("iotctl: ", stderr);
+	vfprintf(stderr, fmt, ap);
+	fputc('\n', stderr);
+}
+
 int complain(const char *fmt, ...)
 {
 	va_list ap;
 
-	fflush(stdout);
-	fputs("iotctl: ", stderr);
 	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
+	say(fmt, ap);
 	va_end(ap);
-	fputc('\n', stderr);
 	return EXIT_ERROR;
+}
+
+int misused(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	say(fmt, ap);
+	va_end(ap);
+	return EXIT_USAGE;
 }
 
 /* ---- the commands ---- */
@@ -144,6 +159,24 @@ int iotctl_settings(struct iotctl *app)
 	if (rc < 0)
 		complain("%s", err.text);
 	return rc;
+}
+
+int iotctl_look(const struct iotctl *app)
+{
+	static const char *const below[] = {"", "run", "log"};
+
+	for (size_t i = 0; i < ARRAY_LEN(below); i++) {
+		CLEANUP(freep)
+		char *path = settings_path(&app->settings, below[i]);
+
+		if (path != NULL && access(path, X_OK) < 0 && errno != ENOENT) {
+			int code = -errno;
+
+			complain("cannot look into '%s': %s", path, strerror(-code));
+			return code;
+		}
+	}
+	return 0;
 }
 
 /* ---- main ---- */

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -290,6 +291,22 @@ def test_stop_without_supervisor(ctl):
     assert all(ended(pid) for pid in pids.values())
 
 
+@pytest.mark.skipif(not ROOT, reason="takes two users")
+def test_who_may_not_look_is_told_so(ctl):
+    ctl.run("start", "broker")
+    with open(BIN / "iotctl", "rb") as program, tempfile.TemporaryDirectory() as folder:
+        ini = Path(folder, "iottalk.ini")  # where that user gets to
+        ini.write_text(ctl.ini.read_text())
+        os.chmod(folder, 0o755)
+        for command in ("status", "stop", "start", "demo"):
+            done = subprocess.run(["/proc/self/fd/%d" % program.fileno(), "-c", str(ini), command],
+                                  pass_fds=(program.fileno(),), user=65534, group=65534, extra_groups=[],
+                                  stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
+            assert done.returncode == 1 and done.stdout == "", done
+            assert re.fullmatch(r"iotctl: cannot look into '.*/userdir/?': Permission denied\n", done.stderr), done
+    assert ctl.service("broker")["state"] == "ready"
+
+
 def test_stubborn_daemon_is_killed(ctl):
     ctl.run("start")
     pid = ctl.pids()["csm"]
@@ -453,6 +470,9 @@ def test_complete_broker_is_used_and_its_lacks_told(ctl):
             assert setting in lacks and setting in out
         assert "message_size_limit" not in lacks
         ctl.run("demo", "--seconds", "1")
+        assert "left alone" in ctl.run("stop", "broker").stdout
+        still = ctl.status("broker", rc=0)["services"][0]
+        assert still["state"] == "ready" and still["managed"] is False and still["health"] == "ok", still
         assert "broker   left alone" in ctl.run("stop").stdout
         assert other.popen.poll() is None
     finally:
@@ -635,11 +655,37 @@ def test_demo_shows_squares(ctl):
 def test_demo_fails_clearly_without_agent(ctl):
     ctl.run("start", "csm")
     done = ctl.run("demo", "--seconds", "1", rc=1)
-    assert "iotctl: demo: not wired within 15 s (no agent has confirmed the graph" in done.stderr
+    assert "iotctl: demo: not wired within 15 s (no agent has confirmed the graph); agent: stopped" in done.stderr
     metrics = requests.get("http://127.0.0.1:%d/metrics" % ctl.http_port, timeout=5).text
     assert "\niottalk_registrations 0\n" in metrics and "\niottalk_graphs 0\n" in metrics  # nothing is left behind
 
 
+def test_demo_counts_what_a_broker_away_has_lost(ctl):
+    ctl.run("start")
+    demo = ctl.popen("demo", "--seconds", "5")
+    shown = ""
+    while " -> " not in shown:
+        line = demo.stdout.readline()
+        assert line, demo.stderr.read()
+        shown += line
+    os.kill(ctl.supervisor_pid(), signal.SIGKILL)  # nobody brings the broker back but the start below
+    os.kill(ctl.pids()["broker"], signal.SIGKILL)
+    while "the broker is away" not in shown:
+        line = demo.stdout.readline()
+        assert line, shown
+        shown += line
+    ctl.run("start")
+    rest, err = demo.communicate(timeout=40)
+    pairs = re.findall(r"^  (\d+) -> (\d+)$", shown + rest, re.M)
+    assert pairs and all(int(x) ** 2 == int(y) for x, y in pairs)
+    if demo.returncode == 0:  # all of it came through after all
+        counts = re.search(r"(\d+) numbers went in, (\d+) came out", rest)
+        assert counts[1] == counts[2] == str(len(pairs))
+    else:
+        lost = re.search(r"demo: the broker was away, (\d+) of (\d+) numbers lost", err)
+        assert lost and int(lost[2]) - int(lost[1]) == len(pairs), (shown + rest, err)
+
+
 def test_demo_fails_clearly_without_anything(ctl):
     assert "iotctl: demo: csm does not run" in ctl.run("demo", rc=1).stderr
-    assert "whole number" in ctl.run("demo", "--seconds", "soon", rc=1).stderr
+    assert "whole number" in ctl.run("demo", "--seconds", "soon", rc=2).stderr
