@@ -198,6 +198,10 @@ static int on_entry(void *arg, const char *section, const char *key, const char 
 		section = as_section;
 		key = strchr(renamed, ':') + 1;
 	}
+	if (section[0] == '\0') {
+		complain(ld, true, ld->line, "key '%s' stands before the first [section]", key);
+		return 1;
+	}
 	if (find_row(ld, section, key) == NULL) {
 		warn_unknown(ld, section, key);
 	} else {

@@ -3,6 +3,7 @@
 #include "common/util.h"
 #include <fcntl.h>
 #include <sqlite3.h>
+#include <stdbool.h>
 #include <string.h>
 
 /* Somebody else has the store for a moment (iotctl, a backup): the loop stands still meanwhile, so not for long. */
@@ -23,7 +24,12 @@ struct sqlite_db {
 
 static int fail(struct sqlite_db *s, struct err *err, const char *what)
 {
-	return err_set(err, ERR_DB, "store: %s: %s", what, sqlite3_errmsg(s->handle));
+	int code = sqlite3_errcode(s->handle) & 0xff; /* without the extension */
+	bool damaged = code == SQLITE_NOTADB || code == SQLITE_CORRUPT;
+	return err_set(err, ERR_DB, "store: %s: %s%s", what, sqlite3_errmsg(s->handle),
+		       damaged ? "; it cannot be used: put back a copy of it, or move the file (and its -wal "
+				 "and -shm) away and run `iotctl initdb` for a new, empty one"
+			       : "");
 }
 
 static struct db *sqlite_close(struct db *db)

@@ -32,7 +32,9 @@ static int migrate(struct db *db, const char *path, const char *const *versions,
 	if (rc < 0)
 		return rc;
 	if (have > (int64_t)newest)
-		return err_set(err, ERR_DB, "store %s has version %lld, this program knows %zu", path,
+		return err_set(err, ERR_DB, "store %s has version %lld, this program knows %zu: use the program that made it, "
+			       "or put back a copy from before (<file>.v<N>.bak), or move the file away and "
+			       "run `iotctl initdb`", path,
 			       (long long)have, newest);
 	if (have > 0 && have < (int64_t)newest && strcmp(path, ":memory:") != 0) {
 		char copy[PATH_MAX];

@@ -60,8 +60,10 @@ int seal_key_load(const char *path, struct seal_key *ret, struct err *err)
 	text[strcspn(text, "\r\n")] = '\0';
 	if (sodium_hex2bin(key.bytes, sizeof(key.bytes), text, strlen(text), NULL, &len, NULL) != 0 ||
 	    len != sizeof(key.bytes) || strlen(text) != 2 * sizeof(key.bytes))
-		return err_set(err, ERR_PARSE, "suite key %s is not %zu hex digits", path,
-			       2 * sizeof(key.bytes));
+		return err_set(err, ERR_PARSE,
+			       "suite key %s is not %zu hex digits: delete it and run `iotctl initdb` (on the "
+			       "machine of an agent alone: copy the key of csm)",
+			       path, 2 * sizeof(key.bytes));
 	*ret = key;
 	return 0;
 }

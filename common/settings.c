@@ -3,9 +3,11 @@
 #include "common/util.h"
 #include <arpa/inet.h>
 #include <ctype.h>
+#include <inttypes.h>
 #include <pwd.h>
 #include <stdarg.h>
 #include <string.h>
+#include <strings.h>
 
 #define PORT_MAX     65535
 #define DAY_S        86400
@@ -263,6 +265,60 @@ static int make_absolute(const struct settings *s, char **path, struct err *err)
 	return 0;
 }
 
+/* ---- ports ---- */
+
+/* Names and addresses under which a port of this machine may be meant, as far as they are plain. */
+static bool is_here(const char *host)
+{
+	static const char *const here[] = {"localhost", "127.0.0.1", "::1", "0.0.0.0", "::"};
+
+	for (size_t i = 0; i < ARRAY_LEN(here); i++) {
+		if (strcasecmp(host, here[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool same_place(const char *a, const char *b)
+{
+	return strcasecmp(a, b) == 0 || (is_here(a) && is_here(b));
+}
+
+/* Two services cannot share a port of one address. */
+static int check_ports(const struct settings *s, const char *path, conf_note_fn *note, void *arg,
+		       struct err *err)
+{
+	const struct {
+		const char *name, *host;
+		int64_t port;
+	} ports[] = {
+		{"core.http-port", s->core.bind, s->core.http_port},
+		{"core-mqtt.port", s->core_mqtt.host, s->core_mqtt.port},
+		{"core-ws.port", s->core_ws.host, s->core_ws.port},
+	};
+	unsigned clashes = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(ports); i++) {
+		for (size_t k = i + 1; k < ARRAY_LEN(ports); k++) {
+			char text[1000];
+
+			if (ports[i].port != ports[k].port ||
+			    !same_place(ports[i].host, ports[k].host))
+				continue;
+			clashes++;
+			snprintf(text, sizeof(text),
+				 "%.400s: %s and %s are both %" PRId64
+				 " at the same address; each needs a port of its own",
+				 path != NULL ? path : "settings", ports[i].name, ports[k].name,
+				 ports[i].port);
+			if (note != NULL)
+				note(arg, true, text);
+		}
+	}
+	return clashes == 0 ? 0 : err_set(err, ERR_SCHEMA, "%s: ports clash",
+					  path != NULL ? path : "settings");
+}
+
 int settings_load(const char *path, struct settings *ret, conf_note_fn *note, void *arg,
 		  struct err *err)
 {
@@ -281,7 +337,7 @@ int settings_load(const char *path, struct settings *ret, conf_note_fn *note, vo
 		free(ret->core_ws.host);
 		ret->core_ws.host = host;
 	}
-	return rc;
+	return rc < 0 ? rc : check_ports(ret, path, note, arg, err);
 }
 
 char *settings_default_path(void)

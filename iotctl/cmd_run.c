@@ -9,10 +9,13 @@
 #include "iotctl/units.h"
 #include <fcntl.h>
 #include <getopt.h>
+#include <inttypes.h>
+#include <netdb.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -182,13 +185,43 @@ static int prepare(struct iotctl *app, bool foreground)
 
 /* ---- start ---- */
 
-static void print_failure(json_t *f)
+/* Whether somebody else has the port of the HTTP API. */
+static bool http_port_taken(const struct settings *s)
+{
+	struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV,
+				 .ai_socktype = SOCK_STREAM};
+	struct addrinfo *at;
+	char port[16];
+	int one = 1;
+
+	snprintf(port, sizeof(port), "%" PRId64, s->core.http_port);
+	if (getaddrinfo(s->core.bind, port, &hints, &at) != 0)
+		return false;
+	CLEANUP(closep)
+	int fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool taken = fd >= 0 &&
+		     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) == 0 &&
+		     (bind(fd, at->ai_addr, at->ai_addrlen) < 0 || listen(fd, 1) < 0) &&
+		     errno == EADDRINUSE;
+
+	freeaddrinfo(at);
+	return taken;
+}
+
+static void print_failure(const struct settings *s, json_t *f)
 {
 	json_t *log = json_object_get(f, "log"), *line;
 	size_t i;
 
 	complain("%s is not ready: %s", json_string_value(json_object_get(f, "name")),
 		 json_string_value(json_object_get(f, "reason")));
+	if (strcmp(json_string_value(json_object_get(f, "name")), unit_kinds[UNIT_CSM].name) == 0 &&
+	    json_array_size(log) > 0 && http_port_taken(s))
+		fprintf(stderr,
+			"  another program has port %" PRId64
+			" at %s: set another one ([core] http-port), or stop that program;\n"
+			"  then run `iotctl start` again\n",
+			s->core.http_port, s->core.bind);
 	if (json_array_size(log) == 0)
 		return;
 	fprintf(stderr, "  the end of %s:\n", json_string_value(json_object_get(f, "log_path")));
@@ -263,7 +296,7 @@ static int start_units(struct iotctl *app, char *const names[], int n, unsigned 
 	rc = json_array_size(failed) == 0 ? await_well(app) : EXIT_ERROR;
 	print_started(json_object_get(answer, "services"), units_with_needs(mask));
 	json_array_foreach (failed, i, f)
-		print_failure(f);
+		print_failure(&app->settings, f);
 	return rc;
 }
 

@@ -195,6 +195,7 @@ static void bad_values_are_errors_with_file_and_line(void **state)
 		 "leads in a circle"},
 		{"[core\nhttp-port = 1\n", ":1: neither [section], nor key = value, nor a comment"},
 		{"[core]\nhello\n", ":2: neither [section]"},
+		{"http-port = 1\n[core]\n", ":1: key 'http-port' stands before the first [section]"},
 	};
 	struct place *p = *state;
 
@@ -222,7 +223,7 @@ static void doubtful_lines_are_warnings_and_the_rest_counts(void **state)
 		{"[coer]\nhttp-port = 1\n",
 		 ":2: unknown section [coer] (key 'http-port' ignored); did you mean [core]?"},
 		{"[weather]\nrain = 1\n", "unknown section [weather] (key 'rain' ignored)\n"},
-		{"http-port = 1\n", ":1: unknown section []"},
+
 		{"[core]\nhttp-port = 9992\nhttp-port = 9992\n",
 		 ":3: core.http-port was already set in line 2"},
 		{"[core]\nuserdir = /x # mine\n",

@@ -325,6 +325,8 @@ def test_start_tells_what_is_not_ready_and_why(ctl):
     assert re.search(r"^iotctl: csm is not ready: ended 3 times before it was ready", done.stderr, re.M), done.stderr
     assert "the end of %s" % (ctl.userdir / "log/csm.log") in done.stderr
     assert re.search(r"^ +.*%d" % ctl.http_port, done.stderr, re.M), done.stderr
+    assert "port %d at 127.0.0.1: set another one ([core] http-port)" % ctl.http_port in done.stderr, done.stderr
+    assert "run `iotctl start` again" in done.stderr
     assert ctl.service("csm")["state"] == "failed" and ctl.service("broker")["state"] == "ready"
     ctl.run("start")  # the port is free now
     ctl.run("status", rc=0)
@@ -555,6 +557,35 @@ def test_genconf_does_not_overwrite_and_its_sample_is_valid(ctl):
     done = ctl.run("config", "check", str(live))
     assert done.stdout == "%s: ok\n" % live and done.stderr == ""
     assert "cannot write" in ctl.run("genconf", str(ctl.dir / "no/such/dir.ini"), rc=1).stderr
+
+
+def test_damaged_store_and_key_say_what_to_do(ctl):
+    ctl.run("initdb")
+    key, store = ctl.userdir / "key", ctl.userdir / "iottalk.db"
+    key.write_text("no key\n")
+    assert "delete it and run `iotctl initdb`" in ctl.run("initdb", rc=1).stderr
+    key.unlink()
+    store.write_bytes(b"no database at all " * 1000)
+    told = ctl.run("initdb", rc=1).stderr
+    assert str(store) in told and "move the file" in told and "iotctl initdb" in told
+    told = ctl.run("start", rc=1).stderr
+    assert str(store) in told and "move the file" in told
+    store.rename(ctl.userdir / "away.db")
+    assert "(new)" in ctl.run("initdb").stdout
+
+
+def test_config_check_finds_clashing_ports_and_lost_keys(ctl):
+    bad = ctl.dir / "bad.ini"
+    for text, words in [
+        ("[core]\nhttp-port = 1883\n", "core.http-port and core-mqtt.port are both 1883"),
+        ("[core]\nbind = 0.0.0.0\nhttp-port = 1884\n", "core.http-port and core-ws.port are both 1884"),
+        ("[core-ws]\nport = 1883\n", "core-mqtt.port and core-ws.port are both 1883"),
+        ("http-port = 1\n[core]\n", ":1: key 'http-port' stands before the first [section]"),
+    ]:
+        bad.write_text(text)
+        assert words in ctl.run("config", "check", str(bad), rc=1).stderr
+    bad.write_text("[core]\nhttp-port = 1883\n[core-mqtt]\nhost = broker.example.org\n")  # another machine
+    ctl.run("config", "check", str(bad))
 
 
 def test_config_check_names_file_line_and_nearest(ctl):
