@@ -3,7 +3,7 @@
 # make bench       measure; prints ratios, writes build/bench/*.csv
 # make check       clang-tidy, cppcheck, include arrows
 # make format      clang-format in place
-# make install     DESTDIR= PREFIX=/usr/local
+# make install     DESTDIR= PREFIX=/usr/local; make uninstall takes the same
 # make fuzz        libFuzzer targets into build/fuzz/bin (needs clang)
 # Sanitizers build beside the release: make SAN=address,undefined test; make SAN=thread test-unit
 VERSION := 0.1.0
@@ -141,12 +141,17 @@ format:
 	clang-format -i $(SRCS) $(HDRS) $(UNIT) $(FUZZ) $(BENCH)
 
 install: all
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/iottalk $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/include
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/iottalk
 	install -m 755 $(BINS) $(DESTDIR)$(PREFIX)/bin
 	install -m 644 $(O)/share/iottalk.ini.sample $(DESTDIR)$(PREFIX)/share/iottalk
+
+# what people made (userdirs, /var/lib/iottalk, the user iottalk) stays: README.rst, "Uninstall"
+uninstall:
+	rm -f $(PROGRAMS:%=$(DESTDIR)$(PREFIX)/bin/%) $(DESTDIR)$(PREFIX)/share/iottalk/iottalk.ini.sample
+	-rmdir $(DESTDIR)$(PREFIX)/share/iottalk
 
 clean:
 	rm -rf $(B)
 
-.PHONY: all test test-unit test-system bench check format install clean fuzz
+.PHONY: all test test-unit test-system bench check format install uninstall clean fuzz
 .DELETE_ON_ERROR:

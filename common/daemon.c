@@ -65,10 +65,10 @@ static int parse_options(struct daemon_opts *d, int argc, char *argv[], bool *re
 	while ((c = getopt_long(argc, argv, "hdc:", longs, NULL)) != -1) {
 		switch (c) {
 		case 'h':
-			print_help(d->name);
+			print_help(program_invocation_short_name);
 			return 1;
 		case 'V':
-			printf("%s %s\n", d->name, IOTTALK_VERSION);
+			printf("%s %s\n", program_invocation_short_name, IOTTALK_VERSION);
 			return 1;
 		case 'd':
 			*ret_debug = true;
@@ -80,12 +80,13 @@ static int parse_options(struct daemon_opts *d, int argc, char *argv[], bool *re
 				return err_set(err, ERR_NOMEM, "options");
 			break;
 		default:
-			return err_set(err, ERR_INVAL, "wrong option; see %s --help", d->name);
+			return err_set(err, ERR_INVAL, "wrong option; see %s --help",
+				       program_invocation_short_name);
 		}
 	}
 	if (optind < argc)
 		return err_set(err, ERR_INVAL, "unexpected argument '%s'; see %s --help",
-			       argv[optind], d->name);
+			       argv[optind], program_invocation_short_name);
 	if (d->conf_path == NULL)
 		d->conf_path = settings_default_path();
 	return 0;

@@ -150,7 +150,7 @@ int cmd_initdb(struct iotctl *app, int argc, char *argv[])
 		if (strcmp(argv[i], "ccm") == 0)
 			return complain("initdb ccm: not part of this build");
 		if (strcmp(argv[i], "csm") != 0)
-			return complain("initdb: unknown name '%s' (choose from csm)", argv[i]);
+			return misused("initdb: unknown name '%s' (choose from csm)", argv[i]);
 	}
 	if (iotctl_settings(app) < 0)
 		return EXIT_ERROR;
@@ -165,6 +165,7 @@ int cmd_genconf(struct iotctl *app, int argc, char *argv[])
 {
 	static const struct option longs[] = {{"force", no_argument, NULL, 'f'}, {0}};
 	bool force = false;
+	struct stat st;
 	int c;
 
 	(void)app;
@@ -174,7 +175,7 @@ int cmd_genconf(struct iotctl *app, int argc, char *argv[])
 		force = true;
 	}
 	if (optind + 1 != argc)
-		return complain("genconf: one destination path, please");
+		return misused("genconf: one destination path, please (-: standard output)");
 	const char *dest = argv[optind];
 
 	if (strcmp(dest, "-") == 0) {
@@ -188,6 +189,8 @@ int cmd_genconf(struct iotctl *app, int argc, char *argv[])
 		int why = errno;
 
 		closep(&fd);
+		if (why == EISDIR || (stat(dest, &st) == 0 && S_ISDIR(st.st_mode)))
+			return complain("genconf: '%s' is a directory; name a file in it", dest);
 		if (why == EEXIST)
 			return complain("genconf: '%s' exists already; --force overwrites it",
 					dest);
@@ -223,7 +226,7 @@ int cmd_config(struct iotctl *app, int argc, char *argv[])
 	struct err err = {0};
 
 	if (argc < 2 || strcmp(argv[1], "check") != 0 || argc > 3)
-		return complain("config: usage: iotctl config check [FILE]");
+		return misused("config: usage: iotctl config check [FILE]");
 	const char *path = argc == 3 ? argv[2] : app->conf_path;
 
 	if (path == NULL) {

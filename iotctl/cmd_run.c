@@ -324,7 +324,7 @@ int cmd_start(struct iotctl *app, int argc, char *argv[])
 		foreground = true;
 	}
 	if (units_parse(argv + optind, argc - optind, &mask, &err) < 0)
-		return complain("start: %s", err.text);
+		return refuse_names(argv[0], &err);
 	if (iotctl_settings(app) < 0 || iotctl_look(app) < 0)
 		return EXIT_ERROR;
 	return foreground ? start_foreground(app, mask)
@@ -460,7 +460,7 @@ static int parse_names(struct iotctl *app, int argc, char *argv[], unsigned *ret
 	if (getopt_long(argc, argv, "", none, NULL) != -1)
 		return EXIT_USAGE;
 	if (units_parse(argv + optind, argc - optind, ret_mask, &err) < 0)
-		return complain("%s: %s", argv[0], err.text);
+		return refuse_names(argv[0], &err);
 	return iotctl_settings(app) < 0 || iotctl_look(app) < 0 ? EXIT_ERROR : EXIT_OK;
 }
 

@@ -265,7 +265,7 @@ int cmd_status(struct iotctl *app, int argc, char *argv[])
 		as_json = true;
 	}
 	if (units_parse(argv + optind, argc - optind, &mask, &err) < 0)
-		return complain("status: %s", err.text);
+		return refuse_names(argv[0], &err);
 	if (iotctl_settings(app) < 0 || iotctl_look(app) < 0)
 		return EXIT_ERROR;
 	json_auto_t *all = collect(app, mask);

@@ -1,4 +1,5 @@
 /* main.c - iotctl: the one command people use. */
+#include "common/conf_near.h"
 #include "common/daemon.h"
 #include "common/log.h"
 #include "common/util.h"
@@ -39,6 +40,12 @@ int misused(const char *fmt, ...)
 	say(fmt, ap);
 	va_end(ap);
 	return EXIT_USAGE;
+}
+
+int refuse_names(const char *command, const struct err *err)
+{
+	complain("%s: %s", command, err->text);
+	return err->code == ERR_INVAL ? EXIT_USAGE : EXIT_ERROR;
 }
 
 /* ---- the commands ---- */
@@ -137,6 +144,19 @@ static const struct command *find_command(const char *name)
 			return &commands[i];
 	}
 	return NULL;
+}
+
+/* NULL: none is near. */
+static const char *nearest_command(const char *name)
+{
+	struct conf_row rows[ARRAY_LEN(commands)] = {0};
+	size_t n = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+		if (commands[i].help != NULL)
+			rows[n++].section = commands[i].name;
+	}
+	return conf_near_section(rows, n, name);
 }
 
 /* ---- settings ---- */
@@ -257,9 +277,12 @@ static int run_command(struct iotctl *app, int argc, char *argv[])
 	const struct command *cmd = find_command(argv[0]);
 
 	if (cmd == NULL) {
+		const char *like = nearest_command(argv[0]);
+
 		print_usage(stderr);
-		complain("unknown command '%s'", argv[0]);
-		return EXIT_USAGE;
+		return misused("unknown command '%s'%s%s%s", argv[0],
+			       like != NULL ? "; did you mean '" : "", like != NULL ? like : "",
+			       like != NULL ? "'?" : "");
 	}
 	for (int i = 1; i < argc; i++) {
 		if (strcmp(argv[i], "-h") == 0 || strcmp(argv[i], "--help") == 0) {

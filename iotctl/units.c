@@ -23,7 +23,7 @@ static int add_name(const char *name, unsigned *mask, struct err *err)
 		if (strcmp(name, not_built[i]) == 0)
 			return err_set(err, ERR_NOENT, "%s: not part of this build", name);
 	}
-	return err_set(err, ERR_NOENT, "unknown name '%.100s' (choose from broker, csm, agent)",
+	return err_set(err, ERR_INVAL, "unknown name '%.100s' (choose from broker, csm, agent)",
 		       name);
 }
 

@@ -16,8 +16,8 @@ struct unit_kind {
 
 extern const struct unit_kind unit_kinds[UNITS];
 
-/* Names on a command line to bits; none: all. ret: 0, ERR_NOENT with a sentence (unknown, or not
- * part of this build). */
+/* Names on a command line to bits; none: all. ret: 0, ERR_INVAL (unknown) or ERR_NOENT (not part of
+ * this build) with a sentence. */
 int units_parse(char *const names[], int n, unsigned *ret_mask, struct err *err);
 /* The same for a JSON list of names (NULL: all). */
 int units_parse_json(json_t *names, unsigned *ret_mask, struct err *err);

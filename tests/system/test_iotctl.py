@@ -205,16 +205,27 @@ def test_foreground_stays_and_stops_everything(ctl):
 
 
 def test_unknown_and_unbuilt_names(ctl):
-    for args, words in [
-        (("start", "ccm"), "not part of this build"),
-        (("start", "gui"), "not part of this build"),
-        (("initdb", "ccm"), "not part of this build"),
-        (("shell",), "not part of this build"),
-        (("stop", "cms"), "unknown name 'cms'"),
-        (("status", "cms"), "unknown name 'cms'"),
+    for args, rc, words in [
+        (("start", "ccm"), 1, "not part of this build"),
+        (("start", "gui"), 1, "not part of this build"),
+        (("initdb", "ccm"), 1, "not part of this build"),
+        (("shell",), 1, "not part of this build"),
+        (("stop", "cms"), 2, "unknown name 'cms'"),
+        (("status", "cms"), 2, "unknown name 'cms'"),
+        (("start", "foo"), 2, "unknown name 'foo'"),
+        (("restart", "foo"), 2, "unknown name 'foo'"),
+        (("initdb", "foo"), 2, "unknown name 'foo'"),
+        (("genconf",), 2, "one destination path"),
+        (("config", "chek"), 2, "usage"),
+        (("demo", "--seconds", "x"), 2, "whole number"),
+        (("demo", "now"), 2, "unexpected argument 'now'"),
+        (("strat",), 2, "unknown command 'strat'; did you mean 'start'?"),
+        (("statsu",), 2, "unknown command 'statsu'; did you mean 'status'?"),
+        (("supervize-all-of-it",), 2, "unknown command 'supervize-all-of-it'\n"),
+        (("genconf", str(ctl.dir)), 1, "is a directory"),
+        (("genconf", "--force", str(ctl.dir)), 1, "is a directory"),
     ]:
-        assert words in ctl.run(*args, rc=1).stderr
-    assert "unknown command 'strat'" in ctl.run("strat", rc=2).stderr
+        assert words in ctl.run(*args, rc=rc).stderr
     assert not ctl.userdir.exists()
 
 
@@ -225,6 +236,9 @@ def test_every_command_has_help(ctl):
     for name in names:
         assert ctl.run(name, "--help").stdout.startswith("usage: iotctl %s [-h]" % name)
     assert re.fullmatch(r"iotctl \d+\.\d+\.\d+\n", ctl.run("--version").stdout)
+    for program in ("csm", "gateway-agent"):
+        done = subprocess.run([str(BIN / program), "--help"], capture_output=True, text=True, timeout=20)
+        assert done.returncode == 0 and done.stdout.startswith("usage: %s [-h]" % program)
 
 
 # -- what dies comes back
@@ -631,7 +645,7 @@ def test_initdb_is_repeatable_and_keeps_data(ctl):
     assert "(new)" in first
     key = (ctl.userdir / "key").read_bytes()
     again = ctl.run("initdb").stdout
-    assert "was there" in again and "(new)" not in again
+    assert "was there, up to date" in again and "(new)" not in again
     assert (ctl.userdir / "key").read_bytes() == key
 
 
