@@ -1,4 +1,5 @@
-/* conf_near.h - the known name that a mistyped one is nearest to; for common/conf.c. */
+/* conf_near.h - the known name that a mistyped one is nearest to; for settings (common/conf.c) and the
+ * commands of iotctl. */
 #pragma once
 
 #include "common/conf.h"

@@ -315,8 +315,9 @@ static int check_ports(const struct settings *s, const char *path, conf_note_fn 
 				note(arg, true, text);
 		}
 	}
-	return clashes == 0 ? 0 : err_set(err, ERR_SCHEMA, "%s: ports clash",
-					  path != NULL ? path : "settings");
+	if (clashes == 0)
+		return 0;
+	return err_set(err, ERR_SCHEMA, "%s: ports clash", path != NULL ? path : "settings");
 }
 
 int settings_load(const char *path, struct settings *ret, conf_note_fn *note, void *arg,

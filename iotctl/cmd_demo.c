@@ -47,8 +47,8 @@ struct demo {
 	int64_t pushed, received; /* received: of the numbers pushed, each once */
 	uint8_t *seen;            /* by number: its square came; room for `most` */
 	int64_t most;
-	bool over; /* nothing more is pushed */
-	bool away; /* the broker was */
+	bool over;    /* nothing more is pushed */
+	bool away;    /* the broker was */
 	bool pending; /* the last answer said so */
 	bool interrupted, detached, left;
 	char failed[1000]; /* why; empty: not */

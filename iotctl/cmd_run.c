@@ -199,8 +199,7 @@ static bool http_port_taken(const struct settings *s)
 		return false;
 	CLEANUP(closep)
 	int fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	bool taken = fd >= 0 &&
-		     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) == 0 &&
+	bool taken = fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) == 0 &&
 		     (bind(fd, at->ai_addr, at->ai_addrlen) < 0 || listen(fd, 1) < 0) &&
 		     errno == EADDRINUSE;
 

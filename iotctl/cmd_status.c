@@ -124,9 +124,9 @@ static json_t *collect(const struct iotctl *app, unsigned mask)
 		json_auto_t *service = known != NULL ? json_incref(json_array_get(known, i))
 						     : status_by_lock(app, unit_kinds[i].name);
 		/* A foreign one is none of those that `stop` ends: it is as it is. */
-		bool external = json_is_false(json_object_get(service, "managed")) &&
-				(is(service, "ready") ||
-				 broker_probe(&app->settings, PROBE_MS, NULL) == 0);
+		bool external =
+			json_is_false(json_object_get(service, "managed")) &&
+			(is(service, "ready") || broker_probe(&app->settings, PROBE_MS, NULL) == 0);
 
 		add_ports(&app->settings, i, service);
 		if (json_object_get(service, "pid") != NULL || external) {
@@ -191,8 +191,7 @@ static void print_service(json_t *s)
 		printf("           ended last with: %s\n", text_of(s, "last_exit"));
 	if (text_of(s, "data_dir")[0] != '\0')
 		printf("           keeps its data in %s\n", text_of(s, "data_dir"));
-	if (json_is_false(json_object_get(s, "managed")) &&
-	    !is(s, "stopped"))
+	if (json_is_false(json_object_get(s, "managed")) && !is(s, "stopped"))
 		puts("           was there already; iotctl uses it and leaves it alone");
 	json_array_foreach (json_object_get(s, "lacks"), i, lack)
 		printf("           lacks: it %s\n", json_string_value(lack));

@@ -31,7 +31,8 @@ struct command {
 int complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* The same for a wrong command line. ret: EXIT_USAGE. */
 int misused(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-/* Tell what units_parse() says. ret: EXIT_USAGE, or EXIT_ERROR for what is not part of this build. */
+/* Tell what units_parse() says. ret: EXIT_USAGE, or EXIT_ERROR for what is not part of this build.
+ */
 int refuse_names(const char *command, const struct err *err);
 /* Whether userdir, if there is one, may be looked into; else nothing in it could be told from being
  * missing. ret: 0 or negative (told). */

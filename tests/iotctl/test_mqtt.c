@@ -225,13 +225,13 @@ static void service_names_are_known_unbuilt_or_wrong(void **state)
 	assert_int_equal(units_with_needs(mask), 1u << UNIT_CSM | 1u << UNIT_BROKER);
 	assert_int_equal(units_parse(ccm, 2, &mask, &err), ERR_NOENT);
 	assert_string_equal(err.text, "ccm: not part of this build");
-	assert_int_equal(units_parse(typo, 1, &mask, &err), ERR_NOENT);
+	assert_int_equal(units_parse(typo, 1, &mask, &err), ERR_INVAL);
 	assert_non_null(strstr(err.text, "choose from broker, csm, agent"));
 	assert_int_equal(mask, 1u << UNIT_CSM); /* untouched by failures */
 
 	json_auto_t *odd = json_pack("[s, i]", "agent", 7);
 
-	assert_int_equal(units_parse_json(odd, &mask, &err), ERR_NOENT);
+	assert_int_equal(units_parse_json(odd, &mask, &err), ERR_INVAL);
 	assert_int_equal(units_parse_json(NULL, &mask, &err), 0);
 	assert_int_equal(mask, UNITS_ALL);
 }
