@@ -21,8 +21,9 @@
 struct lookup {
 	atomic_int users;
 	char host[HOST_MAX + 1], port[6];
-	int done_fd; /* the thread's: closed when rc and found are there */
-	int rc;      /* of getaddrinfo() */
+	int done_fd;      /* the thread's: closed to wake the loop */
+	atomic_bool done; /* rc and found are there */
+	int rc;           /* of getaddrinfo() */
 	struct addrinfo *found;
 };
 
@@ -156,7 +157,9 @@ static void *look_up(void *arg)
 	struct lookup *k = arg;
 
 	k->rc = getaddrinfo(k->host, k->port, &hints, &k->found);
-	close(k->done_fd);
+	int done_fd = k->done_fd;
+	atomic_store(&k->done, true);
+	close(done_fd);
 	lookup_unref(k);
 	return NULL;
 }
@@ -168,7 +171,9 @@ static void on_looked_up(void *arg, uint32_t events)
 	(void)events;
 	d->src = loop_remove(d->loop, d->src);
 	closep(&d->lookup_fd);
-	if (d->lookup->rc == 0)
+	if (!atomic_load(&d->lookup->done)) /* the thread sets it first: never */
+		snprintf(d->why, sizeof(d->why), "looking up %s: no answer", d->host);
+	else if (d->lookup->rc == 0)
 		add_found(d, d->lookup->found);
 	else
 		snprintf(d->why, sizeof(d->why), "looking up %s: %s", d->host,
@@ -254,7 +259,7 @@ int dial_new(struct loop *l, const char *host, unsigned port, dial_fn *fn, void 
 	if (d == NULL)
 		return err_set(err, ERR_NOMEM, "connecting to %s", host);
 	*d = (struct dial){.loop = l, .fn = fn, .arg = arg, .lookup_fd = -1, .fd = -1};
-	memcpy(d->host, host, len);
+	snprintf(d->host, sizeof(d->host), "%.*s", (int)len, host);
 	snprintf(d->port, sizeof(d->port), "%u", port);
 	int rc = loop_add_timer(l, 0, 0, on_begin, d, &d->begin_timer, err);
 	if (rc < 0) {

@@ -176,10 +176,10 @@ static int handle(struct mqtt_link *k, const struct mqtt_packet *p, struct err *
 
 	if (p->type == MQTT_CONNACK && k->state == LINK_GREETING)
 		return handle_connack(k, p, err);
-	if (p->type == MQTT_CONNACK || k->state < LINK_CONNECTED)
-		return err_set(err, ERR_PEER, "%s %s CONNACK",
-			       p->type == MQTT_CONNACK ? "another" : rows[p->type].name,
-			       p->type == MQTT_CONNACK ? "after a" : "before a");
+	if (p->type >= ARRAY_LEN(rows) || rows[p->type].fn == NULL)
+		return err_set(err, ERR_PEER, "another CONNACK"); /* what is left of the types */
+	if (k->state < LINK_CONNECTED)
+		return err_set(err, ERR_PEER, "%s before CONNACK", rows[p->type].name);
 	return rows[p->type].fn(k, p, err);
 }
 

@@ -801,7 +801,7 @@ static void nonsense_ends_the_connection_and_says_why(void **state)
 	} cases[] = {
 		{"type 15", {0xff, 0xff}, 2},
 		{"QoS 3", {0x36, 5, 0, 1, 't', 0, 1}, 7},
-		{"another after a CONNACK", {0x20, 2, 0, 0}, 4},
+		{"another CONNACK", {0x20, 2, 0, 0}, 4},
 		{"subscription nobody sent", {0x90, 3, 0, 1, 0}, 5},
 		{"within a packet", {0x30, 9, 0, 1, 't'}, 5},
 		{"remaining length", {0x30, 0xff, 0xff, 0xff, 0xff, 0xff}, 6},
