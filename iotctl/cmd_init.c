@@ -18,7 +18,7 @@ static bool exists(const char *path)
 {
 	struct stat st;
 
-	return stat(path, &st) == 0;
+	return path != NULL && stat(path, &st) == 0;
 }
 
 static bool daemon_runs(const struct iotctl *app, const char *name)
