@@ -4,7 +4,8 @@
  * A transport owns the taps (ring pairs) it is given topics for: it puts messages of tapped topics
  * on the tap's in-ring, in the order the broker delivers them, and publishes results of the
  * out-ring to the topic of their out-slot. It knows no graph and no JSON. Replays of retained
- * messages and wills on data topics are ignored. Loop thread only.
+ * messages and wills on data topics are ignored. What finds no room waits with the broker, if the
+ * broker can keep it, or is dropped and counted (docs/client-transport.rst). Loop thread only.
  */
 #pragma once
 
@@ -70,7 +71,7 @@ struct transport_ops {
 	int (*publish)(struct transport_port *p, uint32_t out_slot, const char *payload,
 		       size_t len);
 
-	/* Counters by name, {"received": n, "dropped.ring_full": n, "dropped.too_large": n, ...}; a
+	/* Counters by name, {"received": n, "dropped.retained": n, "dropped.too_large": n, ...}; a
 	 * new object, the caller's. */
 	json_t *(*stats)(const struct transport *t);
 };
