@@ -27,11 +27,11 @@ def on_connect(client, userdata, flags, rc):  # after a reconnection too: the se
 
 def on_message(client, userdata, m):
     if m.topic != down:
-        return print("got", m.payload.decode(), flush=True)
+        return print(f"got {m.payload.decode()}\n", end="", flush=True)  # one write: two threads print
     command = json.loads(m.payload)
     mode = "idf" if "idf" in command else "odf"
     reply = (up, json.dumps({"msg_id": command["msg_id"], "state": "ok"}), 2)
-    print(command["command"], mode, command[mode], flush=True)
+    print(f"{command['command']} {mode} {command[mode]}\n", end="", flush=True)
     if command["command"] == "CONNECT":
         topics[mode, command[mode]] = command["topic"]
         if mode == "odf":  # connected when the subscription stands
@@ -53,7 +53,7 @@ while not stop.wait(args.every):
     if topic:
         value = json.dumps([next(numbers)])
         client.publish(topic, value, 1)
-        print("sent", value, flush=True)
+        print(f"sent {value}\n", end="", flush=True)
 if client.is_connected():
     client.publish(up, offline, 2, True).wait_for_publish(5)
 client.disconnect()  # without this the broker would send the last will

@@ -19,16 +19,16 @@ answers, ready = queue.Queue(), threading.Event()
 def on_message(client, userdata, m):
     message = json.loads(m.payload)
     if m.topic.startswith("iottalk/monitor/"):
-        print("monitor", json.dumps(message), flush=True)
+        print(f"monitor {json.dumps(message)}\n", end="", flush=True)  # one write: two threads print
     elif message["op"] == "anno":  # unasked: a change that was answered as pending has been refused
-        print("announced", json.dumps(message), flush=True)
+        print(f"announced {json.dumps(message)}\n", end="", flush=True)
     else:
         answers.put(message)
 
 def request(op, **fields):
     client.publish("iottalk/api/req/" + rest, json.dumps(dict(fields, op=op)), 2)
     answer = answers.get(timeout=10)
-    print(op, answer["state"], "(pending)" if answer.get("pending") else "", flush=True)
+    print(f"{op} {answer['state']} {'(pending)' if answer.get('pending') else ''}\n", end="", flush=True)
     if answer["state"] != "ok":
         raise SystemExit(answer["reason"])  # the last will detaches
     return answer
