@@ -72,13 +72,19 @@ static const char *const qos_names[] = {
 
 /* ---- watching the time ---- */
 
+/* What was observed so far is not held against the engine any more. */
+static void forgive(struct host *h)
+{
+	h->stalled_ms = h->unanswered_ms = 0;
+	h->last_tick_ms = loop_now_ms(h->loop);
+}
+
 static void start_ticking(struct host *h)
 {
 	if (h->ticking)
 		return;
 	h->ticking = true;
-	h->stalled_ms = h->unanswered_ms = 0;
-	h->last_tick_ms = loop_now_ms(h->loop);
+	forgive(h);
 	loop_arm(h->loop, h->tick_timer, h->tick_ms);
 }
 
@@ -168,6 +174,7 @@ static void on_tick(void *arg)
 static void on_ready(struct host *h)
 {
 	h->state = HOST_LOADING;
+	forgive(h); /* the clock may have run on since its predecessor was killed for its time */
 	log_info("engine.ready", KV("pid", h->pid),
 		 KV("took_ms", loop_now_ms(h->loop) - h->started_ms));
 	h->events.on_ready(h->arg);
