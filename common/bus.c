@@ -245,10 +245,9 @@ static int make_client(struct bus *b, const struct bus_conf *c, struct err *err)
 	options.maxBufferedMessages = c->max_queued != 0 ? (int)c->max_queued : QUEUED_DEFAULT;
 	options.MQTTVersion = MQTTVERSION_3_1_1;
 	options.deleteOldestMessages = 0;
+	/* No files of the library: 1.3.12 dies when the disk is full, and after some crashes sends memory it has freed. */
 	int rc = MQTTAsync_createWithOptions(&b->client, b->uri, c->client_id,
-					     b->persist_dir != NULL ? MQTTCLIENT_PERSISTENCE_DEFAULT
-								    : MQTTCLIENT_PERSISTENCE_NONE,
-					     b->persist_dir, &options);
+					     MQTTCLIENT_PERSISTENCE_NONE, NULL, &options);
 	if (rc != MQTTASYNC_SUCCESS)
 		return err_set(err, ERR_BUS, "MQTT client '%s' for %s: %s", c->client_id, b->uri,
 			       explain(rc));
@@ -298,8 +297,7 @@ int bus_new(struct loop *l, const struct bus_conf *c, const struct bus_handlers 
 	if (asprintf(&b->uri, v6 ? "tcp://[%s]:%u" : "tcp://%s:%u", c->host, c->port) < 0)
 		b->uri = NULL;
 	if (b->uri == NULL || copy_string(&b->username, c->username) < 0 ||
-	    copy_string(&b->password, c->password) < 0 ||
-	    copy_string(&b->persist_dir, c->persist_dir) < 0) {
+	    copy_string(&b->password, c->password) < 0) {
 		rc = err_set(err, ERR_NOMEM, "MQTT connection");
 		goto fail;
 	}
@@ -387,7 +385,6 @@ struct bus *bus_free(struct bus *b)
 	free(b->uri);
 	free(b->username);
 	free(b->password);
-	free(b->persist_dir);
 	free(b);
 	return NULL;
 }

@@ -52,7 +52,6 @@ struct bus_conf {
 	const char *client_id;
 	const char *username, *password; /* NULL: none */
 	bool clean_session;
-	const char *persist_dir; /* NULL: outgoing messages are kept in memory only */
 	unsigned max_inflight;   /* 0: 60000. Once it is reached the library sends only so many a
 				    second: leave it high */
 	/* Messages kept while offline or when inflight is full; 0: 10000. With QoS 1 and 2 each
@@ -76,8 +75,8 @@ struct bus_stats {
 int bus_new(struct loop *l, const struct bus_conf *conf, const struct bus_handlers *h, void *arg,
 	    struct bus **ret, struct err *err);
 /* Disconnects (cleanly if up: no last will) and releases; blocks at most about two seconds, most of
- * it for the last bus of a process. What is not acknowledged by then is lost, unless in
- * persist_dir. Not from within a callback of this bus. No done function is called. NULL is fine;
+ * it for the last bus of a process. What is not acknowledged by then is lost.
+ * Not from within a callback of this bus. No done function is called. NULL is fine;
  * returns NULL. */
 struct bus *bus_free(struct bus *b);
 

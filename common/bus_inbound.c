@@ -97,7 +97,7 @@ int bus_on_library_message(void *context, char *topic, int topic_len, MQTTAsync_
 	}
 	pthread_mutex_unlock(&b->lock);
 	if (closing)
-		return 0; /* with a persist_dir the library keeps it for the next start */
+		return 0; /* not acknowledged: the broker has it still, for a session that it keeps */
 	MQTTAsync_freeMessage(&m);
 	MQTTAsync_free(topic);
 	return 1;

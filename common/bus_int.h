@@ -27,7 +27,7 @@ struct bus {
 	struct loop *loop;
 	struct bus_handlers handlers;
 	void *arg;
-	char *uri, *username, *password, *persist_dir;
+	char *uri, *username, *password;
 	unsigned port, max_inflight;
 	bool clean_session;
 	size_t max_inbound_bytes;

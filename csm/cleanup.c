@@ -85,8 +85,3 @@ void cleanup_cancel(struct csm *csm, const char *device_id)
 {
 	store_exec(csm->store, "DELETE FROM cleanup WHERE device_id = $1", DB_V_TEXT(device_id));
 }
-
-void cleanup_done(struct csm *csm)
-{
-	csm->cleanup_timer = loop_remove(csm->loop, csm->cleanup_timer);
-}

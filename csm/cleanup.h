@@ -8,4 +8,3 @@ int cleanup_load(struct csm *csm, struct err *err);
 void cleanup_schedule(struct csm *csm, const char *device_id);
 /* The device is back: its retained messages are its own again. */
 void cleanup_cancel(struct csm *csm, const char *device_id);
-void cleanup_done(struct csm *csm);

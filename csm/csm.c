@@ -240,8 +240,7 @@ static int connect_bus(struct csm *csm, struct err *err)
 		.host = csm->settings->core_mqtt.host,
 		.port = (unsigned)csm->settings->core_mqtt.port,
 		.client_id = client_id,
-		/* No files of the MQTT library: 1.3.12 dies when the disk is full and sends freed memory after some crashes. What must
-		 * not be lost is in our own store. */
+		/* what must not be lost is in our own store */
 	};
 	rc = bus_new(csm->loop, &conf, &bus_handlers, csm, &csm->bus, err);
 	for (size_t i = 0; i < ARRAY_LEN(subscriptions) && rc == 0; i++)

@@ -716,32 +716,6 @@ static void a_session_survives_when_asked_to(void **state)
 	assert_string_equal(w->a.payload, "end");
 }
 
-static void a_persistent_queue_survives_the_process(void **state)
-{
-	struct world *w = *state;
-	char dir[128];
-	snprintf(dir, sizeof(dir), "%s/queue", w->broker.dir);
-	assert_int_equal(mkdir(dir, 0700), 0);
-	broker_signal(&w->broker, SIGKILL);
-	struct bus_conf conf = conf_of(w, "a");
-	conf.clean_session = false;
-	conf.persist_dir = dir;
-	open_with(w, &w->a, &conf);
-	publish(&w->a, "t", "one", 1);
-	publish(&w->a, "t", "two", 2);
-	w->a.bus = bus_free(w->a.bus);
-	broker_start(&w->broker);
-	open_as(w, &w->b, "b");
-	subscribe(w, &w->b, "t", 1);
-	open_with(w, &w->a, &conf);
-	await(w, w->b.messages == 2);
-	assert_string_equal(w->b.log, "one two ");
-	w->a.bus = bus_free(w->a.bus);
-	char command[200];
-	snprintf(command, sizeof(command), "rm -rf %s", dir);
-	assert_int_equal(system(command), 0);
-}
-
 static void what_is_too_much_is_dropped_and_counted(void **state)
 {
 	struct world *w = *state;
@@ -882,7 +856,6 @@ int main(int argc, char *argv[])
 		T(a_will_is_made_for_each_connection),
 		T(a_clean_goodbye_leaves_no_will),
 		T(a_session_survives_when_asked_to),
-		T(a_persistent_queue_survives_the_process),
 		T(what_is_too_much_is_dropped_and_counted),
 		T(a_refused_login_is_tried_again),
 		T(a_second_connection_does_not_wait_for_the_first),
