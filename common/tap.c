@@ -5,12 +5,13 @@
 #include <limits.h>
 #include <stdalign.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
 #define MAGIC      0x31504154u
-#define VERSION    1u
+#define VERSION    2u
 #define PAGE_BYTES 4096u /* cursors; the ring begins behind them */
 #define LINE       64 /* cache line: what one side writes never shares one with what the other writes */
 #define RING_MIN   4096u
@@ -27,6 +28,7 @@ struct in_page {
 	alignas(LINE) _Atomic uint64_t out_head;
 	alignas(LINE) _Atomic uint32_t trusted_asleep;
 	alignas(LINE) _Atomic uint64_t start;
+	alignas(LINE) _Atomic uint64_t followed;
 };
 
 struct out_page {
@@ -44,7 +46,7 @@ struct header {
 	uint8_t zero[6];
 };
 
-_Static_assert(sizeof(struct in_page) == 5 * LINE, "layout of docs/ring.rst");
+_Static_assert(sizeof(struct in_page) == 6 * LINE, "layout of docs/ring.rst");
 _Static_assert(sizeof(struct out_page) == 4 * LINE, "layout of docs/ring.rst");
 _Static_assert(sizeof(struct header) == 16, "layout of docs/ring.rst");
 
@@ -54,13 +56,20 @@ struct ring {
 };
 
 struct tap {
-	int in_fd, out_fd;
 	struct in_page *in;         /* ours, writable */
-	const struct out_page *out; /* the engine's, mapped read-only */
+	const struct out_page *out; /* the engine's, mapped read-only; NULL: no engine */
 	struct ring in_ring, out_ring;
 	uint64_t in_tail;  /* what we published */
 	uint64_t out_head; /* likewise */
 	uint64_t in_head;  /* the engine's last believed cursor: on a record boundary */
+	uint64_t peeked;   /* size of the record tap_peek() showed; 0: none */
+	uint32_t peeked_len;
+};
+
+struct tap_watch {
+	const struct in_page *in;
+	const struct out_page *out;
+	uint64_t in_bytes, out_bytes;
 };
 
 struct tap_peer {
@@ -172,10 +181,47 @@ static void unmap_pages(const void *page, uint64_t ring_bytes)
 		munmap((void *)(uintptr_t)page, PAGE_BYTES + ring_bytes);
 }
 
-/* A fresh out-memfd whose cursors say what we believe already, mapped read-only: pulling from it
- * before the engine has attached finds nothing and nothing wrong. */
-static int out_new(uint64_t bytes, uint64_t in_head, uint64_t out_tail, int *ret_fd,
-		   const struct out_page **ret_page, struct err *err)
+static bool power_of_two(uint64_t n)
+{
+	return n >= RING_MIN && n <= RING_MAX && (n & (n - 1)) == 0;
+}
+
+static int memfd_check(int fd, uint64_t ring_bytes, const char *which, struct err *err)
+{
+	struct stat st;
+	if (fstat(fd, &st) < 0)
+		return err_sys(err, "%s-memfd", which);
+	if (st.st_size < 0 || (uint64_t)st.st_size != PAGE_BYTES + ring_bytes)
+		return err_set(err, ERR_PEER, "%s-memfd has %lld bytes", which,
+			       (long long)st.st_size);
+	return 0;
+}
+
+/* The sizes that the in-memfd tells, checked against what it is. */
+static int read_sizes(int in_fd, uint64_t *ret_in, uint64_t *ret_out, struct err *err)
+{
+	struct stat st;
+	if (fstat(in_fd, &st) < 0)
+		return err_sys(err, "in-memfd");
+	if (st.st_size < (off_t)PAGE_BYTES)
+		return err_set(err, ERR_PEER, "in-memfd has %lld bytes", (long long)st.st_size);
+	const struct in_page *page = map_pages(in_fd, 0, false);
+	if (page == NULL)
+		return err_sys(err, "mapping the in-memfd");
+	bool ours = atomic_load(&page->magic) == MAGIC && atomic_load(&page->version) == VERSION;
+	*ret_in = atomic_load(&page->in_bytes);
+	*ret_out = atomic_load(&page->out_bytes);
+	unmap_pages(page, 0);
+	if (!ours || !power_of_two(*ret_in) || !power_of_two(*ret_out))
+		return err_set(err, ERR_PEER, "the in-memfd is no ring of version %u", VERSION);
+	return memfd_check(in_fd, *ret_in, "in", err);
+}
+
+/* ---- making ---- */
+
+/* A fresh out-memfd whose cursors say what is believed already: pulling from it before the engine
+ * has attached finds nothing and nothing wrong. */
+static int out_new(uint64_t bytes, uint64_t in_head, uint64_t out_tail, int *ret, struct err *err)
 {
 	CLEANUP(closep)
 	int fd = -1;
@@ -189,90 +235,177 @@ static int out_new(uint64_t bytes, uint64_t in_head, uint64_t out_tail, int *ret
 		return err_sys(err, "writing a ring's cursors");
 	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL) < 0)
 		return err_sys(err, "sealing a ring");
-	const struct out_page *page = map_pages(fd, bytes, false);
-	if (page == NULL)
-		return err_sys(err, "mapping a ring");
-	*ret_fd = TAKE_FD(fd);
-	*ret_page = page;
+	*ret = TAKE_FD(fd);
 	return 0;
 }
 
-static void tap_use_out(struct tap *t, int fd, const struct out_page *page)
+/* Not a duplicate, which would share the description and its right to write. */
+static int reopen_read_only(int fd, int *ret, struct err *err)
 {
-	t->out_fd = fd;
-	t->out = page;
-	t->out_ring.data =
-		(unsigned char *)(uintptr_t)page + PAGE_BYTES; /* mapped read-only: never written */
+	char path[40];
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	*ret = open(path, O_RDONLY | O_CLOEXEC);
+	return *ret >= 0 ? 0 : err_sys(err, "a ring for reading");
 }
 
-int tap_new(size_t in_bytes, size_t out_bytes, struct tap **ret, struct err *err)
+static int in_new(uint64_t in_bytes, uint64_t out_bytes, int *ret, struct err *err)
 {
-	const struct out_page *out = NULL;
-	int out_fd = -1;
+	CLEANUP(closep)
+	int fd = -1;
+	int rc = memfd_new("iottalk-in", in_bytes, &fd, err);
+	if (rc < 0)
+		return rc;
+	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL) < 0)
+		return err_sys(err, "sealing a ring");
+	struct in_page *page = map_pages(fd, 0, true);
+	if (page == NULL)
+		return err_sys(err, "mapping a ring");
+	atomic_store(&page->in_bytes, in_bytes);
+	atomic_store(&page->out_bytes, out_bytes);
+	atomic_store(&page->version, VERSION);
+	atomic_store(&page->magic, MAGIC);
+	unmap_pages(page, 0);
+	*ret = TAKE_FD(fd);
+	return 0;
+}
+
+int tap_make(size_t in_bytes, size_t out_bytes, struct tap_fds *ret, struct err *err)
+{
+	struct tap_fds f = TAP_FDS_NONE;
+	int rc = in_new(round_up(in_bytes), round_up(out_bytes), &f.in_fd, err);
+	if (rc == 0)
+		rc = reopen_read_only(f.in_fd, &f.in_ro_fd, err);
+	if (rc == 0)
+		rc = out_new(round_up(out_bytes), 0, 0, &f.out_fd, err);
+	if (rc < 0) {
+		tap_fds_done(&f);
+		return rc;
+	}
+	*ret = f;
+	return 0;
+}
+
+int tap_fds_adopt(int in_fd, int out_fd, struct tap_fds *ret, struct err *err)
+{
+	struct tap_fds f = {in_fd, -1, out_fd};
+	uint64_t in_bytes, out_bytes;
+	int rc = read_sizes(in_fd, &in_bytes, &out_bytes, err);
+	if (rc == 0)
+		rc = memfd_check(out_fd, out_bytes, "out", err);
+	if (rc == 0)
+		rc = reopen_read_only(in_fd, &f.in_ro_fd, err);
+	if (rc < 0) {
+		tap_fds_done(&f);
+		return rc;
+	}
+	*ret = f;
+	return 0;
+}
+
+int tap_make_out(struct tap_fds *f, struct err *err)
+{
+	uint64_t in_bytes, out_bytes;
+	int fd = -1;
+	int rc = read_sizes(f->in_fd, &in_bytes, &out_bytes, err);
+	if (rc < 0)
+		return rc;
+	const struct in_page *page = map_pages(f->in_fd, 0, false);
+	if (page == NULL)
+		return err_sys(err, "mapping the in-memfd");
+	rc = out_new(out_bytes, atomic_load(&page->start), atomic_load(&page->out_head), &fd, err);
+	unmap_pages(page, 0);
+	if (rc < 0)
+		return rc;
+	closep(&f->out_fd);
+	f->out_fd = fd;
+	return 0;
+}
+
+void tap_fds_done(struct tap_fds *f)
+{
+	closep(&f->in_fd);
+	closep(&f->in_ro_fd);
+	closep(&f->out_fd);
+}
+
+/* ---- trusted side ---- */
+
+int tap_open(int in_fd, int out_fd, struct tap **ret, struct err *err)
+{
 	struct tap *t = calloc(1, sizeof(*t));
 	if (t == NULL)
 		return err_set(err, ERR_NOMEM, "out of memory for a tap");
-	t->in_fd = t->out_fd = -1;
-	t->in_ring.bytes = round_up(in_bytes);
-	t->out_ring.bytes = round_up(out_bytes);
-
-	int rc = memfd_new("iottalk-in", t->in_ring.bytes, &t->in_fd, err);
+	int rc = read_sizes(in_fd, &t->in_ring.bytes, &t->out_ring.bytes, err);
 	if (rc < 0)
 		goto fail;
-	t->in = map_pages(t->in_fd, t->in_ring.bytes, true);
+	t->in = map_pages(in_fd, t->in_ring.bytes, true);
 	if (t->in == NULL) {
 		rc = err_sys(err, "mapping a ring");
 		goto fail;
 	}
-	/* our own mapping stays writable, nobody gets another such one, not even through
-	 * /proc/self/fd */
-	if (fcntl(t->in_fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) < 0) {
-		rc = err_sys(err, "sealing a ring");
-		goto fail;
-	}
 	t->in_ring.data = (unsigned char *)t->in + PAGE_BYTES;
-	atomic_store(&t->in->in_bytes, t->in_ring.bytes);
-	atomic_store(&t->in->out_bytes, t->out_ring.bytes);
-	atomic_store(&t->in->version, VERSION);
-	atomic_store(&t->in->magic, MAGIC);
-
-	rc = out_new(t->out_ring.bytes, 0, 0, &out_fd, &out, err);
+	t->in_tail = atomic_load(&t->in->in_tail);
+	t->out_head = atomic_load(&t->in->out_head);
+	t->in_head = atomic_load(&t->in->followed);
+	rc = out_fd >= 0 ? tap_set_out(t, out_fd, err) : 0;
 	if (rc < 0)
 		goto fail;
-	tap_use_out(t, out_fd, out);
 	*ret = t;
 	return 0;
 fail:
-	tap_free(t);
+	tap_close(t);
 	return rc;
 }
 
-struct tap *tap_free(struct tap *t)
+static void drop_out(struct tap *t)
+{
+	unmap_pages(t->out, t->out_ring.bytes);
+	t->out = NULL;
+	t->peeked = 0;
+}
+
+struct tap *tap_close(struct tap *t)
 {
 	if (t == NULL)
 		return NULL;
 	unmap_pages(t->in, t->in_ring.bytes);
-	unmap_pages(t->out, t->out_ring.bytes);
-	closep(&t->in_fd);
-	closep(&t->out_fd);
+	drop_out(t);
 	free(t);
 	return NULL;
 }
 
-int tap_in_fd(const struct tap *t)
+int tap_set_out(struct tap *t, int out_fd, struct err *err)
 {
-	return t->in_fd;
+	int rc = memfd_check(out_fd, t->out_ring.bytes, "out", err);
+	if (rc < 0)
+		return rc;
+	const struct out_page *page = map_pages(out_fd, t->out_ring.bytes, false);
+	if (page == NULL)
+		return err_sys(err, "mapping a ring");
+	drop_out(t);
+	t->out = page;
+	t->out_ring.data =
+		(unsigned char *)(uintptr_t)page + PAGE_BYTES; /* mapped read-only: never written */
+	return 0;
 }
 
-int tap_out_fd(const struct tap *t)
+size_t tap_out_bytes(const struct tap *t)
 {
-	return t->out_fd;
+	return t->out_ring.bytes;
+}
+
+static void believe(struct tap *t, uint64_t in_head)
+{
+	t->in_head = in_head;
+	atomic_store_explicit(&t->in->followed, in_head, memory_order_release);
 }
 
 /* Take over the engine's in-cursor. It must not run backwards nor beyond what we wrote, and it must
  * be where a record of ours begins: the records are walked (only we can write there). */
 static int follow_engine(struct tap *t)
 {
+	if (t->out == NULL)
+		return 0;
 	uint64_t head = atomic_load_explicit(&t->out->in_head, memory_order_acquire);
 	if (head - t->in_head > t->in_tail - t->in_head)
 		return ERR_PEER;
@@ -286,7 +419,8 @@ static int follow_engine(struct tap *t)
 	}
 	if (at != head)
 		return ERR_PEER;
-	t->in_head = head;
+	if (head != t->in_head)
+		believe(t, head);
 	return 0;
 }
 
@@ -312,24 +446,44 @@ int tap_push(struct tap *t, const struct tap_rec *rec, const void *payload)
 bool tap_engine_sleeps(struct tap *t)
 {
 	full_fence();
-	return atomic_load_explicit(&t->out->engine_asleep, memory_order_relaxed) != 0;
+	return t->out != NULL &&
+	       atomic_load_explicit(&t->out->engine_asleep, memory_order_relaxed) != 0;
 }
 
-int tap_pull(struct tap *t, struct tap_rec *ret_rec, void *buf, size_t cap)
+int tap_peek(struct tap *t, struct tap_rec *ret_rec)
 {
+	t->peeked = 0;
+	if (t->out == NULL)
+		return 0;
 	uint64_t there =
 		atomic_load_explicit(&t->out->out_tail, memory_order_acquire) - t->out_head;
-	struct tap_rec rec;
 	if (there == 0)
 		return 0;
 	if (there > t->out_ring.bytes)
 		return ERR_PEER;
-	uint64_t size = record_header(&t->out_ring, t->out_head, there, &rec);
-	if (size == 0 || rec.len > cap)
-		return ERR_PEER;
-	ring_read(&t->out_ring, t->out_head + sizeof(struct header), buf, rec.len);
-	t->out_head += size;
+	t->peeked = record_header(&t->out_ring, t->out_head, there, ret_rec);
+	t->peeked_len = ret_rec->len;
+	return t->peeked != 0 ? 1 : ERR_PEER;
+}
+
+void tap_take(struct tap *t, void *buf)
+{
+	if (buf != NULL)
+		ring_read(&t->out_ring, t->out_head + sizeof(struct header), buf, t->peeked_len);
+	t->out_head += t->peeked;
+	t->peeked = 0;
 	atomic_store_explicit(&t->in->out_head, t->out_head, memory_order_release);
+}
+
+int tap_pull(struct tap *t, struct tap_rec *ret_rec, void *buf, size_t cap)
+{
+	struct tap_rec rec;
+	int got = tap_peek(t, &rec);
+	if (got <= 0)
+		return got;
+	if (rec.len > cap)
+		return ERR_PEER;
+	tap_take(t, buf);
 	*ret_rec = rec;
 	return 1;
 }
@@ -353,7 +507,7 @@ int tap_progress(struct tap *t, uint64_t *ret_done, uint64_t *ret_waiting)
 
 uint64_t tap_doing(struct tap *t)
 {
-	return atomic_load_explicit(&t->out->doing, memory_order_relaxed);
+	return t->out != NULL ? atomic_load_explicit(&t->out->doing, memory_order_relaxed) : 0;
 }
 
 int tap_current(struct tap *t, struct tap_rec *ret_rec)
@@ -368,12 +522,9 @@ int tap_current(struct tap *t, struct tap_rec *ret_rec)
 		       : ERR_PEER;
 }
 
-int tap_renew(struct tap *t, bool skip_current, struct tap_rec *ret_skipped, struct err *err)
+void tap_retire(struct tap *t, bool skip_current, struct tap_rec *ret_skipped)
 {
 	struct tap_rec skipped = {.slot = UINT32_MAX}, current;
-	const struct out_page *page = NULL;
-	int fd = -1;
-
 	int there = tap_current(t, &current);
 	uint64_t start = t->in_head;
 	if (there < 0) {
@@ -382,63 +533,75 @@ int tap_renew(struct tap *t, bool skip_current, struct tap_rec *ret_skipped, str
 		skipped = current;
 		start += record_bytes(current.len);
 	}
-	int rc = out_new(t->out_ring.bytes, start, t->out_head, &fd, &page, err);
-	if (rc < 0)
-		return err_wrap(err, rc, "renewing a tap");
-
-	unmap_pages(t->out, t->out_ring.bytes);
-	closep(&t->out_fd);
-	tap_use_out(t, fd, page);
-	t->in_head = start;
+	drop_out(t);
+	believe(t, start);
 	atomic_store_explicit(&t->in->start, start, memory_order_release);
 	if (ret_skipped != NULL)
 		*ret_skipped = skipped;
+}
+
+/* ---- onlooker ---- */
+
+int tap_watch_open(int in_fd, int out_fd, struct tap_watch **ret, struct err *err)
+{
+	struct tap_watch *w = calloc(1, sizeof(*w));
+	if (w == NULL)
+		return err_set(err, ERR_NOMEM, "out of memory for a look at rings");
+	int rc = read_sizes(in_fd, &w->in_bytes, &w->out_bytes, err);
+	if (rc == 0)
+		rc = memfd_check(out_fd, w->out_bytes, "out", err);
+	if (rc == 0 && ((w->in = map_pages(in_fd, 0, false)) == NULL ||
+			(w->out = map_pages(out_fd, 0, false)) == NULL))
+		rc = err_sys(err, "mapping a ring");
+	if (rc < 0) {
+		tap_watch_close(w);
+		return rc;
+	}
+	*ret = w;
 	return 0;
 }
 
-static bool power_of_two(uint64_t n)
+struct tap_watch *tap_watch_close(struct tap_watch *w)
 {
-	return n >= RING_MIN && n <= RING_MAX && (n & (n - 1)) == 0;
+	if (w == NULL)
+		return NULL;
+	unmap_pages(w->in, 0);
+	unmap_pages(w->out, 0);
+	free(w);
+	return NULL;
 }
 
-static int memfd_check(int fd, uint64_t ring_bytes, const char *which, struct err *err)
+void tap_watch_look(const struct tap_watch *w, struct tap_look *ret)
 {
-	struct stat st;
-	if (fstat(fd, &st) < 0)
-		return err_sys(err, "%s-memfd", which);
-	if (st.st_size < 0 || (uint64_t)st.st_size != PAGE_BYTES + ring_bytes)
-		return err_set(err, ERR_PEER, "%s-memfd has %lld bytes", which,
-			       (long long)st.st_size);
-	return 0;
+	/* consumers before producers: what is seen of a pair is then never more than was there */
+	uint64_t in_head = atomic_load_explicit(&w->out->in_head, memory_order_acquire);
+	uint64_t in_tail = atomic_load_explicit(&w->in->in_tail, memory_order_acquire);
+	uint64_t out_head = atomic_load_explicit(&w->in->out_head, memory_order_acquire);
+	uint64_t out_tail = atomic_load_explicit(&w->out->out_tail, memory_order_acquire);
+
+	/* in_head may run ahead of the in_tail read before it by nothing, out_tail of an out_head
+	 * that has moved meanwhile by more than a ring: then look again next time */
+	*ret = (struct tap_look){
+		.done = in_head,
+		.waiting = in_tail - in_head,
+		.out_taken = out_head,
+		.out_waiting = out_tail - out_head,
+		.out_bytes = w->out_bytes,
+		.doing = atomic_load_explicit(&w->out->doing, memory_order_relaxed),
+	};
+	ret->sane = ret->waiting <= w->in_bytes;
+	if (ret->out_waiting > w->out_bytes)
+		ret->out_waiting = w->out_bytes;
 }
+
+/* ---- engine side ---- */
 
 int tap_attach(int in_fd, int out_fd, struct tap_peer **ret, struct err *err)
 {
-	struct stat st;
-	if (fstat(in_fd, &st) < 0)
-		return err_sys(err, "in-memfd");
-	if (st.st_size < (off_t)PAGE_BYTES)
-		return err_set(err, ERR_PEER, "in-memfd has %lld bytes", (long long)st.st_size);
 	struct tap_peer *p = calloc(1, sizeof(*p));
 	if (p == NULL)
 		return err_set(err, ERR_NOMEM, "out of memory for a tap");
-
-	/* the cursors' page first: it tells the sizes */
-	int rc = 0;
-	const struct in_page *page = map_pages(in_fd, 0, false);
-	if (page == NULL) {
-		rc = err_sys(err, "mapping the in-memfd");
-		goto fail;
-	}
-	bool ours = atomic_load(&page->magic) == MAGIC && atomic_load(&page->version) == VERSION;
-	p->in_ring.bytes = atomic_load(&page->in_bytes);
-	p->out_ring.bytes = atomic_load(&page->out_bytes);
-	unmap_pages(page, 0);
-	if (!ours || !power_of_two(p->in_ring.bytes) || !power_of_two(p->out_ring.bytes)) {
-		rc = err_set(err, ERR_PEER, "the in-memfd is no ring of version %u", VERSION);
-		goto fail;
-	}
-	rc = memfd_check(in_fd, p->in_ring.bytes, "in", err);
+	int rc = read_sizes(in_fd, &p->in_ring.bytes, &p->out_ring.bytes, err);
 	if (rc == 0)
 		rc = memfd_check(out_fd, p->out_ring.bytes, "out", err);
 	if (rc < 0)
@@ -520,6 +683,11 @@ int tap_reply(struct tap_peer *p, const struct tap_rec *rec, const void *payload
 	p->out_tail += need;
 	atomic_store_explicit(&p->out->out_tail, p->out_tail, memory_order_release);
 	return 0;
+}
+
+bool tap_untaken(const struct tap_peer *p)
+{
+	return atomic_load_explicit(&p->in->out_head, memory_order_relaxed) != p->out_tail;
 }
 
 bool tap_trusted_sleeps(struct tap_peer *p)

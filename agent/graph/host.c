@@ -38,6 +38,7 @@ struct host {
 	const struct transport_ops *ops;
 	struct host_events events;
 	void *arg;
+	struct tap_fds fds;
 	struct tap *tap;
 	struct transport_port *port;
 	struct worker *worker;
@@ -318,7 +319,11 @@ static int renew(struct host *h, struct err *err)
 {
 	if (!h->renew)
 		return 0;
-	int rc = tap_renew(h->tap, h->skip_current, NULL, err);
+	tap_retire(h->tap, h->skip_current, NULL);
+	h->skip_current = false; /* once, also if this is tried again */
+	int rc = tap_make_out(&h->fds, err);
+	if (rc == 0)
+		rc = tap_set_out(h->tap, h->fds.out_fd, err);
 	if (rc == 0)
 		h->renew = false;
 	return rc;
@@ -342,8 +347,8 @@ static void spawn(struct host *h)
 	h->started_ms = loop_now_ms(h->loop);
 	int rc = renew(h, &err);
 	if (rc == 0) {
-		conf.in_fd = tap_in_fd(h->tap);
-		conf.out_fd = tap_out_fd(h->tap);
+		conf.in_fd = h->fds.in_ro_fd;
+		conf.out_fd = h->fds.out_fd;
 		rc = worker_new(h->loop, &conf, &events, h, &h->worker, &err);
 	}
 	if (rc < 0) {
@@ -381,6 +386,7 @@ int host_new(struct loop *l, const struct settings *settings, const char *progra
 	}
 	h->loop = l;
 	h->pid = -1;
+	h->fds = TAP_FDS_NONE;
 	h->settings = settings;
 	h->ops = ops;
 	h->events = *events;
@@ -392,7 +398,9 @@ int host_new(struct loop *l, const struct settings *settings, const char *progra
 	if (rc == 0)
 		rc = loop_add_timer(l, -1, 0, on_respawn, h, &h->respawn_timer, err);
 	if (rc == 0)
-		rc = tap_new(ring_bytes, ring_bytes, &h->tap, err);
+		rc = tap_make(ring_bytes, ring_bytes, &h->fds, err);
+	if (rc == 0)
+		rc = tap_open(h->fds.in_fd, h->fds.out_fd, &h->tap, err);
 	if (rc == 0)
 		rc = ops->port_add(transport, h->tap, -1, -1, &h->port, err);
 	if (rc < 0) {
@@ -411,7 +419,8 @@ struct host *host_free(struct host *h)
 	worker_free(h->worker);
 	if (h->port != NULL)
 		h->ops->port_remove(h->port);
-	tap_free(h->tap);
+	tap_close(h->tap);
+	tap_fds_done(&h->fds);
 	forget_asked(h);
 	loop_remove(h->loop, h->tick_timer);
 	loop_remove(h->loop, h->respawn_timer);

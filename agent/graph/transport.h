@@ -44,7 +44,7 @@ struct transport_ops {
 	 * engine's wake pipe, result_fd: read end of its result pipe; both the caller's. */
 	int (*port_add)(struct transport *t, struct tap *tap, int wake_fd, int result_fd,
 			struct transport_port **ret, struct err *err);
-	/* The engine was replaced: tap_renew() is done, the descriptors are new; messages go on and
+	/* The engine was replaced: the tap has a new out-ring, the descriptors are new; messages go on and
 	 * the engine is woken, also if nothing came: it looks at its ring at the first wake byte,
 	 * not before. -1, -1: the engine is gone; take the results that are there, then hold. A
 	 * port holds from port_add() with -1, -1 as well. */

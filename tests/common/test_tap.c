@@ -20,6 +20,7 @@
 #define RING     4096
 
 struct both {
+	struct tap_fds fds;
 	struct tap *t;
 	struct tap_peer *p;
 	unsigned char *raw; /* the out-memfd as a hostile engine has it */
@@ -27,18 +28,27 @@ struct both {
 
 static void attach(struct both *b)
 {
-	assert_int_equal(tap_attach(tap_in_fd(b->t), tap_out_fd(b->t), &b->p, NULL), 0);
+	assert_int_equal(tap_attach(b->fds.in_ro_fd, b->fds.out_fd, &b->p, NULL), 0);
 	if (b->raw != NULL)
 		munmap(b->raw, RING * 2);
-	b->raw = mmap(NULL, RING * 2, PROT_READ | PROT_WRITE, MAP_SHARED, tap_out_fd(b->t), 0);
+	b->raw = mmap(NULL, RING * 2, PROT_READ | PROT_WRITE, MAP_SHARED, b->fds.out_fd, 0);
 	assert_ptr_not_equal(b->raw, MAP_FAILED);
+}
+
+/* The engine is dead, the next one gets rings. */
+static void renew(struct both *b, bool skip_current, struct tap_rec *ret_skipped)
+{
+	tap_retire(b->t, skip_current, ret_skipped);
+	assert_int_equal(tap_make_out(&b->fds, NULL), 0);
+	assert_int_equal(tap_set_out(b->t, b->fds.out_fd, NULL), 0);
 }
 
 static int begin(void **state)
 {
 	struct both *b = calloc(1, sizeof(*b));
 	assert_non_null(b);
-	assert_int_equal(tap_new(RING, RING, &b->t, NULL), 0);
+	assert_int_equal(tap_make(RING, RING, &b->fds, NULL), 0);
+	assert_int_equal(tap_open(b->fds.in_fd, b->fds.out_fd, &b->t, NULL), 0);
 	attach(b);
 	*state = b;
 	return 0;
@@ -49,7 +59,8 @@ static int end(void **state)
 	struct both *b = *state;
 	munmap(b->raw, RING * 2);
 	tap_detach(b->p);
-	tap_free(b->t);
+	tap_close(b->t);
+	tap_fds_done(&b->fds);
 	free(b);
 	return 0;
 }
@@ -268,19 +279,19 @@ static void a_hostile_message_cursor_is_a_broken_peer(void **state)
 static void the_engine_cannot_write_the_in_ring(void **state)
 {
 	struct both *b = *state;
-	int fd = tap_in_fd(b->t);
+	int fd = b->fds.in_ro_fd;
 	assert_ptr_equal(mmap(NULL, RING, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), MAP_FAILED);
 	assert_int_equal(pwrite(fd, "x", 1, 0), -1);
 	assert_int_equal(ftruncate(fd, 0), -1);
-	assert_int_equal(ftruncate(tap_out_fd(b->t), 0), -1);
-	assert_int_equal(ftruncate(tap_out_fd(b->t), (off_t)1 << 30), -1);
+	assert_int_equal(ftruncate(b->fds.out_fd, 0), -1);
+	assert_int_equal(ftruncate(b->fds.out_fd, (off_t)1 << 30), -1);
 	void *p = mmap(NULL, RING, PROT_READ, MAP_SHARED, fd, 0);
 	assert_ptr_not_equal(p, MAP_FAILED);
 	assert_int_equal(mprotect(p, RING, PROT_READ | PROT_WRITE), -1);
 	munmap(p, RING);
 	/* nobody can freeze a ring either */
-	assert_int_equal(fcntl(tap_out_fd(b->t), F_ADD_SEALS, F_SEAL_WRITE), -1);
-	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), -1);
+	assert_int_equal(fcntl(b->fds.out_fd, F_ADD_SEALS, F_SEAL_WRITE), -1);
+	assert_int_equal(fcntl(b->fds.in_fd, F_ADD_SEALS, F_SEAL_WRITE), -1);
 }
 
 static void a_replacement_goes_on_where_the_last_one_was(void **state)
@@ -301,7 +312,7 @@ static void a_replacement_goes_on_where_the_last_one_was(void **state)
 	assert_int_equal(tap_current(b->t, &rec), 1);
 	assert_int_equal(rec.slot, 2);
 	b->p = tap_detach(b->p);
-	assert_int_equal(tap_renew(b->t, true, &rec, NULL), 0);
+	renew(b, true, &rec);
 	assert_int_equal(rec.slot, 2);
 	/* nobody there yet: quiet, not broken */
 	assert_int_equal(tap_pull(b->t, &rec, buf, sizeof(buf)), 0);
@@ -324,14 +335,14 @@ static void a_replacement_goes_on_where_the_last_one_was(void **state)
 	/* without blame nothing is skipped; with an empty ring there is nothing to skip */
 	assert_int_equal(push(b, 6, "message"), 0);
 	b->p = tap_detach(b->p);
-	assert_int_equal(tap_renew(b->t, false, &rec, NULL), 0);
+	renew(b, false, &rec);
 	assert_int_equal(rec.slot, UINT32_MAX);
 	attach(b);
 	assert_int_equal(tap_next(b->p, &rec, buf, sizeof(buf)), 1);
 	assert_int_equal(rec.slot, 6);
 	tap_consume(b->p);
 	b->p = tap_detach(b->p);
-	assert_int_equal(tap_renew(b->t, true, &rec, NULL), 0);
+	renew(b, true, &rec);
 	assert_int_equal(rec.slot, UINT32_MAX);
 	attach(b);
 }
@@ -345,7 +356,7 @@ static void a_liars_replacement_starts_with_an_empty_ring(void **state)
 	assert_int_equal(push(b, 2, "message"), 0);
 	poke(b, IN_HEAD, 3);
 	b->p = tap_detach(b->p);
-	assert_int_equal(tap_renew(b->t, true, &rec, NULL), 0);
+	renew(b, true, &rec);
 	assert_int_equal(rec.slot, UINT32_MAX);
 	attach(b);
 	assert_int_equal(peek(b, IN_HEAD), 48);
@@ -355,6 +366,123 @@ static void a_liars_replacement_starts_with_an_empty_ring(void **state)
 	assert_int_equal(rec.slot, 3);
 }
 
+static void the_next_trusted_side_goes_on_where_the_last_one_was(void **state)
+{
+	struct both *b = *state;
+	struct tap_rec rec;
+	uint64_t done, waiting;
+	char buf[64];
+	for (uint32_t i = 1; i <= 3; i++)
+		assert_int_equal(push(b, i, "message"), 0);
+	assert_int_equal(tap_next(b->p, &rec, buf, sizeof(buf)), 1);
+	tap_consume(b->p);
+	assert_int_equal(reply(b, 11, "one"), 0);
+	assert_int_equal(reply(b, 12, "two"), 0);
+	assert_int_equal(tap_pull(b->t, &rec, buf, sizeof(buf)), 1);
+
+	b->t = tap_close(b->t); /* nobody says goodbye at kill -9 */
+	assert_int_equal(tap_next(b->p, &rec, buf, sizeof(buf)), 1);
+	tap_consume(b->p);
+	assert_int_equal(tap_open(b->fds.in_fd, b->fds.out_fd, &b->t, NULL), 0);
+	assert_int_equal(tap_progress(b->t, &done, &waiting), 0);
+	assert_int_equal(done, 48);
+	assert_int_equal(waiting, 24);
+	assert_int_equal(push(b, 4, "message"), 0);
+	for (uint32_t i = 3; i <= 4; i++) {
+		assert_int_equal(tap_next(b->p, &rec, buf, sizeof(buf)), 1);
+		assert_int_equal(rec.slot, i);
+		tap_consume(b->p);
+	}
+	assert_int_equal(tap_next(b->p, &rec, buf, sizeof(buf)), 0);
+	assert_int_equal(tap_pull(b->t, &rec, buf, sizeof(buf)), 1);
+	assert_int_equal(rec.slot, 12);
+	assert_int_equal(tap_pull(b->t, &rec, buf, sizeof(buf)), 0);
+}
+
+static void rings_without_an_engine_take_messages_and_give_nothing(void **state)
+{
+	struct both *b = *state;
+	struct tap_rec rec;
+	char buf[64];
+	assert_int_equal(reply(b, 1, "late"), 0);
+	b->p = tap_detach(b->p);
+	tap_retire(b->t, false, NULL);
+	assert_int_equal(tap_pull(b->t, &rec, buf, sizeof(buf)), 0);
+	assert_false(tap_engine_sleeps(b->t));
+	int rc;
+	unsigned n = 0;
+	while ((rc = push(b, n, "message")) == 0)
+		n++;
+	assert_int_equal(rc, ERR_AGAIN);
+	assert_int_equal(n, RING / 24);
+	b->t = tap_close(b->t);
+	assert_int_equal(tap_open(b->fds.in_fd, -1, &b->t, NULL), 0);
+	assert_int_equal(push(b, n, "message"), ERR_AGAIN);
+	assert_int_equal(tap_make_out(&b->fds, NULL), 0);
+	assert_int_equal(tap_set_out(b->t, b->fds.out_fd, NULL), 0);
+	attach(b);
+	for (uint32_t i = 0; i < n; i++) {
+		assert_int_equal(tap_next(b->p, &rec, buf, sizeof(buf)), 1);
+		assert_int_equal(rec.slot, i);
+		tap_consume(b->p);
+	}
+}
+
+static void results_can_be_looked_at_before_they_are_taken(void **state)
+{
+	struct both *b = *state;
+	struct tap_rec rec;
+	char buf[16];
+	assert_int_equal(tap_peek(b->t, &rec), 0);
+	tap_take(b->t, NULL); /* nothing shown: nothing happens */
+	assert_int_equal(reply(b, 1, "one"), 0);
+	assert_int_equal(reply(b, 2, "second"), 0);
+	assert_true(tap_untaken(b->p));
+	assert_int_equal(tap_peek(b->t, &rec), 1);
+	assert_int_equal(rec.len, 3);
+	assert_int_equal(tap_peek(b->t, &rec), 1);
+	/* the engine changes its mind: what was checked counts */
+	uint32_t lie = 4000;
+	memcpy(b->raw + RING, &lie, sizeof(lie));
+	tap_take(b->t, buf);
+	assert_memory_equal(buf, "one", 3);
+	assert_int_equal(tap_peek(b->t, &rec), 1);
+	assert_int_equal(rec.slot, 2);
+	tap_take(b->t, NULL);
+	assert_int_equal(tap_peek(b->t, &rec), 0);
+	assert_false(tap_untaken(b->p));
+}
+
+static void an_onlooker_sees_how_far_both_are(void **state)
+{
+	struct both *b = *state;
+	struct tap_watch *w = NULL;
+	struct tap_look look;
+	struct tap_rec rec;
+	char buf[64];
+	assert_int_equal(tap_watch_open(b->fds.in_ro_fd, b->fds.out_fd, &w, NULL), 0);
+	assert_int_equal(push(b, 1, "message"), 0);
+	assert_int_equal(push(b, 2, "message"), 0);
+	assert_int_equal(tap_next(b->p, &rec, buf, sizeof(buf)), 1);
+	tap_consume(b->p);
+	assert_int_equal(reply(b, 1, "a result"), 0);
+	tap_set_doing(b->p, 77);
+	tap_watch_look(w, &look);
+	assert_true(look.sane);
+	assert_int_equal(look.done, 24);
+	assert_int_equal(look.waiting, 24);
+	assert_int_equal(look.out_taken, 0);
+	assert_int_equal(look.out_waiting, 24);
+	assert_int_equal(look.out_bytes, RING);
+	assert_int_equal(look.doing, 77);
+	poke(b, IN_HEAD, 100000);
+	poke(b, OUT_TAIL, UINT64_MAX);
+	tap_watch_look(w, &look);
+	assert_false(look.sane);
+	assert_int_equal(look.out_waiting, RING);
+	tap_watch_close(w);
+}
+
 static void what_is_no_ring_is_not_attached(void **state)
 {
 	struct both *b = *state;
@@ -362,14 +490,29 @@ static void what_is_no_ring_is_not_attached(void **state)
 	struct err err = {0};
 	CLEANUP(closep)
 	int fd = memfd_create("other", MFD_CLOEXEC);
-	assert_int_equal(tap_attach(fd, tap_out_fd(b->t), &p, &err), ERR_PEER);
+	assert_int_equal(tap_attach(fd, b->fds.out_fd, &p, &err), ERR_PEER);
 	assert_int_equal(ftruncate(fd, RING * 2), 0);
-	assert_int_equal(tap_attach(fd, tap_out_fd(b->t), &p, &err), ERR_PEER);
+	assert_int_equal(tap_attach(fd, b->fds.out_fd, &p, &err), ERR_PEER);
 	assert_int_equal(ftruncate(fd, RING), 0);
-	assert_int_equal(tap_attach(tap_in_fd(b->t), fd, &p, &err), ERR_PEER);
+	assert_int_equal(tap_attach(b->fds.in_ro_fd, fd, &p, &err), ERR_PEER);
 	assert_int_equal(tap_attach(-1, -1, &p, &err), ERR_SYS);
 	assert_true(err.text[0] != '\0');
 	assert_null(p);
+	struct tap *t = NULL;
+	struct tap_watch *w = NULL;
+	struct tap_fds f = TAP_FDS_NONE;
+	assert_int_equal(tap_open(fd, -1, &t, &err), ERR_PEER);
+	assert_int_equal(tap_open(b->fds.in_fd, fd, &t, &err), ERR_PEER);
+	assert_int_equal(tap_open(b->fds.in_ro_fd, -1, &t, &err), ERR_ACCES); /* no right to write */
+	assert_int_equal(tap_watch_open(b->fds.in_ro_fd, fd, &w, &err), ERR_PEER);
+	assert_int_equal(tap_set_out(b->t, fd, &err), ERR_PEER);
+	assert_int_equal(tap_fds_adopt(dup(fd), dup(fd), &f, &err), ERR_PEER);
+	assert_null(t);
+	assert_null(w);
+	assert_int_equal(f.in_fd, -1);
+	assert_int_equal(tap_fds_adopt(dup(b->fds.in_fd), dup(b->fds.out_fd), &f, &err), 0);
+	assert_int_equal(fcntl(f.in_ro_fd, F_GETFL) & O_ACCMODE, O_RDONLY);
+	tap_fds_done(&f);
 }
 
 static void sleep_and_doing_are_seen_by_the_other_side(void **state)
@@ -459,6 +602,10 @@ int main(void)
 		T(the_engine_cannot_write_the_in_ring),
 		T(a_replacement_goes_on_where_the_last_one_was),
 		T(a_liars_replacement_starts_with_an_empty_ring),
+		T(the_next_trusted_side_goes_on_where_the_last_one_was),
+		T(rings_without_an_engine_take_messages_and_give_nothing),
+		T(results_can_be_looked_at_before_they_are_taken),
+		T(an_onlooker_sees_how_far_both_are),
 		T(what_is_no_ring_is_not_attached),
 		T(sleep_and_doing_are_seen_by_the_other_side),
 		T(two_threads_lose_and_reorder_nothing),

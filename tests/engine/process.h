@@ -26,6 +26,7 @@
 #define MAYBE_UNUSED __attribute__((unused))
 
 struct process {
+	struct tap_fds fds;
 	struct tap *tap;
 	pid_t pid; /* 0: not running */
 	int wake_fd, result_fd, log_fd;
@@ -54,7 +55,7 @@ static const char *process_path(void)
 static void process_child(struct process *p, int control, int wake, int result, int log)
 {
 	/* first out of the way of the low numbers, then each to its place */
-	const int from[] = {-1,   log,   log, control, tap_in_fd(p->tap), tap_out_fd(p->tap),
+	const int from[] = {-1,   log,   log, control, p->fds.in_ro_fd, p->fds.out_fd,
 			    wake, result};
 	int high[ARRAY_LEN(from)];
 	for (size_t i = 1; i < ARRAY_LEN(from); i++)
@@ -156,7 +157,8 @@ static int process_setup_memory(void **state, const char *memory_mb)
 	assert_non_null(p);
 	p->memory_mb = memory_mb;
 	p->unasked = json_array();
-	assert_int_equal(tap_new(1 << 20, 1 << 20, &p->tap, NULL), 0);
+	assert_int_equal(tap_make(1 << 20, 1 << 20, &p->fds, NULL), 0);
+	assert_int_equal(tap_open(p->fds.in_fd, p->fds.out_fd, &p->tap, NULL), 0);
 	process_start(p);
 	*state = p;
 	return 0;
@@ -174,7 +176,8 @@ static MAYBE_UNUSED int process_teardown(void **state)
 		kill(p->pid, SIGKILL);
 		process_ended(p);
 	}
-	tap_free(p->tap);
+	tap_close(p->tap);
+	tap_fds_done(&p->fds);
 	json_decref(p->unasked);
 	free(p);
 	return 0;

@@ -301,7 +301,9 @@ static void printing_never_blocks(void **state)
 static void replace(struct process *p, bool skip, uint32_t want_skipped)
 {
 	struct tap_rec skipped;
-	assert_int_equal(tap_renew(p->tap, skip, &skipped, NULL), 0);
+	tap_retire(p->tap, skip, &skipped);
+	assert_int_equal(tap_make_out(&p->fds, NULL), 0);
+	assert_int_equal(tap_set_out(p->tap, p->fds.out_fd, NULL), 0);
 	assert_int_equal(skipped.slot, want_skipped);
 	process_start(p);
 }
@@ -439,7 +441,8 @@ static void a_limit_too_low_is_said_at_the_start(void **state)
 	skip_if_sanitized();
 	struct process *p = calloc(1, sizeof(*p));
 	int log[2];
-	assert_int_equal(tap_new(1 << 20, 1 << 20, &p->tap, NULL), 0);
+	assert_int_equal(tap_make(1 << 20, 1 << 20, &p->fds, NULL), 0);
+	assert_int_equal(tap_open(p->fds.in_fd, p->fds.out_fd, &p->tap, NULL), 0);
 	assert_int_equal(pipe2(log, O_CLOEXEC), 0);
 	p->memory_mb = "32";
 	p->pid = fork();
@@ -458,7 +461,8 @@ static void a_limit_too_low_is_said_at_the_start(void **state)
 	if (strstr(p->log, "memory limit of 32 MB is too low") == NULL)
 		fail_msg("%s", p->log);
 	close(log[0]);
-	tap_free(p->tap);
+	tap_close(p->tap);
+	tap_fds_done(&p->fds);
 	free(p);
 }
 

@@ -35,7 +35,7 @@ static uint64_t take(struct input *in, size_t n)
 /* Write 1, 4 or 8 bytes of the input somewhere; cursors are hit often. */
 static void poke(struct input *in, unsigned char *page)
 {
-	static const size_t cursors[] = {0, 8, 16, 64, 128, 192, 256, PAGE, PAGE + 8};
+	static const size_t cursors[] = {0, 8, 16, 64, 128, 192, 256, 320, PAGE, PAGE + 8};
 	uint64_t how = take(in, 1);
 	size_t at =
 		how & 0x80 ? cursors[(how & 0x7f) % ARRAY_LEN(cursors)] : take(in, 2) % (BYTES - 8);
@@ -50,13 +50,17 @@ static void hostile_engine(struct input *in)
 	unsigned char buf[1024];
 	struct tap_rec rec;
 	uint64_t done, waiting;
-	assert(tap_new(RING, RING, &t, NULL) == 0);
+	struct tap_fds fds;
+	struct tap_watch *w;
+	struct tap_look look;
+	assert(tap_make(RING, RING, &fds, NULL) == 0);
+	assert(tap_open(fds.in_fd, fds.out_fd, &t, NULL) == 0);
 	unsigned char *page =
-		mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, tap_out_fd(t), 0);
+		mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fds.out_fd, 0);
 	assert(page != MAP_FAILED);
 	while (in->left > 0) {
 		int rc = 0;
-		switch (take(in, 1) % 8) {
+		switch (take(in, 1) % 10) {
 		case 0:
 		case 1:
 			poke(in, page);
@@ -83,13 +87,25 @@ static void hostile_engine(struct input *in)
 			break;
 		case 6:
 			munmap(page, BYTES);
-			assert(tap_renew(t, take(in, 1) & 1, &rec, NULL) == 0);
+			tap_retire(t, take(in, 1) & 1, &rec);
+			assert(tap_make_out(&fds, NULL) == 0);
+			assert(tap_set_out(t, fds.out_fd, NULL) == 0);
 			assert(rec.slot == 1 || rec.slot == UINT32_MAX);
 			assert(tap_progress(t, &done, &waiting) == 0 &&
 			       tap_pull(t, &rec, buf, sizeof(buf)) == 0);
-			page = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, tap_out_fd(t),
+			page = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fds.out_fd,
 				    0);
 			assert(page != MAP_FAILED);
+			break;
+		case 7: /* the trusted side dies, too */
+			tap_close(t);
+			assert(tap_open(fds.in_fd, fds.out_fd, &t, NULL) == 0);
+			break;
+		case 8:
+			assert(tap_watch_open(fds.in_ro_fd, fds.out_fd, &w, NULL) == 0);
+			tap_watch_look(w, &look);
+			assert(!look.sane || (look.waiting <= RING && look.out_waiting <= RING));
+			tap_watch_close(w);
 			break;
 		default:
 			tap_set_asleep(t, tap_engine_sleeps(t));
@@ -98,7 +114,8 @@ static void hostile_engine(struct input *in)
 		}
 	}
 	munmap(page, BYTES);
-	tap_free(t);
+	tap_close(t);
+	tap_fds_done(&fds);
 }
 
 static void hostile_trusted_side(struct input *in)
@@ -106,7 +123,7 @@ static void hostile_trusted_side(struct input *in)
 	static const struct {
 		uint32_t magic, version;
 		uint64_t in_bytes, out_bytes;
-	} good = {0x31504154u, 1, RING, RING};
+	} good = {0x31504154u, 2, RING, RING};
 	struct tap_peer *p = NULL;
 	unsigned char buf[1024];
 	struct tap_rec rec;
