@@ -89,6 +89,7 @@ struct tap_look {
 	uint64_t out_waiting; /* bytes of the out-ring not taken */
 	uint64_t out_bytes;   /* size of the out-ring */
 	uint64_t doing;       /* as tap_doing() */
+	bool asleep;          /* the engine says it sleeps: then the trusted side wakes it at the next push */
 };
 
 /* Descriptors are mapped, not kept. */
