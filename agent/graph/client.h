@@ -19,8 +19,9 @@
 
 #define CLIENT_ID_MAX 128
 
-struct waiter { /* for the broker's acknowledgement of a topic */
+struct waiter { /* for the broker's acknowledgement of a topic, or (due) for the next turn */
 	struct waiter *next;
+	const struct transport_port *port;
 	transport_done_fn *fn;
 	void *arg;
 };
@@ -31,6 +32,7 @@ struct route { /* a topic's way to one port */
 	uint32_t slot;
 	uint64_t serial;
 	unsigned refs;
+	struct transport_slot_stats n;
 };
 
 struct topic {
@@ -51,12 +53,21 @@ struct out_topic {
 	char name[];
 };
 
+struct later { /* what a port has promised for the next turn; NULL: nothing */
+	transport_held_fn *held;
+	transport_done_fn *retired;
+	transport_slots_fn *slots;
+	void *held_arg, *retired_arg, *slots_arg;
+	struct transport_standing standing;
+};
+
 struct transport_port {
 	struct transport *t;
 	struct transport_port *next;
 	struct tap *tap;
 	int wake_fd, result_fd; /* -1: no engine */
-	struct loop_src *result_src, *backlog_timer, *pull_timer;
+	struct loop_src *result_src, *backlog_timer, *pull_timer, *later_timer;
+	struct later later;
 	struct slots *in_slots, *out_slots;
 	struct topic_table *out_topics;
 	struct backlog backlog;
@@ -91,23 +102,36 @@ struct transport {
 	struct counters n;
 };
 
+/* ---- transport_client.c ---- */
+
+/* Call fn(arg, 0) in the next turn, unless the port goes before. */
+int client_due(struct transport_port *p, transport_done_fn *fn, void *arg, struct err *err);
+/* Call fn with every route to the port. */
+void client_each_route(struct transport_port *p, void (*fn)(void *arg, struct route *r), void *arg);
+
 /* ---- client_port.c; the operations of the same names in transport.h are these ---- */
 
 /* Is there room for the message wherever the topic goes? */
 bool client_has_room(const struct topic *topic, size_t len);
 /* Put a message on the ring of every port the topic goes to, or keep it for later. */
-void client_deliver(const struct topic *topic, const struct mqtt_publish *m);
+void client_deliver(struct topic *topic, const struct mqtt_publish *m);
 /* After a batch: wake the engine if it sleeps. */
 void client_feed_done(struct transport_port *p);
 /* Results are taken again: go on with the one that was held. */
 void client_go_on(struct transport_port *p);
 
-int client_port_add(struct transport *t, struct tap *tap, int wake_fd, int result_fd,
-		    struct transport_port **ret, struct err *err);
-int client_port_renewed(struct transport_port *p, int wake_fd, int result_fd, struct err *err);
+int client_port_add(struct transport *t, const char *name, const struct tap_fds *fds, int wake_fd,
+		    int result_fd, struct transport_port **ret, struct err *err);
+int client_port_hold(struct transport_port *p, transport_held_fn *fn, void *arg, struct err *err);
+int client_port_retire(struct transport_port *p, bool skip_current, transport_done_fn *done,
+		       void *arg, struct err *err);
+int client_port_resume(struct transport_port *p, const struct tap_fds *fds, int wake_fd,
+		       int result_fd, struct err *err);
 struct transport_port *client_port_remove(struct transport_port *p);
+int client_port_stats(struct transport_port *p, transport_slots_fn *fn, void *arg,
+		      struct err *err);
 bool client_port_holding(const struct transport_port *p);
 int client_out_topic(struct transport_port *p, const char *name, uint32_t *ret_slot,
-		     struct err *err);
+		     transport_done_fn *done, void *arg, struct err *err);
 void client_drop_out_topic(struct transport_port *p, const char *name);
 int client_publish(struct transport_port *p, uint32_t out_slot, const char *payload, size_t len);

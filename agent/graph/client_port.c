@@ -25,13 +25,16 @@ static void mark_broken(struct transport_port *p)
 	p->t->ev.on_port_broken(p->t->arg, p);
 }
 
-static void keep_for_later(struct transport_port *p, const struct tap_rec *rec, uint64_t serial,
-			   const void *payload)
+static void keep_for_later(struct route *r, const struct tap_rec *rec, const void *payload)
 {
-	if (backlog_add(&p->backlog, rec, serial, payload) < 0)
+	struct transport_port *p = r->port;
+
+	if (backlog_add(&p->backlog, rec, r->serial, payload) < 0) {
 		p->t->n.ring_full++;
-	else if (p->wake_fd >= 0)
+		r->n.dropped_full++;
+	} else if (p->wake_fd >= 0) {
 		loop_arm(p->t->loop, p->backlog_timer, BACKLOG_RETRY_MS);
+	}
 }
 
 /* ret: false if there was no room and the message is still the caller's. */
@@ -60,7 +63,7 @@ bool client_has_room(const struct topic *topic, size_t len)
 	return true;
 }
 
-void client_deliver(const struct topic *topic, const struct mqtt_publish *m)
+void client_deliver(struct topic *topic, const struct mqtt_publish *m)
 {
 	struct tap_rec rec = {
 		.qos = m->qos,
@@ -68,14 +71,15 @@ void client_deliver(const struct topic *topic, const struct mqtt_publish *m)
 		.len = (uint32_t)m->len,
 	};
 
-	for (const struct route *r = topic->routes; r != NULL; r = r->next) {
+	for (struct route *r = topic->routes; r != NULL; r = r->next) {
 		struct transport_port *p = r->port;
 
 		rec.slot = r->slot;
+		r->n.received++;
 		if (p->wake_fd >= 0 && !p->broken && p->backlog.first == NULL &&
 		    push(p, &rec, m->payload))
 			continue;
-		keep_for_later(p, &rec, r->serial, m->payload);
+		keep_for_later(r, &rec, m->payload);
 	}
 }
 
@@ -226,7 +230,7 @@ static void on_result_byte(void *arg, uint32_t events)
 }
 
 int client_out_topic(struct transport_port *p, const char *name, uint32_t *ret_slot,
-		     struct err *err)
+		     transport_done_fn *done, void *arg, struct err *err)
 {
 	struct out_topic *out = topic_table_find(p->out_topics, name);
 
@@ -248,7 +252,10 @@ int client_out_topic(struct transport_port *p, const char *name, uint32_t *ret_s
 	}
 	out->refs++;
 	*ret_slot = out->slot;
-	return 0;
+	int rc = client_due(p, done, arg, err);
+	if (rc < 0)
+		client_drop_out_topic(p, name);
+	return rc;
 }
 
 void client_drop_out_topic(struct transport_port *p, const char *name)
@@ -285,6 +292,27 @@ int client_publish(struct transport_port *p, uint32_t out_slot, const char *payl
 
 /* ---- ports ---- */
 
+struct slot_list {
+	struct transport_slot_stats *rows; /* owned */
+	size_t n, cap;
+};
+
+static void add_slot(void *arg, struct route *r)
+{
+	struct slot_list *list = arg;
+
+	if (list->n == list->cap) {
+		size_t cap = list->cap > 0 ? list->cap * 2 : 64;
+		struct transport_slot_stats *more = realloc(list->rows, cap * sizeof(*more));
+
+		if (more == NULL)
+			return; /* a row less */
+		list->rows = more;
+		list->cap = cap;
+	}
+	list->rows[list->n++] = r->n;
+}
+
 /* The engine is gone: what it has written still counts, and what nobody takes now is lost. */
 static void pull_last(struct transport_port *p)
 {
@@ -299,20 +327,72 @@ static void pull_last(struct transport_port *p)
 	free(sink);
 }
 
-int client_port_renewed(struct transport_port *p, int wake_fd, int result_fd, struct err *err)
+static void on_later(void *arg)
+{
+	struct transport_port *p = arg;
+	struct later now = p->later;
+
+	p->later = (struct later){0};
+	/* of these only one is ever the last thing that is done with the port */
+	if (now.slots != NULL) {
+		struct slot_list list = {0};
+
+		client_each_route(p, add_slot, &list);
+		now.slots(now.slots_arg, list.rows, list.n);
+		free(list.rows);
+	}
+	if (now.held != NULL)
+		now.held(now.held_arg, &now.standing);
+	if (now.retired != NULL)
+		now.retired(now.retired_arg, 0);
+}
+
+int client_port_hold(struct transport_port *p, transport_held_fn *fn, void *arg, struct err *err)
+{
+	struct transport *t = p->t;
+	struct transport_standing *standing = &p->later.standing;
+	struct tap_rec current;
+	uint64_t waiting;
+
+	(void)err;
+	p->result_src = loop_remove(t->loop, p->result_src);
+	if (!p->broken)
+		pull_last(p);
+	p->wake_fd = p->result_fd = -1;
+	*standing = (struct transport_standing){0};
+	standing->sane = tap_progress(p->tap, &standing->done, &waiting) == 0;
+	if (standing->sane && tap_current(p->tap, &current) == 1) {
+		standing->at_message = true;
+		standing->slot = current.slot;
+	}
+	p->later.held = fn;
+	p->later.held_arg = arg;
+	loop_arm(t->loop, p->later_timer, 0);
+	return 0;
+}
+
+int client_port_retire(struct transport_port *p, bool skip_current, transport_done_fn *done,
+		       void *arg, struct err *err)
+{
+	(void)err;
+	tap_retire(p->tap, skip_current, NULL);
+	p->later.retired = done;
+	p->later.retired_arg = arg;
+	loop_arm(p->t->loop, p->later_timer, 0);
+	return 0;
+}
+
+int client_port_resume(struct transport_port *p, const struct tap_fds *fds, int wake_fd,
+		       int result_fd, struct err *err)
 {
 	struct transport *t = p->t;
 
-	p->result_src = loop_remove(t->loop, p->result_src);
-	if (wake_fd < 0) {
-		if (p->wake_fd >= 0 && !p->broken)
-			pull_last(p);
-		p->wake_fd = p->result_fd = -1;
-		return 0;
-	}
+	int rc = tap_set_out(p->tap, fds->out_fd, err);
+	if (rc < 0)
+		return rc;
 	p->pulled += t->ring_bytes; /* a new out-ring: nothing old is left on it */
 	p->broken = false;
-	int rc = loop_add_fd(t->loop, result_fd, EPOLLIN, on_result_byte, p, &p->result_src, err);
+	rc = loop_add_fd(t->loop, result_fd, EPOLLIN, on_result_byte, p, &p->result_src, err);
 	if (rc < 0)
 		return rc;
 	p->wake_fd = wake_fd;
@@ -321,6 +401,33 @@ int client_port_renewed(struct transport_port *p, int wake_fd, int result_fd, st
 	wake(p);
 	loop_arm(t->loop, p->pull_timer, 0);
 	return 0;
+}
+
+int client_port_stats(struct transport_port *p, transport_slots_fn *fn, void *arg, struct err *err)
+{
+	if (p->later.slots != NULL)
+		return err_set(err, ERR_BUSY, "these statistics are being asked for");
+	p->later.slots = fn;
+	p->later.slots_arg = arg;
+	loop_arm(p->t->loop, p->later_timer, 0);
+	return 0;
+}
+
+/* Whatever is due for the port is due no more. */
+static void forget_due(struct transport *t, const struct transport_port *p)
+{
+	struct waiter **at = &t->due;
+
+	while (*at != NULL) {
+		struct waiter *w = *at;
+
+		if (w->port != p) {
+			at = &w->next;
+			continue;
+		}
+		*at = w->next;
+		free(w);
+	}
 }
 
 struct transport_port *client_port_remove(struct transport_port *p)
@@ -334,29 +441,32 @@ struct transport_port *client_port_remove(struct transport_port *p)
 			*at = p->next;
 			break;
 		}
+	forget_due(t, p);
 	loop_remove(t->loop, p->result_src);
 	loop_remove(t->loop, p->backlog_timer);
 	loop_remove(t->loop, p->pull_timer);
+	loop_remove(t->loop, p->later_timer);
 	topic_table_free(p->out_topics, free);
 	slots_free(p->in_slots);
 	slots_free(p->out_slots);
 	backlog_done(&p->backlog);
+	tap_close(p->tap);
 	free(p->buf);
 	free(p);
 	return NULL;
 }
 
-int client_port_add(struct transport *t, struct tap *tap, int wake_fd, int result_fd,
-		    struct transport_port **ret, struct err *err)
+int client_port_add(struct transport *t, const char *name, const struct tap_fds *fds, int wake_fd,
+		    int result_fd, struct transport_port **ret, struct err *err)
 {
 	struct transport_port *p = calloc(1, sizeof(*p));
 
+	(void)name; /* nobody else knows our ports */
 	if (p == NULL)
 		return err_set(err, ERR_NOMEM, "port");
 	*p = (struct transport_port){
 		.t = t,
 		.next = t->ports,
-		.tap = tap,
 		.wake_fd = -1,
 		.result_fd = -1,
 		.in_slots = slots_new(),
@@ -371,11 +481,15 @@ int client_port_add(struct transport *t, struct tap *tap, int wake_fd, int resul
 	if (p->in_slots == NULL || p->out_slots == NULL || p->out_topics == NULL || p->buf == NULL)
 		err_set(err, rc, "port");
 	else
+		rc = tap_open(fds->in_fd, fds->out_fd, &p->tap, err);
+	if (rc == 0)
 		rc = loop_add_timer(t->loop, -1, 0, on_backlog, p, &p->backlog_timer, err);
 	if (rc == 0)
 		rc = loop_add_timer(t->loop, -1, 0, on_pull, p, &p->pull_timer, err);
+	if (rc == 0)
+		rc = loop_add_timer(t->loop, -1, 0, on_later, p, &p->later_timer, err);
 	if (rc == 0 && wake_fd >= 0)
-		rc = client_port_renewed(p, wake_fd, result_fd, err);
+		rc = client_port_resume(p, fds, wake_fd, result_fd, err);
 	if (rc < 0) {
 		client_port_remove(p);
 		return rc;

@@ -21,9 +21,14 @@ struct job {
 
 static void graph_run(struct graph *g);
 
+static int is_loading(enum graph_stage stage)
+{
+	return stage == GRAPH_TAPPING || stage == GRAPH_LOADING;
+}
+
 static void set_stage(struct graph *g, enum graph_stage stage)
 {
-	g->s->n_loading += (stage == GRAPH_LOADING) - (g->stage == GRAPH_LOADING);
+	g->s->n_loading += is_loading(stage) - is_loading(g->stage);
 	g->stage = stage;
 }
 
@@ -108,6 +113,25 @@ static void on_tapped(void *arg, int rc)
 		graph_run(g);
 }
 
+static void on_out(void *arg, int rc)
+{
+	struct graph *g = arg;
+
+	if (rc < 0)
+		g->tap_rc = rc;
+	if (--g->outs_waiting == 0)
+		graph_run(g);
+}
+
+static int take_out(struct graph *g, const char *topic, uint32_t *ret_slot, struct err *err)
+{
+	int rc = g->s->ops->out_topic(g->s->port, topic, ret_slot, on_out, g, err);
+
+	if (rc == 0)
+		g->outs_waiting++;
+	return rc;
+}
+
 static int take_topics(struct graph *g, struct job *job, struct err *err)
 {
 	const struct transport_ops *ops = g->s->ops;
@@ -115,7 +139,7 @@ static int take_topics(struct graph *g, struct job *job, struct err *err)
 
 	for (size_t i = 0; i < job->doc->n_links; i++) {
 		struct doc_link *link = &job->doc->links[i];
-		int rc = link->odf ? ops->out_topic(port, link->topic, &link->slot, err)
+		int rc = link->odf ? take_out(g, link->topic, &link->slot, err)
 				   : ops->tap_topic(port, link->topic, &link->slot, on_tapped, g,
 						    err);
 		if (rc < 0)
@@ -126,7 +150,7 @@ static int take_topics(struct graph *g, struct job *job, struct err *err)
 	}
 	if (job->doc->monitor == NULL)
 		return 0;
-	int rc = ops->out_topic(port, job->doc->monitor, &job->doc->monitor_slot, err);
+	int rc = take_out(g, job->doc->monitor, &job->doc->monitor_slot, err);
 	job->monitor_taken = rc == 0;
 	return rc;
 }
@@ -205,7 +229,7 @@ static void put_refused(struct graph *g, const char *reason, json_t *where)
 		json_object_set(answer, "where", where);
 	put_answer(g, answer);
 	/* A topic that is not acknowledged yet is not given back: the acknowledgement would find nobody. */
-	if (g->taps_waiting > 0)
+	if (g->taps_waiting > 0 || g->outs_waiting > 0)
 		set_stage(g, GRAPH_REFUSED);
 	else
 		refused_over(g);
@@ -312,10 +336,16 @@ static void start_put(struct graph *g)
 		log_warn("graph.tap_failed", KV("graph", g->id), KV("why", err.text));
 		g->tap_rc = rc;
 	}
-	if (g->tap_rc == 0 && (!g->s->opened || g->taps_waiting == 0))
-		start_loading(g);
-	else
-		set_stage(g, GRAPH_TAPPING);
+	set_stage(g, GRAPH_TAPPING);
+}
+
+/* An engine may use a slot only when the transport has it. Taps of a transport that is not open yet
+ * are acknowledged later than that, and it opens when all is loaded. */
+static bool topics_ready(const struct graph *g)
+{
+	if (g->outs_waiting > 0)
+		return false;
+	return g->taps_waiting == 0 || !g->s->opened;
 }
 
 static void put_tapped(struct graph *g)
@@ -381,7 +411,7 @@ static void start_drop(struct graph *g)
 	set_stage(g, GRAPH_DROPPING);
 	if (g->running == NULL || g->refused != NULL)
 		dropped(g);
-	else if (!host_is_ready(g->s->host))
+	else if (!host_is_ready(g->s->host) && g->asked == ASKED_NOTHING)
 		dropped(g); /* the next engine never hears of it */
 	else
 		ask_drop(g);
@@ -402,7 +432,7 @@ static bool graph_step(struct graph *g)
 			start_drop(g);
 		return true;
 	case GRAPH_TAPPING:
-		if (g->taps_waiting > 0)
+		if (!topics_ready(g))
 			return false;
 		put_tapped(g);
 		return true;
@@ -412,7 +442,7 @@ static bool graph_step(struct graph *g)
 		put_confirmed(g);
 		return true;
 	case GRAPH_REFUSED:
-		if (g->taps_waiting > 0)
+		if (g->taps_waiting > 0 || g->outs_waiting > 0)
 			return false;
 		refused_over(g);
 		return true;

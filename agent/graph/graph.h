@@ -56,7 +56,7 @@ struct graph {
 	size_t n_jobs;
 	enum graph_stage stage;                                             /* of the first job */
 	enum { ASKED_NOTHING, ASKED_LOAD, ASKED_RELOAD, ASKED_DROP } asked; /* of the engine, now */
-	size_t taps_waiting;
+	size_t taps_waiting, outs_waiting; /* topics asked for, not acknowledged */
 	int tap_rc;
 	int64_t reported_ms; /* when its last fault went to csm */
 };
@@ -77,7 +77,7 @@ struct service {
 	size_t reloading;        /* asked for, not answered */
 	bool loaded;             /* the engine has all that runs: new things may be asked of it */
 	bool opened, link;
-	size_t n_loading; /* graphs in stage GRAPH_LOADING */
+	size_t n_loading; /* graphs in stage GRAPH_TAPPING or GRAPH_LOADING */
 	struct sync *syncs;
 	struct check *checks;
 	size_t n_checks;

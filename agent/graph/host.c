@@ -12,8 +12,11 @@
 #define BACKOFF_FIRST_MS 100
 #define BACKOFF_MAX_MS   2000
 #define TICK_MIN_MS      5
-#define TICK_MAX_MS      100
+#define TICK_MAX_MS      25
 #define TICKS_PER_BUDGET 16
+/* An engine is looked at for so long after it was last seen at work: the transport tells that it was
+ * woken, but not each time at once. */
+#define IDLE_AFTER_MS 150
 #define ANSWER_BUDGETS \
 	10 /* an engine that evaluates but does not answer is given this many budgets */
 
@@ -25,7 +28,8 @@ struct asked {
 };
 
 enum host_state {
-	HOST_DOWN,     /* no process; the respawn timer is armed */
+	HOST_DOWN,     /* no process: the transport is asked how it stood, or the respawn timer is
+			  armed */
 	HOST_STARTING, /* waiting for "ready" */
 	HOST_LOADING,  /* ready, graphs are being loaded, messages wait */
 	HOST_RUNNING,
@@ -34,12 +38,12 @@ enum host_state {
 struct host {
 	struct loop *loop;
 	const struct settings *settings;
-	char *program;
+	char *name, *program;
 	const struct transport_ops *ops;
 	struct host_events events;
 	void *arg;
 	struct tap_fds fds;
-	struct tap *tap;
+	struct tap_watch *watch; /* of the present engine; NULL: none */
 	struct transport_port *port;
 	struct worker *worker;
 	pid_t pid; /* -1: none */
@@ -51,12 +55,19 @@ struct host {
 	/* watching */
 	int64_t tick_ms, last_tick_ms, started_ms;
 	int64_t stalled_ms, unanswered_ms; /* observed standing still; observed without an answer */
-	uint64_t seen_done, seen_doing, seen_answered;
+	int64_t idle_ms;                   /* observed with nothing to do */
+	uint64_t seen_done, seen_doing, seen_answered, seen_taken;
 	char kill_why[120]; /* why we killed it; empty: we did not */
 	bool hung;
+	/* the fall that is being looked into */
+	struct fall {
+		bool was_running;
+		uint64_t doing;
+		char how[64];
+	} fall;
 	/* over several falls */
-	unsigned early_deaths;    /* in a row, unexplained */
-	bool renew, skip_current; /* what the ring needs before the next engine */
+	unsigned early_deaths; /* in a row, unexplained */
+	bool used_out;         /* the out-ring has been an engine's: the next one gets another */
 	uint64_t restarts;
 	void *suspect;         /* request at the head of the last fall */
 	uint64_t suspect_done; /* where the engine stood in its ring at the last fall without a
@@ -76,7 +87,7 @@ static const char *const qos_names[] = {
 /* What was observed so far is not held against the engine any more. */
 static void forgive(struct host *h)
 {
-	h->stalled_ms = h->unanswered_ms = 0;
+	h->stalled_ms = h->unanswered_ms = h->idle_ms = 0;
 	h->last_tick_ms = loop_now_ms(h->loop);
 }
 
@@ -107,37 +118,48 @@ static void out_of_time(struct host *h)
 	kill_engine(h, true, why);
 }
 
+/* Results that nobody takes: the engine waits, and is not to blame. If they are taken, and there are
+ * always more, it is no waiting. */
+static bool is_held(const struct host *h, const struct tap_look *look)
+{
+	return h->ops->port_holding(h->port) || (look->out_waiting > look->out_bytes / 4 * 3 &&
+						 look->out_taken == h->seen_taken);
+}
+
 /* ret: true while there is something to wait for. */
 static bool watch_running(struct host *h, int64_t passed_ms)
 {
 	int64_t budget = h->settings->engine.budget_ms;
-	uint64_t done, waiting;
+	struct tap_look look;
 
-	if (tap_progress(h->tap, &done, &waiting) < 0) {
+	tap_watch_look(h->watch, &look);
+	if (!look.sane) {
 		host_broken(h);
 		return true;
 	}
 	if (h->state != HOST_RUNNING)
-		waiting = 0; /* it has not been told to look at its ring yet */
-	if (h->first == NULL && waiting == 0)
+		look.waiting = 0; /* it has not been told to look at its ring yet */
+	bool busy = h->first != NULL || look.waiting > 0;
+	h->idle_ms = busy || (h->state == HOST_RUNNING && !look.asleep) ? 0 : h->idle_ms + passed_ms;
+	if (!busy && h->idle_ms > IDLE_AFTER_MS)
 		return false;
 
-	bool answered = h->answered != h->seen_answered;
-	bool holding = h->ops->port_holding(h->port);
-	/* the budget is that of one evaluation, and a message can go through many: each says what it is */
-	uint64_t doing = tap_doing(h->tap);
-	if (answered || done != h->seen_done || doing != h->seen_doing || holding) {
+	bool answered = h->answered != h->seen_answered, held = is_held(h, &look);
+	/* the budget is that of one evaluation, and a message can go through many: each says what it
+	 * is */
+	if (!busy || answered || look.done != h->seen_done || look.doing != h->seen_doing || held) {
 		h->stalled_ms = 0;
 	} else {
 		if (h->stalled_ms < budget / 2 && h->stalled_ms + passed_ms >= budget / 2 &&
-		    waiting > 0 && write(worker_wake_fd(h->worker), "w", 1) < 0 && errno != EAGAIN)
+		    look.waiting > 0 && write(worker_wake_fd(h->worker), "w", 1) < 0 &&
+		    errno != EAGAIN)
 			log_debug("engine.wake_failed", KV("errno", errno));
 		h->stalled_ms += passed_ms;
 	}
-	h->unanswered_ms =
-		answered || holding || h->first == NULL ? 0 : h->unanswered_ms + passed_ms;
-	h->seen_done = done;
-	h->seen_doing = doing;
+	h->unanswered_ms = answered || held || h->first == NULL ? 0 : h->unanswered_ms + passed_ms;
+	h->seen_done = look.done;
+	h->seen_doing = look.doing;
+	h->seen_taken = look.out_taken;
 	h->seen_answered = h->answered;
 	if (h->stalled_ms >= budget || h->unanswered_ms >= ANSWER_BUDGETS * budget)
 		out_of_time(h);
@@ -217,29 +239,26 @@ static void on_worker_message(void *arg, json_t *msg)
 
 /* ---- its end, and the next one ---- */
 
-static struct host_doing doing_of(struct tap *tap)
+static struct host_doing doing_of(uint64_t word)
 {
-	uint64_t word = tap_doing(tap);
-	unsigned kind = (word >> 32) & 0xff;
+	unsigned kind = tap_doing_kind(word);
 
 	if (kind > DOING_LOADING)
 		kind = DOING_NOTHING;
 	return (struct host_doing){
-		.graph = (uint32_t)(word >> 40), .lid = (uint32_t)word, .kind = kind};
+		.graph = tap_doing_graph(word), .lid = tap_doing_lid(word), .kind = kind};
 }
 
 /* Blame the message at the cursor, the oldest request, or nobody. An engine could deny what it did
  * (a `doing` of 0): who is there twice in a row when it falls is to blame all the same. */
-static void judge(struct host *h, struct host_fall *f)
+static void judge(struct host *h, const struct transport_standing *standing, struct host_fall *f)
 {
-	struct tap_rec current;
-	uint64_t done = 0, waiting;
 	void *head = h->first != NULL ? h->first->arg : NULL;
-	bool ring_ok = tap_progress(h->tap, &done, &waiting) == 0;
-	bool at_message = ring_ok && h->state == HOST_RUNNING && tap_current(h->tap, &current) == 1;
-	bool again_message = at_message && h->have_suspect_done && h->suspect_done == done;
+	bool at_message = h->fall.was_running && standing->sane && standing->at_message;
+	bool again_message =
+		at_message && h->have_suspect_done && h->suspect_done == standing->done;
 
-	f->doing = doing_of(h->tap);
+	f->doing = doing_of(h->fall.doing);
 	if (head != NULL && f->doing.kind == DOING_LOADING)
 		f->request = head;
 	else if (at_message && f->doing.kind != DOING_NOTHING)
@@ -249,12 +268,12 @@ static void judge(struct host *h, struct host_fall *f)
 	else if (at_message && (h->hung || again_message))
 		f->evaluating = true;
 	if (f->evaluating)
-		f->slot = current.slot;
+		f->slot = standing->slot;
 
 	bool nobody = f->request == NULL && !f->evaluating;
 	h->suspect = nobody ? head : NULL;
 	h->have_suspect_done = nobody && at_message;
-	h->suspect_done = done;
+	h->suspect_done = standing->done;
 }
 
 static void forget_asked(struct host *h)
@@ -279,20 +298,31 @@ static void spawn_later(struct host *h)
 	loop_arm(h->loop, h->respawn_timer, wait < BACKOFF_MAX_MS ? wait : BACKOFF_MAX_MS);
 }
 
-static void on_worker_exit(void *arg, const char *how)
+static void on_retired(void *arg, int rc)
+{
+	struct host *h = arg;
+
+	if (rc < 0)
+		log_error("engine.retire_failed", KV("engine", h->name), KV("why", err_name(rc)));
+	spawn_later(h);
+}
+
+/* It is known how it stood: say who is to blame, and see to the next one. */
+static void on_standing(void *arg, const struct transport_standing *standing)
 {
 	struct host *h = arg;
 	struct host_fall fall = {0};
+	struct err err = {0};
+	bool was_running = h->fall.was_running;
 	char why[200];
 
 	if (h->kill_why[0] != '\0')
 		snprintf(why, sizeof(why), "%s", h->kill_why);
 	else
-		snprintf(why, sizeof(why), "the engine ended (%s)", how);
+		snprintf(why, sizeof(why), "the engine ended (%s)", h->fall.how);
 	fall.why = why;
-	h->ops->port_renewed(h->port, -1, -1, NULL);
-	judge(h, &fall);
-	log_warn("engine.ended", KV("pid", h->pid), KV("how", how), KV("why", why),
+	judge(h, standing, &fall);
+	log_warn("engine.ended", KV("engine", h->name), KV("how", h->fall.how), KV("why", why),
 		 KV("evaluating", fall.evaluating), KV("loading", (bool)(fall.request != NULL)));
 
 	/* An end that is explained can not repeat itself for ever: what caused it is put away. */
@@ -302,31 +332,34 @@ static void on_worker_exit(void *arg, const char *how)
 	else
 		h->early_deaths = 0;
 	h->restarts++;
-	h->worker = worker_free(h->worker);
-	h->pid = -1;
-	h->state = HOST_DOWN;
 	h->kill_why[0] = '\0';
 	h->hung = false;
-	h->renew = true;
-	h->skip_current = fall.evaluating;
 	forget_asked(h);
+	if (!was_running)
+		spawn_later(h);
+	else if (h->ops->port_retire(h->port, fall.evaluating, on_retired, h, &err) < 0)
+		log_error("engine.retire_failed", KV("engine", h->name), KV("why", err.text));
 	h->events.on_fall(h->arg, &fall);
-	spawn_later(h);
 }
 
-/* The old engine may still have the old out-ring in its hands: the next one gets a new one. */
-static int renew(struct host *h, struct err *err)
+static void on_worker_exit(void *arg, const char *how)
 {
-	if (!h->renew)
-		return 0;
-	tap_retire(h->tap, h->skip_current, NULL);
-	h->skip_current = false; /* once, also if this is tried again */
-	int rc = tap_make_out(&h->fds, err);
-	if (rc == 0)
-		rc = tap_set_out(h->tap, h->fds.out_fd, err);
-	if (rc == 0)
-		h->renew = false;
-	return rc;
+	static const struct transport_standing nowhere = {0};
+	struct host *h = arg;
+	struct tap_look look;
+	struct err err = {0};
+
+	tap_watch_look(h->watch, &look);
+	h->fall = (struct fall){.was_running = h->state == HOST_RUNNING, .doing = look.doing};
+	snprintf(h->fall.how, sizeof(h->fall.how), "%s", how);
+	h->worker = worker_free(h->worker);
+	h->watch = tap_watch_close(h->watch);
+	h->pid = -1;
+	h->state = HOST_DOWN;
+	if (!h->fall.was_running)
+		on_standing(h, &nowhere); /* the transport has not met it */
+	else if (h->ops->port_hold(h->port, on_standing, h, &err) < 0)
+		log_error("engine.hold_failed", KV("engine", h->name), KV("why", err.text));
 }
 
 static void spawn(struct host *h)
@@ -345,14 +378,19 @@ static void spawn(struct host *h)
 	struct err err = {0};
 
 	h->started_ms = loop_now_ms(h->loop);
-	int rc = renew(h, &err);
+	/* The old engine may still have the old out-ring in its hands: the next one gets a new one. */
+	int rc = h->used_out ? tap_make_out(&h->fds, &err) : 0;
+	if (rc == 0)
+		rc = tap_watch_open(h->fds.in_ro_fd, h->fds.out_fd, &h->watch, &err);
 	if (rc == 0) {
+		h->used_out = true;
 		conf.in_fd = h->fds.in_ro_fd;
 		conf.out_fd = h->fds.out_fd;
 		rc = worker_new(h->loop, &conf, &events, h, &h->worker, &err);
 	}
 	if (rc < 0) {
-		log_error("engine.start_failed", KV("why", err.text));
+		log_error("engine.start_failed", KV("engine", h->name), KV("why", err.text));
+		h->watch = tap_watch_close(h->watch);
 		h->early_deaths++;
 		spawn_later(h);
 		return;
@@ -372,21 +410,21 @@ static void on_respawn(void *arg)
 
 /* ---- for the service ---- */
 
-int host_new(struct loop *l, const struct settings *settings, const char *program,
-	     const struct transport_ops *ops, struct transport *transport,
+int host_new(struct loop *l, const struct settings *settings, const char *name,
+	     const char *program, const struct transport_ops *ops, struct transport *transport,
 	     const struct host_events *events, void *arg, struct host **ret, struct err *err)
 {
 	size_t ring_bytes = (size_t)settings->engine.ring_kb * 1024;
 	struct host *h = calloc(1, sizeof(*h));
 	int rc;
 
-	if (h == NULL || (h->program = strdup(program)) == NULL) {
-		host_free(h);
+	if (h == NULL)
 		return err_set(err, ERR_NOMEM, "engine host");
-	}
 	h->loop = l;
 	h->pid = -1;
 	h->fds = TAP_FDS_NONE;
+	h->name = strdup(name);
+	h->program = strdup(program);
 	h->settings = settings;
 	h->ops = ops;
 	h->events = *events;
@@ -394,15 +432,15 @@ int host_new(struct loop *l, const struct settings *settings, const char *progra
 	h->tick_ms = settings->engine.budget_ms / TICKS_PER_BUDGET;
 	h->tick_ms = h->tick_ms < TICK_MIN_MS ? TICK_MIN_MS : h->tick_ms;
 	h->tick_ms = h->tick_ms > TICK_MAX_MS ? TICK_MAX_MS : h->tick_ms;
-	rc = loop_add_timer(l, -1, 0, on_tick, h, &h->tick_timer, err);
+	rc = h->name == NULL || h->program == NULL ? err_set(err, ERR_NOMEM, "engine host") : 0;
+	if (rc == 0)
+		rc = loop_add_timer(l, -1, 0, on_tick, h, &h->tick_timer, err);
 	if (rc == 0)
 		rc = loop_add_timer(l, -1, 0, on_respawn, h, &h->respawn_timer, err);
 	if (rc == 0)
 		rc = tap_make(ring_bytes, ring_bytes, &h->fds, err);
 	if (rc == 0)
-		rc = tap_open(h->fds.in_fd, h->fds.out_fd, &h->tap, err);
-	if (rc == 0)
-		rc = ops->port_add(transport, h->tap, -1, -1, &h->port, err);
+		rc = ops->port_add(transport, h->name, &h->fds, -1, -1, &h->port, err);
 	if (rc < 0) {
 		host_free(h);
 		return rc;
@@ -419,11 +457,12 @@ struct host *host_free(struct host *h)
 	worker_free(h->worker);
 	if (h->port != NULL)
 		h->ops->port_remove(h->port);
-	tap_close(h->tap);
+	tap_watch_close(h->watch);
 	tap_fds_done(&h->fds);
 	forget_asked(h);
 	loop_remove(h->loop, h->tick_timer);
 	loop_remove(h->loop, h->respawn_timer);
+	free(h->name);
 	free(h->program);
 	free(h);
 	return NULL;
@@ -475,8 +514,8 @@ void host_go(struct host *h)
 	if (h->state != HOST_LOADING)
 		return;
 	h->state = HOST_RUNNING;
-	if (h->ops->port_renewed(h->port, worker_wake_fd(h->worker), worker_result_fd(h->worker),
-				 &err) < 0) {
+	if (h->ops->port_resume(h->port, &h->fds, worker_wake_fd(h->worker),
+				worker_result_fd(h->worker), &err) < 0) {
 		log_error("engine.port_failed", KV("why", err.text));
 		kill_engine(h, false, "its port failed");
 		return;

@@ -51,11 +51,11 @@ struct host_status {
 /* answer: borrowed. */
 typedef void host_answer_fn(void *arg, json_t *answer);
 
-/* Start the first engine. program: its path, copied; settings: borrowed; ops, transport: where its
- * port is made. ret: yours. An engine that does not start is tried again for ever: that is no error
+/* Start the first engine. name: of its port, copied; program: its path, copied; settings: borrowed;
+ * ops, transport: where its port is made. ret: yours. An engine that does not start is tried again for ever: that is no error
  * here. */
-int host_new(struct loop *l, const struct settings *settings, const char *program,
-	     const struct transport_ops *ops, struct transport *transport,
+int host_new(struct loop *l, const struct settings *settings, const char *name,
+	     const char *program, const struct transport_ops *ops, struct transport *transport,
 	     const struct host_events *events, void *arg, struct host **ret, struct err *err);
 struct host *host_free(struct host *h); /* ends the engine; NULL is fine; returns NULL */
 

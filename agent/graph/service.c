@@ -489,7 +489,7 @@ int service_new(struct loop *l, const struct settings *settings, const char *age
 	if (rc == 0)
 		rc = ops->start(l, settings, agent_id, &transport_events, s, &s->transport, err);
 	if (rc == 0)
-		rc = host_new(l, settings, engine, ops, s->transport, &host_events, s, &s->host,
+		rc = host_new(l, settings, "0", engine, ops, s->transport, &host_events, s, &s->host,
 			      err);
 	if (rc < 0) {
 		service_free(s);

@@ -136,6 +136,8 @@ static bool on_message(void *arg, const struct mqtt_publish *m)
 			turn_away(t, m->topic, m->topic_len);
 	} else if (m->payload == NULL) {
 		t->n.too_large++;
+		for (struct route *r = topic->routes; r != NULL; r = r->next)
+			r->n.dropped_too_large++;
 	} else {
 		client_deliver(topic, m);
 	}
@@ -157,6 +159,19 @@ static void on_batch(void *arg)
 		client_feed_done(p);
 }
 
+int client_due(struct transport_port *p, transport_done_fn *fn, void *arg, struct err *err)
+{
+	struct transport *t = p->t;
+	struct waiter *w = malloc(sizeof(*w));
+
+	if (w == NULL)
+		return err_set(err, ERR_NOMEM, "transport");
+	*w = (struct waiter){.next = t->due, .port = p, .fn = fn, .arg = arg};
+	t->due = w;
+	loop_arm(t->loop, t->due_timer, 0);
+	return 0;
+}
+
 static void on_due(void *arg)
 {
 	struct transport *t = arg;
@@ -169,6 +184,29 @@ static void on_due(void *arg)
 		free(w);
 		w = next;
 	}
+}
+
+struct each_route {
+	const struct transport_port *port;
+	void (*fn)(void *arg, struct route *r);
+	void *arg;
+};
+
+static void visit_topic(void *arg, void *value)
+{
+	const struct each_route *each = arg;
+	struct topic *topic = value;
+
+	for (struct route *r = topic->routes; r != NULL; r = r->next)
+		if (r->port == each->port)
+			each->fn(each->arg, r);
+}
+
+void client_each_route(struct transport_port *p, void (*fn)(void *arg, struct route *r), void *arg)
+{
+	struct each_route each = {.port = p, .fn = fn, .arg = arg};
+
+	topic_table_each(p->t->topics, visit_topic, &each);
 }
 
 static struct route *route_of(const struct topic *topic, const struct transport_port *p)
@@ -196,6 +234,7 @@ static int route_add(struct topic *topic, struct transport_port *p, struct route
 		free(r);
 		return err_set(err, rc, "no slot left on the ring");
 	}
+	r->n.slot = r->slot;
 	topic->routes = r;
 	*ret = r;
 	return 0;
@@ -248,7 +287,7 @@ static int client_tap_topic(struct transport_port *p, const char *name, uint32_t
 		if (rc < 0)
 			goto fail;
 	}
-	*w = (struct waiter){.fn = done, .arg = arg};
+	*w = (struct waiter){.port = p, .fn = done, .arg = arg};
 	struct waiter **list = topic->subscribed ? &t->due : &topic->waiters;
 	w->next = *list;
 	*list = w;
@@ -480,7 +519,9 @@ const struct transport_ops transport_client = {
 	.stop = client_stop,
 	.open = client_open,
 	.port_add = client_port_add,
-	.port_renewed = client_port_renewed,
+	.port_hold = client_port_hold,
+	.port_retire = client_port_retire,
+	.port_resume = client_port_resume,
 	.port_remove = client_port_remove,
 	.port_holding = client_port_holding,
 	.tap_topic = client_tap_topic,
@@ -489,4 +530,5 @@ const struct transport_ops transport_client = {
 	.drop_out_topic = client_drop_out_topic,
 	.publish = client_publish,
 	.stats = client_stats,
+	.port_stats = client_port_stats,
 };

@@ -192,6 +192,7 @@ struct tap_wait {
 };
 
 struct transport {
+	struct loop *loop;
 	struct transport_events ev;
 	void *arg;
 	unsigned opened;
@@ -208,6 +209,9 @@ struct transport_port {
 	size_t n_waits;
 	char said[4096];
 	uint32_t said_slot;
+	transport_held_fn *held;
+	transport_done_fn *retired;
+	void *held_arg, *retired_arg;
 };
 
 static struct transport *the_transport(struct transport *set)
@@ -222,8 +226,9 @@ static int fake_start(struct loop *l, const struct settings *s, const char *agen
 		      const struct transport_events *ev, void *arg, struct transport **ret,
 		      struct err *err)
 {
-	(void)l, (void)s, (void)agent_id, (void)err;
+	(void)s, (void)agent_id, (void)err;
 	*ret = calloc(1, sizeof(**ret));
+	(*ret)->loop = l;
 	(*ret)->ev = *ev;
 	(*ret)->arg = arg;
 	the_transport(*ret);
@@ -241,29 +246,72 @@ static void fake_open(struct transport *t)
 	t->opened++;
 }
 
-static int fake_port_renewed(struct transport_port *p, int wake_fd, int result_fd, struct err *err)
+static void say_held(void *arg)
 {
-	(void)result_fd, (void)err;
+	struct transport_port *p = arg;
+	struct tap_rec current;
+	uint64_t waiting;
+	struct transport_standing standing = {0};
+
+	standing.sane = tap_progress(p->tap, &standing.done, &waiting) == 0;
+	standing.at_message = standing.sane && tap_current(p->tap, &current) == 1;
+	standing.slot = standing.at_message ? current.slot : 0;
+	p->held(p->held_arg, &standing);
+}
+
+static int fake_port_hold(struct transport_port *p, transport_held_fn *fn, void *arg,
+			  struct err *err)
+{
+	(void)err;
+	p->wake_fd = -1;
+	p->renewals++;
+	p->held = fn;
+	p->held_arg = arg;
+	return loop_post(p->t->loop, say_held, p);
+}
+
+static void say_retired(void *arg)
+{
+	struct transport_port *p = arg;
+
+	p->retired(p->retired_arg, 0);
+}
+
+static int fake_port_retire(struct transport_port *p, bool skip_current, transport_done_fn *done,
+			    void *arg, struct err *err)
+{
+	(void)err;
+	tap_retire(p->tap, skip_current, NULL);
+	p->retired = done;
+	p->retired_arg = arg;
+	return loop_post(p->t->loop, say_retired, p);
+}
+
+static int fake_port_resume(struct transport_port *p, const struct tap_fds *fds, int wake_fd,
+			    int result_fd, struct err *err)
+{
+	(void)result_fd;
+	assert_int_equal(tap_set_out(p->tap, fds->out_fd, err), 0);
 	p->wake_fd = wake_fd;
 	p->renewals++;
-	if (wake_fd >= 0)
-		assert_int_equal(write(wake_fd, "w", 1), 1);
+	assert_int_equal(write(wake_fd, "w", 1), 1);
 	return 0;
 }
 
-static int fake_port_add(struct transport *t, struct tap *tap, int wake_fd, int result_fd,
-			 struct transport_port **ret, struct err *err)
+static int fake_port_add(struct transport *t, const char *name, const struct tap_fds *fds,
+			 int wake_fd, int result_fd, struct transport_port **ret, struct err *err)
 {
-	(void)result_fd, (void)err;
+	(void)name, (void)result_fd;
 	*ret = t->port = calloc(1, sizeof(**ret));
 	t->port->t = t;
-	t->port->tap = tap;
+	assert_int_equal(tap_open(fds->in_fd, fds->out_fd, &t->port->tap, err), 0);
 	t->port->wake_fd = wake_fd;
 	return 0;
 }
 
 static struct transport_port *fake_port_remove(struct transport_port *p)
 {
+	tap_close(p->tap);
 	free(p);
 	return NULL;
 }
@@ -315,12 +363,28 @@ static void fake_untap(struct transport_port *p, const char *topic)
 	topic_slot(p->in, topic, -1);
 }
 
-static int fake_out(struct transport_port *p, const char *topic, uint32_t *ret_slot,
-		    struct err *err)
+struct fake_done {
+	transport_done_fn *fn;
+	void *arg;
+};
+
+static void say_done(void *arg)
 {
+	struct fake_done *d = arg;
+
+	d->fn(d->arg, 0);
+	free(d);
+}
+
+static int fake_out(struct transport_port *p, const char *topic, uint32_t *ret_slot,
+		    transport_done_fn *done, void *arg, struct err *err)
+{
+	struct fake_done *d = malloc(sizeof(*d));
+
 	(void)err;
+	*d = (struct fake_done){done, arg};
 	*ret_slot = topic_slot(p->out, topic, 1);
-	return 0;
+	return loop_post(p->t->loop, say_done, d);
 }
 
 static void fake_drop_out(struct transport_port *p, const char *topic)
@@ -347,7 +411,9 @@ static const struct transport_ops fake_ops = {
 	.stop = fake_stop,
 	.open = fake_open,
 	.port_add = fake_port_add,
-	.port_renewed = fake_port_renewed,
+	.port_hold = fake_port_hold,
+	.port_retire = fake_port_retire,
+	.port_resume = fake_port_resume,
 	.port_remove = fake_port_remove,
 	.port_holding = fake_holding,
 	.tap_topic = fake_tap,
