@@ -1,4 +1,5 @@
-"""Fixtures: `suite` is shared by the tests of a file (settings in the file's SETTINGS); `make_suite` gives a test its own."""
+"""Fixtures: `suite` is shared by the tests of a file (settings in the file's SETTINGS); `make_suite` gives a test its own. A file
+with TRANSPORTS = ("client", "plugin") has all its tests run once over each."""
 
 import signal
 
@@ -40,18 +41,30 @@ def time_limit(request):
     signal.signal(signal.SIGALRM, before)
 
 
+def pytest_generate_tests(metafunc):
+    transports = getattr(metafunc.module, "TRANSPORTS", None)
+    if transports and "transport" in metafunc.fixturenames:
+        metafunc.parametrize("transport", transports, indirect=True, scope="module")
+
+
 @pytest.fixture(scope="module")
-def suite(request):
-    s = suites.Suite(getattr(request.module, "SETTINGS", {}))
+def transport(request):
+    return getattr(request, "param", "auto")
+
+
+@pytest.fixture(scope="module")
+def suite(request, transport):
+    s = suites.Suite(getattr(request.module, "SETTINGS", {}), transport=transport)
     yield s
     s.close()
 
 
 @pytest.fixture
-def make_suite():
+def make_suite(transport):
     made = []
 
     def make(settings=None, **kw):
+        kw.setdefault("transport", transport)
         made.append(suites.Suite(settings, **kw))
         return made[-1]
 

@@ -19,7 +19,9 @@ from pathlib import Path
 import requests
 
 ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(os.environ.get("BUILD", ROOT / "build")) / "bin"
+BUILD = Path(os.environ.get("BUILD", ROOT / "build"))
+BIN = BUILD / "bin"
+PLUGIN = BUILD / "lib" / "iottalk_broker.so"
 SANITIZED = "/san-" in str(BIN)  # other limits on memory, reports at a crash that is meant
 SANITIZER = re.compile(r"ERROR: \w*Sanitizer|WARNING: ThreadSanitizer|runtime error:|SUMMARY: \w*Sanitizer")
 START_S = 20
@@ -151,9 +153,10 @@ class Process:
 
 class Suite:
     """Suite({"core.da-expiration": 2}) writes the settings, makes key and store, starts everything and waits until csm and
-    agent have spoken to each other."""
+    agent have spoken to each other. transport: as [agent] transport; "client" has a broker without the plugin."""
 
-    def __init__(self, settings=None, start=("broker", "csm", "agent"), userdir=None):
+    def __init__(self, settings=None, start=("broker", "csm", "agent"), userdir=None, transport="auto"):
+        self.transport = transport
         self.dir = Path(tempfile.mkdtemp(prefix="iottalk-test-"))
         self.userdir = Path(userdir) if userdir else self.dir / "userdir"
         self.http_port, self.mqtt_port, self.ws_port = free_ports(3)
@@ -161,7 +164,8 @@ class Suite:
         self.ini = self.dir / "iottalk.ini"
         self.closing = []  # clients to disconnect before the processes go
         self.agent_id = AGENT_ID
-        self._write_ini(settings or {})
+        self.plugin_socket = self.dir / "plugin.sock"
+        self._write_ini(dict({"agent.transport": transport}, **(settings or {})))
         self._write_broker_conf()
         self.processes = {
             "broker": Process("broker", [shutil.which("mosquitto", path=os.environ["PATH"] + ":/usr/sbin"),
@@ -184,7 +188,7 @@ class Suite:
             "core": {"http-port": self.http_port, "userdir": self.userdir},
             "core-mqtt": {"host": "127.0.0.1", "port": self.mqtt_port},
             "core-ws": {"port": self.ws_port},
-            "broker": {"managed": "no"},
+            "broker": {"managed": "no", "plugin-socket": self.plugin_socket},
             "agent": {"id": AGENT_ID},
         }
         for name, value in settings.items():
@@ -197,8 +201,10 @@ class Suite:
     def _write_broker_conf(self):
         store = self.dir / "broker"
         store.mkdir()
-        as_root = "user root\n" if os.geteuid() == 0 else ""
-        (self.dir / "mosquitto.conf").write_text(as_root + """\
+        head = "user root\n" if os.geteuid() == 0 else ""
+        if self.transport != "client":
+            head += "plugin %s\nplugin_opt_socket %s\n" % (PLUGIN, self.plugin_socket)
+        (self.dir / "mosquitto.conf").write_text(head + """\
 persistence true
 persistence_location %s/
 autosave_interval 5
