@@ -88,6 +88,7 @@ static const char *const log_formats[] = {"text", "json", NULL};
 static const char *const stores[] = {"sqlite", "mysql", "postgresql", NULL};
 static const char *const managed_names[] = {"auto", "yes", "no", NULL};
 static const char *const transports[] = {"auto", "client", NULL};
+static const char *const sandbox_names[] = {"strict", "degraded", NULL};
 static const char *const qos_names[] = {"auto", "0", "1", "2", NULL};
 
 #define AT(member) .offset = offsetof(struct settings, member)
@@ -173,6 +174,11 @@ static const struct conf_row rows[] = {
 	 .unit = "ms", .help = "How long one evaluation may take before the function is stopped."},
 	{"engine", "memory-mb", CONF_INT, AT(engine.memory_mb), .def = "256", .min = 64, .max = 1048576,
 	 .unit = "MiB", .help = "Address space of an engine, in MiB."},
+	{"engine", "function-mb", CONF_INT, AT(engine.function_mb), .def = "64", .min = 1, .max = 1048576,
+	 .unit = "MiB", .help = "Memory that one function may hold, in MiB."},
+	{"engine", "sandbox", CONF_ENUM, AT(engine.sandbox), .def = "strict", .names = sandbox_names,
+	 .help = "strict: no engine without the core layers of its sandbox (seccomp, no network, no files);\n"
+		 "degraded: go on with what this machine offers, and warn."},
 	{"engine", "ring-kb", CONF_INT, AT(engine.ring_kb), .def = "4096", .min = 64, .max = 1048576,
 	 .unit = "KiB", .help = "Size of each ring between an agent and its engine, in KiB."},
 	{"engine", "qos", CONF_ENUM, AT(engine.qos), .def = "auto", .names = qos_names,

@@ -6,6 +6,7 @@
 
 enum broker_managed { BROKER_AUTO, BROKER_YES, BROKER_NO };
 enum agent_transport { TRANSPORT_AUTO, TRANSPORT_CLIENT };
+enum engine_sandbox { SANDBOX_STRICT, SANDBOX_DEGRADED };
 enum engine_qos { ENGINE_QOS_AUTO, ENGINE_QOS_0, ENGINE_QOS_1, ENGINE_QOS_2 };
 
 struct settings {
@@ -55,10 +56,12 @@ struct settings {
 		int64_t queue_bytes;       /* 67108864: received, not yet on a ring */
 	} agent;
 	struct {
-		int64_t budget_ms; /* 1000: wall time of one evaluation */
-		int64_t memory_mb; /* 256: address space of an engine */
-		int64_t ring_kb;   /* 4096: each ring */
-		int qos;           /* enum engine_qos; auto: as the message came */
+		int64_t budget_ms;   /* 1000: wall time of one evaluation */
+		int64_t memory_mb;   /* 256: address space of an engine */
+		int64_t function_mb; /* [engine] function-mb, 64: what one function may hold */
+		int64_t ring_kb;     /* 4096: each ring */
+		int qos;             /* enum engine_qos; auto: as the message came */
+		int sandbox;         /* enum engine_sandbox; strict */
 	} engine;
 };
 

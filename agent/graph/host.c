@@ -1,5 +1,5 @@
 #include "agent/graph/host.h"
-#include "agent/graph/worker.h"
+#include "agent/graph/worker_exec.h"
 #include "common/log.h"
 #include "common/tap.h"
 #include "common/util.h"

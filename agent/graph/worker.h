@@ -1,38 +1,48 @@
-/* worker.h - one engine process: started, spoken to over its control socket, watched, ended.
+/* worker.h - one engine process behind the keeper: spoken to over its control socket, watched,
+ * ended.
  *
  * A worker is one process from start to death; who wants another one makes another worker. Loop
- * thread only, nothing blocks (worker_free() waits for a process that has just been killed).
+ * thread only, nothing blocks.
  */
 #pragma once
 
+#include "agent/graph/keeper.h"
 #include "common/err.h"
-#include "common/loop.h"
+#include "common/tap.h"
 #include <jansson.h>
 #include <sys/types.h>
 
 struct worker;
 
-struct worker_conf {
-	const char *program; /* absolute path */
-	const char *qos;     /* auto, 0, 1, 2 */
-	int64_t budget_ms, memory_mb, max_payload_bytes;
-	int in_fd, out_fd; /* memfds of its tap; the caller's */
-};
-
 struct worker_events {
+	/* The process is there: its pid and descriptors are known from now on. It says {"op":
+	 * "ready"} by itself, after this. Not called for an adopted one. */
+	void (*on_started)(void *arg);
 	/* One control message; msg is borrowed. The worker must not be freed in here; worker_kill()
 	 * is fine. */
 	void (*on_message)(void *arg, json_t *msg);
-	/* The process is gone; how: "exit status 3", "killed by signal 9". The worker may be freed
-	 * in here. */
+	/* The process is gone, or was never there; how: "exit status 3", "killed by signal 9",
+	 * "could not start: ...". All messages it sent came before. The worker may be freed in
+	 * here. */
 	void (*on_exit)(void *arg, const char *how);
 };
 
-/* ret: yours; give it to worker_free(). Errors: ERR_SYS, ERR_NOMEM. */
-int worker_new(struct loop *l, const struct worker_conf *conf, const struct worker_events *events,
-	       void *arg, struct worker **ret, struct err *err);
-/* Kills what still runs, without on_exit. NULL is fine; returns NULL. */
+/* Ask for an engine. name: what the next agent knows it by; if an engine of that name exited and
+ * was not freed, the new one takes its place. fds: all three, the caller's. Messages may be sent at
+ * once. ret: yours; give it to worker_free() or worker_leave(). Errors: ERR_AGAIN (no keeper now),
+ * ERR_NOMEM, ERR_SYS. */
+int worker_new(struct keeper *k, const char *name, const struct tap_fds *fds,
+	       const struct worker_events *events, void *arg, struct worker **ret, struct err *err);
+/* In on_found, for an engine that lives: take it over. ret: as worker_new(). Errors: ERR_SYS,
+ * ERR_NOMEM. */
+int worker_adopt(struct keeper *k, struct keeper_found *found, const struct worker_events *events,
+		 void *arg, struct worker **ret, struct err *err);
+
+/* End the engine, without on_exit; the keeper forgets its rings. NULL is fine; returns NULL. */
 struct worker *worker_free(struct worker *w);
+/* Forget it here only: it lives on, or its rings wait, for the next agent. NULL is fine; returns
+ * NULL. */
+struct worker *worker_leave(struct worker *w);
 
 /* Queue a control message (borrowed). Errors: ERR_LIMIT (longer than a message may be, or too much
  * waits), ERR_NOMEM. */
@@ -42,6 +52,7 @@ void worker_drain(struct worker *w);
 /* SIGKILL; on_exit follows. */
 void worker_kill(struct worker *w);
 
+/* All -1 before on_started and after on_exit. */
 pid_t worker_pid(const struct worker *w);
 int worker_wake_fd(const struct worker *w);   /* write end: one byte makes it look at its ring */
 int worker_result_fd(const struct worker *w); /* read end: a byte says results are on the ring */

@@ -1,4 +1,4 @@
-#include "agent/graph/worker.h"
+#include "agent/graph/worker_exec.h"
 #include "agent/graph/lines.h"
 #include "common/util.h"
 #include <endian.h>
