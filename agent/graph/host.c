@@ -1,12 +1,11 @@
 #include "agent/graph/host.h"
-#include "agent/graph/worker_exec.h"
+#include "agent/graph/host_int.h"
 #include "common/log.h"
-#include "common/tap.h"
 #include "common/util.h"
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
-#define START_LIMIT_MS 15000 /* from exec to ready: an interpreter on a busy machine */
 #define GROWN_UP_MS \
 	1000 /* an engine that ends before, for no known reason, makes the next one wait */
 #define BACKOFF_FIRST_MS 100
@@ -14,93 +13,10 @@
 #define TICK_MIN_MS      5
 #define TICK_MAX_MS      25
 #define TICKS_PER_BUDGET 16
-/* An engine is looked at for so long after it was last seen at work: the transport tells that it was
- * woken, but not each time at once. */
-#define IDLE_AFTER_MS 150
-#define ANSWER_BUDGETS \
-	10 /* an engine that evaluates but does not answer is given this many budgets */
+#define NOTE_RUNNING \
+	"running" /* what the keeper tells the next agent of an engine after host_go() */
 
-struct asked {
-	struct asked *next;
-	uint64_t seq;
-	host_answer_fn *fn;
-	void *arg;
-};
-
-enum host_state {
-	HOST_DOWN,     /* no process: the transport is asked how it stood, or the respawn timer is
-			  armed */
-	HOST_STARTING, /* waiting for "ready" */
-	HOST_LOADING,  /* ready, graphs are being loaded, messages wait */
-	HOST_RUNNING,
-};
-
-struct host {
-	struct loop *loop;
-	const struct settings *settings;
-	char *name, *program;
-	const struct transport_ops *ops;
-	struct host_events events;
-	void *arg;
-	struct tap_fds fds;
-	struct tap_watch *watch; /* of the present engine; NULL: none */
-	struct transport_port *port;
-	struct worker *worker;
-	pid_t pid; /* -1: none */
-	enum host_state state;
-	struct loop_src *tick_timer, *respawn_timer;
-	bool ticking;
-	struct asked *first, *last; /* requests not answered yet, in the order sent */
-	uint64_t seq, answered;
-	/* watching */
-	int64_t tick_ms, last_tick_ms, started_ms;
-	int64_t stalled_ms, unanswered_ms; /* observed standing still; observed without an answer */
-	int64_t idle_ms;                   /* observed with nothing to do */
-	uint64_t seen_done, seen_doing, seen_answered, seen_taken;
-	char kill_why[120]; /* why we killed it; empty: we did not */
-	bool hung;
-	/* the fall that is being looked into */
-	struct fall {
-		bool was_running;
-		uint64_t doing;
-		char how[64];
-	} fall;
-	/* over several falls */
-	unsigned early_deaths; /* in a row, unexplained */
-	bool used_out;         /* the out-ring has been an engine's: the next one gets another */
-	uint64_t restarts;
-	void *suspect;         /* request at the head of the last fall */
-	uint64_t suspect_done; /* where the engine stood in its ring at the last fall without a
-				  confession */
-	bool have_suspect_done;
-};
-
-static const char *const qos_names[] = {
-	[ENGINE_QOS_AUTO] = "auto",
-	[ENGINE_QOS_0] = "0",
-	[ENGINE_QOS_1] = "1",
-	[ENGINE_QOS_2] = "2",
-};
-
-/* ---- watching the time ---- */
-
-/* What was observed so far is not held against the engine any more. */
-static void forgive(struct host *h)
-{
-	h->stalled_ms = h->unanswered_ms = h->idle_ms = 0;
-	h->last_tick_ms = loop_now_ms(h->loop);
-}
-
-static void start_ticking(struct host *h)
-{
-	if (h->ticking)
-		return;
-	h->ticking = true;
-	forgive(h);
-	loop_arm(h->loop, h->tick_timer, h->tick_ms);
-}
-
-static void kill_engine(struct host *h, bool hung, const char *why)
+void host_kill_engine(struct host *h, bool hung, const char *why)
 {
 	if (h->worker == NULL || h->kill_why[0] != '\0')
 		return;
@@ -109,96 +25,14 @@ static void kill_engine(struct host *h, bool hung, const char *why)
 	worker_kill(h->worker);
 }
 
-static void out_of_time(struct host *h)
-{
-	char why[80];
-
-	snprintf(why, sizeof(why), "time budget of %lld ms exceeded",
-		 (long long)h->settings->engine.budget_ms);
-	kill_engine(h, true, why);
-}
-
-/* Results that nobody takes: the engine waits, and is not to blame. If they are taken, and there are
- * always more, it is no waiting. */
-static bool is_held(const struct host *h, const struct tap_look *look)
-{
-	return h->ops->port_holding(h->port) || (look->out_waiting > look->out_bytes / 4 * 3 &&
-						 look->out_taken == h->seen_taken);
-}
-
-/* ret: true while there is something to wait for. */
-static bool watch_running(struct host *h, int64_t passed_ms)
-{
-	int64_t budget = h->settings->engine.budget_ms;
-	struct tap_look look;
-
-	tap_watch_look(h->watch, &look);
-	if (!look.sane) {
-		host_broken(h);
-		return true;
-	}
-	if (h->state != HOST_RUNNING)
-		look.waiting = 0; /* it has not been told to look at its ring yet */
-	bool busy = h->first != NULL || look.waiting > 0;
-	h->idle_ms = busy || (h->state == HOST_RUNNING && !look.asleep) ? 0 : h->idle_ms + passed_ms;
-	if (!busy && h->idle_ms > IDLE_AFTER_MS)
-		return false;
-
-	bool answered = h->answered != h->seen_answered, held = is_held(h, &look);
-	/* the budget is that of one evaluation, and a message can go through many: each says what it
-	 * is */
-	if (!busy || answered || look.done != h->seen_done || look.doing != h->seen_doing || held) {
-		h->stalled_ms = 0;
-	} else {
-		if (h->stalled_ms < budget / 2 && h->stalled_ms + passed_ms >= budget / 2 &&
-		    look.waiting > 0 && write(worker_wake_fd(h->worker), "w", 1) < 0 &&
-		    errno != EAGAIN)
-			log_debug("engine.wake_failed", KV("errno", errno));
-		h->stalled_ms += passed_ms;
-	}
-	h->unanswered_ms = answered || held || h->first == NULL ? 0 : h->unanswered_ms + passed_ms;
-	h->seen_done = look.done;
-	h->seen_doing = look.doing;
-	h->seen_taken = look.out_taken;
-	h->seen_answered = h->answered;
-	if (h->stalled_ms >= budget || h->unanswered_ms >= ANSWER_BUDGETS * budget)
-		out_of_time(h);
-	return true;
-}
-
-static void on_tick(void *arg)
-{
-	struct host *h = arg;
-	int64_t now = loop_now_ms(h->loop), passed = now - h->last_tick_ms;
-	bool again = true;
-
-	h->ticking = false;
-	if (h->worker == NULL)
-		return;
-	h->last_tick_ms = now;
-	/* If it was us who stood still, that is not held against the engine. */
-	if (passed > 2 * h->tick_ms)
-		passed = 2 * h->tick_ms;
-	worker_drain(h->worker);
-	if (h->state == HOST_STARTING) {
-		if (now - h->started_ms >= START_LIMIT_MS)
-			kill_engine(h, false, "the engine did not become ready");
-	} else {
-		again = watch_running(h, passed);
-	}
-	if (again && !h->ticking) {
-		h->ticking = true;
-		loop_arm(h->loop, h->tick_timer, h->tick_ms);
-	}
-}
-
 /* ---- messages of the engine ---- */
 
 static void on_ready(struct host *h)
 {
 	h->state = HOST_LOADING;
-	forgive(h); /* the clock may have run on since its predecessor was killed for its time */
-	log_info("engine.ready", KV("pid", h->pid),
+	host_forgive(
+		h); /* the clock may have run on since its predecessor was killed for its time */
+	log_info("engine.ready", KV("engine", h->name), KV("pid", worker_pid(h->worker)),
 		 KV("took_ms", loop_now_ms(h->loop) - h->started_ms));
 	h->events.on_ready(h->arg);
 }
@@ -206,10 +40,12 @@ static void on_ready(struct host *h)
 static void on_answer(struct host *h, json_t *msg)
 {
 	struct asked *a = h->first;
+	json_int_t seq = json_integer_value(json_object_get(msg, "seq"));
 
-	if (a == NULL || !json_is_integer(json_object_get(msg, "seq")) ||
-	    (uint64_t)json_integer_value(json_object_get(msg, "seq")) != a->seq) {
-		kill_engine(h, false, "the engine answered what was not asked");
+	if (seq > 0 && (uint64_t)seq < h->first_seq)
+		return; /* to an earlier agent */
+	if (a == NULL || (uint64_t)seq != a->seq) {
+		host_kill_engine(h, false, "the engine answered what was not asked");
 		return;
 	}
 	h->first = a->next;
@@ -228,7 +64,7 @@ static void on_worker_message(void *arg, json_t *msg)
 	if (h->kill_why[0] != '\0')
 		return; /* condemned: what it still says no longer counts */
 	if (op == NULL)
-		kill_engine(h, false, "the engine sent a message without op");
+		host_kill_engine(h, false, "the engine sent a message without op");
 	else if (json_object_get(msg, "seq") != NULL)
 		on_answer(h, msg);
 	else if (strcmp(op, "ready") != 0)
@@ -255,6 +91,9 @@ static void judge(struct host *h, const struct transport_standing *standing, str
 {
 	void *head = h->first != NULL ? h->first->arg : NULL;
 	bool at_message = h->fall.was_running && standing->sane && standing->at_message;
+	/* an earlier agent has judged already, and died before there was another engine */
+	if (h->check_done && standing->done != h->last_done)
+		at_message = false;
 	bool again_message =
 		at_message && h->have_suspect_done && h->suspect_done == standing->done;
 
@@ -332,6 +171,7 @@ static void on_standing(void *arg, const struct transport_standing *standing)
 	else
 		h->early_deaths = 0;
 	h->restarts++;
+	h->check_done = false;
 	h->kill_why[0] = '\0';
 	h->hung = false;
 	forget_asked(h);
@@ -342,62 +182,64 @@ static void on_standing(void *arg, const struct transport_standing *standing)
 	h->events.on_fall(h->arg, &fall);
 }
 
-static void on_worker_exit(void *arg, const char *how)
+/* The engine is gone; it left the word `doing` behind. */
+static void fell(struct host *h, bool was_running, uint64_t doing, const char *how)
 {
 	static const struct transport_standing nowhere = {0};
-	struct host *h = arg;
-	struct tap_look look;
 	struct err err = {0};
 
-	tap_watch_look(h->watch, &look);
-	h->fall = (struct fall){.was_running = h->state == HOST_RUNNING, .doing = look.doing};
+	h->fall = (struct fall){.was_running = was_running, .doing = doing};
 	snprintf(h->fall.how, sizeof(h->fall.how), "%s", how);
-	h->worker = worker_free(h->worker);
-	h->watch = tap_watch_close(h->watch);
-	h->pid = -1;
 	h->state = HOST_DOWN;
-	if (!h->fall.was_running)
+	if (!was_running)
 		on_standing(h, &nowhere); /* the transport has not met it */
 	else if (h->ops->port_hold(h->port, on_standing, h, &err) < 0)
 		log_error("engine.hold_failed", KV("engine", h->name), KV("why", err.text));
 }
 
+static void on_worker_exit(void *arg, const char *how)
+{
+	struct host *h = arg;
+	struct tap_look look;
+
+	tap_watch_look(h->watch, &look);
+	h->watch = tap_watch_close(h->watch);
+	h->dead = TAKE(h->worker);
+	fell(h, h->state == HOST_RUNNING, look.doing, how);
+}
+
+static const struct worker_events worker_events = {
+	.on_message = on_worker_message,
+	.on_exit = on_worker_exit,
+};
+
 static void spawn(struct host *h)
 {
-	static const struct worker_events events = {
-		.on_message = on_worker_message,
-		.on_exit = on_worker_exit,
-	};
-	struct worker_conf conf = {
-		.program = h->program,
-		.qos = qos_names[h->settings->engine.qos],
-		.budget_ms = h->settings->engine.budget_ms,
-		.memory_mb = h->settings->engine.memory_mb,
-		.max_payload_bytes = h->settings->agent.max_payload_bytes,
-	};
 	struct err err = {0};
 
 	h->started_ms = loop_now_ms(h->loop);
-	/* The old engine may still have the old out-ring in its hands: the next one gets a new one. */
+	/* The old engine may still have the old out-ring in its hands: the next one gets a new one.
+	 */
 	int rc = h->used_out ? tap_make_out(&h->fds, &err) : 0;
 	if (rc == 0)
 		rc = tap_watch_open(h->fds.in_ro_fd, h->fds.out_fd, &h->watch, &err);
 	if (rc == 0) {
 		h->used_out = true;
-		conf.in_fd = h->fds.in_ro_fd;
-		conf.out_fd = h->fds.out_fd;
-		rc = worker_new(h->loop, &conf, &events, h, &h->worker, &err);
+		rc = worker_new(h->keeper, h->name, &h->fds, &worker_events, h, &h->worker, &err);
 	}
+	h->no_keeper = rc == ERR_AGAIN;
 	if (rc < 0) {
-		log_error("engine.start_failed", KV("engine", h->name), KV("why", err.text));
 		h->watch = tap_watch_close(h->watch);
+		if (h->no_keeper)
+			return;
+		log_error("engine.start_failed", KV("engine", h->name), KV("why", err.text));
 		h->early_deaths++;
 		spawn_later(h);
 		return;
 	}
-	h->pid = worker_pid(h->worker);
+	h->dead = worker_leave(h->dead); /* its rings have an engine again */
 	h->state = HOST_STARTING;
-	start_ticking(h);
+	host_start_watch(h);
 }
 
 static void on_respawn(void *arg)
@@ -410,37 +252,56 @@ static void on_respawn(void *arg)
 
 /* ---- for the service ---- */
 
-int host_new(struct loop *l, const struct settings *settings, const char *name,
-	     const char *program, const struct transport_ops *ops, struct transport *transport,
-	     const struct host_events *events, void *arg, struct host **ret, struct err *err)
+/* All but the rings and the port. */
+static int make(const struct host_conf *conf, const char *name, const struct host_events *events,
+		void *arg, struct host **ret, struct err *err)
 {
-	size_t ring_bytes = (size_t)settings->engine.ring_kb * 1024;
 	struct host *h = calloc(1, sizeof(*h));
-	int rc;
+	struct timespec now;
 
 	if (h == NULL)
 		return err_set(err, ERR_NOMEM, "engine host");
-	h->loop = l;
-	h->pid = -1;
-	h->fds = TAP_FDS_NONE;
-	h->name = strdup(name);
-	h->program = strdup(program);
-	h->settings = settings;
-	h->ops = ops;
-	h->events = *events;
-	h->arg = arg;
-	h->tick_ms = settings->engine.budget_ms / TICKS_PER_BUDGET;
+	clock_gettime(CLOCK_REALTIME, &now);
+	*h = (struct host){
+		.loop = conf->loop,
+		.settings = conf->settings,
+		.keeper = conf->keeper,
+		.name = strdup(name),
+		.ops = conf->ops,
+		.events = *events,
+		.arg = arg,
+		.fds = TAP_FDS_NONE,
+		.first_seq = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000,
+		.tick_ms = conf->settings->engine.budget_ms / TICKS_PER_BUDGET,
+	};
+	h->seq = h->first_seq;
 	h->tick_ms = h->tick_ms < TICK_MIN_MS ? TICK_MIN_MS : h->tick_ms;
 	h->tick_ms = h->tick_ms > TICK_MAX_MS ? TICK_MAX_MS : h->tick_ms;
-	rc = h->name == NULL || h->program == NULL ? err_set(err, ERR_NOMEM, "engine host") : 0;
+	int rc = h->name == NULL ? err_set(err, ERR_NOMEM, "engine host") : 0;
 	if (rc == 0)
-		rc = loop_add_timer(l, -1, 0, on_tick, h, &h->tick_timer, err);
+		rc = loop_add_timer(h->loop, -1, 0, host_on_tick, h, &h->tick_timer, err);
 	if (rc == 0)
-		rc = loop_add_timer(l, -1, 0, on_respawn, h, &h->respawn_timer, err);
+		rc = loop_add_timer(h->loop, -1, 0, on_respawn, h, &h->respawn_timer, err);
+	if (rc < 0) {
+		host_free(h);
+		return rc;
+	}
+	*ret = h;
+	return 0;
+}
+
+int host_new(const struct host_conf *conf, const char *name, const struct host_events *events,
+	     void *arg, struct host **ret, struct err *err)
+{
+	size_t ring_bytes = (size_t)conf->settings->engine.ring_kb * 1024;
+	struct host *h = NULL;
+	int rc = make(conf, name, events, arg, &h, err);
+
+	if (rc < 0)
+		return rc;
+	rc = tap_make(ring_bytes, ring_bytes, &h->fds, err);
 	if (rc == 0)
-		rc = tap_make(ring_bytes, ring_bytes, &h->fds, err);
-	if (rc == 0)
-		rc = ops->port_add(transport, h->name, &h->fds, -1, -1, &h->port, err);
+		rc = h->ops->port_add(conf->transport, h->name, &h->fds, -1, -1, &h->port, err);
 	if (rc < 0) {
 		host_free(h);
 		return rc;
@@ -450,11 +311,77 @@ int host_new(struct loop *l, const struct settings *settings, const char *name,
 	return 0;
 }
 
+/* It lives and has all its graphs: go on as if nothing had been. */
+static int adopt_running(struct host *h, const struct host_conf *conf, struct keeper_found *found,
+			 struct err *err)
+{
+	int rc = worker_adopt(h->keeper, found, &worker_events, h, &h->worker, err);
+
+	if (rc == 0)
+		rc = h->ops->port_add(conf->transport, h->name, &h->fds, worker_wake_fd(h->worker),
+				      worker_result_fd(h->worker), &h->port, err);
+	if (rc < 0)
+		return rc;
+	h->state = HOST_RUNNING;
+	log_info("engine.adopted", KV("engine", h->name), KV("pid", worker_pid(h->worker)));
+	host_start_watch(h);
+	return 0;
+}
+
+/* It died, or was not done with loading: the next one takes its place. */
+static int adopt_rings(struct host *h, const struct host_conf *conf,
+		       const struct keeper_found *found, bool was_running, struct err *err)
+{
+	struct tap_look look;
+	int rc = h->ops->port_add(conf->transport, h->name, &h->fds, -1, -1, &h->port, err);
+
+	if (rc < 0)
+		return rc;
+	tap_watch_look(h->watch, &look);
+	h->watch = tap_watch_close(h->watch);
+	h->last_done = look.done;
+	h->check_done = true;
+	fell(h, was_running, look.doing, found->exited != NULL ? found->exited : "not loaded");
+	return 0;
+}
+
+int host_adopt(const struct host_conf *conf, struct keeper_found *found,
+	       const struct host_events *events, void *arg, bool *ret_running, struct host **ret,
+	       struct err *err)
+{
+	bool was_running = found->note != NULL && strcmp(found->note, NOTE_RUNNING) == 0;
+	bool runs = was_running && found->exited == NULL;
+	int in_fd = TAKE_FD(found->in_fd), out_fd = TAKE_FD(found->out_fd);
+	struct host *h = NULL;
+	int rc = make(conf, found->name, events, arg, &h, err);
+
+	if (rc < 0) {
+		closep(&in_fd);
+		closep(&out_fd);
+		return rc;
+	}
+	rc = tap_fds_adopt(in_fd, out_fd, &h->fds, err);
+	if (rc == 0)
+		rc = tap_watch_open(h->fds.in_ro_fd, h->fds.out_fd, &h->watch, err);
+	h->used_out = true;
+	if (rc == 0)
+		rc = runs ? adopt_running(h, conf, found, err)
+			  : adopt_rings(h, conf, found, was_running, err);
+	if (rc < 0) {
+		host_free(h);
+		return err_wrap(err, rc, "adopting engine %s", found->name);
+	}
+	*ret_running = runs;
+	*ret = h;
+	return 0;
+}
+
 struct host *host_free(struct host *h)
 {
 	if (h == NULL)
 		return NULL;
 	worker_free(h->worker);
+	worker_free(h->dead);
 	if (h->port != NULL)
 		h->ops->port_remove(h->port);
 	tap_watch_close(h->watch);
@@ -463,9 +390,13 @@ struct host *host_free(struct host *h)
 	loop_remove(h->loop, h->tick_timer);
 	loop_remove(h->loop, h->respawn_timer);
 	free(h->name);
-	free(h->program);
 	free(h);
 	return NULL;
+}
+
+const char *host_name(const struct host *h)
+{
+	return h->name;
 }
 
 struct transport_port *host_port(struct host *h)
@@ -487,8 +418,7 @@ int host_request(struct host *h, json_t *msg, host_answer_fn *fn, void *arg, str
 	if (!host_is_ready(h))
 		return err_set(err, ERR_AGAIN, "no engine is ready");
 	a = malloc(sizeof(*a));
-	if (a == NULL || body == NULL ||
-	    json_object_set_new(body, "seq", json_integer(seq)) < 0) {
+	if (a == NULL || body == NULL || json_object_set_new(body, "seq", json_integer(seq)) < 0) {
 		free(a);
 		return err_set(err, ERR_NOMEM, "request to the engine");
 	}
@@ -503,7 +433,7 @@ int host_request(struct host *h, json_t *msg, host_answer_fn *fn, void *arg, str
 	else
 		h->first = a;
 	h->last = a;
-	start_ticking(h);
+	host_start_watch(h);
 	return 0;
 }
 
@@ -517,27 +447,34 @@ void host_go(struct host *h)
 	if (h->ops->port_resume(h->port, &h->fds, worker_wake_fd(h->worker),
 				worker_result_fd(h->worker), &err) < 0) {
 		log_error("engine.port_failed", KV("why", err.text));
-		kill_engine(h, false, "its port failed");
+		host_kill_engine(h, false, "its port failed");
 		return;
 	}
-	start_ticking(h);
+	worker_note(h->worker, NOTE_RUNNING);
+	host_start_watch(h);
 }
 
 void host_fed(struct host *h)
 {
 	if (h->state == HOST_RUNNING)
-		start_ticking(h);
+		host_start_watch(h);
 }
 
 void host_broken(struct host *h)
 {
-	kill_engine(h, false, "the engine broke the rules of its ring");
+	host_kill_engine(h, false, "the engine broke the rules of its ring");
+}
+
+void host_keeper_up(struct host *h)
+{
+	if (h->no_keeper)
+		spawn(h);
 }
 
 void host_get_status(const struct host *h, struct host_status *ret)
 {
 	*ret = (struct host_status){
-		.pid = h->pid,
+		.pid = h->worker != NULL ? worker_pid(h->worker) : -1,
 		.ready = host_is_ready(h),
 		.restarts = h->restarts,
 	};

@@ -1,13 +1,15 @@
-/* host.h - keeps one engine running behind one port: starts it, watches its time, replaces it, says
- * who is to blame.
+/* host.h - keeps one engine running behind one port: asks the keeper for it, watches its time,
+ * replaces it, says who is to blame.
  *
  * Messages wait on the ring and in the transport while no engine is there. An engine that was
  * replaced knows no graph: on_ready asks for everything to be loaded, and messages flow again after
  * host_go(). Requests that an engine died with are not repeated by the host: on_fall tells, and who
- * wants them asks the next engine. Loop thread only.
+ * wants them asks the next engine. An engine outlives its agent: the next agent adopts it with its
+ * rings. Loop thread only.
  */
 #pragma once
 
+#include "agent/graph/keeper.h"
 #include "agent/graph/transport.h"
 #include "common/err.h"
 #include "common/loop.h"
@@ -51,14 +53,28 @@ struct host_status {
 /* answer: borrowed. */
 typedef void host_answer_fn(void *arg, json_t *answer);
 
-/* Start the first engine. name: of its port, copied; program: its path, copied; settings: borrowed;
- * ops, transport: where its port is made. ret: yours. An engine that does not start is tried again for ever: that is no error
- * here. */
-int host_new(struct loop *l, const struct settings *settings, const char *name,
-	     const char *program, const struct transport_ops *ops, struct transport *transport,
-	     const struct host_events *events, void *arg, struct host **ret, struct err *err);
+struct host_conf {
+	struct loop *loop;
+	const struct settings *settings; /* borrowed, as all here */
+	struct keeper *keeper;
+	const struct transport_ops *ops; /* where its port is made */
+	struct transport *transport;
+};
+
+/* Start the first engine, as soon as there is a keeper. name: of engine and port, for the next agent;
+ * copied. ret: yours. An engine that does not start is tried again for ever: that is no error here.
+ */
+int host_new(const struct host_conf *conf, const char *name, const struct host_events *events,
+	     void *arg, struct host **ret, struct err *err);
+/* In on_found of the keeper: go on with the rings of an earlier agent (their descriptors are taken,
+ * also on failure). *ret_running: the engine runs, with the graphs it has, as after host_go(); else
+ * there will be an on_fall (if it died while it ran) and an on_ready. ret: yours. */
+int host_adopt(const struct host_conf *conf, struct keeper_found *found,
+	       const struct host_events *events, void *arg, bool *ret_running, struct host **ret,
+	       struct err *err);
 struct host *host_free(struct host *h); /* ends the engine; NULL is fine; returns NULL */
 
+const char *host_name(const struct host *h);
 struct transport_port *host_port(struct host *h);
 /* True between on_ready and the fall of that engine. */
 bool host_is_ready(const struct host *h);
@@ -71,5 +87,8 @@ void host_go(struct host *h);
 /* From the transport's events. */
 void host_fed(struct host *h);
 void host_broken(struct host *h);
+
+/* There is a keeper again. */
+void host_keeper_up(struct host *h);
 
 void host_get_status(const struct host *h, struct host_status *ret);
