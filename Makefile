@@ -16,7 +16,7 @@ DIR_csm            := csm
 DIR_gateway-agent  := agent
 DIR_iottalk-engine := engine
 
-FOLDERS := common dan iotctl csm agent engine
+FOLDERS := common dan iotctl csm agent engine broker
 # our archives each folder links against, in link order
 USES_common :=
 USES_dan    := common
@@ -24,6 +24,7 @@ USES_iotctl := dan common
 USES_csm    := common
 USES_agent  := dan common
 USES_engine := common
+USES_broker := common
 
 PKGS_common := jansson libsodium libmicrohttpd sqlite3 inih
 PKGS_dan    := libcurl
@@ -31,6 +32,8 @@ PKGS_iotctl := libcurl
 PKGS_csm    :=
 PKGS_agent  := libcurl
 PKGS_engine := python3-embed libseccomp
+
+PLUGIN := iottalk_broker.so
 
 B  := build
 comma := ,
@@ -60,7 +63,7 @@ UNITBIN := $(UNIT:tests/%.c=$(O)/tests/%)
 BENCHBIN := $(BENCH_PROGRAMS:%=$(O)/bench/bin/%)
 BENCH_MODULES := $(filter-out $(BENCH_PROGRAMS:%=tests/bench/%.c),$(BENCH))
 
-all: $(BINS) $(O)/lib/libdan.a $(O)/share/iottalk.ini.sample
+all: $(BINS) $(O)/lib/$(PLUGIN) $(O)/lib/libdan.a $(O)/share/iottalk.ini.sample
 
 -include $(shell find $(O)/obj $(O)/tests -name '*.d' 2>/dev/null)
 
@@ -91,6 +94,20 @@ $(O)/bin/$(1): $(O)/obj/$(DIR_$(1))/main.o $(archives_$(DIR_$(1)))
 	@$$(CC) $$(CFLAGS) $$(LDFLAGS) $$^ $(link_$(DIR_$(1))) -o $$@
 endef
 $(foreach p,$(PROGRAMS),$(eval $(call program_rules,$(p))))
+
+# mosquitto's plugin: what it needs of our archives is inside, nothing but its three entry points shows. mosquitto itself has no
+# sanitizer, so the plugin that it loads has none in any build.
+ifeq ($(SAN),)
+$(O)/lib/$(PLUGIN): broker/plugin.map $(O)/obj/broker/plugin.o $(archives_broker)
+	@mkdir -p $(@D)
+	@echo "  LD    $@"
+	@$(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,--version-script=$^ $(call pkg_libs,libsodium) -o $@
+else
+$(O)/lib/$(PLUGIN): $(filter broker/% common/%,$(SRCS) $(HDRS)) broker/plugin.map
+	@mkdir -p $(@D)
+	@$(MAKE) --no-print-directory SAN= $(B)/lib/$(PLUGIN)
+	@cp $(B)/lib/$(PLUGIN) $@
+endif
 
 $(O)/share/iottalk.ini.sample: $(O)/bin/iotctl
 	@mkdir -p $(@D)
@@ -141,14 +158,16 @@ format:
 	clang-format -i $(SRCS) $(HDRS) $(UNIT) $(FUZZ) $(BENCH)
 
 install: all
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/iottalk
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/iottalk $(DESTDIR)$(PREFIX)/share/iottalk
 	install -m 755 $(BINS) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 $(O)/lib/$(PLUGIN) $(DESTDIR)$(PREFIX)/lib/iottalk
 	install -m 644 $(O)/share/iottalk.ini.sample $(DESTDIR)$(PREFIX)/share/iottalk
 
 # what people made (userdirs, /var/lib/iottalk, the user iottalk) stays: README.rst, "Uninstall"
 uninstall:
-	rm -f $(PROGRAMS:%=$(DESTDIR)$(PREFIX)/bin/%) $(DESTDIR)$(PREFIX)/share/iottalk/iottalk.ini.sample
-	-rmdir $(DESTDIR)$(PREFIX)/share/iottalk
+	rm -f $(PROGRAMS:%=$(DESTDIR)$(PREFIX)/bin/%) $(DESTDIR)$(PREFIX)/share/iottalk/iottalk.ini.sample \
+		$(DESTDIR)$(PREFIX)/lib/iottalk/$(PLUGIN)
+	-rmdir $(DESTDIR)$(PREFIX)/share/iottalk $(DESTDIR)$(PREFIX)/lib/iottalk
 
 clean:
 	rm -rf $(B)

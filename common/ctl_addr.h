@@ -1,5 +1,4 @@
-/* ctl_addr.h - socket addresses of paths of any length; for common/ctl.c and common/ctl_client.c.
- */
+/* ctl_addr.h - socket addresses of paths of any length. */
 #pragma once
 
 #include "common/err.h"

@@ -12,7 +12,7 @@
 #include "agent/graph/backlog.h"
 #include "agent/graph/mqtt_link.h"
 #include "agent/graph/slots.h"
-#include "agent/graph/topic_table.h"
+#include "common/topic_table.h"
 #include "agent/graph/transport.h"
 #include "common/loop.h"
 #include <stdbool.h>

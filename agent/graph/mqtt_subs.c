@@ -1,6 +1,6 @@
 #include "agent/graph/mqtt_subs.h"
 #include "agent/graph/mqtt_out.h"
-#include "agent/graph/topic_table.h"
+#include "common/topic_table.h"
 #include "common/log.h"
 #include "common/util.h"
 #include <string.h>

@@ -1,6 +1,6 @@
 #include "agent/graph/backlog.h"
 #include "agent/graph/slots.h"
-#include "agent/graph/topic_table.h"
+#include "common/topic_table.h"
 #include "common/err.h"
 #include "common/util.h"
 #include <setjmp.h>

@@ -1,4 +1,4 @@
-#include "agent/graph/topic_table.h"
+#include "common/topic_table.h"
 #include "common/err.h"
 #include "common/util.h"
 #include <sodium.h>
