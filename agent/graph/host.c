@@ -1,12 +1,14 @@
 #include "agent/graph/host.h"
-#include "agent/graph/worker_exec.h"
+#include "agent/graph/keeper.h"
+#include "agent/graph/worker.h"
 #include "common/log.h"
 #include "common/tap.h"
 #include "common/util.h"
 #include <stdio.h>
 #include <string.h>
 
-#define START_LIMIT_MS 15000 /* from exec to ready: an interpreter on a busy machine */
+#define START_LIMIT_MS 15000    /* from asking for it to ready, on a busy machine */
+#define ENGINE_NAME    "engine" /* by which the keeper knows the only one */
 #define GROWN_UP_MS \
 	1000 /* an engine that ends before, for no known reason, makes the next one wait */
 #define BACKOFF_FIRST_MS 100
@@ -34,7 +36,7 @@ enum host_state {
 struct host {
 	struct loop *loop;
 	const struct settings *settings;
-	char *program;
+	struct keeper *keeper;
 	const struct transport_ops *ops;
 	struct host_events events;
 	void *arg;
@@ -62,6 +64,11 @@ struct host {
 	uint64_t suspect_done; /* where the engine stood in its ring at the last fall without a
 				  confession */
 	bool have_suspect_done;
+};
+
+static const char *const sandbox_names[] = {
+	[SANDBOX_STRICT] = "strict",
+	[SANDBOX_DEGRADED] = "degraded",
 };
 
 static const char *const qos_names[] = {
@@ -124,7 +131,8 @@ static bool watch_running(struct host *h, int64_t passed_ms)
 
 	bool answered = h->answered != h->seen_answered;
 	bool holding = h->ops->port_holding(h->port);
-	/* the budget is that of one evaluation, and a message can go through many: each says what it is */
+	/* the budget is that of one evaluation, and a message can go through many: each says what
+	 * it is */
 	uint64_t doing = tap_doing(h->tap);
 	if (answered || done != h->seen_done || doing != h->seen_doing || holding) {
 		h->stalled_ms = 0;
@@ -329,35 +337,34 @@ static int renew(struct host *h, struct err *err)
 	return rc;
 }
 
+static void on_worker_started(void *arg)
+{
+	struct host *h = arg;
+
+	h->pid = worker_pid(h->worker);
+}
+
 static void spawn(struct host *h)
 {
 	static const struct worker_events events = {
+		.on_started = on_worker_started,
 		.on_message = on_worker_message,
 		.on_exit = on_worker_exit,
 	};
-	struct worker_conf conf = {
-		.program = h->program,
-		.qos = qos_names[h->settings->engine.qos],
-		.budget_ms = h->settings->engine.budget_ms,
-		.memory_mb = h->settings->engine.memory_mb,
-		.max_payload_bytes = h->settings->agent.max_payload_bytes,
-	};
 	struct err err = {0};
 
+	if (!keeper_is_up(h->keeper))
+		return; /* on_keeper_up() comes */
 	h->started_ms = loop_now_ms(h->loop);
 	int rc = renew(h, &err);
-	if (rc == 0) {
-		conf.in_fd = h->fds.in_ro_fd;
-		conf.out_fd = h->fds.out_fd;
-		rc = worker_new(h->loop, &conf, &events, h, &h->worker, &err);
-	}
+	if (rc == 0)
+		rc = worker_new(h->keeper, ENGINE_NAME, &h->fds, &events, h, &h->worker, &err);
 	if (rc < 0) {
 		log_error("engine.start_failed", KV("why", err.text));
 		h->early_deaths++;
 		spawn_later(h);
 		return;
 	}
-	h->pid = worker_pid(h->worker);
 	h->state = HOST_STARTING;
 	start_ticking(h);
 }
@@ -370,6 +377,51 @@ static void on_respawn(void *arg)
 		spawn(h);
 }
 
+/* ---- the keeper ---- */
+
+/* Rings and engine belong together, and these rings are new. */
+static bool on_keeper_found(void *arg, struct keeper_found *found)
+{
+	(void)arg;
+	(void)found;
+	return false;
+}
+
+static void on_keeper_up(void *arg)
+{
+	on_respawn(arg);
+}
+
+static void on_keeper_down(void *arg, const char *why)
+{
+	(void)arg;
+	log_error("keeper.down", KV("why", why));
+}
+
+static int start_keeper(struct host *h, const char *program, struct err *err)
+{
+	static const struct keeper_events events = {
+		.on_found = on_keeper_found,
+		.on_up = on_keeper_up,
+		.on_down = on_keeper_down,
+	};
+	CLEANUP(freep)
+	char *socket = settings_path(h->settings, "run/keeper.sock");
+	const struct keeper_conf conf = {
+		.program = program,
+		.socket = socket,
+		.qos = qos_names[h->settings->engine.qos],
+		.sandbox = sandbox_names[h->settings->engine.sandbox],
+		.memory_mb = h->settings->engine.memory_mb,
+		.function_mb = h->settings->engine.function_mb,
+		.max_payload_bytes = h->settings->agent.max_payload_bytes,
+	};
+
+	if (socket == NULL)
+		return err_set(err, ERR_NOMEM, "keeper");
+	return keeper_new(h->loop, &conf, &events, h, &h->keeper, err);
+}
+
 /* ---- for the service ---- */
 
 int host_new(struct loop *l, const struct settings *settings, const char *program,
@@ -380,10 +432,8 @@ int host_new(struct loop *l, const struct settings *settings, const char *progra
 	struct host *h = calloc(1, sizeof(*h));
 	int rc;
 
-	if (h == NULL || (h->program = strdup(program)) == NULL) {
-		host_free(h);
+	if (h == NULL)
 		return err_set(err, ERR_NOMEM, "engine host");
-	}
 	h->loop = l;
 	h->pid = -1;
 	h->fds = TAP_FDS_NONE;
@@ -403,11 +453,12 @@ int host_new(struct loop *l, const struct settings *settings, const char *progra
 		rc = tap_open(h->fds.in_fd, h->fds.out_fd, &h->tap, err);
 	if (rc == 0)
 		rc = ops->port_add(transport, h->tap, -1, -1, &h->port, err);
+	if (rc == 0)
+		rc = start_keeper(h, program, err);
 	if (rc < 0) {
 		host_free(h);
 		return rc;
 	}
-	spawn(h);
 	*ret = h;
 	return 0;
 }
@@ -417,6 +468,9 @@ struct host *host_free(struct host *h)
 	if (h == NULL)
 		return NULL;
 	worker_free(h->worker);
+	if (h->keeper != NULL)
+		keeper_quit(h->keeper);
+	keeper_free(h->keeper);
 	if (h->port != NULL)
 		h->ops->port_remove(h->port);
 	tap_close(h->tap);
@@ -424,7 +478,6 @@ struct host *host_free(struct host *h)
 	forget_asked(h);
 	loop_remove(h->loop, h->tick_timer);
 	loop_remove(h->loop, h->respawn_timer);
-	free(h->program);
 	free(h);
 	return NULL;
 }
@@ -448,8 +501,7 @@ int host_request(struct host *h, json_t *msg, host_answer_fn *fn, void *arg, str
 	if (!host_is_ready(h))
 		return err_set(err, ERR_AGAIN, "no engine is ready");
 	a = malloc(sizeof(*a));
-	if (a == NULL || body == NULL ||
-	    json_object_set_new(body, "seq", json_integer(seq)) < 0) {
+	if (a == NULL || body == NULL || json_object_set_new(body, "seq", json_integer(seq)) < 0) {
 		free(a);
 		return err_set(err, ERR_NOMEM, "request to the engine");
 	}
