@@ -7,11 +7,8 @@
 #include "engine/eval.h"
 #include "engine/request.h"
 #include "engine/sandbox.h"
-#include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
-#include <sys/stat.h>
 #include <time.h>
 
 #define BATCH_MESSAGES 64 /* between two looks at the control socket */
@@ -19,7 +16,10 @@
 #define STATS_EVERY_MS 500
 #define ROOM_FIRST_NS  100000 /* waiting for room on the out-ring: so long, then doubling */
 #define ROOM_MOST_NS   5000000
-#define WAITING_MAX    (1u << 20) /* bytes the agent has not read: beyond, nothing is told unasked */
+#define KICK_FIRST_NS \
+	300000 /* a result that nobody takes: kick again after so long, then doubling */
+#define KICK_MOST_NS 20000000
+#define WAITING_MAX  (1u << 20) /* bytes the agent has not read: beyond, nothing is told unasked */
 
 struct engine {
 	const struct engine_conf *conf;
@@ -29,10 +29,11 @@ struct engine {
 	struct eval eval;
 	struct requests requests;
 	struct control control;
-	uint64_t doing;         /* as last told */
-	bool awake;             /* the first wake byte has come */
-	char *payload;          /* of the message being evaluated */
-	struct eval_stats told; /* what the agent knows */
+	uint64_t doing;                      /* as last told */
+	bool awake;                          /* the first wake byte has come */
+	int64_t kick_every_ns, kick_next_ns; /* 0: no kick may have been missed */
+	char *payload;                       /* of the message being evaluated */
+	struct eval_stats told;              /* what the agent knows */
 	int64_t stats_next_ms;
 	int stop; /* enum engine_exit + 1; 0: go on */
 };
@@ -71,11 +72,38 @@ static void tell(struct engine *e, json_t *frame)
 
 /* ---- results ---- */
 
+static int64_t now_ns(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
 /* One byte: look at the out-ring. A full pipe says the same. */
 static void kick(void)
 {
 	while (write(ENGINE_FD_RESULT, "", 1) < 0 && errno == EINTR)
 		continue;
+}
+
+/* A kick may come just before the other side begins to wait, and then go unseen: how long until the
+ * next one is due; -1: none is. */
+static int64_t kick_again_ns(struct engine *e)
+{
+	if (e->kick_every_ns == 0)
+		return -1;
+	if (!tap_untaken(e->tap) || !tap_trusted_sleeps(e->tap)) {
+		e->kick_every_ns = 0;
+		return -1;
+	}
+	int64_t now = now_ns();
+	if (now >= e->kick_next_ns) {
+		kick();
+		e->kick_every_ns =
+			e->kick_every_ns * 2 > KICK_MOST_NS ? KICK_MOST_NS : e->kick_every_ns * 2;
+		e->kick_next_ns = now + e->kick_every_ns;
+	}
+	return e->kick_next_ns - now;
 }
 
 /* Wait for a moment. ret: false if the agent has gone. */
@@ -103,8 +131,13 @@ static int on_publish(void *arg, const struct tap_rec *rec, const char *payload)
 			return ERR_PEER;
 	}
 	tap_set_doing(e->tap, doing);
-	if (rc == 0 && tap_trusted_sleeps(e->tap))
+	if (rc == 0 && tap_trusted_sleeps(e->tap)) {
 		kick();
+		if (e->kick_every_ns == 0) {
+			e->kick_every_ns = KICK_FIRST_NS;
+			e->kick_next_ns = now_ns() + KICK_FIRST_NS;
+		}
+	}
 	return rc;
 }
 
@@ -228,15 +261,24 @@ static void serve_control(struct engine *e)
 		control_lost(e, rc, &err);
 }
 
-/* How long there is nothing to do: until statistics are due, or for ever. */
-static int idle_ms(const struct engine *e)
+/* How long there is nothing to tell: until statistics are due, or for ever (-1). */
+static int64_t untold_ns(const struct engine *e)
 {
 	if (memcmp(&e->eval.stats, &e->told, sizeof(e->told)) == 0)
 		return -1;
 	if (control_waiting(&e->control) > WAITING_MAX)
 		return -1; /* not before the agent reads */
 	int64_t left = e->stats_next_ms - now_ms();
-	return left > 0 ? (int)left + 1 : 0;
+	return left > 0 ? (left + 1) * 1000000 : 0;
+}
+
+/* Until one of the descriptors has something, or something is due. ret: as poll(). */
+static int wait_for(struct engine *e, struct pollfd *p, nfds_t n)
+{
+	int64_t tell = untold_ns(e), again = kick_again_ns(e);
+	int64_t ns = tell < 0 || (again >= 0 && again < tell) ? again : tell;
+	struct timespec t = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
+	return ppoll(p, n, ns < 0 ? NULL : &t, NULL);
 }
 
 static void drain_wake_pipe(struct engine *e)
@@ -247,8 +289,7 @@ static void drain_wake_pipe(struct engine *e)
 		n = read(ENGINE_FD_WAKE, bytes, sizeof(bytes));
 		e->awake = e->awake || n > 0;
 	} while (n == (ssize_t)sizeof(bytes) || (n < 0 && errno == EINTR));
-	if (n == 0)
-		stop(e, ENGINE_EXIT_OK); /* nobody will wake us any more */
+	/* closed: the keeper, who holds an end of it, is gone, and so is the control socket */
 }
 
 static void rest(struct engine *e)
@@ -263,7 +304,7 @@ static void rest(struct engine *e)
 	tap_peer_set_asleep(e->tap, true);
 	/* once more, now that the other side knows that it has to wake us */
 	bool found = e->awake && one_message(e);
-	if (!found && e->stop == 0 && poll(p, ARRAY_LEN(p), idle_ms(e)) > 0 && p[1].revents != 0)
+	if (!found && e->stop == 0 && wait_for(e, p, ARRAY_LEN(p)) > 0 && p[1].revents != 0)
 		drain_wake_pipe(e);
 	if (e->awake)
 		tap_peer_set_asleep(e->tap, false);
@@ -282,42 +323,10 @@ static void serve(struct engine *e)
 
 /* ---- start and stop ---- */
 
-static int make_non_blocking(int fd, struct err *err)
-{
-	int flags = fcntl(fd, F_GETFL);
-	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
-		return err_sys(err, "descriptor %d", fd);
-	return 0;
-}
-
-/* The log's pipes must not hold us when nobody reads them. Terminals are shared with others: left
- * alone. */
-static int free_output(int fd, struct err *err)
-{
-	struct stat st;
-	if (fstat(fd, &st) < 0)
-		return err_sys(err, "descriptor %d", fd);
-	return S_ISFIFO(st.st_mode) ? make_non_blocking(fd, err) : 0;
-}
-
 static int start(struct engine *e, struct err *err)
 {
 	const struct engine_conf *conf = e->conf;
-	int rc = sandbox_tidy(ENGINE_FDS, err);
-	if (rc == 0)
-		rc = control_init(&e->control, ENGINE_FD_CONTROL, err);
-	if (rc == 0)
-		rc = make_non_blocking(ENGINE_FD_WAKE, err);
-	if (rc == 0)
-		rc = make_non_blocking(ENGINE_FD_RESULT, err);
-	if (rc == 0)
-		rc = free_output(STDOUT_FILENO, err);
-	if (rc == 0)
-		rc = free_output(STDERR_FILENO, err);
-	if (rc == 0)
-		rc = tap_attach(ENGINE_FD_IN, ENGINE_FD_OUT, &e->tap, err);
-	if (rc == 0)
-		rc = py_start(&e->py, err);
+	int rc = control_init(&e->control, ENGINE_FD_CONTROL, err);
 	if (rc == 0)
 		rc = graphs_init(&e->graphs, e->py, err);
 	if (rc == 0)
@@ -334,22 +343,21 @@ static int start(struct engine *e, struct err *err)
 	e->payload = malloc(conf->max_payload_bytes + 1);
 	if (e->payload == NULL)
 		return err_set(err, ERR_NOMEM, "out of memory for messages");
-	json_object_seed(0); /* reads the system's random numbers, which it could not later */
-	return sandbox_close((size_t)conf->memory_mb << 20, ENGINE_FDS, err);
+	return 0;
 }
 
-int engine_run(const struct engine_conf *conf)
+int engine_run(const struct engine_conf *conf, struct py *py, struct tap_peer *tap,
+	       engine_lock_fn *lock, void *arg)
 {
-	struct engine e = {.conf = conf};
+	struct engine e = {.conf = conf, .py = py, .tap = tap};
 	struct err err = {0};
-	signal(SIGPIPE, SIG_IGN);
 	int rc = start(&e, &err);
+	if (rc == 0)
+		rc = lock(arg, &err);
 	if (rc < 0) {
 		log_error("engine.start", KV("why", err.text));
 		return ENGINE_EXIT_START;
 	}
-	log_info("engine.ready", KV("memory_mb", conf->memory_mb),
-		 KV("budget_ms", conf->budget_ms));
 	tap_peer_set_asleep(e.tap, true); /* whoever pushes from now on wakes us */
 	tell(&e, json_pack("{s:s}", "op", "ready"));
 	serve(&e);

@@ -3,21 +3,16 @@
 #pragma once
 
 #include "common/err.h"
+#include "common/tap.h"
+#include "engine/pyfn.h"
 #include <stddef.h>
 
-/* Descriptors an engine is started with. */
-enum {
-	ENGINE_FD_CONTROL = 3,
-	ENGINE_FD_IN,
-	ENGINE_FD_OUT,
-	ENGINE_FD_WAKE,
-	ENGINE_FD_RESULT,
-	ENGINE_FDS
-};
+/* Descriptors of an engine, besides the standard ones. */
+enum { ENGINE_FD_CONTROL = 3, ENGINE_FD_WAKE, ENGINE_FD_RESULT, ENGINE_FDS };
 
 /* How the process ends; anything else was user code. */
 enum engine_exit {
-	ENGINE_EXIT_OK = 0,    /* the agent closed the control socket */
+	ENGINE_EXIT_OK = 0,    /* the control socket was closed: the keeper is gone */
 	ENGINE_EXIT_START = 1, /* could not start, stderr says why */
 	ENGINE_EXIT_USAGE = 2,
 	ENGINE_EXIT_MEMORY =
@@ -26,11 +21,16 @@ enum engine_exit {
 };
 
 struct engine_conf {
-	unsigned budget_ms; /* wall time of an evaluation, watched from outside */
-	unsigned memory_mb;
+	unsigned memory_mb;   /* address space */
+	unsigned function_mb; /* of it, for one function */
 	size_t max_payload_bytes;
 	int qos; /* -1: as the message came */
 };
 
-/* Serve until the control socket closes. ret: enum engine_exit. */
-int engine_run(const struct engine_conf *conf);
+/* Close the last walls: called when everything is in place, before anything comes in. */
+typedef int engine_lock_fn(void *arg, struct err *err);
+
+/* Serve until the control socket closes. py: the interpreter, after py_after_fork(); tap: the
+ * rings. ret: enum engine_exit. */
+int engine_run(const struct engine_conf *conf, struct py *py, struct tap_peer *tap,
+	       engine_lock_fn *lock, void *arg);

@@ -25,6 +25,8 @@ struct val;  /* a Python object */
  * that. ret: yours. */
 int py_start(struct py **ret, struct err *err);
 struct py *py_stop(struct py *py);
+/* In a fork, first of all. */
+void py_after_fork(struct py *py);
 /* Collect garbage now. */
 void py_collect(struct py *py);
 

@@ -1,228 +1,286 @@
 #include "engine/sandbox.h"
 
+#include "common/log.h"
 #include "common/util.h"
-#include "engine/engine.h"
-#include "engine/sanitizer.h"
+#include "engine/sandbox_int.h"
 #include <fcntl.h>
-#include <linux/capability.h>
-#include <linux/close_range.h>
-#include <seccomp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 
-#define MEMORY_ROOM_MIN (16u << 20) /* less than this above what is in use is no working engine */
+/* What no engine may run without, whatever layers it comes from. */
+enum promise { NO_PROMISE, NO_CALLS, NO_NETWORK, NO_FILES, PROMISES };
 
-int sandbox_tidy(int first_free, struct err *err)
+static const char *const promise_texts[] = {
+	[NO_CALLS] = "a list of allowed system calls",
+	[NO_NETWORK] = "no network",
+	[NO_FILES] = "no files",
+};
+
+#define REMEDY_NS                                                                              \
+	"let unprivileged users make namespaces (sysctl user.max_user_namespaces, "            \
+	"kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns), or " \
+	"give "                                                                                \
+	"the service CAP_SYS_ADMIN; in a container: allow unshare and mount in its profile"
+#define REMEDY_SECCOMP "use a kernel with CONFIG_SECCOMP_FILTER"
+#define REMEDY_REPORT  "this works on every kernel that is supported; please report it"
+
+static const struct layer {
+	const char *name;
+	enum sandbox_phase phase;
+	enum promise promise;
+	sandbox_up_fn *up;
+	const char *remedy;
+} layers[] = {
+	/* the order in which they go up: the user namespace gives what the next ones need, what
+	 * takes rights away comes after them */
+	{"user", SANDBOX_START, NO_PROMISE, sandbox_user,
+	 "start the suite as a user other than root, or let root change its user (CAP_SETUID, "
+	 "CAP_SETGID)"},
+	{"userns", SANDBOX_START, NO_PROMISE, sandbox_userns, REMEDY_NS},
+	{"mountns", SANDBOX_START, NO_FILES, sandbox_mountns, REMEDY_NS},
+	{"netns", SANDBOX_START, NO_NETWORK, sandbox_netns, REMEDY_NS},
+	{"ipcns", SANDBOX_START, NO_PROMISE, sandbox_ipcns, REMEDY_NS},
+	{"pidns", SANDBOX_START, NO_PROMISE, sandbox_pidns, REMEDY_NS},
+	{"no_new_privs", SANDBOX_KEEPER, NO_PROMISE, sandbox_no_new_privs, REMEDY_REPORT},
+	{"capabilities", SANDBOX_KEEPER, NO_PROMISE, sandbox_capabilities, REMEDY_REPORT},
+	{"dumpable", SANDBOX_KEEPER, NO_PROMISE, sandbox_dumpable, REMEDY_REPORT},
+	{"landlock", SANDBOX_KEEPER, NO_FILES, sandbox_landlock,
+	 "use a kernel with CONFIG_SECURITY_LANDLOCK, and landlock in its list of security modules "
+	 "(lsm=)"},
+	{"calls", SANDBOX_KEEPER, NO_PROMISE, sandbox_calls, REMEDY_SECCOMP},
+	{"descriptors", SANDBOX_ENGINE, NO_PROMISE, sandbox_descriptors, "use Linux 5.9 or later"},
+	{"limits", SANDBOX_ENGINE, NO_PROMISE, sandbox_limits, "raise [engine] memory-mb"},
+	{"seccomp", SANDBOX_ENGINE, NO_CALLS, sandbox_seccomp, REMEDY_SECCOMP},
+};
+
+#define LAYERS ARRAY_LEN(layers)
+
+struct sandbox_state {
+	bool wanted, up;
+	char why[SANDBOX_NOTE_MAX]; /* not up: why; up: how, or nothing */
+};
+
+/* ---- before all ---- */
+
+int sandbox_tidy(int but, struct err *err)
 {
 	CLEANUP(closep)
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null < 0 || dup2(null, STDIN_FILENO) < 0)
 		return err_sys(err, "/dev/null");
 	closep(&null);
-	if (close_range((unsigned)first_free, ~0u, 0) < 0)
+	bool keep = but > STDERR_FILENO;
+	if ((keep && but > STDERR_FILENO + 1 &&
+	     close_range(STDERR_FILENO + 1, (unsigned)but - 1, 0) < 0) ||
+	    close_range(keep ? (unsigned)but + 1 : STDERR_FILENO + 1, ~0u, 0) < 0)
 		return err_sys(err, "closing descriptors");
 	/* with TZ set the C library never looks at its file again, which it could not open later */
 	const char *given = getenv("TZ");
 	CLEANUP(freep)
 	char *tz = strdup(given != NULL ? given : ":/etc/localtime");
-	if (tz == NULL || clearenv() != 0 || setenv("TZ", tz, 1) < 0)
+	if (tz == NULL || clearenv() != 0 || setenv("TZ", tz, 1) < 0 ||
+	    setenv("OPENBLAS_NUM_THREADS", "1", 1) < 0) /* a fork has one thread */
 		return err_set(err, ERR_NOMEM, "clearing the environment");
 	tzset();
 	return 0;
 }
 
-static int limit(int resource, rlim_t most, const char *name, struct err *err)
+static bool listed(const char *list, const char *name)
 {
-	struct rlimit r = {.rlim_cur = most, .rlim_max = most};
-	if (setrlimit((__rlimit_resource_t)resource, &r) < 0)
-		return err_sys(err, "limit of %s", name);
-	return 0;
-}
-
-/* Address space in use now; 0: unknown. */
-static size_t memory_used(void)
-{
-	unsigned long pages = 0;
-	FILE *f = fopen("/proc/self/statm", "re");
-	if (f == NULL)
-		return 0;
-	if (fscanf(f, "%lu", &pages) != 1)
-		pages = 0;
-	fclose(f);
-	return pages * (size_t)sysconf(_SC_PAGESIZE);
-}
-
-static int set_limits(size_t memory_bytes, unsigned descriptors, struct err *err)
-{
-	int rc = 0;
-	size_t used = memory_used();
-	if (!SANITIZED && memory_bytes < used + MEMORY_ROOM_MIN)
-		return err_set(err, ERR_LIMIT,
-			       "memory limit of %zu MB is too low: %zu MB are in use before any "
-			       "function runs",
-			       memory_bytes >> 20, used >> 20);
-	if (!SANITIZED)
-		rc = limit(RLIMIT_AS, memory_bytes, "address space", err);
-	if (rc == 0)
-		rc = limit(RLIMIT_NOFILE, descriptors, "descriptors", err);
-	if (rc == 0)
-		rc = limit(RLIMIT_CORE, 0, "core size", err);
-	if (rc == 0)
-		rc = limit(RLIMIT_FSIZE, 0, "file size", err);
-	if (rc == 0)
-		rc = limit(RLIMIT_NPROC, 0, "processes", err);
-	return rc;
-}
-
-#define CALL(name) SCMP_SYS(name)
-
-/* What Python needs to compute, print, sleep, and tell the time. Everything else answers EPERM,
- * which Python raises as PermissionError. */
-static const int allowed[] = {
-	CALL(poll),
-	CALL(ppoll),
-	CALL(brk),
-	CALL(munmap),
-	CALL(mremap),
-	CALL(futex),
-	CALL(sched_yield),
-	CALL(clock_gettime),
-	CALL(clock_getres),
-	CALL(gettimeofday),
-	CALL(nanosleep),
-	CALL(clock_nanosleep),
-	CALL(getrandom),
-	CALL(getpid),
-	CALL(gettid),
-	CALL(getppid),
-	CALL(getuid),
-	CALL(geteuid),
-	CALL(getgid),
-	CALL(getegid),
-	CALL(getrusage),
-	CALL(sched_getaffinity),
-	CALL(rt_sigprocmask),
-	CALL(rt_sigreturn),
-	CALL(sigaltstack),
-	CALL(restart_syscall),
-	CALL(exit),
-	CALL(exit_group),
-	CALL(time),
-};
-
-static int add(scmp_filter_ctx ctx, uint32_t action, int call, unsigned n,
-	       const struct scmp_arg_cmp *args)
-{
-	int rc = call < 0 && call != __NR_SCMP_ERROR
-			 ? 0
-			 : seccomp_rule_add_array(ctx, action, call, n, args);
-	return rc == -EDOM ? 0 : rc; /* no such call on this architecture */
-}
-
-static int build_filter(scmp_filter_ctx ctx)
-{
-	/* memory: anything but new code */
-	const struct scmp_arg_cmp no_exec = SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0);
-	/* what allocators say of their memory; other advice is for administrators */
-	static const unsigned advice[] = {MADV_NORMAL, MADV_DONTNEED, MADV_FREE, MADV_HUGEPAGE,
-					  MADV_NOHUGEPAGE, MADV_DONTDUMP};
-	/* looking at flags of descriptors, not setting them */
-	const struct scmp_arg_cmp get_flags = SCMP_A1(SCMP_CMP_EQ, F_GETFL);
-	const struct scmp_arg_cmp get_fd_flags = SCMP_A1(SCMP_CMP_EQ, F_GETFD);
-	/* a function has no call for sockets: what is said to the agent is the engine's own word */
-	const struct scmp_arg_cmp control = SCMP_A0(SCMP_CMP_EQ, ENGINE_FD_CONTROL);
-	static const struct {
-		int call;
-		unsigned fd;
-	} files[] = {
-		{CALL(read), STDIN_FILENO},   {CALL(read), ENGINE_FD_WAKE},
-		{CALL(write), STDOUT_FILENO}, {CALL(write), STDERR_FILENO},
-		{CALL(write), ENGINE_FD_RESULT},
-	};
-	/* reading limits, not setting them */
-	const struct scmp_arg_cmp get_limit = SCMP_A2(SCMP_CMP_EQ, 0);
-	int rc = 0;
-	for (size_t i = 0; rc == 0 && i < ARRAY_LEN(allowed); i++)
-		rc = add(ctx, SCMP_ACT_ALLOW, allowed[i], 0, NULL);
-	for (size_t i = 0; rc == 0 && i < ARRAY_LEN(files); i++) {
-		const struct scmp_arg_cmp fd = SCMP_A0(SCMP_CMP_EQ, files[i].fd);
-		rc = add(ctx, SCMP_ACT_ALLOW, files[i].call, 1, &fd);
-	}
-	if (rc == 0)
-		rc = add(ctx, SCMP_ACT_ALLOW, CALL(recvfrom), 1, &control);
-	if (rc == 0)
-		rc = add(ctx, SCMP_ACT_ALLOW, CALL(sendto), 1, &control);
-	if (rc == 0)
-		rc = add(ctx, SCMP_ACT_ALLOW, CALL(mmap), 1, &no_exec);
-	if (rc == 0)
-		rc = add(ctx, SCMP_ACT_ALLOW, CALL(mprotect), 1, &no_exec);
-	for (size_t i = 0; rc == 0 && i < ARRAY_LEN(advice); i++) {
-		const struct scmp_arg_cmp what = SCMP_A2(SCMP_CMP_EQ, advice[i]);
-		rc = add(ctx, SCMP_ACT_ALLOW, CALL(madvise), 1, &what);
-	}
-	if (rc == 0)
-		rc = add(ctx, SCMP_ACT_ALLOW, CALL(fcntl), 1, &get_flags);
-	if (rc == 0)
-		rc = add(ctx, SCMP_ACT_ALLOW, CALL(fcntl), 1, &get_fd_flags);
-	if (rc == 0)
-		rc = add(ctx, SCMP_ACT_ALLOW, CALL(prlimit64), 1, &get_limit);
-	/* the C library then tries clone, and gets a plain no */
-	if (rc == 0)
-		rc = add(ctx, SCMP_ACT_ERRNO(ENOSYS), CALL(clone3), 0, NULL);
-	return rc;
-}
-
-/* A suite that root runs must not give its functions what root can do. */
-static int drop_capabilities(struct err *err)
-{
-	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {0};
-	/* fails for users who have none to drop, and past the last one the kernel knows */
-	for (int cap = 0; cap <= CAP_LAST_CAP; cap++)
-		prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
-	if (syscall(SYS_capset, &head, none) < 0)
-		return err_sys(err, "dropping capabilities");
-	return 0;
-}
-
-static int set_filter(struct err *err)
-{
-	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ERRNO(EPERM));
-	if (ctx == NULL)
-		return err_set(err, ERR_NOMEM, "out of memory for the system call filter");
-	int rc = build_filter(ctx);
-	if (rc == 0)
-		rc = seccomp_load(ctx);
-	seccomp_release(ctx);
-	return rc == 0 ? 0 : err_set(err, ERR_SYS, "system call filter: %s", strerror(-rc));
-}
-
-int sandbox_close(size_t memory_bytes, unsigned descriptors, struct err *err)
-{
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-		return err_sys(err, "no_new_privs");
-	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
-		return err_sys(err, "not dumpable");
-	int rc = drop_capabilities(err);
-	if (rc == 0)
-		rc = set_limits(memory_bytes, descriptors, err);
-	return rc == 0 ? set_filter(err) : rc;
-}
-
-bool sandbox_memory_left(size_t bytes)
-{
-	if (SANITIZED)
+	size_t len = strlen(name);
+	if (strcmp(list, "all") == 0)
 		return true;
-	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (p == MAP_FAILED)
-		return false;
-	munmap(p, bytes);
-	return true;
+	for (const char *at = list; at != NULL && *at != '\0';) {
+		const char *end = strchrnul(at, ',');
+		if ((size_t)(end - at) == len && memcmp(at, name, len) == 0)
+			return true;
+		at = *end == ',' ? end + 1 : NULL;
+	}
+	return false;
+}
+
+int sandbox_new(const struct sandbox_conf *conf, struct sandbox **ret, struct err *err)
+{
+	struct sandbox *s = calloc(1, sizeof(*s));
+	if (s == NULL)
+		return err_set(err, ERR_NOMEM, "sandbox");
+	s->memory_bytes = conf->memory_bytes;
+	s->states = calloc(LAYERS, sizeof(*s->states));
+	if (s->states == NULL) {
+		sandbox_free(s);
+		return err_set(err, ERR_NOMEM, "sandbox");
+	}
+	for (size_t i = 0; i < LAYERS; i++) {
+		s->states[i].wanted = listed(conf->layers, layers[i].name);
+		snprintf(s->states[i].why, sizeof(s->states[i].why), "switched off");
+	}
+	int rc = sandbox_calls_prepare(s, err);
+	if (rc < 0) {
+		sandbox_free(s);
+		return rc;
+	}
+	*ret = s;
+	return 0;
+}
+
+struct sandbox *sandbox_free(struct sandbox *s)
+{
+	if (s == NULL)
+		return NULL;
+	free(s->states);
+	sandbox_calls_done(s);
+	free(s);
+	return NULL;
+}
+
+/* ---- going in ---- */
+
+static void put_up(struct sandbox *s, size_t i)
+{
+	struct sandbox_state *state = &s->states[i];
+	struct err err = {0};
+	char note[SANDBOX_NOTE_MAX] = "";
+	state->up = layers[i].up(s, note, &err) == 0;
+	snprintf(state->why, sizeof(state->why), "%.150s", state->up ? note : err.text);
+}
+
+void sandbox_enter(struct sandbox *s, enum sandbox_phase phase)
+{
+	for (size_t i = 0; i < LAYERS; i++)
+		if (layers[i].phase == phase && s->states[i].wanted)
+			put_up(s, i);
+}
+
+/* Run fn in a fork, and take over what it finds out. The memory for that is shared for as long as
+ * this takes, and with no engine. */
+static int in_fork(struct sandbox *s, int (*fn)(struct sandbox *s), struct err *err)
+{
+	const size_t bytes = LAYERS * sizeof(*s->states);
+	int status = 0;
+	struct sandbox_state *shared =
+		mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (shared == MAP_FAILED)
+		return err_sys(err, "trying the sandbox");
+	memcpy(shared, s->states, bytes);
+	pid_t pid = fork();
+	if (pid == 0) {
+		s->states = shared;
+		_exit(fn(s));
+	}
+	int rc = pid < 0 || waitpid(pid, &status, 0) < 0 ? err_sys(err, "trying the sandbox") : 0;
+	if (rc == 0 && status != 0)
+		rc = err_set(err, ERR_SYS, "trying the sandbox: a fork ended with status %#x",
+			     (unsigned)status);
+	memcpy(s->states, shared, bytes);
+	munmap(shared, bytes);
+	return rc;
+}
+
+static int try_engine(struct sandbox *s)
+{
+	sandbox_enter(s, SANDBOX_ENGINE);
+	return 0;
+}
+
+int sandbox_try(struct sandbox *s, struct err *err)
+{
+	int rc = in_fork(s, try_engine, err);
+	for (size_t i = 0; rc == 0 && i < LAYERS; i++)
+		if (layers[i].up == sandbox_limits && s->states[i].wanted && !s->states[i].up)
+			rc = err_set(err, ERR_LIMIT, "%s", s->states[i].why);
+	return rc;
+}
+
+int sandbox_lock(struct sandbox *s, struct err *err)
+{
+	for (size_t i = 0; i < LAYERS; i++) {
+		char note[SANDBOX_NOTE_MAX];
+		if (layers[i].phase != SANDBOX_ENGINE || !s->states[i].up)
+			continue;
+		int rc = layers[i].up(s, note, err);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+/* ---- what came of it ---- */
+
+static bool kept(const struct sandbox *s, enum promise p)
+{
+	for (size_t i = 0; i < LAYERS; i++)
+		if (layers[i].promise == p && s->states[i].up)
+			return true;
+	return false;
+}
+
+int sandbox_verdict(const struct sandbox *s, struct err *err)
+{
+	for (int p = NO_PROMISE + 1; p < PROMISES; p++) {
+		if (kept(s, (enum promise)p))
+			continue;
+		size_t i = 0;
+		while (layers[i].promise != (enum promise)p)
+			i++;
+		return err_set(
+			err, ERR_ACCES,
+			"the sandbox cannot promise \"%s\": layer %s: %s. Remedy: %s; or set "
+			"[engine] sandbox = degraded to go on without",
+			promise_texts[p], layers[i].name, s->states[i].why, layers[i].remedy);
+	}
+	return 0;
+}
+
+void sandbox_warn(const struct sandbox *s)
+{
+	for (size_t i = 0; i < LAYERS; i++)
+		if (!s->states[i].up)
+			log_warn("sandbox.missing", KV("layer", layers[i].name),
+				 KV("core", (bool)(layers[i].promise != NO_PROMISE)),
+				 KV("why", s->states[i].why), KV("remedy", layers[i].remedy));
+}
+
+json_t *sandbox_report(const struct sandbox *s)
+{
+	json_t *list = json_array();
+	for (size_t i = 0; i < LAYERS; i++) {
+		const struct sandbox_state *state = &s->states[i];
+		json_t *row = json_pack("{s:s, s:b, s:b, s:s, s:s}", "name", layers[i].name, "up",
+					state->up, "core", layers[i].promise != NO_PROMISE, "why",
+					state->why, "remedy", state->up ? "" : layers[i].remedy);
+		if (json_array_append_new(list, row) < 0) {
+			json_decref(list);
+			return NULL;
+		}
+	}
+	return list;
+}
+
+static int try_all(struct sandbox *s)
+{
+	int status = 0;
+	sandbox_enter(s, SANDBOX_START);
+	pid_t pid = fork(); /* the new pid namespace begins here */
+	if (pid == 0) {
+		sandbox_enter(s, SANDBOX_KEEPER);
+		return try_engine(s);
+	}
+	return pid < 0 || waitpid(pid, &status, 0) < 0 || status != 0;
+}
+
+json_t *sandbox_probe(size_t memory_bytes, struct err *err)
+{
+	const struct sandbox_conf conf = {.layers = "all", .memory_bytes = memory_bytes};
+	struct sandbox *s = NULL;
+	json_t *report = NULL;
+	if (sandbox_new(&conf, &s, err) < 0)
+		return NULL;
+	if (in_fork(s, try_all, err) == 0 && (report = sandbox_report(s)) == NULL)
+		err_set(err, ERR_NOMEM, "out of memory for the report");
+	sandbox_free(s);
+	return report;
 }

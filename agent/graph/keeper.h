@@ -27,14 +27,18 @@ struct keeper_conf {
 	int64_t memory_mb, function_mb, max_payload_bytes;
 };
 
-/* An engine of an earlier agent. */
+/* An engine of an earlier agent. Lent for the callback; what is not taken of it is closed. */
 struct keeper_found {
 	const char *name;   /* as worker_new() was told */
 	const char *exited; /* how it ended while no agent was there; NULL: it lives */
 	int in_fd, out_fd;  /* its rings, for tap_fds_adopt(); who wants one takes it (TAKE_FD) */
-	struct worker *worker; /* for worker_adopt() */
+	/* for worker_adopt() */
+	uint32_t number;
+	int wake_fd, result_fd, stdout_fd, stderr_fd, pidfd;
 };
 
+/* None of these may free the keeper. */
+/* None of these may free the keeper. */
 struct keeper_events {
 	/* Called for each, before on_up. ret: whether it is wanted. One that lives must be adopted
 	 * here (worker_adopt()) to be wanted; one that exited is kept by the keeper, for the next

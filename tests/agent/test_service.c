@@ -1,6 +1,6 @@
-/* The graph service against a transport of the test's own and an engine of the test's own: this
- * very program, started again by the service, which then does to its graphs what their function's
- * source says. */
+/* The graph service against a transport of the test's own and a keeper and engine of the test's own:
+ * this very program, started again by the service. The engine does to its graphs what their
+ * function's source says. */
 #include "agent/graph/service.h"
 #include "common/id.h"
 #include "common/tap.h"
@@ -14,16 +14,19 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include <cmocka.h>
+
+#include "tests/agent/fake_keeper.h"
 
 #define BUDGET_MS 150
 #define PATIENCE  5000
 
 /* ---------- the engine ---------- */
 
-enum { FD_CONTROL = 3, FD_IN, FD_OUT, FD_WAKE, FD_RESULT };
+enum { FD_CONTROL = FAKE_FD_CONTROL, FD_WAKE = FAKE_FD_WAKE, FD_RESULT = FAKE_FD_RESULT };
 
 struct fake_engine {
 	json_t *docs; /* id -> {doc, funcs} */
@@ -153,15 +156,14 @@ static void fake_evaluate(struct fake_engine *e, const struct tap_rec *rec, cons
 	}
 }
 
-static _Noreturn void fake_main(void)
+static void fake_main(struct tap_peer *tap)
 {
-	struct fake_engine e = {.docs = json_object()};
+	struct fake_engine e = {.docs = json_object(), .tap = tap};
 	struct pollfd fds[] = {{.fd = FD_CONTROL, .events = POLLIN},
 			       {.fd = FD_WAKE, .events = POLLIN}};
 	char payload[256], sink[64];
 	struct tap_rec rec;
 
-	must(tap_attach(FD_IN, FD_OUT, &e.tap, NULL) == 0);
 	printf("engine of the test\n");
 	fflush(stdout);
 	fake_say(json_pack("{s:s}", "op", "ready"));
@@ -427,6 +429,7 @@ static const struct transport_ops fake_ops = {
 /* ---------- the test ---------- */
 
 struct bench {
+	char userdir[40], run[60];
 	struct loop *loop;
 	struct settings settings;
 	struct service *s;
@@ -484,6 +487,11 @@ static int setup(void **state)
 	b->settings.engine.budget_ms = BUDGET_MS;
 	b->settings.engine.memory_mb = 256;
 	b->settings.engine.ring_kb = 64;
+	snprintf(b->userdir, sizeof(b->userdir), "/tmp/iottalk-test-XXXXXX");
+	assert_non_null(mkdtemp(b->userdir));
+	snprintf(b->run, sizeof(b->run), "%s/run", b->userdir);
+	assert_int_equal(mkdir(b->run, 0700), 0);
+	b->settings.core.userdir = b->userdir;
 	b->settings.agent.max_payload_bytes = 1000;
 	b->answers = json_object();
 	b->reports = json_array();
@@ -499,8 +507,14 @@ static int teardown(void **state)
 {
 	struct bench *b = *state;
 
+	char path[80];
+
 	service_free(b->s);
 	loop_free(b->loop);
+	snprintf(path, sizeof(path), "%s/keeper.sock", b->run);
+	unlink(path);
+	rmdir(b->run);
+	rmdir(b->userdir);
 	json_decref(b->answers);
 	json_decref(b->reports);
 	free(b);
@@ -978,8 +992,8 @@ int main(int argc, char *argv[])
 		TEST(an_engine_that_breaks_the_ring_is_replaced),
 	};
 
-	if (argc > 1 && strcmp(argv[1], "--budget-ms") == 0)
-		fake_main();
+	if (argc > 1 && strcmp(argv[1], "--socket") == 0)
+		fake_keeper_main(argc, argv, fake_main);
 	signal(SIGPIPE, SIG_IGN); /* as the daemon has it: engines die while we write to them */
 	return cmocka_run_group_tests_name("graph service", tests, NULL, NULL);
 }

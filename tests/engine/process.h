@@ -1,108 +1,72 @@
-/* process.h - the real iottalk-engine with real rings and a control socket, and the tests in the
- * agent's place. */
+/* process.h - a real engine of a real keeper, with real rings, and the tests in the agent's place.
+ */
 #pragma once
 
 #include "common/id.h"
-#include "common/tap.h"
 #include "common/util.h"
-#include "engine/control.h"
-#include <fcntl.h>
-#include <libgen.h>
-#include <limits.h>
-#include <poll.h>
+#include "tests/engine/keeper_client.h"
 #include <sched.h>
-#include <setjmp.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
-#include <time.h>
-/* after what it needs */
-#include <cmocka.h>
-
-#define WAIT_MS      30000 /* for what must happen; only a failure waits so long */
-#define MAYBE_UNUSED __attribute__((unused))
 
 struct process {
+	struct client client;
 	struct tap_fds fds;
 	struct tap *tap;
-	pid_t pid; /* 0: not running */
-	int wake_fd, result_fd, log_fd;
-	struct control control;
-	const char *memory_mb;
+	uint32_t number; /* 0: not running */
+	pid_t pid;
+	int pidfd, wake_fd, result_fd, log_fds[2];
 	json_t *unasked; /* frames that came while something else was awaited */
 	char result[262144 + 1];
-	char log[65536];
+	char log[65536]; /* what it printed to either */
 	size_t log_len;
 };
-
-static const char *process_path(void)
-{
-	static char path[PATH_MAX + 40];
-	const char *build = getenv("BUILD");
-	if (build != NULL) {
-		snprintf(path, sizeof(path), "%s/bin/iottalk-engine", build);
-		return path;
-	}
-	char self[PATH_MAX] = "";
-	if (readlink("/proc/self/exe", self, sizeof(self) - 1) > 0)
-		snprintf(path, sizeof(path), "%s/../../bin/iottalk-engine", dirname(self));
-	return path;
-}
-
-static void process_child(struct process *p, int control, int wake, int result, int log)
-{
-	/* first out of the way of the low numbers, then each to its place */
-	const int from[] = {-1,   log,   log, control, p->fds.in_ro_fd, p->fds.out_fd,
-			    wake, result};
-	int high[ARRAY_LEN(from)];
-	for (size_t i = 1; i < ARRAY_LEN(from); i++)
-		high[i] = fcntl(from[i], F_DUPFD_CLOEXEC, 100);
-	for (size_t i = 1; i < ARRAY_LEN(from); i++)
-		dup2(high[i], (int)i);
-	execl(process_path(), "iottalk-engine", "--budget-ms", "1000", "--memory-mb", p->memory_mb,
-	      "--max-payload", "262144", "--qos", "auto", (char *)NULL);
-	fprintf(stderr, "%s: %s\n", process_path(), strerror(errno));
-	_exit(127);
-}
 
 /* Take in what the engine printed. */
 static void process_read_log(struct process *p)
 {
 	ssize_t n;
-	while (p->log_len < sizeof(p->log) - 1 &&
-	       (n = read(p->log_fd, p->log + p->log_len, sizeof(p->log) - 1 - p->log_len)) > 0)
-		p->log_len += (size_t)n;
+	for (size_t i = 0; i < ARRAY_LEN(p->log_fds); i++)
+		while (p->log_fds[i] >= 0 && p->log_len < sizeof(p->log) - 1 &&
+		       (n = read(p->log_fds[i], p->log + p->log_len,
+				 sizeof(p->log) - 1 - p->log_len)) > 0)
+			p->log_len += (size_t)n;
 	p->log[p->log_len] = '\0';
 }
 
 /* Wait until fd is readable; the log is read meanwhile. */
 static void process_await_fd(struct process *p, int fd, const char *what)
 {
-	struct pollfd fds[] = {{.fd = fd, .events = POLLIN}, {.fd = p->log_fd, .events = POLLIN}};
+	struct pollfd fds[] = {{.fd = fd, .events = POLLIN},
+			       {.fd = p->log_fds[0], .events = POLLIN},
+			       {.fd = p->log_fds[1], .events = POLLIN}};
 	do {
 		if (poll(fds, ARRAY_LEN(fds), WAIT_MS) <= 0)
 			fail_msg("waited too long for %s; log:\n%s", what, p->log);
 		process_read_log(p);
-		if (fds[1].revents & POLLHUP)
-			fds[1].fd = -1;
+		for (size_t i = 1; i < ARRAY_LEN(fds); i++)
+			if (fds[i].revents & POLLHUP)
+				fds[i].fd = -1;
 	} while (fds[0].revents == 0);
 }
 
-/* The next frame that has `op` `value` (op NULL: any); others that come before are kept in unasked.
- */
+/* The next frame of the engine. ret: yours; NULL: none is there. */
+static json_t *process_frame(struct process *p)
+{
+	if (!client_read(&p->client))
+		fail_msg("the keeper hung up; log:\n%s", p->log);
+	struct frame *f = client_take(&p->client, p->number, NULL, NULL);
+	json_t *msg = f != NULL ? json_loadb(f->body, f->len, JSON_ALLOW_NUL, NULL) : NULL;
+	assert_true(f == NULL || msg != NULL);
+	frame_free(f);
+	return msg;
+}
+
+/* The next frame that has `key` `value`; others that come before are kept in unasked. */
 static json_t *process_await(struct process *p, const char *key, const char *value)
 {
-	struct err err = {0};
 	for (;;) {
-		json_t *frame = NULL;
-		int rc = control_read(&p->control, &frame, &err);
-		if (rc < 0)
-			fail_msg("waiting for %s %s: %s; log:\n%s", key, value, err.text, p->log);
-		if (rc == 0) {
-			process_await_fd(p, p->control.fd, value);
+		json_t *frame = process_frame(p);
+		if (frame == NULL) {
+			process_await_fd(p, p->client.fd, value);
 			continue;
 		}
 		const char *got = json_string_value(json_object_get(frame, key));
@@ -112,51 +76,57 @@ static json_t *process_await(struct process *p, const char *key, const char *val
 	}
 }
 
+/* Ask the keeper for it. */
 static void process_start(struct process *p)
 {
-	int control[2], wake[2], result[2], log[2];
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, control), 0);
-	assert_int_equal(pipe2(wake, O_CLOEXEC), 0);
-	assert_int_equal(pipe2(result, O_CLOEXEC), 0);
-	assert_int_equal(pipe2(log, O_CLOEXEC), 0);
-	p->pid = fork();
-	assert_true(p->pid >= 0);
-	if (p->pid == 0)
-		process_child(p, control[1], wake[0], result[1], log[1]);
-	close(control[1]);
-	close(wake[0]);
-	close(result[1]);
-	close(log[1]);
-	p->wake_fd = wake[1];
-	p->result_fd = result[0];
-	p->log_fd = log[0];
-	fcntl(p->result_fd, F_SETFL, O_NONBLOCK);
-	fcntl(p->log_fd, F_SETFL, O_NONBLOCK);
-	assert_int_equal(control_init(&p->control, control[0], NULL), 0);
+	const int fds[] = {p->fds.in_fd, p->fds.in_ro_fd, p->fds.out_fd};
+	p->number = p->client.next_number++;
+	client_send(&p->client, 0,
+		    json_pack("{s:s, s:I, s:s, s:i}", "op", "spawn", "engine",
+			      (json_int_t)p->number, "name", "test", "fds", 3),
+		    fds, 3);
+	struct frame *f = client_await(&p->client, 0, "op", "spawned");
+	assert_int_equal(f->n_fds, 5);
+	p->wake_fd = TAKE_FD(f->fds[0]);
+	p->result_fd = TAKE_FD(f->fds[1]);
+	p->log_fds[0] = TAKE_FD(f->fds[2]);
+	p->log_fds[1] = TAKE_FD(f->fds[3]);
+	p->pidfd = TAKE_FD(f->fds[4]);
+	frame_free(f);
+	p->pid = pid_of(p->pidfd);
 	json_decref(process_await(p, "op", "ready"));
 }
 
-/* Wait for its end. ret: as waitpid(). */
-static int process_ended(struct process *p)
+static void process_forget(struct process *p)
 {
-	int status = 0;
-	assert_int_equal(waitpid(p->pid, &status, 0), p->pid);
+	p->number = 0;
+	closep(&p->pidfd);
+	closep(&p->wake_fd);
+	closep(&p->result_fd);
+	closep(&p->log_fds[0]);
+	closep(&p->log_fds[1]);
+}
+
+/* Wait for its end. ret: in words, as the keeper tells it. */
+static const char *process_ended(struct process *p)
+{
+	static char how[100];
+	json_auto_t *msg = client_await_json(&p->client, 0, "op", "exited");
+	assert_int_equal(json_integer_value(json_object_get(msg, "engine")), p->number);
+	snprintf(how, sizeof(how), "%s", json_string_value(json_object_get(msg, "how")));
 	process_read_log(p);
-	p->pid = 0;
-	close(p->control.fd);
-	close(p->wake_fd);
-	close(p->result_fd);
-	close(p->log_fd);
-	control_done(&p->control);
-	return status;
+	process_forget(p);
+	return how;
 }
 
 static int process_setup_memory(void **state, const char *memory_mb)
 {
+	const char *const extra[] = {"--memory-mb", memory_mb, NULL};
 	struct process *p = calloc(1, sizeof(*p));
 	assert_non_null(p);
-	p->memory_mb = memory_mb;
 	p->unasked = json_array();
+	client_init(&p->client);
+	client_start(&p->client, extra);
 	assert_int_equal(tap_make(1 << 20, 1 << 20, &p->fds, NULL), 0);
 	assert_int_equal(tap_open(p->fds.in_fd, p->fds.out_fd, &p->tap, NULL), 0);
 	process_start(p);
@@ -169,13 +139,19 @@ static MAYBE_UNUSED int process_setup(void **state)
 	return process_setup_memory(state, "256");
 }
 
+static void process_kill(struct process *p)
+{
+	syscall(SYS_pidfd_send_signal, p->pidfd, SIGKILL, NULL, 0);
+}
+
 static MAYBE_UNUSED int process_teardown(void **state)
 {
 	struct process *p = *state;
-	if (p->pid > 0) {
-		kill(p->pid, SIGKILL);
+	if (p->number != 0 && p->client.fd >= 0) {
+		process_kill(p);
 		process_ended(p);
 	}
+	client_done(&p->client);
 	tap_close(p->tap);
 	tap_fds_done(&p->fds);
 	json_decref(p->unasked);
@@ -228,9 +204,7 @@ static MAYBE_UNUSED void process_result(struct process *p, uint32_t slot, const 
 
 static MAYBE_UNUSED void process_ask(struct process *p, json_t *request)
 {
-	struct err err = {0};
-	if (control_write(&p->control, request, &err) < 0)
-		fail_msg("%s", err.text);
+	client_send(&p->client, p->number, request, NULL, 0);
 }
 
 /* A request and its answer, ok or not. */

@@ -278,8 +278,9 @@ static void printing_never_blocks(void **state)
 					  NULL, NULL));
 	process_send(p, 1, "1");
 	process_result(p, 2, "1");
-	while (strstr(p->log, "said 1\nerr\n") == NULL)
-		process_await_fd(p, p->log_fd, "the printed lines");
+	while (strstr(p->log, "said 1\n") == NULL || strstr(p->log, "err\n") == NULL)
+		process_await_fd(p, p->log_fds[strstr(p->log, "said 1\n") != NULL],
+				 "the printed lines");
 	/* far more than a pipe holds, and nobody reads */
 	process_must_put(
 		p,
@@ -334,8 +335,8 @@ static void an_endless_loop_is_named_and_skipped(void **state)
 	assert_int_equal(tap_doing_lid(word), 1);
 	assert_int_equal(tap_progress(p->tap, &done, &waiting), 0);
 	assert_int_equal(waiting, 3 * 24);
-	kill(p->pid, SIGKILL);
-	assert_true(WIFSIGNALED(process_ended(p)));
+	process_kill(p);
+	assert_string_equal(process_ended(p), "killed by signal 9");
 
 	replace(p, true, 1);
 	put_both(p, endless);
@@ -350,8 +351,7 @@ static void os_exit_ends_it_in_the_middle_of_a_message(void **state)
 	put_both(p, "import os\ndef run(x): os._exit(77)\n");
 	process_send(p, 1, "1");
 	process_send(p, 3, "2");
-	int status = process_ended(p);
-	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 77);
+	assert_string_equal(process_ended(p), "exit status 77");
 	assert_int_equal(tap_doing_kind(tap_doing(p->tap)), TAP_IDF);
 	replace(p, true, 1);
 	put_both(p, "def run(x): return x\n");
@@ -359,28 +359,28 @@ static void os_exit_ends_it_in_the_middle_of_a_message(void **state)
 	process_result(p, 4, "[2]");
 }
 
-static void a_closed_control_socket_is_the_end(void **state)
+static void the_end_of_the_keeper_is_the_end(void **state)
 {
 	struct process *p = *state;
-	shutdown(p->control.fd, SHUT_RDWR);
-	int status = process_ended(p);
-	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	put_both(p, "def run(x):\n  while x: pass\n  return x\n");
+	process_send(p, 1, "1"); /* never ends, so it does not look at its control socket */
+	kill(p->client.pid, SIGKILL);
+	await_death(p->pidfd);
+	client_await_hang_up(&p->client);
+	process_forget(p);
 }
 
 static void damaged_frames_are_the_end(void **state)
 {
-	static const struct {
-		const char *bytes;
-		size_t len;
-	} cases[] = {
-		{"\xff\xff\xff\xff", 4},   {"\x01\x00\x00\x01", 4},  {"\x00\x00\x00\x00", 4},
-		{"\x02\x00\x00\x00[]", 6}, {"\x01\x00\x00\x00x", 5},
-	};
+	/* the keeper passes on what begins an object */
+	static const char *const cases[] = {"{]", "{\"op\": }", "{}{}", "{\"op\":\"drop\""};
 	struct process *p = *state;
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-		assert_int_equal(write(p->control.fd, cases[i].bytes, cases[i].len), cases[i].len);
-		int status = process_ended(p);
-		assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 4);
+		struct frame *f = frame_new(p->number, strlen(cases[i]));
+		memcpy(f->body, cases[i], f->len);
+		frames_put(&p->client.frames, f);
+		client_flush(&p->client);
+		assert_string_equal(process_ended(p), "exit status 4");
 		replace(p, false, UINT32_MAX);
 	}
 }
@@ -424,8 +424,7 @@ static void memory_held_by_globals_ends_the_engine(void **state)
 	put_both(p, "a = []\ndef run(x):\n  while True: a.append(bytes(1 << 20))\n");
 	process_send(p, 1, "1");
 	process_send(p, 3, "2");
-	int status = process_ended(p);
-	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 3);
+	assert_string_equal(process_ended(p), "exit status 3");
 	assert_non_null(strstr(p->log, "engine.memory"));
 	/* that message is done with: nothing to skip */
 	assert_int_equal(tap_doing(p->tap), 0);
@@ -437,33 +436,16 @@ static void memory_held_by_globals_ends_the_engine(void **state)
 
 static void a_limit_too_low_is_said_at_the_start(void **state)
 {
+	static const char *const extra[] = {"--memory-mb", "32", NULL};
+	struct client c;
 	(void)state;
 	skip_if_sanitized();
-	struct process *p = calloc(1, sizeof(*p));
-	int log[2];
-	assert_int_equal(tap_make(1 << 20, 1 << 20, &p->fds, NULL), 0);
-	assert_int_equal(tap_open(p->fds.in_fd, p->fds.out_fd, &p->tap, NULL), 0);
-	assert_int_equal(pipe2(log, O_CLOEXEC), 0);
-	p->memory_mb = "32";
-	p->pid = fork();
-	if (p->pid == 0) {
-		int control[2], ends[2];
-		if (socketpair(AF_UNIX, SOCK_STREAM, 0, control) == 0 && pipe(ends) == 0)
-			process_child(p, control[0], ends[0], ends[1], log[1]);
-		_exit(99);
-	}
-	int status;
-	assert_int_equal(waitpid(p->pid, &status, 0), p->pid);
-	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 1);
-	close(log[1]);
-	p->log_fd = log[0];
-	process_read_log(p);
-	if (strstr(p->log, "memory limit of 32 MB is too low") == NULL)
-		fail_msg("%s", p->log);
-	close(log[0]);
-	tap_close(p->tap);
-	tap_fds_done(&p->fds);
-	free(p);
+	client_init(&c);
+	assert_false(client_launch(&c, extra));
+	assert_true(WIFEXITED(c.exit_status) && WEXITSTATUS(c.exit_status) == 1);
+	if (strstr(c.report, "memory limit of 32 MB is too low") == NULL)
+		fail_msg("%s", c.report);
+	client_done(&c);
 }
 
 static void recursion_is_just_an_error(void **state)
@@ -519,10 +501,8 @@ static void nothing_is_lost_or_reordered_while_graphs_change(void **state)
 			snprintf(want, sizeof(want), "[%u,%u]", got, got);
 			assert_string_equal(p->result, want);
 		}
-		struct err err = {0};
-		json_auto_t *frame = NULL;
-		if (control_read(&p->control, &frame, &err) > 0 &&
-		    json_object_get(frame, "seq") != NULL) {
+		json_auto_t *frame = process_frame(p);
+		if (json_object_get(frame, "seq") != NULL) {
 			assert_string_equal(json_string_value(json_object_get(frame, "state")),
 					    "ok");
 			answered++;
@@ -589,11 +569,11 @@ static void frames_may_come_in_pieces(void **state)
 	CLEANUP(freep)
 	char *text = json_dumps(request, JSON_COMPACT);
 	size_t len = strlen(text);
-	char head[4] = {(char)len};
+	char head[8] = {(char)len, 0, 0, 0, (char)p->number};
 	process_must_put(p, process_graph("test/1", 1, NULL, NULL, NULL));
 	/* byte by byte, with messages between that must not wait for the rest */
-	for (size_t i = 0; i < 4 + len; i++) {
-		assert_int_equal(write(p->control.fd, i < 4 ? &head[i] : &text[i - 4], 1), 1);
+	for (size_t i = 0; i < 8 + len; i++) {
+		assert_int_equal(write(p->client.fd, i < 8 ? &head[i] : &text[i - 8], 1), 1);
 		process_send(p, 1, "5");
 		process_result(p, 2, "[5]");
 	}
@@ -642,8 +622,8 @@ static void numbers_are_told(void **state)
 int main(void)
 {
 	signal(SIGPIPE, SIG_IGN);
-	if (access(process_path(), X_OK) < 0) {
-		fprintf(stderr, "%s is not there: make all first\n", process_path());
+	if (access(engine_path(), X_OK) < 0) {
+		fprintf(stderr, "%s is not there: make all first\n", engine_path());
 		return EXIT_FAILURE;
 	}
 #define T(name) cmocka_unit_test_setup_teardown(name, process_setup, process_teardown)
@@ -656,7 +636,7 @@ int main(void)
 		T(printing_never_blocks),
 		T(an_endless_loop_is_named_and_skipped),
 		T(os_exit_ends_it_in_the_middle_of_a_message),
-		T(a_closed_control_socket_is_the_end),
+		T(the_end_of_the_keeper_is_the_end),
 		T(damaged_frames_are_the_end),
 		cmocka_unit_test_setup_teardown(memory_that_comes_back_is_no_reason_to_end,
 						setup_small, process_teardown),

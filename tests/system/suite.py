@@ -263,17 +263,20 @@ protocol websockets
     def pid(self, name):
         return self.engine_pid() if name == "engine" else self.processes[name].pid
 
-    def engine_pids(self):
-        """Processes named like the engine below the agent, at any depth."""
-        table = process_table()
-        agent = self.processes["agent"].pid
+    def keeper_pids(self, names=("iottalk-keeper",)):
+        """The keeper and its forks live outside of the agent's family: known by the socket in their command line."""
+        mark = os.fsencode(str(self.userdir / "run/keeper.sock"))
         found = []
-        for pid, (parent, name) in table.items():
-            while parent not in (0, 1, agent) and parent in table:
-                parent = table[parent][0]
-            if parent == agent and name.startswith("iottalk-engine"[:15]):
-                found.append(pid)
+        for pid, (_, name) in process_table().items():
+            try:
+                if name in names and mark in Path("/proc/%d/cmdline" % pid).read_bytes().split(b"\0"):
+                    found.append(pid)
+            except OSError:
+                pass
         return found
+
+    def engine_pids(self):
+        return self.keeper_pids(("iottalk-engine",))
 
     def engine_pid(self):
         return until(self.engine_pids, 5, "an engine")[0]
@@ -335,7 +338,16 @@ protocol websockets
                 p.popen.kill()
                 p.popen.wait()
         alive.remove(self)
+        self.end_keepers()
         shutil.rmtree(self.dir, ignore_errors=True)
+
+    def end_keepers(self):
+        """Of an agent that was killed."""
+        for pid in self.keeper_pids():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
 
     def close(self):
         """Stop everything in order; complain about whatever did not end as it should."""
@@ -358,5 +370,6 @@ protocol websockets
         if left:
             complaints.append("engines %s outlived their agent" % left)
         alive.remove(self)
+        self.end_keepers()
         shutil.rmtree(self.dir, ignore_errors=True)
         assert not complaints, "\n".join(complaints)
