@@ -126,6 +126,18 @@ static int op_end(struct keeper *k, json_t *msg, struct frame *f)
 	return 0;
 }
 
+static int op_note(struct keeper *k, json_t *msg, struct frame *f)
+{
+	struct child *c = child_find(k, number_of(msg));
+	const char *text = json_string_value(json_object_get(msg, "text"));
+	(void)f;
+	if (text == NULL || strlen(text) >= sizeof(c->note))
+		return ERR_PEER;
+	if (c != NULL)
+		memcpy(c->note, text, strlen(text) + 1);
+	return 0;
+}
+
 static int op_quit(struct keeper *k, json_t *msg, struct frame *f)
 {
 	(void)msg;
@@ -141,6 +153,7 @@ static const struct {
 	{"hello", op_hello},
 	{"spawn", op_spawn},
 	{"end", op_end},
+	{"note", op_note},
 	{"quit", op_quit},
 };
 

@@ -387,13 +387,14 @@ void child_announce(struct child *c)
 	/* until all its words are read and dropped it counts as living, and `exited` follows */
 	if (c->control_fd >= 0)
 		tell_fds(c,
-			 json_pack("{s:s, s:I, s:s, s:i}", "op", "engine", "engine", number, "name",
-				   c->name, "fds", (int)ARRAY_LEN(life)),
+			 json_pack("{s:s, s:I, s:s, s:s, s:i}", "op", "engine", "engine", number,
+				   "name", c->name, "note", c->note, "fds", (int)ARRAY_LEN(life)),
 			 life, ARRAY_LEN(life));
 	else
 		tell_fds(c,
-			 json_pack("{s:s, s:I, s:s, s:s, s:i}", "op", "engine", "engine", number,
-				   "name", c->name, "exited", c->how, "fds", 2),
+			 json_pack("{s:s, s:I, s:s, s:s, s:s, s:i}", "op", "engine", "engine",
+				   number, "name", c->name, "note", c->note, "exited", c->how,
+				   "fds", 2),
 			 life, 2);
 }
 

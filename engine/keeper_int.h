@@ -37,6 +37,7 @@ struct child {
 	uint32_t number;
 	char *name;
 	char how[120];      /* exited: how; else empty */
+	char note[40];      /* of the agent, for the next one */
 	int in_fd, out_fd; /* its rings */
 	/* while it lives */
 	pid_t pid; /* -1: reaped */

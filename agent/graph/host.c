@@ -349,7 +349,7 @@ int host_adopt(const struct host_conf *conf, struct keeper_found *found,
 	       const struct host_events *events, void *arg, bool *ret_running, struct host **ret,
 	       struct err *err)
 {
-	bool was_running = found->note != NULL && strcmp(found->note, NOTE_RUNNING) == 0;
+	bool was_running = strcmp(found->note, NOTE_RUNNING) == 0;
 	bool runs = was_running && found->exited == NULL;
 	int in_fd = TAKE_FD(found->in_fd), out_fd = TAKE_FD(found->out_fd);
 	struct host *h = NULL;

@@ -30,6 +30,7 @@ struct keeper_conf {
 /* An engine of an earlier agent. Lent for the callback; what is not taken of it is closed. */
 struct keeper_found {
 	const char *name;   /* as worker_new() was told */
+	const char *note;   /* worker_note(); "": none */
 	const char *exited; /* how it ended while no agent was there; NULL: it lives */
 	int in_fd, out_fd;  /* its rings, for tap_fds_adopt(); who wants one takes it (TAKE_FD) */
 	/* for worker_adopt() */

@@ -78,11 +78,13 @@ static bool on_engine(struct keeper *k, json_t *msg, struct frame *f)
 {
 	const char *name = json_string_value(json_object_get(msg, "name"));
 	const char *exited = json_string_value(json_object_get(msg, "exited"));
+	const char *note = json_string_value(json_object_get(msg, "note"));
 	json_int_t number = json_integer_value(json_object_get(msg, "engine"));
 	if (k->state != KEEPER_FINDING || name == NULL || number <= 0 ||
 	    number > KEEPER_NUMBER_MAX || f->n_fds != (exited != NULL ? 2 : 7))
 		return false;
 	struct keeper_found found = {.name = name,
+				     .note = note != NULL ? note : "",
 				     .exited = exited,
 				     .number = (uint32_t)number,
 				     .wake_fd = -1,

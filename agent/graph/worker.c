@@ -132,6 +132,15 @@ int worker_adopt(struct keeper *k, struct keeper_found *found, const struct work
 	return rc;
 }
 
+void worker_note(struct worker *w, const char *text)
+{
+	json_auto_t *msg = json_pack("{s:s, s:I, s:s}", "op", "note", "engine",
+				     (json_int_t)w->number, "text", text);
+	struct frame *f = msg != NULL && !w->exited ? frame_of(0, msg, NULL) : NULL;
+	if (f != NULL)
+		keeper_put(w->keeper, f);
+}
+
 void worker_kill(struct worker *w)
 {
 	if (w->exited)

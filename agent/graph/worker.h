@@ -47,6 +47,8 @@ struct worker *worker_leave(struct worker *w);
 /* Queue a control message (borrowed). Errors: ERR_LIMIT (longer than a message may be, or too much
  * waits), ERR_NOMEM. */
 int worker_send(struct worker *w, const json_t *msg, struct err *err);
+/* Tell the next agent, should this one die. text: at most 39 bytes. */
+void worker_note(struct worker *w, const char *text);
 /* Read what has arrived, now; for a judge who is about to call the worker silent. */
 void worker_drain(struct worker *w);
 /* SIGKILL; on_exit follows. */
