@@ -10,6 +10,7 @@
 
 #define STATS_EVERY_MS 1000
 #define ENGINE_NAME    "iottalk-engine"
+#define ENGINES_TOLD   4096 /* pids in status */
 
 /* ---- who we are ---- */
 
@@ -110,10 +111,7 @@ static int load_key(struct agent *a, struct err *err)
 
 static bool is_ready(const struct agent *a)
 {
-	struct service_status graphs;
-
-	service_get_status(a->graphs, &graphs);
-	return a->link && graphs.engine_ready;
+	return a->link; /* engines come with the graphs that need them */
 }
 
 static void check_ready(struct agent *a)
@@ -146,8 +144,8 @@ static const char *health(const struct agent *a, const struct service_status *gr
 {
 	if (!a->link)
 		return "the broker is not reached";
-	if (!graphs->engine_ready)
-		return "the engine is not ready";
+	if (graphs->engine_late)
+		return "an engine is not ready";
 	if (!csm)
 		return "waiting for csm";
 	if (graphs->open && !graphs->link)
@@ -155,10 +153,18 @@ static const char *health(const struct agent *a, const struct service_status *gr
 	return "ok";
 }
 
-static json_t *engine_status(const struct service_status *graphs)
+static json_t *engine_status(const struct agent *a, const struct service_status *graphs)
 {
-	return json_pack("{s:i, s:b, s:I}", "pid", (int)graphs->engine_pid, "ready",
-			 graphs->engine_ready, "restarts", (json_int_t)graphs->engine_restarts);
+	pid_t pids[ENGINES_TOLD];
+	size_t n = service_engine_pids(a->graphs, pids, ENGINES_TOLD);
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < n; i++)
+		json_array_append_new(list, json_integer(pids[i]));
+	return json_pack("{s:I, s:b, s:I, s:i, s:o}", "count", (json_int_t)graphs->engines, "ready",
+			 graphs->engines_ready == graphs->engines, "restarts",
+			 (json_int_t)graphs->engine_restarts, "pid", n > 0 ? (int)pids[0] : -1,
+			 "pids", list);
 }
 
 static void on_status(void *arg, json_t *request, struct ctl_call *call)
@@ -186,7 +192,7 @@ static void on_status(void *arg, json_t *request, struct ctl_call *call)
 		{"agent_id", json_string(a->id)},
 		{"graphs", json_integer((json_int_t)graphs.graphs)},
 		{"transport", json_string(graphs.transport)},
-		{"engine", engine_status(&graphs)},
+		{"engine", engine_status(a, &graphs)},
 		{"counters", counters(a)},
 	};
 	json_t *status = json_object();
@@ -201,18 +207,69 @@ static void on_status(void *arg, json_t *request, struct ctl_call *call)
 	ctl_answer(call, status);
 }
 
+/* ---- graphs ---- */
+
+static void on_list_told(void *arg, json_t *list)
+{
+	ctl_answer(arg,
+		   list != NULL ? json_pack("{s:s, s:o}", "state", "ok", "graphs", list) : NULL);
+}
+
 static void on_graphs(void *arg, json_t *request, struct ctl_call *call)
 {
 	struct agent *a = arg;
 
 	(void)request;
-	ctl_answer(call,
-		   json_pack("{s:s, s:o}", "state", "ok", "graphs", service_graphs(a->graphs)));
+	service_list(a->graphs, on_list_told, call);
+}
+
+static void on_graph_told(void *arg, json_t *graph)
+{
+	ctl_answer(arg,
+		   graph != NULL ? json_pack("{s:s, s:o}", "state", "ok", "graph", graph) : NULL);
+}
+
+/* ret: borrowed from request; NULL: answered. */
+static const char *graph_named(json_t *request, struct ctl_call *call)
+{
+	const char *id = json_string_value(json_object_get(request, "graph"));
+
+	if (id == NULL)
+		ctl_answer_error(call, "graph is no id");
+	return id;
+}
+
+static void on_graph(void *arg, json_t *request, struct ctl_call *call)
+{
+	struct agent *a = arg;
+	const char *id = graph_named(request, call);
+	struct err err = {0};
+
+	if (id != NULL && service_show(a->graphs, id, on_graph_told, call, &err) < 0)
+		ctl_answer_error(call, err.text);
+}
+
+static void on_release(void *arg, json_t *request, struct ctl_call *call)
+{
+	struct agent *a = arg;
+	const char *id = graph_named(request, call);
+	struct err err = {0};
+
+	if (id == NULL)
+		return;
+	int n = service_release(a->graphs, id, &err);
+	if (n < 0)
+		ctl_answer_error(call, err.text);
+	else
+		ctl_answer(call,
+			   json_pack("{s:s, s:s, s:i}", "state", "ok", "graph", id, "released", n));
 }
 
 static const struct ctl_op ctl_ops[] = {
-	{"status", "how the agent, its engine and its connections are", on_status},
-	{"graphs", "the graphs that run here, with their revisions", on_graphs},
+	{"status", "how the agent, its engines and its connections are", on_status},
+	{"graphs", "the graphs that run here, and what they have done", on_graphs},
+	{"graph", "one of them (`graph`: its id), with its links and functions", on_graph},
+	{"release", "run what is quarantined of a graph (`graph`: its id) again", on_release},
 };
 
 /* ---- events ---- */

@@ -59,6 +59,9 @@ struct settings {
 		int64_t memory_mb; /* 256: address space of an engine */
 		int64_t ring_kb;   /* 4096: each ring */
 		int qos;           /* enum engine_qos; auto: as the message came */
+		int64_t per_owner;   /* 0: engines of one owner; 0: as many as there are cores */
+		int64_t max_engines; /* 128: of all owners together */
+		int64_t idle_ms;     /* 10000: an engine without a graph is kept so long */
 	} engine;
 };
 

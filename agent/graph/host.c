@@ -321,6 +321,7 @@ static void on_standing(void *arg, const struct transport_standing *standing)
 	else
 		snprintf(why, sizeof(why), "the engine ended (%s)", h->fall.how);
 	fall.why = why;
+	fall.foreign = h->kill_why[0] == '\0' && strcmp(h->fall.how, "killed by signal 9") == 0;
 	judge(h, standing, &fall);
 	log_warn("engine.ended", KV("engine", h->name), KV("how", h->fall.how), KV("why", why),
 		 KV("evaluating", fall.evaluating), KV("loading", (bool)(fall.request != NULL)));
@@ -521,6 +522,20 @@ void host_go(struct host *h)
 		return;
 	}
 	start_ticking(h);
+}
+
+bool host_ring(const struct host *h, uint64_t *ret_done, uint64_t *ret_fed)
+{
+	struct tap_look look;
+
+	if (h->state != HOST_RUNNING)
+		return false;
+	tap_watch_look(h->watch, &look);
+	if (!look.sane)
+		return false;
+	*ret_done = look.done;
+	*ret_fed = look.done + look.waiting;
+	return true;
 }
 
 void host_fed(struct host *h)

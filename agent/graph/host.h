@@ -34,6 +34,7 @@ struct host_fall {
 			    it was */
 	uint32_t slot;
 	struct host_doing doing;
+	bool foreign; /* somebody else killed it: whatever was running is not to blame */
 };
 
 struct host_events {
@@ -67,6 +68,10 @@ bool host_is_ready(const struct host *h);
 int host_request(struct host *h, json_t *msg, host_answer_fn *fn, void *arg, struct err *err);
 /* All is loaded: messages flow. */
 void host_go(struct host *h);
+
+/* Bytes of the in-ring that the engine has done, and that were put there, since the rings were made.
+ * ret: false while no engine takes messages. */
+bool host_ring(const struct host *h, uint64_t *ret_done, uint64_t *ret_fed);
 
 /* From the transport's events. */
 void host_fed(struct host *h);
