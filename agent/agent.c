@@ -14,6 +14,8 @@
 /* How long a broker may be without the plugin it had: longer, and another transport is looked for. */
 #define PLUGIN_GONE_MS 10000
 #define PLUGIN_LOOK_MS 1000
+#define KEEPER_TRIES   3 /* then it is no passing trouble */
+#define ENGINES_TOLD   4096 /* pids in status */
 
 /* ---- who we are ---- */
 
@@ -114,10 +116,7 @@ static int load_key(struct agent *a, struct err *err)
 
 static bool is_ready(const struct agent *a)
 {
-	struct service_status graphs;
-
-	service_get_status(a->graphs, &graphs);
-	return a->link && graphs.engine_ready;
+	return a->link; /* engines come with the graphs that need them */
 }
 
 static void check_ready(struct agent *a)
@@ -133,10 +132,11 @@ static void check_ready(struct agent *a)
 /* All we count, ours and the services'. A new object; NULL: out of memory. */
 static json_t *counters(const struct agent *a)
 {
-	struct uplink_status up;
+	struct uplink_status up = {0};
 	json_t *all = service_counters(a->graphs);
 
-	uplink_get_status(a->uplink, &up);
+	if (a->uplink != NULL)
+		uplink_get_status(a->uplink, &up);
 	if (all == NULL)
 		return NULL;
 	json_object_set_new(all, "forged", json_integer((json_int_t)up.counters.forged));
@@ -148,10 +148,12 @@ static json_t *counters(const struct agent *a)
 
 static const char *health(const struct agent *a, const struct service_status *graphs, bool csm)
 {
+	if (graphs->keeper_why[0] != '\0')
+		return graphs->keeper_why;
 	if (!a->link)
 		return "the broker is not reached";
-	if (!graphs->engine_ready)
-		return "the engine is not ready";
+	if (graphs->engine_late)
+		return "an engine is not ready";
 	if (!csm)
 		return "waiting for csm";
 	if (graphs->open && !graphs->link)
@@ -159,21 +161,30 @@ static const char *health(const struct agent *a, const struct service_status *gr
 	return "ok";
 }
 
-static json_t *engine_status(const struct service_status *graphs)
+static json_t *engine_status(const struct agent *a, const struct service_status *graphs)
 {
-	return json_pack("{s:i, s:b, s:I}", "pid", (int)graphs->engine_pid, "ready",
-			 graphs->engine_ready, "restarts", (json_int_t)graphs->engine_restarts);
+	pid_t pids[ENGINES_TOLD];
+	size_t n = service_engine_pids(a->graphs, pids, ENGINES_TOLD);
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < n; i++)
+		json_array_append_new(list, json_integer(pids[i]));
+	return json_pack("{s:I, s:b, s:I, s:i, s:o}", "count", (json_int_t)graphs->engines, "ready",
+			 graphs->engines_ready == graphs->engines, "restarts",
+			 (json_int_t)graphs->engine_restarts, "pid", n > 0 ? (int)pids[0] : -1,
+			 "pids", list);
 }
 
 static void on_status(void *arg, json_t *request, struct ctl_call *call)
 {
 	struct agent *a = arg;
 	struct service_status graphs;
-	struct uplink_status up;
+	struct uplink_status up = {0};
 
 	(void)request;
 	service_get_status(a->graphs, &graphs);
-	uplink_get_status(a->uplink, &up);
+	if (a->uplink != NULL)
+		uplink_get_status(a->uplink, &up);
 
 	const struct {
 		const char *name;
@@ -191,7 +202,9 @@ static void on_status(void *arg, json_t *request, struct ctl_call *call)
 		{"graphs", json_integer((json_int_t)graphs.graphs)},
 		{"transport", json_string(graphs.transport)},
 		{"transport_why", json_string(a->transport_why)},
-		{"engine", engine_status(&graphs)},
+		{"engine", engine_status(a, &graphs)},
+		{"keeper", json_pack("{s:i, s:s, s:O?}", "pid", (int)graphs.keeper_pid, "why",
+				     graphs.keeper_why, "layers", (json_t *)(uintptr_t)graphs.layers)},
 		{"counters", counters(a)},
 	};
 	json_t *status = json_object();
@@ -206,18 +219,69 @@ static void on_status(void *arg, json_t *request, struct ctl_call *call)
 	ctl_answer(call, status);
 }
 
+/* ---- graphs ---- */
+
+static void on_list_told(void *arg, json_t *list)
+{
+	ctl_answer(arg,
+		   list != NULL ? json_pack("{s:s, s:o}", "state", "ok", "graphs", list) : NULL);
+}
+
 static void on_graphs(void *arg, json_t *request, struct ctl_call *call)
 {
 	struct agent *a = arg;
 
 	(void)request;
-	ctl_answer(call,
-		   json_pack("{s:s, s:o}", "state", "ok", "graphs", service_graphs(a->graphs)));
+	service_list(a->graphs, on_list_told, call);
+}
+
+static void on_graph_told(void *arg, json_t *graph)
+{
+	ctl_answer(arg,
+		   graph != NULL ? json_pack("{s:s, s:o}", "state", "ok", "graph", graph) : NULL);
+}
+
+/* ret: borrowed from request; NULL: answered. */
+static const char *graph_named(json_t *request, struct ctl_call *call)
+{
+	const char *id = json_string_value(json_object_get(request, "graph"));
+
+	if (id == NULL)
+		ctl_answer_error(call, "graph is no id");
+	return id;
+}
+
+static void on_graph(void *arg, json_t *request, struct ctl_call *call)
+{
+	struct agent *a = arg;
+	const char *id = graph_named(request, call);
+	struct err err = {0};
+
+	if (id != NULL && service_show(a->graphs, id, on_graph_told, call, &err) < 0)
+		ctl_answer_error(call, err.text);
+}
+
+static void on_release(void *arg, json_t *request, struct ctl_call *call)
+{
+	struct agent *a = arg;
+	const char *id = graph_named(request, call);
+	struct err err = {0};
+
+	if (id == NULL)
+		return;
+	int n = service_release(a->graphs, id, &err);
+	if (n < 0)
+		ctl_answer_error(call, err.text);
+	else
+		ctl_answer(call,
+			   json_pack("{s:s, s:s, s:i}", "state", "ok", "graph", id, "released", n));
 }
 
 static const struct ctl_op ctl_ops[] = {
-	{"status", "how the agent, its engine and its connections are", on_status},
-	{"graphs", "the graphs that run here, with their revisions", on_graphs},
+	{"status", "how the agent, its engines and its connections are", on_status},
+	{"graphs", "the graphs that run here, and what they have done", on_graphs},
+	{"graph", "one of them (`graph`: its id), with its links and functions", on_graph},
+	{"release", "run what is quarantined of a graph (`graph`: its id) again", on_release},
 };
 
 /* ---- events ---- */
@@ -239,6 +303,16 @@ static int on_service_report(void *arg, json_t *report)
 static void on_service_change(void *arg)
 {
 	check_ready(arg);
+}
+
+/* Without engines nothing of an agent is of use to anybody: csm shall not count on it. */
+static void on_no_keeper(void *arg, const char *why, bool was_up)
+{
+	struct agent *a = arg;
+
+	log_error("keeper.down", KV("why", why));
+	if (!was_up && ++a->keeper_failures >= KEEPER_TRIES)
+		loop_quit(a->loop, ERR_PEER);
 }
 
 static void on_link(void *arg, bool up)
@@ -265,6 +339,8 @@ static void on_stats(void *arg)
 	struct agent *a = arg;
 	struct uplink_status up;
 
+	if (a->uplink == NULL)
+		return;
 	uplink_get_status(a->uplink, &up);
 	if (!up.session)
 		return;
@@ -326,22 +402,38 @@ static int watch_plugin(struct agent *a, const struct transport_ops *ops, struct
 
 /* ---- start and stop ---- */
 
+/* Not before: what csm puts must meet the engines that have it already. */
+static void on_engines(void *arg)
+{
+	static const struct uplink_events uplink_events = {
+		.on_link = on_link,
+		.on_session = on_session,
+	};
+	struct agent *a = arg;
+	struct err err = {0};
+	size_t n;
+	const struct request_op *ops = service_ops(&n);
+
+	if (uplink_new(a->loop, &a->daemon.settings, &a->key, a->id, ops, n, a->graphs,
+		       &uplink_events, a, &a->uplink, &err) == 0)
+		return;
+	log_error("start.failed", KV("why", err.text));
+	loop_quit(a->loop, err.code);
+}
+
 static int start_services(struct agent *a, struct err *err)
 {
 	static const struct service_events service_events = {
 		.answer = on_service_answer,
 		.report = on_service_report,
 		.on_change = on_service_change,
-	};
-	static const struct uplink_events uplink_events = {
-		.on_link = on_link,
-		.on_session = on_session,
+		.on_engines = on_engines,
+		.on_no_keeper = on_no_keeper,
 	};
 	const struct settings *s = &a->daemon.settings;
 	CLEANUP(freep)
 	char *socket_path = settings_path(s, "run/agent.sock");
 	char engine[PATH_MAX];
-	size_t n;
 
 	if (socket_path == NULL)
 		return err_set(err, ERR_NOMEM, "control socket");
@@ -354,11 +446,7 @@ static int start_services(struct agent *a, struct err *err)
 		rc = watch_plugin(a, transport, err);
 	if (rc < 0)
 		return rc;
-	const struct request_op *ops = service_ops(&n);
-	rc = uplink_new(a->loop, s, &a->key, a->id, ops, n, a->graphs, &uplink_events, a,
-			&a->uplink, err);
-	if (rc == 0)
-		rc = ctl_listen(a->loop, socket_path, ctl_ops, ARRAY_LEN(ctl_ops), a, &a->ctl, err);
+	rc = ctl_listen(a->loop, socket_path, ctl_ops, ARRAY_LEN(ctl_ops), a, &a->ctl, err);
 	if (rc == 0)
 		rc = loop_add_timer(a->loop, STATS_EVERY_MS, STATS_EVERY_MS, on_stats, a,
 				    &a->stats_timer, err);

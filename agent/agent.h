@@ -25,6 +25,7 @@ struct agent {
 	int64_t plugin_lost_ms; /* since when it does not answer; 0: it does */
 	json_t *reported; /* counters as csm has them */
 	bool link, ready; /* the broker is reached; ready was announced */
+	unsigned keeper_failures; /* before there was one */
 	int64_t started_ms;
 };
 

@@ -188,6 +188,13 @@ static const struct conf_row rows[] = {
 	 .unit = "KiB", .help = "Size of each ring between an agent and its engine, in KiB."},
 	{"engine", "qos", CONF_ENUM, AT(engine.qos), .def = "auto", .names = qos_names,
 	 .help = "QoS of results; auto: that of the message they come from."},
+	{"engine", "per-owner", CONF_INT, AT(engine.per_owner), .def = "0", .min = 0, .max = 64,
+	 .help = "Over how many engines the graphs of one owner are spread; 0: as many as there are cores.\n"
+		 "Graphs of different owners never share one."},
+	{"engine", "max-engines", CONF_INT, AT(engine.max_engines), .def = "128", .min = 1, .max = 4096,
+	 .help = "Engines of all owners together; a graph that would need one more is refused."},
+	{"engine", "idle-ms", CONF_INT, AT(engine.idle_ms), .def = "10000", .min = 0, .max = 3600000,
+	 .unit = "ms", .help = "How long an engine is kept when it has no graph."},
 };
 /* clang-format on */
 

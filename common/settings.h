@@ -64,6 +64,9 @@ struct settings {
 		int64_t ring_kb;     /* 4096: each ring */
 		int qos;             /* enum engine_qos; auto: as the message came */
 		int sandbox;         /* enum engine_sandbox; strict */
+		int64_t per_owner;   /* 0: engines of one owner; 0: as many as there are cores */
+		int64_t max_engines; /* 128: of all owners together */
+		int64_t idle_ms;     /* 10000: an engine without a graph is kept so long */
 	} engine;
 };
 

@@ -6,6 +6,7 @@
 #include "common/util.h"
 #include "csm/agent.h"
 #include "csm/funcs.h"
+#include "csm/graph_trouble.h"
 #include "csm/graphdoc.h"
 #include "csm/graphs.h"
 #include "csm/metrics.h"
@@ -212,12 +213,14 @@ bool agents_up(struct agents *a, const char *agent_id)
 	return agent_id != NULL ? ag != NULL && ag->session.up : agents_pick(a) != NULL;
 }
 
-void agents_check(struct agents *a, json_t *codes, json_t *depends, agents_answer_fn *fn, void *arg)
+void agents_check(struct agents *a, const char *owner, json_t *codes, json_t *depends,
+		  agents_answer_fn *fn, void *arg)
 {
 	const char *id = agents_pick(a);
 	struct agent *ag = id != NULL ? find(a, id) : NULL;
 	json_auto_t *body =
-		json_pack("{s:s, s:O, s:O}", "op", "check", "codes", codes, "depends", depends);
+		json_pack("{s:s, s:s, s:O, s:O}", "op", "check", "owner", owner, "codes", codes, "depends",
+			  depends);
 	size_t limit = (size_t)a->csm->settings->broker.message_size_limit;
 	const char *why = NULL;
 	if (body != NULL && json_dumpb(body, NULL, 0, JSON_COMPACT) + SEAL_HEAD_MAX + 1024 > limit)
@@ -307,8 +310,15 @@ static void log_words(const char *reason, char *ret, size_t size)
 
 static void on_report(struct agent *ag, json_t *body)
 {
+	const char *level = json_string_value(json_object_get(body, "level"));
 	const char *graph = json_string_value(json_object_get(body, "graph"));
 	char words[200];
+	graphs_on_report(ag->csm->graphs, ag->id, body);
+	if (level != NULL && strcmp(level, "ok") == 0) {
+		log_info("graph.released", KV("agent", ag->id), KV("graph", graph),
+			 KV("kind", json_string_value(json_object_get(body, "kind"))));
+		return;
+	}
 	log_words(json_string_value(json_object_get(body, "reason")), words, sizeof(words));
 	log_warn("graph.trouble", KV("agent", ag->id), KV("graph", graph),
 		 KV("kind", json_string_value(json_object_get(body, "kind"))), KV("why", words));

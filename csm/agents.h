@@ -31,8 +31,9 @@ void agents_drop_graph(struct agents *a, const char *agent_id, const char *graph
 		       agents_answer_fn *fn, void *arg);
 /* After all puts of a new session: the agent drops what graphs_ids() does not list. */
 void agents_sync(struct agents *a, const char *agent_id);
-/* Compile on any agent. codes borrowed, depends {alias: source} borrowed. fn is called once: a check is not repeated. */
-void agents_check(struct agents *a, json_t *codes, json_t *depends, agents_answer_fn *fn, void *arg);
+/* Compile on any agent, for owner. codes borrowed, depends {alias: source} borrowed. fn is called once: a check is not repeated. */
+void agents_check(struct agents *a, const char *owner, json_t *codes, json_t *depends,
+		  agents_answer_fn *fn, void *arg);
 
 /* Prometheus lines: what agents report, and our drops by agent. */
 void agents_write_metrics(struct agents *a, FILE *out);

@@ -289,7 +289,8 @@ static void graph_check_funcs(const struct call *c)
 		return;
 	}
 	count(c, c->op, "ok");
-	agents_check(c->csm->agents, codes, sources, checked, k);
+	const struct graph *g = graphs_find(c->csm->graphs, c->client, c->graph_id);
+	agents_check(c->csm->agents, g != NULL ? graphs_owner(g) : c->client, codes, sources, checked, k);
 }
 
 /* ---- dispatch ---- */

@@ -33,6 +33,8 @@ struct graph {
 	bool unsaved;	      /* confirmed in memory, the store did not take it yet */
 	struct request_list inflight, queue;
 	struct loop_src *timer;
+	json_t *trouble;	/* graph_trouble.h: what its agent does not run, and why; NULL: nothing */
+	json_t *trouble_before; /* what it said before its present session */
 	struct link **live; /* links in force, each with a reference */
 	size_t n_live;
 	struct graph *next_all, **prev_all;

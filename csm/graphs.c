@@ -7,6 +7,7 @@
 #include "csm/funcs.h"
 #include "csm/graph.h"
 #include "csm/graph_propose.h"
+#include "csm/graph_trouble.h"
 #include "csm/store.h"
 #include <stdio.h>
 #include <string.h>
@@ -159,6 +160,7 @@ void graph_drop(struct graph *g)
 	graph_set_doc(g, &g->base, NULL);
 	graph_set_doc(g, &g->working, NULL);
 	loop_remove(g->csm->loop, g->timer);
+	graph_trouble_free(g);
 	free(g->key);
 	free(g->client);
 	free(g->graph_id);
@@ -319,6 +321,16 @@ struct graph *graphs_find(const struct graphs *gs, const char *client, const cha
 {
 	CLEANUP(freep) char *key = NULL;
 	return asprintf(&key, "%s/%s", client, graph_id) >= 0 ? map_find(gs->by_key, key) : NULL;
+}
+
+struct graph *graphs_find_key(const struct graphs *gs, const char *key)
+{
+	return map_find(gs->by_key, key);
+}
+
+const char *graphs_owner(const struct graph *g)
+{
+	return g->owner;
 }
 
 static void attach_done(void *arg, const char *why)
@@ -496,9 +508,10 @@ static void tell_link(void *arg, const char *mode, json_t *entry)
 	const char *error = json_string_value(json_object_get(entry, "error"));
 	const char *state = k != NULL ? link_state(k) : "waiting";
 	const char *reason = k != NULL ? link_reason(k) : NULL;
-	if (error != NULL) {
+	const char *trouble = graph_trouble(g, json_integer_value(json_object_get(entry, "lid")));
+	if (error != NULL || trouble != NULL) {
 		state = "error";
-		reason = error;
+		reason = error != NULL ? error : trouble;
 	} else if (graphdoc_find(g->confirmed, mode, da_id, feature) == NULL) {
 		state = "pending";
 	}
@@ -525,6 +538,8 @@ json_t *graphs_state(const struct graph *g)
 				  g->agent[0] != '\0' ? g->agent : NULL);
 	if (state != NULL && json_object_get(join, "error") != NULL)
 		json_object_set(state, "join_error", json_object_get(join, "error"));
+	else if (state != NULL && graph_trouble(g, 0) != NULL)
+		json_object_set_new(state, "join_error", json_string(graph_trouble(g, 0)));
 	if (state != NULL && json_is_string(monitor))
 		json_object_set(state, "monitor_topics", monitor);
 	return state;
@@ -549,6 +564,7 @@ static void resend(void *arg, const char *key, void *value)
 	}
 	if (strcmp(g->agent, s->agent_id) != 0 || !graph_is_known(g))
 		return;
+	graph_trouble_begin(g);
 	graph_resend(g);
 }
 

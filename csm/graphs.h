@@ -14,6 +14,8 @@ int graphs_new(struct csm *csm, struct graphs **ret, struct err *err); /* loads 
 struct graphs *graphs_free(struct graphs *gs);
 size_t graphs_count(const struct graphs *gs);
 struct graph *graphs_find(const struct graphs *gs, const char *client, const char *graph_id);
+struct graph *graphs_find_key(const struct graphs *gs, const char *key); /* "client/graph-id" */
+const char *graphs_owner(const struct graph *g);
 
 /* attach: make the graph. ret: borrowed; NULL: out of memory, or there are 50,000 already. */
 struct graph *graphs_attach(struct graphs *gs, const char *client, const char *graph_id,

@@ -88,6 +88,19 @@ static const struct command commands[] = {
 	 "numbers, show what comes out,\n"
 	 "and take everything away again. The suite must be running.",
 	 cmd_demo},
+	{"graph", "[--json] {list,show GRAPH,release GRAPH}",
+	 "see graphs run, release what is quarantined",
+	 "list: the graphs of this machine's agent, with the engine that runs each, messages "
+	 "evaluated per "
+	 "second (since the\n"
+	 "last look, or since it was loaded), time of an evaluation, and messages dropped.\n"
+	 "show: one of them (CLIENT/GRAPH), with its links, functions, drops by reason, and "
+	 "strikes.\n"
+	 "release: run the functions again that were quarantined because they took too long, "
+	 "crashed or "
+	 "ate memory.\n"
+	 "Exit status: 0 fine, 1 error, 2 wrong command line, 3 the agent does not run.",
+	 cmd_graph},
 	{"supervise", "READY_FD", NULL, "What `start` runs in the background.", cmd_supervise},
 };
 

@@ -1,4 +1,6 @@
 #include "agent/graph/graph.h"
+#include "agent/graph/pool.h"
+#include "agent/graph/quarantine.h"
 #include "common/log.h"
 #include "common/util.h"
 #include <string.h>
@@ -12,19 +14,20 @@ static const char *const kinds[] = {
 	[DOING_ODF] = "odf",
 };
 
-static void tell_csm(struct graph *g, const char *kind, uint32_t lid, const char *reason)
+void blame_report(struct graph *g, const char *kind, uint32_t lid, const char *level,
+		  const char *reason)
 {
 	g->s->events.report(g->s->arg,
-			    json_pack("{s:s, s:s, s:o, s:s?, s:s, s:s}", "op", "report", "graph",
+			    json_pack("{s:s, s:s, s:o, s:s?, s:s, s:s?}", "op", "report", "graph",
 				      g->id, "lid", lid != 0 ? json_integer(lid) : json_null(),
-				      "kind", kind, "level", "error", "reason", reason));
+				      "kind", kind, "level", level, "reason", reason));
 }
 
-static void tell_monitor(struct graph *g, const char *kind, const char *src, const char *why)
+void blame_monitor(struct graph *g, const char *kind, const char *src, const char *why)
 {
 	struct service *s = g->s;
 
-	if (g->running == NULL || g->running->monitor == NULL)
+	if (g->running == NULL || g->running->monitor == NULL || g->place == NULL)
 		return;
 	json_auto_t *msg =
 		json_pack("{s:s, s:{s:o, s:s}}", "op", "esm_error", "data", "msg",
@@ -32,7 +35,7 @@ static void tell_monitor(struct graph *g, const char *kind, const char *src, con
 	CLEANUP(freep)
 	char *text = msg != NULL ? json_dumps(msg, JSON_COMPACT) : NULL;
 	if (text == NULL ||
-	    s->ops->publish(s->port, g->running->monitor_slot, text, strlen(text)) < 0)
+	    s->ops->publish(g->place->port, g->running->monitor_slot, text, strlen(text)) < 0)
 		log_debug("graph.monitor_failed", KV("graph", g->id));
 }
 
@@ -40,8 +43,8 @@ void blame_graph(struct graph *g, const char *kind, uint32_t lid, const char *sr
 {
 	log_warn("graph.blamed", KV("graph", g->id), KV("kind", kind != NULL ? kind : "load"),
 		 KV("lid", lid), KV("why", why));
-	tell_monitor(g, kind != NULL ? kind : "idf", src, why);
-	tell_csm(g, kind, lid, why);
+	blame_monitor(g, kind != NULL ? kind : "idf", src, why);
+	blame_report(g, kind, lid, "warning", why);
 }
 
 static const struct doc_link *link_at(const struct graph *g, uint32_t slot)
@@ -63,60 +66,107 @@ static void blame_function(struct graph *g, const char *kind, uint32_t lid, cons
 	blame_graph(g, kind, lid, src != NULL ? src : "", why);
 }
 
-/* The hint names a function of g: blame that one. ret: false if it does not. */
-static bool blame_hinted(struct graph *g, const struct host_doing *doing, const char *why)
+/* Who is killed from outside has done nothing. */
+static void strike(struct graph *g, const char *kind, uint32_t lid, const struct host_fall *fall)
 {
+	if (!fall->foreign)
+		quarantine_strike(g, kind, lid, fall->why, true);
+}
+
+/* The hint names a function of g: blame that one. ret: false if it does not. */
+static bool blame_hinted(struct graph *g, const struct host_fall *fall)
+{
+	const struct host_doing *doing = &fall->doing;
 	const struct doc_link *link = doc_link(g->running, doing->lid);
 
 	if (doing->kind == DOING_JOIN) {
-		blame_function(g, kinds[DOING_JOIN], 0, g->running->join_func, why);
+		blame_function(g, kinds[DOING_JOIN], 0, g->running->join_func, fall->why);
+		strike(g, kinds[DOING_JOIN], 0, fall);
 		return true;
 	}
 	if (link == NULL || link->odf != (doing->kind == DOING_ODF))
 		return false;
-	blame_function(g, kinds[doing->kind], link->lid, link->func, why);
+	blame_function(g, kinds[doing->kind], link->lid, link->func, fall->why);
+	strike(g, kinds[doing->kind], link->lid, fall);
 	return true;
 }
 
-void blame_message(struct service *s, const struct host_fall *fall)
+/* Nobody can say which of them it was: all that may run on a message of g. Apart from the others,
+ * after two of these, the innocent have no more to do with it. */
+static void strike_all(struct graph *g, const struct host_fall *fall)
+{
+	strike(g, kinds[DOING_JOIN], 0, fall);
+	for (size_t i = 0; i < g->running->n_links; i++) {
+		const struct doc_link *link = &g->running->links[i];
+
+		if (link->odf || link->slot == fall->slot)
+			strike(g, kinds[link->odf ? DOING_ODF : DOING_IDF], link->lid, fall);
+	}
+}
+
+void blame_message(struct place *p, const struct host_fall *fall)
 {
 	bool hinted = fall->doing.kind >= DOING_IDF && fall->doing.kind <= DOING_ODF;
 
 	/* The engine's word is believed only for a graph that uses the slot of the message. */
-	for (struct graph *g = hinted ? s->graphs : NULL; g != NULL; g = g->next)
+	for (struct graph *g = hinted ? p->graphs : NULL; g != NULL; g = g->place_next)
 		if (g->index == fall->doing.graph && link_at(g, fall->slot) != NULL &&
-		    blame_hinted(g, &fall->doing, fall->why))
+		    blame_hinted(g, fall))
 			return;
-	for (struct graph *g = s->graphs; g != NULL; g = g->next) {
+	for (struct graph *g = p->graphs; g != NULL; g = g->place_next) {
 		const struct doc_link *link = link_at(g, fall->slot);
 
-		if (link != NULL)
-			blame_function(g, kinds[DOING_IDF], link->lid, link->func, fall->why);
+		if (link == NULL)
+			continue;
+		blame_function(g, kinds[DOING_IDF], link->lid, link->func, fall->why);
+		strike_all(g, fall);
 	}
 }
 
-void blame_fault(struct service *s, json_t *msg)
+/* What the engine calls a strike, in words. */
+static const char *limit_named(const char *strike)
 {
+	return strcmp(strike, "memory") == 0 ? "memory limit exceeded" : "a limit was exceeded";
+}
+
+/* The end of a traceback says most; begin at a character. */
+static const char *last_part(const char *text)
+{
+	size_t len = strlen(text);
+
+	if (len <= REASON_MAX)
+		return text;
+	text += len - REASON_MAX;
+	while (((unsigned char)*text & 0xc0) == 0x80)
+		text++;
+	return text;
+}
+
+void blame_fault(struct place *p, json_t *msg)
+{
+	struct service *s = p->s;
 	const char *id = json_string_value(json_object_get(msg, "graph"));
 	const char *kind = json_string_value(json_object_get(msg, "kind"));
 	const char *text = json_string_value(json_object_get(msg, "msg"));
-	json_int_t lid = json_integer_value(json_object_get(msg, "lid"));
+	const char *limit = json_string_value(json_object_get(msg, "strike"));
+	json_int_t number = json_integer_value(json_object_get(msg, "lid"));
+	uint32_t lid = number > 0 && number <= UINT32_MAX ? (uint32_t)number : 0;
 	struct graph *g = id != NULL ? graph_find(s, id) : NULL;
 	int64_t now = loop_now_ms(s->loop);
 
-	if (g == NULL || g->running == NULL || kind == NULL || text == NULL)
+	/* an engine can speak of its own graphs only */
+	if (g == NULL || g->place != p || g->running == NULL || kind == NULL || text == NULL)
 		return;
 	size_t k = DOING_IDF;
 	while (k < ARRAY_LEN(kinds) && strcmp(kinds[k], kind) != 0)
 		k++;
-	if (k == ARRAY_LEN(kinds) || now - g->reported_ms < FAULT_EVERY_MS)
+	if (k == ARRAY_LEN(kinds))
 		return;
-	g->reported_ms = now;
-	size_t len = strlen(text);
-	if (len > REASON_MAX) { /* the end of a traceback says most; begin at a character */
-		text += len - REASON_MAX;
-		while (((unsigned char)*text & 0xc0) == 0x80)
-			text++;
+	if (now - g->reported_ms >= FAULT_EVERY_MS) {
+		g->reported_ms = now;
+		blame_report(g, kinds[k], lid, "warning", last_part(text));
 	}
-	tell_csm(g, kinds[k], lid > 0 && lid <= UINT32_MAX ? (uint32_t)lid : 0, text);
+	if (limit != NULL)
+		quarantine_strike(g, kinds[k], k == DOING_JOIN ? 0 : lid, limit_named(limit),
+				  false);
 }

@@ -7,6 +7,7 @@
 #define MONITOR_TOPICS "iottalk/monitor/"
 #define TOPIC_MAX      256
 #define LINKS_MAX      100000
+#define OWNER_MAX      1024
 
 /* One level below prefix, no wildcards: an agent taps and publishes nowhere else. */
 static bool topic_valid(const char *topic, const char *prefix)
@@ -74,6 +75,9 @@ static int parse(struct doc *d, struct err *err)
 	d->monitor = json_string_value(monitor);
 	if (d->id == NULL || d->id[0] == '\0' || strlen(d->id) > DOC_ID_MAX)
 		return err_set(err, ERR_SCHEMA, "graph document without an id");
+	d->owner = json_string_value(json_object_get(d->json, "owner"));
+	if (d->owner == NULL || strlen(d->owner) > OWNER_MAX)
+		return err_set(err, ERR_SCHEMA, "graph '%s' without an owner", d->id);
 	if (d->rev < 1)
 		return err_set(err, ERR_SCHEMA, "graph '%s': rev is no positive integer", d->id);
 	if (!json_is_array(idf) || !json_is_array(odf))
@@ -134,6 +138,35 @@ const struct doc_link *doc_link(const struct doc *d, uint32_t lid)
 	return NULL;
 }
 
+static json_t *holder_of(const struct doc *d, uint32_t lid)
+{
+	json_t *idf = json_object_get(d->json, "idf");
+	size_t n_idf = json_array_size(idf);
+
+	if (lid == 0)
+		return json_object_get(d->json, "join");
+	for (size_t i = 0; i < d->n_links; i++)
+		if (d->links[i].lid == lid)
+			return i < n_idf
+				       ? json_array_get(idf, i)
+				       : json_array_get(json_object_get(d->json, "odf"), i - n_idf);
+	return NULL;
+}
+
+bool doc_use(const struct doc *d, uint32_t lid, struct digest_text *ret)
+{
+	json_t *holder = holder_of(d, lid);
+	json_auto_t *use = json_pack("[O?, O?]", json_object_get(holder, "func"),
+				     json_object_get(holder, "depends"));
+	CLEANUP(freep)
+	char *text = json_dumps(use, JSON_COMPACT | JSON_SORT_KEYS);
+
+	if (text == NULL || !json_is_string(json_object_get(holder, "func")))
+		return false;
+	*ret = sha256_hex(text, strlen(text));
+	return true;
+}
+
 static void each_digest_of(json_t *holder, void (*fn)(void *arg, const char *digest), void *arg)
 {
 	const char *func = json_string_value(json_object_get(holder, "func"));
@@ -191,6 +224,7 @@ static json_t *with_slots(json_t *list, const struct doc_link *links)
 
 		json_object_del(copy, "topic");
 		if (json_object_set_new(copy, "slot", json_integer(links[i].slot)) < 0 ||
+		    (links[i].blocked && json_object_set_new(copy, "blocked", json_true()) < 0) ||
 		    json_array_append(out, copy) < 0) {
 			json_decref(copy);
 			return NULL;
@@ -198,6 +232,16 @@ static json_t *with_slots(json_t *list, const struct doc_link *links)
 		json_decref(copy);
 	}
 	return TAKE(out);
+}
+
+/* Put the join into doc as one that does not run. */
+static int block_join(json_t *doc)
+{
+	json_auto_t *join = json_copy(json_object_get(doc, "join"));
+
+	if (json_object_set_new(join, "blocked", json_true()) < 0)
+		return ERR_NOMEM;
+	return json_object_set(doc, "join", join) < 0 ? ERR_NOMEM : 0;
 }
 
 json_t *doc_for_engine(const struct doc *d, const struct funcs *funcs)
@@ -216,6 +260,8 @@ json_t *doc_for_engine(const struct doc *d, const struct funcs *funcs)
 	    json_object_set_new(doc, "monitor_slot",
 				d->monitor != NULL ? json_integer(d->monitor_slot) : json_null()) <
 		    0)
+		return NULL;
+	if (d->join_blocked && block_join(doc) < 0)
 		return NULL;
 	return json_pack("{s:s, s:O, s:O}", "op", "graph", "doc", doc, "funcs", sources);
 }

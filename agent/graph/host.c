@@ -160,6 +160,7 @@ static void on_standing(void *arg, const struct transport_standing *standing)
 	else
 		snprintf(why, sizeof(why), "the engine ended (%s)", h->fall.how);
 	fall.why = why;
+	fall.foreign = h->kill_why[0] == '\0' && strcmp(h->fall.how, "killed by signal 9") == 0;
 	judge(h, standing, &fall);
 	log_warn("engine.ended", KV("engine", h->name), KV("how", h->fall.how), KV("why", why),
 		 KV("evaluating", fall.evaluating), KV("loading", (bool)(fall.request != NULL)));
@@ -341,13 +342,15 @@ static int adopt_rings(struct host *h, const struct host_conf *conf,
 	h->watch = tap_watch_close(h->watch);
 	h->last_done = look.done;
 	h->check_done = true;
-	fell(h, was_running, look.doing, found->exited != NULL ? found->exited : "not loaded");
+	if (was_running)
+		fell(h, true, look.doing, found->exited != NULL ? found->exited : "lost");
+	else
+		spawn_later(h); /* it had nothing to evaluate yet */
 	return 0;
 }
 
 int host_adopt(const struct host_conf *conf, struct keeper_found *found,
-	       const struct host_events *events, void *arg, bool *ret_running, struct host **ret,
-	       struct err *err)
+	       const struct host_events *events, void *arg, struct host **ret, struct err *err)
 {
 	bool was_running = strcmp(found->note, NOTE_RUNNING) == 0;
 	bool runs = was_running && found->exited == NULL;
@@ -371,7 +374,6 @@ int host_adopt(const struct host_conf *conf, struct keeper_found *found,
 		host_free(h);
 		return err_wrap(err, rc, "adopting engine %s", found->name);
 	}
-	*ret_running = runs;
 	*ret = h;
 	return 0;
 }
@@ -452,6 +454,20 @@ void host_go(struct host *h)
 	}
 	worker_note(h->worker, NOTE_RUNNING);
 	host_start_watch(h);
+}
+
+bool host_ring(const struct host *h, uint64_t *ret_done, uint64_t *ret_fed)
+{
+	struct tap_look look;
+
+	if (h->state != HOST_RUNNING)
+		return false;
+	tap_watch_look(h->watch, &look);
+	if (!look.sane)
+		return false;
+	*ret_done = look.done;
+	*ret_fed = look.done + look.waiting;
+	return true;
 }
 
 void host_fed(struct host *h)

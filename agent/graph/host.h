@@ -36,6 +36,7 @@ struct host_fall {
 			    it was */
 	uint32_t slot;
 	struct host_doing doing;
+	bool foreign; /* somebody else killed it: whatever was running is not to blame */
 };
 
 struct host_events {
@@ -67,11 +68,10 @@ struct host_conf {
 int host_new(const struct host_conf *conf, const char *name, const struct host_events *events,
 	     void *arg, struct host **ret, struct err *err);
 /* In on_found of the keeper: go on with the rings of an earlier agent (their descriptors are taken,
- * also on failure). *ret_running: the engine runs, with the graphs it has, as after host_go(); else
- * there will be an on_fall (if it died while it ran) and an on_ready. ret: yours. */
+ * also on failure). If host_is_ready() then, the engine runs with the graphs it has, as after host_go();
+ * else there will be an on_fall (if it died while it ran) and an on_ready. ret: yours. */
 int host_adopt(const struct host_conf *conf, struct keeper_found *found,
-	       const struct host_events *events, void *arg, bool *ret_running, struct host **ret,
-	       struct err *err);
+	       const struct host_events *events, void *arg, struct host **ret, struct err *err);
 struct host *host_free(struct host *h); /* ends the engine; NULL is fine; returns NULL */
 
 const char *host_name(const struct host *h);
@@ -83,6 +83,10 @@ bool host_is_ready(const struct host *h);
 int host_request(struct host *h, json_t *msg, host_answer_fn *fn, void *arg, struct err *err);
 /* All is loaded: messages flow. */
 void host_go(struct host *h);
+
+/* Bytes of the in-ring that the engine has done, and that were put there, since the rings were made.
+ * ret: false while no engine takes messages. */
+bool host_ring(const struct host *h, uint64_t *ret_done, uint64_t *ret_fed);
 
 /* From the transport's events. */
 void host_fed(struct host *h);

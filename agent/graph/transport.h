@@ -53,6 +53,7 @@ struct transport_events {
 
 struct transport_ops {
 	const char *name; /* "client", "plugin" */
+	bool outlives;    /* ports go on while no agent is there */
 	int (*start)(struct loop *l, const struct settings *s, const char *agent_id,
 		     const struct transport_events *ev, void *arg, struct transport **ret,
 		     struct err *err);

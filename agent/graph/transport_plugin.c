@@ -569,6 +569,7 @@ static void plugin_open(struct transport *t)
 
 const struct transport_ops transport_plugin = {
 	.name = "plugin",
+	.outlives = true,
 	.start = plugin_start,
 	.stop = plugin_stop,
 	.open = plugin_open,

@@ -164,7 +164,8 @@ void worker_on_spawned(struct worker *w, struct frame *f)
 	if (w->condemned)
 		worker_kill(w); /* while it was being started */
 	else
-		w->events.on_started(w->arg);
+		if (w->events.on_started != NULL)
+			w->events.on_started(w->arg);
 }
 
 void worker_on_frame(struct worker *w, const struct frame *f)

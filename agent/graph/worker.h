@@ -16,7 +16,7 @@ struct worker;
 
 struct worker_events {
 	/* The process is there: its pid and descriptors are known from now on. It says {"op":
-	 * "ready"} by itself, after this. Not called for an adopted one. */
+	 * "ready"} by itself, after this. Not called for an adopted one. May be NULL. */
 	void (*on_started)(void *arg);
 	/* One control message; msg is borrowed. The worker must not be freed in here; worker_kill()
 	 * is fine. */
