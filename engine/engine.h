@@ -28,6 +28,7 @@ enum engine_exit {
 struct engine_conf {
 	unsigned budget_ms; /* wall time of an evaluation, watched from outside */
 	unsigned memory_mb;
+	unsigned function_mb; /* that one function may hold; 0: no limit but memory_mb */
 	size_t max_payload_bytes;
 	int qos; /* -1: as the message came */
 };

@@ -1,10 +1,11 @@
-/* eval_bench - what a numeric message costs inside an engine: eval_message() with a sink that counts.
+/* eval_bench - what a numeric message costs inside an engine: eval_message() with a sink that
+ *counts.
  *
- *	eval_bench			all cases: nanoseconds for each message, memory for each graph
- *	eval_bench -c CASE		only the number of nanoseconds of this case, for scripts
- *	-n MESSAGES	how many (default 500000)
- *	-g GRAPHS	so many copies of the case's graph, fed in turn (default 1)
- *	-m		print, in place of the nanoseconds, the bytes that each graph keeps resident
+ *	eval_bench			all cases: nanoseconds for each message, memory for each
+ *graph eval_bench -c CASE		only the number of nanoseconds of this case, for scripts -n
+ *MESSAGES	how many (default 500000) -g GRAPHS	so many copies of the case's graph, fed in
+ *turn (default 1) -m		print, in place of the nanoseconds, the bytes that each graph keeps
+ *resident
  */
 #include "common/id.h"
 #include "common/util.h"
@@ -72,12 +73,13 @@ static void on_doing(void *arg, uint64_t what)
 }
 
 static void on_fault(void *arg, const struct link *link, const struct graph *graph,
-		     enum tap_kind kind, const char *msg, size_t len)
+		     enum tap_kind kind, const char *msg, size_t len, const char *strike)
 {
 	(void)arg;
 	(void)link;
 	(void)graph;
 	(void)kind;
+	(void)strike;
 	fprintf(stderr, "eval_bench: a function failed: %.*s\n", (int)len, msg);
 	exit(EXIT_FAILURE);
 }
