@@ -57,11 +57,13 @@ UNIT    := $(wildcard tests/*/test_*.c)
 BENCH   := $(wildcard tests/bench/*.c)
 # programs; the other files there are modules that each of them links
 BENCH_PROGRAMS := load relay bus_relay http_load
+# programs that run an engine's parts in their own process
+BENCH_ENGINE := eval_bench
 FUZZ    := $(wildcard tests/fuzz/fuzz_*.c)
 BINS    := $(PROGRAMS:%=$(O)/bin/%)
 UNITBIN := $(UNIT:tests/%.c=$(O)/tests/%)
 BENCHBIN := $(BENCH_PROGRAMS:%=$(O)/bench/bin/%)
-BENCH_MODULES := $(filter-out $(BENCH_PROGRAMS:%=tests/bench/%.c),$(BENCH))
+BENCH_MODULES := $(filter-out $(BENCH_PROGRAMS:%=tests/bench/%.c) $(BENCH_ENGINE:%=tests/bench/%.c),$(BENCH))
 
 all: $(BINS) $(O)/lib/$(PLUGIN) $(O)/lib/libdan.a $(O)/share/iottalk.ini.sample
 
@@ -126,6 +128,11 @@ $(BENCHBIN): $(O)/bench/bin/%: $(O)/obj/tests/bench/%.o $(BENCH_MODULES:%.c=$(O)
 	@echo "  BENCH $@"
 	@$(CC) $(CFLAGS) $(LDFLAGS) $^ $(link_dan) -o $@
 
+$(BENCH_ENGINE:%=$(O)/bench/bin/%): $(O)/bench/bin/%: tests/bench/%.c $(archives_engine)
+	@mkdir -p $(@D)
+	@echo "  BENCH $@"
+	@$(CC) $(CPPFLAGS) $(flags_engine) $(CFLAGS) $(LDFLAGS) $^ $(link_engine) -o $@
+
 # fuzz targets: clang's libFuzzer over the sources of the folder named on the target's first line: /* fuzz: common engine */
 fuzz: $(FUZZ:tests/fuzz/%.c=$(B)/fuzz/bin/%)
 $(B)/fuzz/bin/%: tests/fuzz/%.c $(SRCS) $(HDRS)
@@ -142,7 +149,7 @@ test-system: all
 	@BUILD=$(abspath $(O)) /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/system $(PYTEST)
 test: test-unit test-system
 
-bench: all $(BENCHBIN)
+bench: all $(BENCHBIN) $(BENCH_ENGINE:%=$(O)/bench/bin/%)
 	@BUILD=$(abspath $(O)) /usr/bin/python3 tests/bench/bench.py $(BENCH_ARGS)
 
 # memleak: cppcheck does not know __attribute__((cleanup)); LeakSanitizer finds the real ones

@@ -45,6 +45,13 @@ static int64_t now_ms(void)
 	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+static int64_t now_ns(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
 static void stop(struct engine *e, enum engine_exit how)
 {
 	if (e->stop == 0)
@@ -71,13 +78,6 @@ static void tell(struct engine *e, json_t *frame)
 }
 
 /* ---- results ---- */
-
-static int64_t now_ns(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
 
 /* One byte: look at the out-ring. A full pipe says the same. */
 static void kick(void)
@@ -121,8 +121,11 @@ static int on_publish(void *arg, const struct tap_rec *rec, const char *payload)
 	struct engine *e = arg;
 	long ns = ROOM_FIRST_NS;
 	uint64_t doing = e->doing;
+	int64_t waits = 0; /* since then; 0: it does not */
 	int rc;
 	while ((rc = tap_reply(e->tap, rec, payload)) == ERR_AGAIN) {
+		if (waits == 0)
+			waits = now_ns();
 		kick(); /* again and again: the bytes before may have been taken while there was
 			   nothing yet */
 		/* no function is to blame for this time */
@@ -131,6 +134,8 @@ static int on_publish(void *arg, const struct tap_rec *rec, const char *payload)
 			return ERR_PEER;
 	}
 	tap_set_doing(e->tap, doing);
+	if (waits != 0)
+		eval_waited(&e->eval, now_ns() - waits);
 	if (rc == 0 && tap_trusted_sleeps(e->tap)) {
 		kick();
 		if (e->kick_every_ns == 0) {
@@ -148,17 +153,23 @@ static void on_doing(void *arg, uint64_t what)
 	tap_set_doing(e->tap, what);
 }
 
-static void on_fault(void *arg, const struct link *link, const struct graph *graph,
-		     enum tap_kind kind, const char *msg, size_t len)
+/* strike: NULL: none. */
+static void tell_fault(struct engine *e, const char *graph, enum tap_kind kind,
+		       const struct link *link, const char *msg, size_t len, const char *strike)
 {
 	static const char *const names[] = {
 		[TAP_IDF] = "idf", [TAP_JOIN] = "join", [TAP_ODF] = "odf"};
-	struct engine *e = arg;
-	if (control_waiting(&e->control) > WAITING_MAX)
-		return;
-	tell(e, json_pack("{s:s, s:s, s:s, s:o, s:s%}", "op", "fault", "graph", graph->id, "kind",
+	tell(e, json_pack("{s:s, s:s, s:s, s:o, s:s%, s:s*}", "op", "fault", "graph", graph, "kind",
 			  names[kind], "lid", link != NULL ? json_integer(link->lid) : json_null(),
-			  "msg", msg, len));
+			  "msg", msg, len, "strike", strike));
+}
+
+static void on_fault(void *arg, const struct link *link, const struct graph *graph,
+		     enum tap_kind kind, const char *msg, size_t len, const char *strike)
+{
+	struct engine *e = arg;
+	if (control_waiting(&e->control) <= WAITING_MAX)
+		tell_fault(e, graph->id, kind, link, msg, len, strike);
 }
 
 static void tell_stats(struct engine *e)
@@ -181,6 +192,19 @@ static void tell_stats(struct engine *e)
 
 /* ---- memory ---- */
 
+/* Before the end: who holds most of what there is. */
+static void tell_heaviest(struct engine *e)
+{
+	struct graph_user most;
+	char msg[120];
+	if (!graphs_heaviest(&e->graphs, &most))
+		return;
+	int n = snprintf(msg, sizeof(msg),
+			 "memory of the engine exhausted (%u MiB), of which this function holds %zu MiB",
+			 e->conf->memory_mb, most.bytes >> 20);
+	tell_fault(e, most.graph->id, most.kind, most.link, msg, (size_t)n, "memory");
+}
+
 /* A function met the limit. If its garbage gives nothing back, what holds the memory are globals:
  * then only a new process helps. */
 static void check_memory(struct engine *e)
@@ -199,6 +223,7 @@ static void check_memory(struct engine *e)
 		return;
 	log_warn("engine.memory", KV("limit_mb", e->conf->memory_mb),
 		 KV("why", "functions hold it"));
+	tell_heaviest(e);
 	stop(e, ENGINE_EXIT_MEMORY);
 }
 
@@ -232,14 +257,15 @@ static bool some_messages(struct engine *e)
 {
 	if (!e->awake)
 		return false;
-	int64_t until = now_ms() + BATCH_MS;
-	for (unsigned i = 0; i < BATCH_MESSAGES && e->stop == 0; i++) {
-		if (!one_message(e))
-			return false;
-		if (now_ms() > until)
+	bool more = true;
+	int64_t until = now_ns() + (int64_t)BATCH_MS * 1000000;
+	for (unsigned i = 0; i < BATCH_MESSAGES && more && e->stop == 0; i++) {
+		more = one_message(e);
+		if ((e->eval.mark_ns != 0 ? e->eval.mark_ns : now_ns()) > until)
 			break;
 	}
-	return true;
+	eval_pause(&e->eval);
+	return more;
 }
 
 static void serve_control(struct engine *e)
@@ -304,6 +330,7 @@ static void rest(struct engine *e)
 	tap_peer_set_asleep(e->tap, true);
 	/* once more, now that the other side knows that it has to wake us */
 	bool found = e->awake && one_message(e);
+	eval_pause(&e->eval);
 	if (!found && e->stop == 0 && wait_for(e, p, ARRAY_LEN(p)) > 0 && p[1].revents != 0)
 		drain_wake_pipe(e);
 	if (e->awake)
@@ -327,6 +354,7 @@ static int start(struct engine *e, struct err *err)
 {
 	const struct engine_conf *conf = e->conf;
 	int rc = control_init(&e->control, ENGINE_FD_CONTROL, err);
+	py_set_function_quota((size_t)conf->function_mb << 20);
 	if (rc == 0)
 		rc = graphs_init(&e->graphs, e->py, err);
 	if (rc == 0)

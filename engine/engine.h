@@ -22,7 +22,7 @@ enum engine_exit {
 
 struct engine_conf {
 	unsigned memory_mb;   /* address space */
-	unsigned function_mb; /* of it, for one function */
+	unsigned function_mb; /* that one function may hold; 0: no limit but memory_mb */
 	size_t max_payload_bytes;
 	int qos; /* -1: as the message came */
 };

@@ -5,17 +5,6 @@
 #include "engine/graph.h"
 #include "engine/vals.h"
 
-/* Why messages were not evaluated, or results not sent. */
-enum eval_drop {
-	DROP_NO_LINK, /* no graph uses the slot (any more) */
-	DROP_NOT_JSON,
-	DROP_WRONG_LENGTH, /* param_no + tag_param_no */
-	DROP_TOO_LARGE,    /* longer than --max-payload */
-	DROP_NO_MEMORY,
-	DROP_MONITOR_TOO_LARGE, /* a monitor message that does not fit */
-	DROPS
-};
-
 struct eval_stats {
 	uint64_t drops[DROPS];
 	uint64_t evaluated; /* messages, counted for each graph */
@@ -27,9 +16,10 @@ struct eval_sink {
 	 * fit), or what makes going on pointless. */
 	int (*publish)(void *arg, const struct tap_rec *rec, const char *payload);
 	void (*doing)(void *arg, uint64_t what);
-	/* A function raised; at most once a second for each graph. */
+	/* A function failed; at most once a second for each graph. strike: what counts against it
+	 * ("memory"), as often; NULL: nothing does. */
 	void (*fault)(void *arg, const struct link *link, const struct graph *graph,
-		      enum tap_kind kind, const char *msg, size_t len);
+		      enum tap_kind kind, const char *msg, size_t len, const char *strike);
 	void *arg;
 };
 
@@ -38,18 +28,29 @@ struct eval {
 	struct graphs *graphs;
 	struct eval_sink sink;
 	int qos;            /* 0..2: of all results; -1: as the message came */
-	bool out_of_memory; /* a function met its limit; the caller decides and clears it */
+	bool out_of_memory; /* the process met its limit; the caller decides and clears it */
+	int64_t mark_ns;    /* monotonic time at the end of the last evaluation; 0: unknown */
 	struct eval_stats stats;
 	struct vals values; /* of the message */
 	struct vals args;   /* of the call being made */
 	struct text out, monitor, why;
 };
 
-const char *eval_drop_name(enum eval_drop d);
-
 int eval_init(struct eval *ev, struct py *py, struct graphs *gs, const struct eval_sink *sink,
 	      int qos, size_t max_payload, struct err *err);
 void eval_done(struct eval *ev);
 
-/* Evaluate a message. ret: 0, or what publish() failed with (not ERR_RANGE). */
+/* Evaluate a message. ret: 0, or what publish() failed with (not ERR_RANGE). The clock is read once
+ * for each graph: an evaluation begins where the one before ended, unless eval_pause() came
+ * between. */
 int eval_message(struct eval *ev, const struct tap_rec *rec, const char *payload);
+/* The time from now to the next message is none of evaluation. */
+static inline void eval_pause(struct eval *ev)
+{
+	ev->mark_ns = 0;
+}
+/* So much of the evaluation under way was waiting, in publish(). */
+static inline void eval_waited(struct eval *ev, int64_t ns)
+{
+	ev->mark_ns += ns;
+}

@@ -8,6 +8,7 @@ struct graph_place {
 	uint32_t number;
 	char *id;
 	struct graph *now;
+	struct graph_stats stats;
 };
 
 static void graph_freep(struct graph **g)
@@ -48,6 +49,31 @@ void graphs_done(struct graphs *gs)
 size_t graphs_count(const struct graphs *gs)
 {
 	return map_count(gs->by_id);
+}
+
+const struct graph *graphs_find(const struct graphs *gs, const char *id)
+{
+	const struct graph_place *place = map_find(gs->by_id, id);
+	return place != NULL ? place->now : NULL;
+}
+
+struct each {
+	void (*fn)(void *arg, const struct graph *g);
+	void *arg;
+};
+
+static void each_place(void *arg, const char *key, void *value)
+{
+	const struct graph_place *place = value;
+	struct each *e = arg;
+	(void)key;
+	e->fn(e->arg, place->now);
+}
+
+void graphs_each(const struct graphs *gs, void (*fn)(void *arg, const struct graph *g), void *arg)
+{
+	struct each e = {.fn = fn, .arg = arg};
+	map_each(gs->by_id, each_place, &e);
 }
 
 /* ---- places and numbers ---- */
@@ -194,7 +220,7 @@ static bool same_function(const struct fn_use *a, const struct fn_use *b)
 static int use_load(struct graphs *gs, struct fn_use *use, const struct fn_use *old, json_t *funcs,
 		    struct text *why)
 {
-	if (use->digest[0] == '\0')
+	if (use->digest[0] == '\0' || use->blocked)
 		return 0;
 	if (old != NULL && old->fn != NULL && same_function(use, old)) {
 		use->fn = pyfn_keep(old->fn);
@@ -261,16 +287,60 @@ static int load(struct graphs *gs, struct graph *g, struct graph *old, json_t *f
 static void take_over(struct graph *g, struct graph *old)
 {
 	g->fault_next_ms = old->fault_next_ms;
+	g->strike_next_ms = old->strike_next_ms;
 	for (size_t i = 0; i < g->n_idf; i++) {
 		struct link *l = &g->idf[i], *was = find_lid(old->idf, old->n_idf, l->lid);
 		if (was == NULL)
 			continue;
-		l->held = TAKE(was->held);
-		l->before = TAKE(was->before);
-		l->n_before = was->n_before;
-		was->n_before = 0;
+		l->held = was->held;
+		was->held = (struct given){0};
+		l->before = was->before;
+		was->before = (struct vals){0};
 	}
 }
+
+/* ---- memory ---- */
+
+static void weigh(const struct graph *g, enum tap_kind kind, const struct link *link,
+		  const struct fn_use *use, struct graph_user *most)
+{
+	size_t bytes = use->fn != NULL ? pyfn_memory(use->fn) : 0;
+	if (bytes > most->bytes)
+		*most = (struct graph_user){g, kind, link, bytes};
+}
+
+static void weigh_graph(void *arg, const struct graph *g)
+{
+	for (size_t i = 0; i < g->n_idf; i++)
+		weigh(g, TAP_IDF, &g->idf[i], &g->idf[i].use, arg);
+	weigh(g, TAP_JOIN, NULL, &g->join, arg);
+	for (size_t i = 0; i < g->n_odf; i++)
+		weigh(g, TAP_ODF, &g->odf[i], &g->odf[i].use, arg);
+}
+
+bool graphs_heaviest(const struct graphs *gs, struct graph_user *ret)
+{
+	*ret = (struct graph_user){0};
+	graphs_each(gs, weigh_graph, ret);
+	return ret->bytes > 0;
+}
+
+static size_t memory_of(const struct fn_use *use)
+{
+	return use->fn != NULL ? pyfn_memory(use->fn) : 0;
+}
+
+size_t graph_memory(const struct graph *g)
+{
+	size_t bytes = memory_of(&g->join);
+	for (size_t i = 0; i < g->n_idf; i++)
+		bytes += memory_of(&g->idf[i].use);
+	for (size_t i = 0; i < g->n_odf; i++)
+		bytes += memory_of(&g->odf[i].use);
+	return bytes;
+}
+
+/* ---- revisions ---- */
 
 static void tell(struct graphs *gs, uint64_t what)
 {
@@ -295,6 +365,7 @@ int graphs_put(struct graphs *gs, json_t *doc, json_t *funcs, uint32_t *ret_numb
 	if (fresh && (place = place_new(gs, g->id)) == NULL)
 		return out_of_memory(why);
 	g->number = place->number;
+	g->stats = &place->stats;
 
 	tell(gs, tap_doing_make(g->number, TAP_LOADING, 0));
 	rc = load(gs, g, place->now, funcs, ret_where, why);
@@ -337,4 +408,21 @@ void graphs_drop(struct graphs *gs, const char *id)
 	tell(gs, tap_doing_make(place->number, TAP_LOADING, 0));
 	place_remove(gs, place);
 	tell(gs, 0);
+}
+
+int graphs_keep(struct graphs *gs, const json_t *ids)
+{
+	CLEANUP(freep)
+	void **places = map_values(gs->by_id);
+	int dropped = 0;
+	if (places == NULL)
+		return ERR_NOMEM;
+	for (size_t i = 0; places[i] != NULL; i++) {
+		const struct graph_place *place = places[i];
+		if (json_object_get(ids, place->id) != NULL)
+			continue;
+		graphs_drop(gs, place->id);
+		dropped++;
+	}
+	return dropped;
 }

@@ -11,6 +11,8 @@
 #include "common/map.h"
 #include "common/tap.h"
 #include "engine/pyfn.h"
+#include "engine/stats.h"
+#include "engine/vals.h"
 #include <jansson.h>
 #include <stdint.h>
 
@@ -22,6 +24,14 @@ struct fn_use {
 	char digest[DIGEST_LEN + 1]; /* empty: no function */
 	json_t *depends;             /* alias -> digest; NULL: none */
 	struct pyfn *fn;             /* NULL: no function */
+	bool blocked;                /* in quarantine: not loaded, and no message goes past it */
+};
+
+/* What a stage hands on: a value, or (alone) the one item of a list that nobody has had to see as a
+ * list yet. */
+struct given {
+	struct val *v; /* NULL: nothing */
+	bool alone;
 };
 
 struct link {
@@ -36,9 +46,8 @@ struct link {
 	/* IDF only */
 	bool *variant; /* per value; the last one holds for further values; NULL: all are samples */
 	size_t n_variant;
-	struct val *held;    /* join slot; NULL: never written */
-	struct val **before; /* the values of the message before, for variants */
-	size_t n_before;
+	struct given held;  /* join slot; nothing: never written */
+	struct vals before; /* the values of the message before, for variants */
 };
 
 struct graph {
@@ -49,7 +58,9 @@ struct graph {
 	struct fn_use join;
 	bool monitored;
 	uint32_t monitor_slot;
-	int64_t fault_next_ms; /* not before that another fault is reported */
+	int64_t fault_next_ms;     /* not before that another fault is reported */
+	int64_t strike_next_ms;    /* the same for one that counts against the function */
+	struct graph_stats *stats; /* all revisions have the same */
 };
 
 /* The IDF links that a slot feeds. */
@@ -87,7 +98,22 @@ int graphs_put(struct graphs *gs, json_t *doc, json_t *funcs, uint32_t *ret_numb
 	       struct graph_where *ret_where, struct text *why);
 /* An unknown id is fine. */
 void graphs_drop(struct graphs *gs, const char *id);
+/* Drop all whose id is no key of the object `ids`. ret: how many; ERR_NOMEM: none. */
+int graphs_keep(struct graphs *gs, const json_t *ids);
 size_t graphs_count(const struct graphs *gs);
+const struct graph *graphs_find(const struct graphs *gs, const char *id); /* NULL: none */
+void graphs_each(const struct graphs *gs, void (*fn)(void *arg, const struct graph *g), void *arg);
+
+/* Bytes that the functions of a graph hold. */
+size_t graph_memory(const struct graph *g);
+/* The function that holds most. ret: false: there is none that holds anything. */
+struct graph_user {
+	const struct graph *graph;
+	enum tap_kind kind;
+	const struct link *link; /* NULL: the join */
+	size_t bytes;
+};
+bool graphs_heaviest(const struct graphs *gs, struct graph_user *ret);
 
 /* The links a slot feeds; NULL: none. */
 static inline const struct feeds *graphs_feeds(const struct graphs *gs, uint32_t slot)

@@ -12,10 +12,8 @@ static void link_done(struct link *l)
 {
 	free(l->name_json);
 	free(l->variant);
-	val_drop(l->held);
-	for (size_t i = 0; i < l->n_before; i++)
-		val_drop(l->before[i]);
-	free(l->before);
+	val_drop(l->held.v);
+	vals_done(&l->before);
 	use_done(&l->use);
 }
 
@@ -57,10 +55,10 @@ static int read_number(const json_t *o, const char *key, int64_t max, int64_t *r
 	return 0;
 }
 
-/* `func` and `depends` of o. */
+/* `func`, `depends` and `blocked` of o. */
 static int read_use(const json_t *o, struct fn_use *use, struct err *err)
 {
-	const json_t *func = field(o, "func"), *value;
+	const json_t *func = field(o, "func"), *blocked = field(o, "blocked"), *value;
 	json_t *depends = field(o, "depends");
 	const char *alias;
 	if (func != NULL) {
@@ -68,6 +66,9 @@ static int read_use(const json_t *o, struct fn_use *use, struct err *err)
 			return err_set(err, ERR_SCHEMA, "`func` is not a digest");
 		memcpy(use->digest, json_string_value(func), sizeof(use->digest));
 	}
+	if (blocked != NULL && !json_is_boolean(blocked))
+		return err_set(err, ERR_SCHEMA, "`blocked` is not a boolean");
+	use->blocked = json_is_true(blocked);
 	if (depends == NULL)
 		return 0;
 	if (!json_is_object(depends))

@@ -29,13 +29,15 @@ void monitor_input(struct monitor *m, struct val *const *values, size_t n)
 	put(m, "]");
 }
 
-void monitor_output(struct monitor *m, struct val *v)
+void monitor_output(struct monitor *m, struct given g)
 {
 	if (m->out == NULL)
 		return;
-	put(m, ",\"output\":");
+	put(m, g.alone ? ",\"output\":[" : ",\"output\":");
 	if (m->fits)
-		m->fits = val_show(v != NULL ? v : val_none(), m->out) == 0;
+		m->fits = val_show(g.v != NULL ? g.v : val_none(), m->out) == 0;
+	if (g.alone)
+		put(m, "]");
 	put(m, m->stage == MONITOR_IDF ? "},\"join\":{\"input\":" : "},\"odf\":[");
 	m->stage = m->stage == MONITOR_IDF ? MONITOR_JOIN : MONITOR_ODF;
 }
@@ -64,7 +66,7 @@ bool monitor_end(struct monitor *m)
 	/* the same shape, however far the message came */
 	if (m->stage == MONITOR_JOIN) {
 		monitor_input(m, NULL, 0);
-		monitor_output(m, NULL);
+		monitor_output(m, (struct given){0});
 	}
 	put(m, "]}}");
 	return m->fits;

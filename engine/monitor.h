@@ -18,8 +18,8 @@ struct monitor {
 void monitor_begin(struct monitor *m, struct text *out, const struct link *idf);
 /* Input of the stage: n values. */
 void monitor_input(struct monitor *m, struct val *const *values, size_t n);
-/* Output of the stage (NULL: none), which ends it. */
-void monitor_output(struct monitor *m, struct val *v);
+/* Output of the stage, which ends it. */
+void monitor_output(struct monitor *m, struct given g);
 /* What was sent to an ODF: json, a list; NULL: nothing. `scalar`: put brackets around. */
 void monitor_odf(struct monitor *m, const struct link *odf, const char *json, size_t len,
 		 bool scalar);

@@ -6,9 +6,12 @@
 #include <Python.h>
 /* Python.h wants to be first */
 #include "common/map.h"
+#include "engine/py_guard.h"
 #include "engine/pyfn.h"
 
 struct py {
+	struct guard guard;
+	bool refused;       /* what was raised last met the quota */
 	PyObject *explain;  /* explain(exception) -> str */
 	PyObject *remember; /* remember(filename, source): for tracebacks */
 	PyObject *forget;   /* forget(filename) */

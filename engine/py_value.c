@@ -1,6 +1,7 @@
 #include "engine/py_priv.h"
 
 #include "common/util.h"
+#include "engine/num.h"
 #include <math.h>
 
 #define SHOWN_TYPE_MAX 100 /* bytes of a type's name */
@@ -20,6 +21,33 @@ struct val *val_drop(struct val *v)
 {
 	Py_XDECREF(obj(v));
 	return NULL;
+}
+
+void val_drop_all(struct val *const *v, size_t n)
+{
+	while (n > 0)
+		Py_DECREF(obj(v[--n]));
+}
+
+struct val *val_bool(bool b)
+{
+	return val_of(b ? Py_True : Py_False);
+}
+
+struct val *val_whole(int64_t n)
+{
+	PyObject *o = PyLong_FromLongLong(n);
+	if (o == NULL)
+		PyErr_Clear();
+	return val_of(o);
+}
+
+struct val *val_real(double d)
+{
+	PyObject *o = PyFloat_FromDouble(d);
+	if (o == NULL)
+		PyErr_Clear();
+	return val_of(o);
 }
 
 struct val *val_none(void)
@@ -48,6 +76,13 @@ struct val *val_item(struct val *seq, size_t i)
 		return NULL;
 	PyObject *o = obj(seq);
 	return val_of(Py_NewRef(PyList_Check(o) ? PyList_GET_ITEM(o, i) : PyTuple_GET_ITEM(o, i)));
+}
+
+void val_items(struct val *seq, struct val **ret)
+{
+	PyObject **items = PySequence_Fast_ITEMS(obj(seq));
+	for (Py_ssize_t i = 0; i < Py_SIZE(obj(seq)); i++)
+		ret[i] = val_of(Py_NewRef(items[i]));
 }
 
 struct val *val_list(struct val *const *items, size_t n)
@@ -205,21 +240,38 @@ static int write_str(struct writer *w, PyObject *o)
 		       : full(w);
 }
 
+/* Room to write a number in its place; NULL: it may not fit, so it is made elsewhere first. */
+static char *number_room(const struct writer *w)
+{
+	const struct text *t = w->out;
+	return t->cap - t->len >= NUM_TEXT_MAX ? t->data + t->len : NULL;
+}
+
 static int write_int(struct writer *w, PyObject *o)
 {
 	int overflow;
-	char digits[24];
+	char digits[NUM_TEXT_MAX], *room = number_room(w);
 	long long n = PyLong_AsLongLongAndOverflow(o, &overflow);
 	if (overflow != 0)
 		return refuse(w, o, "an integer needs more than 64 bits");
-	int len = snprintf(digits, sizeof(digits), "%lld", n);
-	return put(w, digits, (size_t)len);
+	if (room == NULL)
+		return put(w, digits, num_write_whole(digits, n));
+	w->out->len += num_write_whole(room, n);
+	return 0;
 }
 
 static int write_real(struct writer *w, PyObject *o, double d)
 {
+	char digits[NUM_TEXT_MAX], *room = number_room(w);
 	if (!isfinite(d))
 		return refuse(w, o, isnan(d) ? "NaN has no JSON" : "Infinity has no JSON");
+	size_t len = num_write_real(room != NULL ? room : digits, d);
+	if (len > 0 && room != NULL) {
+		w->out->len += len;
+		return 0;
+	}
+	if (len > 0)
+		return put(w, digits, len);
 	char *repr = PyOS_double_to_string(d, 'r', 0, Py_DTSF_ADD_DOT_0, NULL);
 	if (repr == NULL)
 		return refuse(w, o, "out of memory");
@@ -355,6 +407,8 @@ static int write_number_like(struct writer *w, PyObject *o)
 
 static int write_value(struct writer *w, PyObject *o)
 {
+	if (PyLong_CheckExact(o))
+		return write_int(w, o);
 	if (PyFloat_Check(o))
 		return write_real(w, o, PyFloat_AS_DOUBLE(o));
 	if (o == Py_True)
@@ -374,7 +428,11 @@ static int write_value(struct writer *w, PyObject *o)
 
 static int write_all(struct val *v, bool lenient, struct text *out, struct err *err)
 {
-	struct writer w = {.out = out, .lenient = lenient, .err = err};
+	struct writer w; /* not all of it set to zero: this is done for each result */
+	w.out = out;
+	w.lenient = lenient;
+	w.err = err;
+	w.depth = 0;
 	size_t before = out->len;
 	int rc = write_value(&w, obj(v));
 	if (rc < 0)

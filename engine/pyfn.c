@@ -2,7 +2,8 @@
 
 #include "common/id.h"
 #include "common/util.h"
-#include "engine/sanitizer.h"
+#include "engine/py_mem.h"
+#include <stdlib.h>
 
 /* One text, however often it is used: kept for tracebacks and messages, compiled once. */
 struct source {
@@ -16,10 +17,13 @@ struct source {
 
 struct pyfn {
 	unsigned refs;
+	uint32_t owner;     /* of its memory; that of its dependencies, too */
+	bool is_dependency; /* somebody else's owner */
 	struct py *py;
 	struct source *source;
 	PyObject *globals;
 	PyObject *run;
+	vectorcallfunc call; /* run's */
 	size_t n_depends;
 	struct pyfn *depends[]; /* they live as long as the function that calls them */
 };
@@ -47,7 +51,7 @@ static int boot(struct py *py, struct err *err)
 	py->forget = Py_XNewRef(PyDict_GetItemString(globals, "forget"));
 	if (py->explain == NULL || py->remember == NULL || py->forget == NULL)
 		return err_set(err, ERR_SYS, "preparing Python: its helpers are missing");
-	return 0;
+	return guard_init(&py->guard, err);
 }
 
 int py_start(struct py **ret, struct err *err)
@@ -59,11 +63,12 @@ int py_start(struct py **ret, struct err *err)
 		free(py);
 		return err_set(err, ERR_NOMEM, "out of memory for Python");
 	}
+	if (setenv("OPENBLAS_NUM_THREADS", "1", 1) <
+	    0) /* numpy's; it would take them for threads */
+		return err_sys(err, "the environment");
+	mem_hook();
 	PyPreConfig_InitIsolatedConfig(&pre);
 	pre.utf8_mode = 1;
-	if (SANITIZED)
-		pre.allocator =
-			PYMEM_ALLOCATOR_MALLOC; /* so that the sanitizer sees every object */
 	PyStatus status = Py_PreInitialize(&pre);
 	PyConfig_InitIsolatedConfig(&config);
 	config.install_signal_handlers = 0;
@@ -97,16 +102,22 @@ struct py *py_stop(struct py *py)
 	Py_CLEAR(py->explain);
 	Py_CLEAR(py->remember);
 	Py_CLEAR(py->forget);
+	guard_done(&py->guard);
 	map_free(py->sources, NULL);
 	Py_FinalizeEx();
 	free(py);
 	return NULL;
 }
 
+void py_set_function_quota(size_t bytes)
+{
+	mem_set_quota(bytes);
+}
+
 void py_collect(struct py *py)
 {
-	(void)py;
 	PyGC_Collect();
+	guard_check(&py->guard);
 }
 
 /* ---- what went wrong ---- */
@@ -163,6 +174,14 @@ void py_explain(struct py *py, struct text *why)
 	Py_XDECREF(type);
 	Py_XDECREF(value);
 	Py_XDECREF(trace);
+	if (py->refused) {
+		char front[PY_FRONT_MAX];
+		snprintf(front, sizeof(front), "memory quota of %zu MiB exceeded\n",
+			 mem_quota() >> 20);
+		text_prepend(why, front);
+	}
+	py->refused = false;
+	guard_check(&py->guard);
 }
 
 void py_forget(void)
@@ -188,11 +207,22 @@ static struct source *source_drop(struct py *py, struct source *s)
 	return NULL;
 }
 
+/* What was raised is the function's fault (code), or the memory's. */
+static int raised(struct py *py, int code)
+{
+	py->refused = mem_was_refused();
+	if (py->refused)
+		return ERR_LIMIT;
+	return PyErr_ExceptionMatches(PyExc_MemoryError) ? ERR_NOMEM : code;
+}
+
 /* Loading raised. */
 static int not_loaded(struct py *py, struct text *why)
 {
-	int rc = PyErr_ExceptionMatches(PyExc_MemoryError) ? ERR_NOMEM : ERR_SCHEMA;
+	int rc = raised(py, ERR_SCHEMA);
+	uint32_t owner = mem_enter(0); /* whoever is at its limit shall still be told */
 	py_explain(py, why);
+	mem_enter(owner);
 	return rc;
 }
 
@@ -210,7 +240,8 @@ static int source_compile(struct py *py, struct source *s, struct text *why)
 		return not_loaded(py, why);
 	done = PyObject_CallFunctionObjArgs(py->remember, s->filename, text, NULL);
 	if (done == NULL)
-		PyErr_Clear(); /* tracebacks without source lines, because some function has spoilt linecache: no reason to refuse this one */
+		PyErr_Clear(); /* tracebacks without source lines, because some function has spoilt
+				  linecache: no reason to refuse this one */
 	if (memchr(s->text, '\0', s->len) != NULL)
 		PyErr_SetString(PyExc_ValueError, "source code cannot contain null bytes");
 	else
@@ -255,7 +286,8 @@ static int source_get(struct py *py, const struct pyfn_source *from, struct sour
 /* ---- functions ---- */
 
 /* The globals of one use: builtins, and the dependencies as attributes of `iot`. */
-static PyObject *globals_new(const struct pyfn_source *depends, struct pyfn *const *fns, size_t n)
+static PyObject *globals_new(struct py *py, const struct pyfn_source *depends,
+			     struct pyfn *const *fns, size_t n)
 {
 	CLEANUP(decrefp)
 	PyObject *globals = PyDict_New();
@@ -264,7 +296,7 @@ static PyObject *globals_new(const struct pyfn_source *depends, struct pyfn *con
 	CLEANUP(decrefp)
 	PyObject *name = PyUnicode_FromString("iot_function");
 	if (globals == NULL || iot == NULL || name == NULL ||
-	    PyDict_SetItemString(globals, "__builtins__", PyEval_GetBuiltins()) < 0 ||
+	    PyDict_SetItemString(globals, "__builtins__", py->guard.builtins) < 0 ||
 	    PyDict_SetItemString(globals, "__name__", name) < 0 ||
 	    PyDict_SetItemString(globals, "iot", iot) < 0)
 		return NULL;
@@ -283,10 +315,11 @@ static int say(struct text *why, int code, const char *reason)
 /* Run the module level and find `run`. */
 static int load(struct py *py, struct pyfn *f, const struct pyfn_source *depends, struct text *why)
 {
-	f->globals = globals_new(depends, f->depends, f->n_depends);
+	f->globals = globals_new(py, depends, f->depends, f->n_depends);
 	if (f->globals == NULL)
 		return not_loaded(py, why);
 	PyObject *done = PyEval_EvalCode(f->source->code, f->globals, f->globals);
+	guard_check(&py->guard);
 	if (done == NULL)
 		return not_loaded(py, why);
 	Py_DECREF(done);
@@ -296,6 +329,7 @@ static int load(struct py *py, struct pyfn *f, const struct pyfn_source *depends
 	if (!PyFunction_Check(run))
 		return say(why, ERR_SCHEMA, "`run` must be a function");
 	f->run = Py_NewRef(run);
+	f->call = PyVectorcall_Function(run);
 	return 0;
 }
 
@@ -304,19 +338,21 @@ static void pyfn_dropp(struct pyfn **f)
 	*f = pyfn_drop(*f);
 }
 
-int pyfn_new(struct py *py, const struct pyfn_source *fn, const struct pyfn_source *depends,
-	     size_t n_depends, struct pyfn **ret, struct text *why)
+static int fn_new(struct py *py, const struct pyfn_source *fn, const struct pyfn_source *depends,
+		  size_t n_depends, uint32_t owner, struct pyfn **ret, struct text *why)
 {
 	CLEANUP(pyfn_dropp)
 	struct pyfn *f = calloc(1, sizeof(*f) + n_depends * sizeof(f->depends[0]));
-	text_clear(why);
 	if (f == NULL)
 		return say(why, ERR_NOMEM, "out of memory");
 	f->refs = 1;
 	f->py = py;
+	f->owner = owner;
+	f->is_dependency = true; /* until it is done: the owner is the caller's */
 	int rc = 0;
 	for (; f->n_depends < n_depends; f->n_depends++) {
-		rc = pyfn_new(py, &depends[f->n_depends], NULL, 0, &f->depends[f->n_depends], why);
+		rc = fn_new(py, &depends[f->n_depends], NULL, 0, owner, &f->depends[f->n_depends],
+			    why);
 		if (rc < 0) {
 			char front[PY_FRONT_MAX];
 			snprintf(front, sizeof(front),
@@ -334,6 +370,23 @@ int pyfn_new(struct py *py, const struct pyfn_source *fn, const struct pyfn_sour
 	return 0;
 }
 
+int pyfn_new(struct py *py, const struct pyfn_source *fn, const struct pyfn_source *depends,
+	     size_t n_depends, struct pyfn **ret, struct text *why)
+{
+	uint32_t owner;
+	text_clear(why);
+	if (mem_owner_new(&owner) < 0)
+		return say(why, ERR_NOMEM, "out of memory");
+	mem_enter(owner);
+	int rc = fn_new(py, fn, depends, n_depends, owner, ret, why);
+	mem_enter(0);
+	if (rc < 0)
+		mem_owner_free(owner);
+	else
+		(*ret)->is_dependency = false;
+	return rc;
+}
+
 struct pyfn *pyfn_keep(struct pyfn *f)
 {
 	f->refs++;
@@ -344,6 +397,7 @@ struct pyfn *pyfn_drop(struct pyfn *f)
 {
 	if (f == NULL || --f->refs > 0)
 		return NULL;
+	uint32_t before = mem_enter(f->owner); /* there may be finalizers */
 	Py_CLEAR(f->run);
 	if (f->globals != NULL)
 		PyDict_Clear(f->globals); /* functions refer to their globals and these to them:
@@ -353,6 +407,10 @@ struct pyfn *pyfn_drop(struct pyfn *f)
 	for (size_t i = 0; i < f->n_depends; i++)
 		pyfn_drop(f->depends[i]);
 	source_drop(f->py, f->source);
+	guard_check(&f->py->guard);
+	mem_enter(before);
+	if (!f->is_dependency)
+		mem_owner_free(f->owner);
 	free(f);
 	return NULL;
 }
@@ -363,11 +421,29 @@ const char *pyfn_text(const struct pyfn *f, size_t *ret_len)
 	return f->source->text;
 }
 
+size_t pyfn_memory(const struct pyfn *f)
+{
+	return mem_held(f->owner);
+}
+
 int pyfn_call(struct pyfn *f, struct val *const *args, size_t n, struct val **ret)
 {
-	PyObject *result = PyObject_Vectorcall(f->run, (PyObject *const *)args, n, NULL);
+	mem_enter(f->owner);
+	PyObject *result = f->call(f->run, (PyObject *const *)args, n, NULL);
+	mem_enter(0);
+	guard_check(&f->py->guard);
 	if (result == NULL)
-		return PyErr_ExceptionMatches(PyExc_MemoryError) ? ERR_NOMEM : ERR_PEER;
+		return raised(f->py, ERR_PEER);
 	*ret = val_of(result);
 	return 0;
+}
+
+void pyfn_enter(const struct pyfn *f)
+{
+	mem_enter(f != NULL ? f->owner : 0);
+}
+
+void py_leave(void)
+{
+	mem_enter(0);
 }

@@ -53,6 +53,72 @@ static json_t *on_drop(struct requests *r, json_t *frame)
 	return json_pack("{s:s}", "state", "ok");
 }
 
+/* ---- statistics, and what is to stay ---- */
+
+static int pack_stats(json_t *into, const struct graph *g)
+{
+	const struct graph_stats *s = g->stats;
+	double p50 = stats_time_us(s, 0.5), p99 = stats_time_us(s, 0.99);
+	json_t *drops = json_object();
+	for (int d = 0; d < DROPS; d++)
+		if (s->drops[d] > 0)
+			json_object_set_new(drops, eval_drop_name(d),
+					    json_integer((json_int_t)s->drops[d]));
+	return json_object_set_new(
+		into, g->id,
+		json_pack("{s:I, s:I, s:o, s:o, s:o, s:I}", "evaluated", (json_int_t)s->evaluated,
+			  "failed", (json_int_t)s->failed, "drops", drops, "p50_us",
+			  p50 < 0 ? json_null() : json_real(p50), "p99_us",
+			  p99 < 0 ? json_null() : json_real(p99), "memory_bytes",
+			  (json_int_t)graph_memory(g)));
+}
+
+static void pack_each(void *arg, const struct graph *g)
+{
+	json_t **into = arg;
+	if (*into != NULL && pack_stats(*into, g) < 0) {
+		json_decref(*into);
+		*into = NULL;
+	}
+}
+
+static json_t *on_graph_stats(struct requests *r, json_t *frame)
+{
+	const json_t *ids = json_object_get(frame, "ids"), *id;
+	size_t i;
+	if (ids != NULL && !json_is_null(ids) && !json_is_array(ids))
+		return refused("`ids` is neither a list nor null");
+	json_t *graphs = json_object();
+	if (!json_is_array(ids))
+		graphs_each(r->graphs, pack_each, &graphs);
+	json_array_foreach (ids, i, id) {
+		const struct graph *g =
+			json_is_string(id) ? graphs_find(r->graphs, json_string_value(id)) : NULL;
+		if (g != NULL)
+			pack_each(&graphs, g);
+	}
+	return json_pack("{s:s, s:o}", "state", "ok", "graphs", graphs);
+}
+
+static json_t *on_keep(struct requests *r, json_t *frame)
+{
+	const json_t *ids = json_object_get(frame, "ids"), *id;
+	json_auto_t *kept = json_object();
+	size_t i;
+	if (!json_is_array(ids))
+		return refused("`ids` is not a list");
+	json_array_foreach (ids, i, id) {
+		if (!json_is_string(id))
+			return refused("an id is not a string");
+		if (json_object_set_new(kept, json_string_value(id), json_true()) < 0)
+			return NULL;
+	}
+	int dropped = graphs_keep(r->graphs, kept);
+	return dropped < 0 ? NULL : json_pack("{s:s, s:i}", "state", "ok", "dropped", dropped);
+}
+
+/* ---- checking sources ---- */
+
 static json_t *check_one(struct requests *r, const json_t *code, const struct pyfn_source *depends,
 			 size_t n)
 {
@@ -115,6 +181,8 @@ static const struct {
 	{"graph", on_graph},
 	{"drop", on_drop},
 	{"check", on_check},
+	{"graph_stats", on_graph_stats},
+	{"keep", on_keep},
 };
 
 static json_t *handle(struct requests *r, const char *op, json_t *frame)

@@ -1,41 +1,32 @@
 #include "engine/vals.h"
 
-#include "common/err.h"
 #include <stdlib.h>
 
-void vals_clear(struct vals *s)
-{
-	while (s->n > 0)
-		val_drop(s->v[--s->n]);
-}
+#define FIRST_CAP 16
 
-int vals_add(struct vals *s, struct val *v)
+int vals_reserve(struct vals *s, size_t more)
 {
-	if (v != NULL && s->n == s->cap) {
-		size_t cap = s->cap > 0 ? s->cap * 2 : 16;
-		struct val **grown = realloc(s->v, cap * sizeof(*grown));
-		if (grown == NULL) {
-			val_drop(v);
-			return ERR_NOMEM;
-		}
-		s->v = grown;
-		s->cap = cap;
-	}
-	if (v == NULL)
+	size_t cap = s->cap > 0 ? s->cap : FIRST_CAP;
+	while (cap - s->n < more)
+		cap *= 2;
+	if (cap == s->cap)
+		return 0;
+	struct val **grown = realloc(s->v, cap * sizeof(*grown));
+	if (grown == NULL)
 		return ERR_NOMEM;
-	s->v[s->n++] = v;
+	s->v = grown;
+	s->cap = cap;
 	return 0;
 }
 
-int vals_spread(struct vals *s, struct val *v)
+int vals_spread(struct vals *s, struct val *seq)
 {
-	struct val *item;
 	vals_clear(s);
-	if (!val_is_seq(v))
-		return vals_add(s, val_keep(v));
-	for (size_t i = 0; (item = val_item(v, i)) != NULL; i++)
-		if (vals_add(s, item) < 0)
-			return ERR_NOMEM;
+	size_t n = val_count(seq);
+	if (n > s->cap && vals_reserve(s, n) < 0)
+		return ERR_NOMEM;
+	val_items(seq, s->v);
+	s->n = n;
 	return 0;
 }
 

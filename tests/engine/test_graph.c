@@ -3,9 +3,9 @@
 
 #define COUNT "n = 0\\ndef run(*x):\\n  global n\\n  n += 1\\n  return n\\n"
 /* says on standard output's place, a list in a module, when its globals go */
-#define MOURN                                                                          \
-	"import sys\\nclass Last:\\n  def __del__(self, "                              \
-	"log=sys.modules['string'].__dict__.setdefault('gone', [])): log.append(1)\\n" \
+#define MOURN                                                                       \
+	"import string\\nclass Last:\\n  def __del__(self, "                        \
+	"log=string.__dict__.setdefault('gone', [])): log.append(1)\\n"             \
 	"last = Last()\\ndef helper(): return last\\ndef run(*x): return helper() and 1\\n"
 
 static void expect(struct world *w, uint32_t slot, const char *payload, const char *want)
@@ -150,7 +150,7 @@ static void a_refused_revision_changes_nothing(void **state)
 static unsigned gone(struct world *w)
 {
 	world_must_put(w, "{\"id\": \"gone\", \"idf\": [{\"slot\": 90, \"func\": \"import "
-			  "sys\\ndef run(x): return len(sys.modules['string'].__dict__.get('gone', "
+			  "string\\ndef run(x): return len(string.__dict__.get('gone', "
 			  "[]))\\n\"}], \"odf\": [{\"slot\": 91}]}");
 	world_send(w, 90, "0");
 	unsigned n = 0;

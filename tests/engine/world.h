@@ -27,7 +27,7 @@ struct world {
 	FILE *log_file;
 	bool show_qos;
 	size_t ring_max; /* longer results do not fit into the "ring" */
-	unsigned faults;
+	unsigned faults, strikes;
 	char fault[9000];
 	uint64_t doing;
 	struct text why;
@@ -53,12 +53,13 @@ static void world_doing(void *arg, uint64_t what)
 }
 
 static void world_fault(void *arg, const struct link *link, const struct graph *graph,
-			enum tap_kind kind, const char *msg, size_t len)
+			enum tap_kind kind, const char *msg, size_t len, const char *strike)
 {
 	struct world *w = arg;
 	w->faults++;
 	snprintf(w->fault, sizeof(w->fault), "%s %d %d %.*s", graph->id, kind,
 		 link != NULL ? (int)link->lid : -1, (int)len, msg);
+	w->strikes += strike != NULL && strcmp(strike, "memory") == 0;
 }
 
 /* One interpreter for all tests of a program. */

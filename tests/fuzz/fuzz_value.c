@@ -41,9 +41,9 @@ static void on_doing(void *arg, uint64_t what)
 }
 
 static void on_fault(void *arg, const struct link *link, const struct graph *graph,
-		     enum tap_kind kind, const char *msg, size_t len)
+		     enum tap_kind kind, const char *msg, size_t len, const char *strike)
 {
-	(void)arg, (void)link, (void)graph, (void)kind, (void)msg, (void)len;
+	(void)arg, (void)link, (void)graph, (void)kind, (void)msg, (void)len, (void)strike;
 }
 
 static struct eval *world(struct sink *s)
