@@ -282,9 +282,9 @@ class GraphClient(Api):
                 return link
             assert time.monotonic() < deadline, "the link is not '%s' but %s" % (state, link)
 
-    def wire(self, da_id, idf, odf, idf_func=None, join=None, odf_func=None):
+    def wire(self, da_id, idf, odf, idf_func=None, join=None, odf_func=None, **attach):
         """attach, one IDF, one ODF, the functions given as sources."""
-        self.ok("attach")
+        self.ok("attach", **attach)
         codes = [c for c in (idf_func, join, odf_func) if c]
         if codes:
             self.add_funcs(*codes)

@@ -11,6 +11,9 @@ import pytest
 from clients import GraphClient, Mqtt, digest, new_id
 from suite import until
 
+TRANSPORTS = ("client", "plugin")
+SETTINGS = {"engine.per-owner": 1}
+OWNER = "everybody"    # one engine for all: what one graph has done tells of what the others have
 PASS = {}
 SUM = "def run(*a): return sum(a)\n"
 
@@ -205,7 +208,7 @@ class Fence:
     def __init__(self, mqtt):
         self.mqtt, self.n = mqtt, 0
         da_id = new_id()
-        g = GraphClient(mqtt, graph=new_id()).wire(da_id, "in", "out")
+        g = GraphClient(mqtt, graph=new_id()).wire(da_id, "in", "out", owner=OWNER)
         self.topic = g.topic(da_id, "idf", "in")
         self.out = mqtt.subscribe(g.topic(da_id, "odf", "out"))
 
@@ -223,7 +226,7 @@ def fence(mqtt):
 def wired(mqtt, idf, join, odf):
     """The graph of a case. ret: (graph, topics of the IDFs, inboxes of the ODFs, monitor)"""
     g, da_id = GraphClient(mqtt, graph=new_id()), new_id()
-    g.ok("attach")
+    g.ok("attach", owner=OWNER)
     codes = [link["func"] for link in idf + odf if link.get("func")] + ([join] if join else [])
     if codes:
         g.ok("add_funcs", codes=codes, digests=[digest(c) for c in codes])
