@@ -144,7 +144,7 @@ int ports_tap(struct ports *ps, uint32_t port, uint32_t slot, const char *topic,
 {
 	struct port *p = ports_find(ps, port, err);
 	const struct route *r;
-	struct topic *t;
+	struct topic *t = NULL;
 	int rc;
 
 	if (p == NULL)
@@ -349,7 +349,7 @@ int ports_echo(struct ports *ps, const void *owner, const char *from, const char
 {
 	size_t len = strlen(to) + 1;
 	unsigned n = 0;
-	struct topic *t;
+	struct topic *t = NULL;
 	int rc = check_topic(from, false, err);
 
 	if (rc == 0)
