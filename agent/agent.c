@@ -1,4 +1,5 @@
 #include "agent/agent.h"
+#include "agent/graph/transport_plugin.h"
 #include "common/id.h"
 #include "common/log.h"
 #include "common/util.h"
@@ -10,6 +11,9 @@
 
 #define STATS_EVERY_MS 1000
 #define ENGINE_NAME    "iottalk-engine"
+/* How long a broker may be without the plugin it had: longer, and another transport is looked for. */
+#define PLUGIN_GONE_MS 10000
+#define PLUGIN_LOOK_MS 1000
 
 /* ---- who we are ---- */
 
@@ -186,6 +190,7 @@ static void on_status(void *arg, json_t *request, struct ctl_call *call)
 		{"agent_id", json_string(a->id)},
 		{"graphs", json_integer((json_int_t)graphs.graphs)},
 		{"transport", json_string(graphs.transport)},
+		{"transport_why", json_string(a->transport_why)},
 		{"engine", engine_status(&graphs)},
 		{"counters", counters(a)},
 	};
@@ -273,6 +278,52 @@ static void on_stats(void *arg)
 	a->reported = now;
 }
 
+/* ---- the way of the data ---- */
+
+/* auto: the plugin if it is there and proves that it works. */
+static const struct transport_ops *choose_transport(struct agent *a)
+{
+	const struct settings *s = &a->daemon.settings;
+	struct err err = {0};
+
+	if (s->agent.transport == TRANSPORT_CLIENT)
+		return &transport_client;
+	if (s->agent.transport == TRANSPORT_PLUGIN)
+		return &transport_plugin;
+	if (transport_plugin_probe(s, a->id, &err) == 0)
+		return &transport_plugin;
+	snprintf(a->transport_why, sizeof(a->transport_why), "%.290s", err.text);
+	log_warn("transport.client", KV("why", err.text));
+	return &transport_client;
+}
+
+/* The broker came back without its plugin: begin again, with another transport. */
+static void on_plugin_timer(void *arg)
+{
+	struct agent *a = arg;
+	struct service_status graphs;
+	int64_t now = loop_now_ms(a->loop);
+
+	service_get_status(a->graphs, &graphs);
+	if (graphs.link || !a->link)
+		a->plugin_lost_ms = 0;
+	else if (a->plugin_lost_ms == 0)
+		a->plugin_lost_ms = now;
+	if (a->plugin_lost_ms == 0 || now - a->plugin_lost_ms < PLUGIN_GONE_MS)
+		return;
+	log_error("transport.plugin_gone",
+		  KV("why", "the broker is there, and its plugin has not answered for 10 s"));
+	loop_quit(a->loop, ERR_PEER);
+}
+
+static int watch_plugin(struct agent *a, const struct transport_ops *ops, struct err *err)
+{
+	if (ops != &transport_plugin || a->daemon.settings.agent.transport != TRANSPORT_AUTO)
+		return 0;
+	return loop_add_timer(a->loop, PLUGIN_LOOK_MS, PLUGIN_LOOK_MS, on_plugin_timer, a,
+			      &a->plugin_timer, err);
+}
+
 /* ---- start and stop ---- */
 
 static int start_services(struct agent *a, struct err *err)
@@ -295,9 +346,12 @@ static int start_services(struct agent *a, struct err *err)
 	if (socket_path == NULL)
 		return err_set(err, ERR_NOMEM, "control socket");
 	int rc = find_engine(engine, err);
-	if (rc == 0) /* "auto" is the client transport as long as it is the only one */
-		rc = service_new(a->loop, s, a->id, engine, &transport_client, &service_events, a,
-				 &a->graphs, err);
+	const struct transport_ops *transport = rc == 0 ? choose_transport(a) : NULL;
+	if (rc == 0)
+		rc = service_new(a->loop, s, a->id, engine, transport, &service_events, a, &a->graphs,
+				 err);
+	if (rc == 0)
+		rc = watch_plugin(a, transport, err);
 	if (rc < 0)
 		return rc;
 	const struct request_op *ops = service_ops(&n);
@@ -335,7 +389,9 @@ int agent_start(struct agent *a, int argc, char *argv[], struct err *err)
 void agent_stop(struct agent *a)
 {
 	if (a->loop != NULL)
-		loop_remove(a->loop, a->stats_timer);
+		a->stats_timer = loop_remove(a->loop, a->stats_timer);
+	if (a->loop != NULL)
+		a->plugin_timer = loop_remove(a->loop, a->plugin_timer);
 	ctl_close(a->ctl);
 	service_free(a->graphs);
 	uplink_free(a->uplink);

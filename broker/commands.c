@@ -36,7 +36,7 @@ static int port_add(struct call *c, struct err *err)
 {
 	enum plug_state state = PLUG_STATE_HELD;
 	bool living;
-	int rc = ports_add(c->c->ports, c->text, c->fds, c->n_fds, &c->reply->head.port, &living,
+	int rc = ports_add(c->c->ports, c->s, c->text, c->fds, c->n_fds, &c->reply->head.port, &living,
 			   err);
 
 	if (rc == 0)
@@ -138,6 +138,13 @@ static int publish(struct call *c, struct err *err)
 			     c->req.len, err);
 }
 
+static int sweep(struct call *c, struct err *err)
+{
+	(void)err;
+	c->reply->head.a = ports_sweep(c->c->ports);
+	return 0;
+}
+
 static const struct command {
 	const char *name;
 	command_fn *fn;
@@ -159,6 +166,7 @@ static const struct command {
 	[PLUG_SLOT_STATS] = {"SLOT_STATS", walk, FDS(0), NO_TEXT},
 	[PLUG_ECHO] = {"ECHO", echo, FDS(0), BYTES},
 	[PLUG_PUBLISH] = {"PUBLISH", publish, FDS(0), BYTES},
+	[PLUG_SWEEP] = {"SWEEP", sweep, FDS(0), NO_TEXT},
 };
 
 static int check(const struct call *c, const struct packet *p, const struct command *cmd,

@@ -177,7 +177,11 @@ static int port_new(struct ports *ps, const char *name, const int *fds, size_t n
 	p->wake_fd = p->result_fd = -1;
 	p->state = PLUG_STATE_HELD;
 	snprintf(p->name, sizeof(p->name), "%s", name);
-	rc = check_ring(fds[0], err);
+	struct stat st;
+
+	rc = fstat(fds[0], &st) < 0 ? err_sys(err, "the rings of port %s", name)
+				    : check_ring(fds[0], err);
+	p->rings = st.st_ino;
 	if (rc == 0)
 		rc = check_ring(fds[1], err);
 	if (rc == 0)
@@ -192,17 +196,36 @@ static int port_new(struct ports *ps, const char *name, const int *fds, size_t n
 	return 0;
 }
 
-int ports_add(struct ports *ps, const char *name, const int *fds, size_t n_fds, uint32_t *ret_port,
-	      bool *ret_living, struct err *err)
+static void remove_port(struct port *p)
+{
+	struct ports *ps = p->ps;
+
+	for (unsigned i = 0; i < ps->n_fed; i++)
+		if (ps->fed[i] == p)
+			ps->fed[i--] = ps->fed[--ps->n_fed];
+	ps->port[INDEX(p->id)] = NULL;
+	while (ps->n_port > 0 && ps->port[ps->n_port - 1] == NULL)
+		ps->n_port--;
+	mosquitto_log_printf(MOSQ_LOG_INFO, "iottalk: port.removed port=%s", p->name);
+	port_free(p);
+}
+
+int ports_add(struct ports *ps, const void *owner, const char *name, const int *fds, size_t n_fds,
+	      uint32_t *ret_port, bool *ret_living, struct err *err)
 {
 	struct port *p = find_name(ps, name);
-	unsigned place = free_place(ps);
+	struct stat st = {0};
 
-	if (p != NULL) {
+	if (p != NULL && n_fds > 0 && fstat(fds[0], &st) == 0 && st.st_ino == p->rings) {
+		p->owner = owner;
 		*ret_port = p->id;
 		*ret_living = true;
 		return 0;
 	}
+	if (p != NULL)
+		remove_port(p);
+	unsigned place = free_place(ps);
+
 	if (name[0] == '\0' || strlen(name) > PLUG_NAME_MAX)
 		return err_set(err, ERR_INVAL, "a port's name has 1 to %u bytes", PLUG_NAME_MAX);
 	for (const char *c = name; *c != '\0'; c++)
@@ -216,6 +239,7 @@ int ports_add(struct ports *ps, const char *name, const int *fds, size_t n_fds, 
 
 	if (rc < 0)
 		return rc;
+	p->owner = owner;
 	p->id = ps->next_number * PORTS_MAX + place;
 	ps->next_number = (ps->next_number + 1) % NUMBER_MAX;
 	ps->port[place] = p;
@@ -307,15 +331,28 @@ int ports_remove(struct ports *ps, uint32_t port, struct err *err)
 
 	if (p == NULL)
 		return ERR_NOENT;
-	for (unsigned i = 0; i < ps->n_fed; i++)
-		if (ps->fed[i] == p)
-			ps->fed[i--] = ps->fed[--ps->n_fed];
-	ps->port[INDEX(port)] = NULL;
-	while (ps->n_port > 0 && ps->port[ps->n_port - 1] == NULL)
-		ps->n_port--;
-	mosquitto_log_printf(MOSQ_LOG_INFO, "iottalk: port.removed port=%s", p->name);
-	port_free(p);
+	remove_port(p);
 	return 0;
+}
+
+void ports_disown(struct ports *ps, const void *owner)
+{
+	for (unsigned i = 0; i < ps->n_port; i++)
+		if (ps->port[i] != NULL && ps->port[i]->owner == owner)
+			ps->port[i]->owner = NULL;
+}
+
+unsigned ports_sweep(struct ports *ps)
+{
+	unsigned swept = 0;
+
+	for (unsigned i = 0; i < PORTS_MAX; i++) {
+		if (ps->port[i] == NULL || ps->port[i]->owner != NULL)
+			continue;
+		remove_port(ps->port[i]);
+		swept++;
+	}
+	return swept;
 }
 
 struct ports *ports_free(struct ports *ps)

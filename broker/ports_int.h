@@ -5,6 +5,7 @@
 #include "broker/ports.h"
 #include "common/tap.h"
 #include "common/topic_table.h"
+#include <sys/types.h>
 
 struct route {              /* a topic's way to one port; in its port's table under its slot */
 	struct route *next; /* of the same topic */
@@ -40,6 +41,8 @@ struct table {     /* by slot */
 struct port {
 	struct ports *ps;
 	uint32_t id; /* its place in ps->port in the low bits, a number of its own above */
+	const void *owner; /* NULL: it has gone */
+	ino_t rings;       /* of the in-memfd: no two of a machine have the same */
 	enum plug_state state;
 	struct tap *tap;
 	int wake_fd, result_fd; /* ours, -1: no engine */

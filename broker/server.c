@@ -140,6 +140,7 @@ int server_watch(struct server *s, struct err *err)
 static void hang_up(struct conn *c)
 {
 	ports_forget_echoes(c->s->c->ports, &c->session);
+	ports_disown(c->s->c->ports, &c->session);
 	closep(&c->fd);
 	c->session = (struct session){0};
 	c->broken = c->fed = (struct news){0};

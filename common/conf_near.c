@@ -2,6 +2,7 @@
 #include "common/conf_near.h"
 #include <ctype.h>
 #include <string.h>
+#include <strings.h>
 
 /* Edit distance (insert, delete, replace, swap of neighbours), letters in either case alike. */
 static unsigned distance(const char *a, const char *b)
@@ -35,9 +36,17 @@ static unsigned distance(const char *a, const char *b)
 }
 
 /* How far apart two names may be and still be offered as "did you mean". */
-static bool near_enough(unsigned dist, const char *name)
+static bool near_enough(size_t dist, const char *name)
 {
 	return dist <= 1 + strlen(name) / 3;
+}
+
+/* Names whose lengths are further apart than that need not be compared. */
+static bool may_be_near(const char *name, const char *known)
+{
+	size_t a = strlen(name), b = strlen(known);
+
+	return near_enough(a > b ? a - b : b - a, name);
 }
 
 const char *conf_near_section(const struct conf_row *rows, size_t n, const char *section)
@@ -46,6 +55,8 @@ const char *conf_near_section(const struct conf_row *rows, size_t n, const char 
 	unsigned best_dist = 0;
 
 	for (size_t i = 0; i < n; i++) {
+		if (!may_be_near(section, rows[i].section))
+			continue;
 		unsigned dist = distance(section, rows[i].section);
 
 		if (best == NULL || dist < best_dist) {
@@ -64,12 +75,15 @@ const struct conf_row *conf_near_key(const struct conf_row *rows, size_t n, cons
 
 	for (size_t i = 0; i < n; i++) {
 		const struct conf_row *row = &rows[i];
-		unsigned dist = distance(key, row->key);
+		unsigned dist = 1; /* the same name in another section */
 
 		if (strcmp(section, row->section) != 0) {
-			if (dist != 0)
+			if (strcasecmp(key, row->key) != 0)
 				continue;
-			dist = 1;
+		} else {
+			if (!may_be_near(key, row->key))
+				continue;
+			dist = distance(key, row->key);
 		}
 		if (best == NULL || dist < best_dist) {
 			best = row;

@@ -15,8 +15,8 @@
 enum plug_op {
 	PLUG_HELLO = 1,   /* slot: PLUG_VERSION. Answer: slot: the plugin's, a: a number made at its start, text: its version */
 	PLUG_PORT_ADD,    /* text: name; fds: in (read-write), out, wake (write end), result (read end), or in and out alone: no
-			     engine yet. Answer: port, slot: enum plug_state; flags PLUG_LIVING: it was there and goes on, the
-			     descriptors are not used */
+			     engine yet. Answer: port, slot: enum plug_state; flags PLUG_LIVING: it was there with
+			     these rings and goes on, the other descriptors are not used. One of that name with other rings goes */
 	PLUG_PORT_HOLD,   /* the engine is dead: take the results that are there. Answer: as struct plug_answer says; flags PLUG_MORE:
 			     there are more results, ask again */
 	PLUG_PORT_RETIRE, /* after HOLD; flags PLUG_SKIP: the record at the cursor is skipped */
@@ -33,6 +33,7 @@ enum plug_op {
 			    size; with PLUG_MORE, but the last, which is empty */
 	PLUG_ECHO,       /* text: topic, a NUL, topic: one message on the first is answered by one on the second, once */
 	PLUG_PUBLISH,    /* port, slot of an out topic, flags: QoS, text: payload */
+	PLUG_SWEEP,      /* ports that nobody who is connected has added are removed. Answer: a: how many */
 	PLUG_OPS
 };
 

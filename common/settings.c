@@ -87,7 +87,7 @@ static const char *const log_levels[] = {"error", "warn", "info", "debug", NULL}
 static const char *const log_formats[] = {"text", "json", NULL};
 static const char *const stores[] = {"sqlite", "mysql", "postgresql", NULL};
 static const char *const managed_names[] = {"auto", "yes", "no", NULL};
-static const char *const transports[] = {"auto", "client", NULL};
+static const char *const transports[] = {"auto", "plugin", "client", NULL};
 static const char *const qos_names[] = {"auto", "0", "1", "2", NULL};
 
 #define AT(member) .offset = offsetof(struct settings, member)
@@ -160,10 +160,15 @@ static const struct conf_row rows[] = {
 	{"broker", "program", CONF_STR, AT(broker.program), .def = "mosquitto", .check = check_not_empty,
 	 .help = "The broker's program: a name to look up in PATH, /usr/sbin and /usr/local/sbin, or a path."},
 
+	{"broker", "plugin-socket", CONF_STR, AT(broker.plugin_socket), .def = "",
+	 .help = "Where the broker plugin listens for the agent (plugin_opt_socket in mosquitto.conf); empty:\n"
+		 "run/broker-plugin.sock below userdir, which leads to the managed broker's."},
+
 	{"agent", "id", CONF_STR, AT(agent.id), .def = "", .check = check_agent_id,
 	 .help = "Name of the agent of this machine; empty: a random one, kept under userdir."},
 	{"agent", "transport", CONF_ENUM, AT(agent.transport), .def = "auto", .names = transports,
-	 .help = "How data messages reach the functions."},
+	 .help = "How data messages reach the functions. plugin: through rings in the broker; client: as a client of\n"
+		 "the broker; auto: the plugin, if it is there and works."},
 	{"agent", "max-payload-bytes", CONF_INT, AT(agent.max_payload_bytes), .def = "262144", .min = 64,
 	 .max = 16777216, .unit = "bytes", .help = "Larger data messages are dropped and counted."},
 	{"agent", "queue-bytes", CONF_INT, AT(agent.queue_bytes), .def = "67108864", .min = 65536,

@@ -5,7 +5,7 @@
 #include "common/err.h"
 
 enum broker_managed { BROKER_AUTO, BROKER_YES, BROKER_NO };
-enum agent_transport { TRANSPORT_AUTO, TRANSPORT_CLIENT };
+enum agent_transport { TRANSPORT_AUTO, TRANSPORT_PLUGIN, TRANSPORT_CLIENT };
 enum engine_qos { ENGINE_QOS_AUTO, ENGINE_QOS_0, ENGINE_QOS_1, ENGINE_QOS_2 };
 
 struct settings {
@@ -45,6 +45,8 @@ struct settings {
 		int managed;                /* enum broker_managed; [broker] managed, auto */
 		char *bind;                 /* [broker] bind, "127.0.0.1" */
 		int64_t message_size_limit; /* bytes, 1048576 */
+		char *plugin_socket; /* [broker] plugin-socket; empty: run/broker-plugin.sock
+					below userdir */
 		char *program; /* "mosquitto": name on the PATH (sbin included) or absolute */
 	} broker;
 	struct {

@@ -321,6 +321,16 @@ int tap_make_out(struct tap_fds *f, struct err *err)
 	return 0;
 }
 
+int tap_fds_start(const struct tap_fds *f, uint64_t *ret, struct err *err)
+{
+	const struct in_page *page = map_pages(f->in_ro_fd, 0, false);
+	if (page == NULL)
+		return err_sys(err, "mapping the in-memfd");
+	*ret = atomic_load(&page->start);
+	unmap_pages(page, 0);
+	return 0;
+}
+
 void tap_fds_done(struct tap_fds *f)
 {
 	closep(&f->in_fd);

@@ -37,6 +37,8 @@ int tap_fds_adopt(int in_fd, int out_fd, struct tap_fds *ret, struct err *err);
 /* After tap_retire(): replace f->out_fd by one for the next engine, which begins where tap_retire() said. On error nothing is
  * changed. */
 int tap_make_out(struct tap_fds *f, struct err *err);
+/* Where tap_retire() said the next engine begins, the last time it was called. */
+int tap_fds_start(const struct tap_fds *f, uint64_t *ret, struct err *err);
 void tap_fds_done(struct tap_fds *f);
 
 /* ---- trusted side ---- */

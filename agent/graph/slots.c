@@ -34,6 +34,26 @@ struct slots *slots_free(struct slots *s)
 	return NULL;
 }
 
+/* Room for n slots. */
+static int grow(struct slots *s, uint32_t n)
+{
+	uint32_t cap = s->cap > 0 ? s->cap : 64;
+
+	if (n <= s->cap)
+		return 0;
+	if (n > SLOTS_MAX)
+		return ERR_LIMIT;
+	while (cap < n)
+		cap *= 2;
+	struct slot *more = realloc(s->slot, cap * sizeof(*more));
+
+	if (more == NULL)
+		return ERR_NOMEM;
+	s->slot = more;
+	s->cap = cap;
+	return 0;
+}
+
 int slots_take(struct slots *s, void *value, uint64_t passed, uint32_t *ret_slot)
 {
 	uint32_t slot = s->oldest;
@@ -43,21 +63,47 @@ int slots_take(struct slots *s, void *value, uint64_t passed, uint32_t *ret_slot
 		if (s->oldest == NONE)
 			s->newest = NONE;
 	} else {
-		if (s->n == SLOTS_MAX)
-			return ERR_LIMIT;
-		if (s->n == s->cap) {
-			uint32_t cap = s->cap > 0 ? s->cap * 2 : 64;
-			struct slot *more = realloc(s->slot, cap * sizeof(*more));
+		int rc = grow(s, s->n + 1);
 
-			if (more == NULL)
-				return ERR_NOMEM;
-			s->slot = more;
-			s->cap = cap;
-		}
+		if (rc < 0)
+			return rc;
 		slot = s->n++;
 	}
 	s->slot[slot] = (struct slot){.value = value, .next = NONE};
 	*ret_slot = slot;
+	return 0;
+}
+
+/* Out of the queue of resting slots. */
+static void wake_slot(struct slots *s, uint32_t slot)
+{
+	uint32_t before = NONE;
+
+	for (uint32_t at = s->oldest; at != slot; at = s->slot[at].next)
+		before = at;
+	if (before == NONE)
+		s->oldest = s->slot[slot].next;
+	else
+		s->slot[before].next = s->slot[slot].next;
+	if (s->newest == slot)
+		s->newest = before;
+}
+
+int slots_claim(struct slots *s, uint32_t slot, void *value)
+{
+	if (slot < s->n && s->slot[slot].value != NULL)
+		return ERR_EXIST;
+	int rc = slot < SLOTS_MAX ? grow(s, slot + 1) : ERR_LIMIT;
+
+	if (rc < 0)
+		return rc;
+	while (s->n <= slot) {
+		uint32_t at = s->n++;
+
+		slots_give(s, at, 0);
+	}
+	wake_slot(s, slot);
+	s->slot[slot] = (struct slot){.value = value, .next = NONE};
 	return 0;
 }
 

@@ -15,6 +15,9 @@ struct slots *slots_new(void); /* NULL: out of memory */
 struct slots *slots_free(struct slots *s);
 /* passed: how far the ring has moved by now. ret: 0 or ERR_NOMEM, ERR_LIMIT. */
 int slots_take(struct slots *s, void *value, uint64_t passed, uint32_t *ret_slot);
+/* Take this one, which an earlier process gave out. Those below that nobody has are free. ret: 0 or
+ * ERR_EXIST, ERR_NOMEM, ERR_LIMIT. */
+int slots_claim(struct slots *s, uint32_t slot, void *value);
 /* The slot rests from now on, until `mark` is passed. */
 void slots_give(struct slots *s, uint32_t slot, uint64_t mark);
 /* NULL: no such slot, or it rests. */
