@@ -210,7 +210,7 @@ static void good_packet(struct input *in, struct world *w)
 	unsigned n = bits % ENGINES;
 	struct engine *e = &w->e[n];
 	struct plug_request r = {
-		.op = bits >> 2 & 15,
+		.op = (bits >> 2 & 31) % PLUG_OPS,
 		.seq = 1,
 		.port = bits >> 8 & 1 ? w->port[bits >> 9 & 1] : w->port[n],
 		.slot = slots[(bits >> 12 & 63) % ARRAY_LEN(slots)],
