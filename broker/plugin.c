@@ -253,7 +253,7 @@ int mosquitto_plugin_init(mosquitto_plugin_id_t *id, void **ret_data, struct mos
 	struct err err = {0};
 	int rc = start(opts, n, &p, &err);
 
-	if (rc == 0)
+	if (p != NULL)
 		p->id = id;
 	for (size_t i = 0; rc == 0 && i < ARRAY_LEN(callbacks); i++)
 		if (mosquitto_callback_register(id, callbacks[i].event, callbacks[i].fn, NULL, p) !=

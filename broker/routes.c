@@ -76,27 +76,27 @@ static size_t topic_bytes(const struct topic *t)
 	return sizeof(*t) + strlen(t->name) + 1;
 }
 
-static int topic_get(struct ports *ps, const char *name, struct topic **ret, struct err *err)
+/* ret: the topic, made if it is not there; NULL: ERR_LIMIT or ERR_NOMEM, in *ret_rc too. */
+static struct topic *topic_get(struct ports *ps, const char *name, int *ret_rc, struct err *err)
 {
 	struct topic *t = topic_table_find(ps->topics, name);
 	size_t len = strlen(name) + 1;
 
-	if (t == NULL) {
-		int rc = ports_charge(ps, sizeof(*t) + len, err);
-
-		if (rc < 0)
-			return rc;
-		t = calloc(1, sizeof(*t) + len);
-		if (t != NULL)
-			memcpy(t->name, name, len);
-		if (t == NULL || topic_table_add(ps->topics, t->name, t) < 0) {
-			free(t);
-			ports_uncharge(ps, sizeof(*t) + len);
-			return err_set(err, ERR_NOMEM, "out of memory for a topic");
-		}
+	if (t != NULL)
+		return t;
+	*ret_rc = ports_charge(ps, sizeof(*t) + len, err);
+	if (*ret_rc < 0)
+		return NULL;
+	t = calloc(1, sizeof(*t) + len);
+	if (t != NULL)
+		memcpy(t->name, name, len);
+	if (t == NULL || topic_table_add(ps->topics, t->name, t) < 0) {
+		free(t);
+		ports_uncharge(ps, sizeof(*t) + len);
+		*ret_rc = err_set(err, ERR_NOMEM, "out of memory for a topic");
+		return NULL;
 	}
-	*ret = t;
-	return 0;
+	return t;
 }
 
 static void topic_drop_unused(struct ports *ps, struct topic *t)
@@ -160,8 +160,8 @@ int ports_tap(struct ports *ps, uint32_t port, uint32_t slot, const char *topic,
 			return 0;
 		return err_set(err, ERR_EXIST, "slot %u is another topic's", slot);
 	}
-	rc = topic_get(ps, topic, &t, err);
-	if (rc < 0)
+	t = topic_get(ps, topic, &rc, err);
+	if (t == NULL)
 		return rc;
 	rc = add_route(p, t, slot, err);
 	topic_drop_unused(ps, t);
@@ -349,7 +349,7 @@ int ports_echo(struct ports *ps, const void *owner, const char *from, const char
 {
 	size_t len = strlen(to) + 1;
 	unsigned n = 0;
-	struct topic *t;
+	struct topic *t = NULL;
 	int rc = check_topic(from, false, err);
 
 	if (rc == 0)
@@ -365,8 +365,11 @@ int ports_echo(struct ports *ps, const void *owner, const char *from, const char
 		return rc;
 	struct echo *e = calloc(1, sizeof(*e) + len);
 
-	rc = e != NULL ? topic_get(ps, from, &t, err) : err_set(err, ERR_NOMEM, "echo");
-	if (rc < 0) {
+	if (e == NULL)
+		rc = err_set(err, ERR_NOMEM, "out of memory for an echo");
+	else
+		t = topic_get(ps, from, &rc, err);
+	if (t == NULL) {
 		ports_uncharge(ps, sizeof(*e) + len);
 		free(e);
 		return rc;

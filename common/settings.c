@@ -43,6 +43,13 @@ static const char *check_not_empty(const char *value)
 	return value[0] == '\0' ? "must not be empty" : NULL;
 }
 
+static const char *check_plugin(const char *value)
+{
+	return value[0] == '\0' || value[0] == '/' || strcmp(value, "none") == 0
+		       ? NULL
+		       : "must be none, an absolute path, or nothing";
+}
+
 static const char *check_store(const char *value)
 {
 	return strcmp(value, "sqlite") == 0
@@ -161,6 +168,9 @@ static const struct conf_row rows[] = {
 	{"broker", "program", CONF_STR, AT(broker.program), .def = "mosquitto", .check = check_not_empty,
 	 .help = "The broker's program: a name to look up in PATH, /usr/sbin and /usr/local/sbin, or a path."},
 
+	{"broker", "plugin", CONF_STR, AT(broker.plugin), .def = "", .check = check_plugin,
+	 .help = "What the managed broker loads to hand data messages to functions itself: the path of\n"
+		 "iottalk_broker.so; empty: the one beside the programs; none: nothing."},
 	{"broker", "plugin-socket", CONF_STR, AT(broker.plugin_socket), .def = "",
 	 .help = "Where the broker plugin listens for the agent (plugin_opt_socket in mosquitto.conf); empty:\n"
 		 "run/broker-plugin.sock below userdir, which leads to the managed broker's."},
@@ -387,4 +397,13 @@ void settings_sample(FILE *out)
 char *settings_path(const struct settings *s, const char *relative)
 {
 	return join("%s/%s", s->core.userdir, relative);
+}
+
+char *settings_plugin_socket(const struct settings *s)
+{
+	const char *set = s->broker.plugin_socket;
+
+	if (set == NULL || set[0] == '\0')
+		return settings_path(s, "run/broker-plugin.sock");
+	return set[0] == '/' ? strdup(set) : settings_path(s, set);
 }

@@ -48,6 +48,7 @@ struct settings {
 		int64_t message_size_limit; /* bytes, 1048576 */
 		char *plugin_socket; /* [broker] plugin-socket; empty: run/broker-plugin.sock
 					below userdir */
+		char *plugin;  /* path; empty: the one beside the programs; "none" */
 		char *program; /* "mosquitto": name on the PATH (sbin included) or absolute */
 	} broker;
 	struct {
@@ -81,3 +82,6 @@ void settings_done(struct settings *s);
 void settings_sample(FILE *out);
 /* Paths below userdir: "run/csm.sock", "key" ...; a new string, yours. NULL: out of memory. */
 char *settings_path(const struct settings *s, const char *relative);
+/* Where the broker plugin listens: [broker] plugin-socket or its default, absolute; a new string, yours. NULL:
+ * out of memory. */
+char *settings_plugin_socket(const struct settings *s);

@@ -2,6 +2,7 @@
 #include "iotctl/broker.h"
 #include "common/log.h"
 #include "common/util.h"
+#include "iotctl/broker_plugin.h"
 #include "iotctl/mqtt.h"
 #include <fcntl.h>
 #include <grp.h>
@@ -156,18 +157,19 @@ static int make_dir_for(const char *path, const struct user *u, mode_t mode, str
 	return 0;
 }
 
-/* Whether u can write in dir, asked as u: only the kernel knows about all directories above it. */
-static bool reachable_by(const char *dir, const struct user *u)
+/* Whether u has these rights to path, asked as u: only the kernel knows about all directories above
+ * it. */
+static bool allowed(const char *path, int rights, const struct user *u)
 {
 	int status = -1;
 
 	if (u->uid == geteuid())
-		return access(dir, R_OK | W_OK | X_OK) == 0;
+		return access(path, rights) == 0;
 	pid_t pid = fork();
 
 	if (pid == 0) {
 		bool ok = setgroups(0, NULL) == 0 && setgid(u->gid) == 0 && setuid(u->uid) == 0 &&
-			  access(dir, R_OK | W_OK | X_OK) == 0;
+			  access(path, rights) == 0;
 		_exit(ok ? 0 : 1);
 	}
 	if (pid < 0)
@@ -175,6 +177,11 @@ static bool reachable_by(const char *dir, const struct user *u)
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+static bool reachable_by(const char *dir, const struct user *u)
+{
+	return allowed(dir, R_OK | W_OK | X_OK, u);
 }
 
 /* Below userdir if the broker's user gets there; else (userdir is 0700, its owner root) in the
@@ -220,13 +227,26 @@ static int choose_data_dir(const struct settings *s, const struct user *u, char 
 
 /* ---- the generated configuration ---- */
 
-static int write_conf(const struct settings *s, const struct user *u, const char *data_dir,
-		      const char *path, struct err *err)
+static void print_plugin(FILE *f, const struct settings *s, const struct broker_plan *p,
+			 const char *socket)
+{
+	fprintf(f,
+		"plugin %s\n"
+		"plugin_opt_socket %s\n"
+		"plugin_opt_max_payload %" PRId64 "\n"
+		"plugin_opt_max_result %" PRId64 "\n",
+		p->plugin, socket, s->agent.max_payload_bytes, s->broker.message_size_limit);
+}
+
+static int write_conf(const struct settings *s, const struct broker_plan *p, struct err *err)
 {
 	CLEANUP(freep)
 	char *next = NULL;
+	CLEANUP(freep)
+	char *socket = plugin_socket(p->data_dir);
+	const char *path = p->conf_path;
 
-	if (asprintf(&next, "%s.new", path) < 0) {
+	if (socket == NULL || asprintf(&next, "%s.new", path) < 0) {
 		next = NULL;
 		return err_set(err, ERR_NOMEM, "broker");
 	}
@@ -260,18 +280,58 @@ static int write_conf(const struct settings *s, const struct user *u, const char
 		"protocol mqtt\n"
 		"listener %" PRId64 " %s\n"
 		"protocol websockets\n",
-		u->name, data_dir, AUTOSAVE_S, QUEUED_MESSAGES, s->broker.message_size_limit,
+		p->user, p->data_dir, AUTOSAVE_S, QUEUED_MESSAGES, s->broker.message_size_limit,
 		s->core_mqtt.port, s->broker.bind, s->core_ws.port, s->broker.bind);
+	if (p->plugin != NULL)
+		print_plugin(f, s, p, socket);
 	if (fclose(f) != 0 || rename(next, path) < 0)
 		return err_sys(err, "cannot write '%s'", path);
 	return 0;
 }
 
-static int plan_managed(const struct settings *s, struct broker_plan *ret, struct err *err)
+/* ---- the plugin ---- */
+
+static int choose_plugin(const struct settings *s, const char *program_dir, const struct user *u,
+			 struct broker_plan *p, struct err *err)
+{
+	CLEANUP(freep)
+	char *socket = plugin_socket(p->data_dir);
+	int rc = plugin_find(s, program_dir, &p->plugin, err);
+
+	if (rc == 0 && strpbrk(p->plugin, "\n\r") != NULL)
+		rc = err_set(err, ERR_INVAL, "the path of the plugin contains a line break");
+	if (rc == 0 && !allowed(p->plugin, R_OK, u))
+		rc = plugin_copy(&p->plugin, p->data_dir, err);
+	if (rc == 0 && socket == NULL)
+		rc = err_set(err, ERR_NOMEM, "broker");
+	return rc == 0 ? plugin_link(s, socket, err) : rc;
+}
+
+/* Without a plugin everything works, with another hop for each message: no reason to fail. */
+static void drop_plugin(const struct settings *s, struct broker_plan *p, const char *why)
+{
+	free(p->plugin);
+	p->plugin = NULL;
+	snprintf(p->plugin_why, sizeof(p->plugin_why), "%s", why);
+	plugin_link(s, NULL, NULL);
+}
+
+int broker_drop_plugin(const struct settings *s, struct broker_plan *p, const char *why,
+		       struct err *err)
+{
+	drop_plugin(s, p, why);
+	return write_conf(s, p, err);
+}
+
+/* ---- the plan ---- */
+
+static int plan_managed(const struct settings *s, const char *program_dir, bool adopted,
+			struct broker_plan *ret, struct err *err)
 {
 	CLEANUP(freep)
 	char *dir = settings_path(s, "broker");
 	struct user u = {0};
+	struct err why = {0};
 
 	if (dir == NULL)
 		return err_set(err, ERR_NOMEM, "broker");
@@ -287,19 +347,33 @@ static int plan_managed(const struct settings *s, struct broker_plan *ret, struc
 		rc = choose_data_dir(s, &u, &ret->data_dir, err);
 	if (rc == 0 && strpbrk(ret->data_dir, "\n\r") != NULL)
 		rc = err_set(err, ERR_INVAL, "the path of userdir contains a line break");
-	if (rc == 0 && (ret->conf_path = settings_path(s, "broker/mosquitto.conf")) == NULL)
+	if (rc == 0 && ((ret->conf_path = settings_path(s, "broker/mosquitto.conf")) == NULL ||
+			(ret->user = strdup(u.name)) == NULL))
 		rc = err_set(err, ERR_NOMEM, "broker");
-	return rc < 0 ? rc : write_conf(s, &u, ret->data_dir, ret->conf_path, err);
+	if (rc < 0)
+		return rc;
+	if (adopted && !plugin_in_conf(ret->conf_path))
+		drop_plugin(s, ret, "the broker that runs was started without it");
+	else if (choose_plugin(s, program_dir, &u, ret, &why) < 0)
+		drop_plugin(s, ret, why.text);
+	return write_conf(s, ret, err);
 }
 
-int broker_plan_managed(const struct settings *s, struct broker_plan *ret, struct err *err)
+static int plan_ours(const struct settings *s, const char *program_dir, bool adopted,
+		     struct broker_plan *ret, struct err *err)
 {
 	*ret = (struct broker_plan){.managed = true};
-	int rc = plan_managed(s, ret, err);
+	int rc = plan_managed(s, program_dir, adopted, ret, err);
 
 	if (rc < 0)
 		broker_plan_done(ret);
 	return rc;
+}
+
+int broker_plan_adopted(const struct settings *s, const char *program_dir, struct broker_plan *ret,
+			struct err *err)
+{
+	return plan_ours(s, program_dir, true, ret, err);
 }
 
 /* ---- the decision ---- */
@@ -326,7 +400,8 @@ static int clash(const struct settings *s, enum probe mqtt, const char *mqtt_why
 		ws == PROBE_OTHER ? ": " : "", ws == PROBE_OTHER ? ws_why : "");
 }
 
-int broker_plan(const struct settings *s, struct broker_plan *ret, struct err *err)
+int broker_plan(const struct settings *s, const char *program_dir, struct broker_plan *ret,
+		struct err *err)
 {
 	char mqtt_why[400], ws_why[400];
 	enum probe mqtt = probe_mqtt(s->core_mqtt.host, (unsigned)s->core_mqtt.port, PROBE_MS,
@@ -356,7 +431,7 @@ int broker_plan(const struct settings *s, struct broker_plan *ret, struct err *e
 			       ws == PROBE_ANSWERS ? "answers" : ws_why, s->core_mqtt.host);
 	if (mqtt != PROBE_NOTHING || ws != PROBE_NOTHING)
 		return clash(s, mqtt, mqtt_why, ws, ws_why, err);
-	return broker_plan_managed(s, ret, err);
+	return plan_ours(s, program_dir, false, ret, err);
 }
 
 void broker_plan_done(struct broker_plan *p)
@@ -364,6 +439,8 @@ void broker_plan_done(struct broker_plan *p)
 	free(p->conf_path);
 	free(p->program);
 	free(p->data_dir);
+	free(p->user);
+	free(p->plugin);
 	json_decref(p->lacks);
 	*p = (struct broker_plan){0};
 }

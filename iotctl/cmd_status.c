@@ -191,6 +191,8 @@ static void print_service(json_t *s)
 		printf("           ended last with: %s\n", text_of(s, "last_exit"));
 	if (text_of(s, "data_dir")[0] != '\0')
 		printf("           keeps its data in %s\n", text_of(s, "data_dir"));
+	if (text_of(s, "plugin_why")[0] != '\0')
+		printf("           without its plugin: %s\n", text_of(s, "plugin_why"));
 	if (json_is_false(json_object_get(s, "managed")) && !is(s, "stopped"))
 		puts("           was there already; iotctl uses it and leaves it alone");
 	json_array_foreach (json_object_get(s, "lacks"), i, lack)

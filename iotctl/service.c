@@ -82,6 +82,16 @@ bool service_has_process(const struct service *sv)
 	return sv->pidfd >= 0;
 }
 
+bool service_was_ready(const struct service *sv)
+{
+	return sv->been_ready;
+}
+
+const char *service_last_exit(const struct service *sv)
+{
+	return sv->last_exit;
+}
+
 static void set_state(struct service *sv, enum service_state state)
 {
 	if (sv->state == state)

@@ -65,6 +65,8 @@ const char *service_state_name(enum service_state state);
 const char *service_name(const struct service *sv);
 pid_t service_pid(const struct service *sv); /* 0: none */
 bool service_has_process(const struct service *sv);
+bool service_was_ready(const struct service *sv); /* since it was started by service_start() */
+const char *service_last_exit(const struct service *sv); /* how it ended last; empty: not yet */
 /* {name, state, pid, uptime_s, restarts, reason, last_exit}: a new object. */
 json_t *service_status(const struct service *sv);
 /* The last lines of its log since its process was last started, none if that never came about: a

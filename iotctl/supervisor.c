@@ -167,8 +167,11 @@ static void on_started(void *arg, struct service *sv)
 
 static void on_change(void *arg, struct service *sv)
 {
-	(void)sv;
-	supervisor_post_step(arg);
+	struct supervisor *sup = arg;
+
+	if (sv == sup->units[UNIT_BROKER].sv)
+		supervisor_broker_died(sup);
+	supervisor_post_step(sup);
 }
 
 static const struct service_events service_events = {on_started, on_change};

@@ -3,6 +3,7 @@
 #include "common/log.h"
 #include "common/util.h"
 #include "iotctl/supervisor_int.h"
+#include <stdio.h>
 #include <time.h>
 
 #define PROBE_MS 1000
@@ -10,6 +11,7 @@
 
 struct plan_job {
 	const struct settings *settings;
+	const char *program_dir;
 	struct broker_plan plan;
 	struct err err;
 	int rc;
@@ -20,7 +22,7 @@ static void plan_work(struct job *job, void *arg)
 	struct plan_job *p = arg;
 
 	(void)job;
-	p->rc = broker_plan(p->settings, &p->plan, &p->err);
+	p->rc = broker_plan(p->settings, p->program_dir, &p->plan, &p->err);
 }
 
 static void start_planned_broker(struct supervisor *sup)
@@ -29,6 +31,8 @@ static void start_planned_broker(struct supervisor *sup)
 	char *argv[] = {sup->plan.program, "-c", sup->plan.conf_path, NULL};
 	struct err err = {0};
 
+	if (sup->plan.managed && sup->plan.plugin == NULL)
+		log_warn("broker.without_plugin", KV("why", sup->plan.plugin_why));
 	if (sup->external)
 		service_set_external(sv);
 	else if (service_set_command(sv, argv, NULL, &err) < 0)
@@ -69,6 +73,7 @@ void supervisor_plan_broker(struct supervisor *sup)
 		return;
 	}
 	p->settings = &sup->settings;
+	p->program_dir = sup->app->program_dir;
 	service_set_starting(sv);
 	if (job_start(sup->jobs, plan_work, plan_done, p, &err) < 0) {
 		free(p);
@@ -129,7 +134,7 @@ void supervisor_plan_adopted_broker(struct supervisor *sup)
 {
 	char *argv[] = {NULL, "-c", NULL, NULL};
 	struct err err = {0};
-	int rc = broker_plan_managed(&sup->settings, &sup->plan, &err);
+	int rc = broker_plan_adopted(&sup->settings, sup->app->program_dir, &sup->plan, &err);
 
 	argv[0] = sup->plan.program;
 	argv[2] = sup->plan.conf_path;
@@ -137,4 +142,22 @@ void supervisor_plan_adopted_broker(struct supervisor *sup)
 		rc = service_set_command(sup->units[UNIT_BROKER].sv, argv, NULL, &err);
 	if (rc < 0)
 		log_warn("broker.not_restartable", KV("why", err.text));
+}
+
+/* It may be the plugin, which stops the broker if it cannot be loaded; if not, the next try says
+ * what it is. */
+void supervisor_broker_died(struct supervisor *sup)
+{
+	struct service *sv = sup->units[UNIT_BROKER].sv;
+	struct err err = {0};
+	char why[1000];
+
+	if (service_state(sv) != SERVICE_BACKOFF || service_was_ready(sv) ||
+	    sup->plan.plugin == NULL)
+		return;
+	snprintf(why, sizeof(why), "the broker ended at once with %s: %s", sup->plan.plugin,
+		 service_last_exit(sv));
+	log_warn("broker.without_plugin", KV("why", why));
+	if (broker_drop_plugin(&sup->settings, &sup->plan, why, &err) < 0)
+		log_error("broker.conf_failed", KV("why", err.text));
 }

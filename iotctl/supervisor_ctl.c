@@ -21,8 +21,13 @@ static json_t *unit_status(const struct supervisor *sup, unsigned i)
 	json_object_set_new(o, "managed", json_boolean(!sup->external));
 	if (sup->external && sup->plan.lacks != NULL)
 		json_object_set(o, "lacks", sup->plan.lacks);
-	if (!sup->external && sup->plan.data_dir != NULL)
+	if (!sup->external && sup->plan.data_dir != NULL) {
 		json_object_set_new(o, "data_dir", json_string(sup->plan.data_dir));
+		if (sup->plan.plugin != NULL)
+			json_object_set_new(o, "plugin", json_string(sup->plan.plugin));
+		else
+			json_object_set_new(o, "plugin_why", json_string(sup->plan.plugin_why));
+	}
 	return o;
 }
 

@@ -65,6 +65,8 @@ void supervisor_plan_broker(struct supervisor *sup);
 void supervisor_await_broker(struct supervisor *sup);
 /* The broker that runs is ours (it has our lock): what would be needed to start it again. */
 void supervisor_plan_adopted_broker(struct supervisor *sup);
+/* Its state changed: if it died before it was ready, it is tried without its plugin. */
+void supervisor_broker_died(struct supervisor *sup);
 
 /* supervisor_ctl.c */
 int supervisor_listen(struct supervisor *sup, struct err *err);

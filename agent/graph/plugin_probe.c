@@ -19,15 +19,6 @@ struct probe {
 	char why[200];
 };
 
-char *transport_plugin_socket(const struct settings *s)
-{
-	if (s->broker.plugin_socket != NULL && s->broker.plugin_socket[0] != '\0')
-		return s->broker.plugin_socket[0] == '/'
-			       ? strdup(s->broker.plugin_socket)
-			       : settings_path(s, s->broker.plugin_socket);
-	return settings_path(s, "run/broker-plugin.sock");
-}
-
 static void on_armed(void *arg, const struct plug_answer *a, const char *text)
 {
 	struct probe *p = arg;
@@ -118,7 +109,7 @@ static int connect_both(struct probe *p, const struct settings *s, const char *a
 		.timeout_ms = CONNECT_MS,
 	};
 	CLEANUP(freep)
-	char *path = transport_plugin_socket(s);
+	char *path = settings_plugin_socket(s);
 
 	if (path == NULL)
 		return err_set(err, ERR_NOMEM, "probing the broker plugin");

@@ -116,13 +116,15 @@ static void tell_add(struct transport_port *p)
 	struct err err = {0};
 	struct tap_fds rings = TAP_FDS_NONE;
 	int rc = out_ring(p, &rings, &err);
-	const int fds[] = {rings.in_fd, rings.out_fd, p->wake_fd, p->result_fd};
+	/* Without engine, although there may be one: results may wait on its ring whose slots a plugin that
+	 * has just come up must be given first. tell_all() resumes it. */
+	const int fds[] = {rings.in_fd, rings.out_fd};
 	const struct plug_ask ask = {
 		.op = PLUG_PORT_ADD,
 		.text = p->name,
 		.len = strlen(p->name),
 		.fds = fds,
-		.n_fds = p->phase == PORT_RUNNING ? 4 : 2,
+		.n_fds = ARRAY_LEN(fds),
 		.fn = on_added,
 		.arg = p,
 		.owner = p,
@@ -530,7 +532,7 @@ static int plugin_start(struct loop *l, const struct settings *s, const char *ag
 	static const struct plug_link_events events = {
 		.on_up = on_up, .on_down = on_down, .on_event = on_event};
 	CLEANUP(freep)
-	char *path = transport_plugin_socket(s);
+	char *path = settings_plugin_socket(s);
 	struct transport *t = calloc(1, sizeof(*t));
 
 	(void)agent_id;

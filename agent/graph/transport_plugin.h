@@ -6,8 +6,6 @@
 
 extern const struct transport_ops transport_plugin;
 
-/* Where the plugin listens; a new string, the caller's; NULL: out of memory. */
-char *transport_plugin_socket(const struct settings *s);
 /* Whether a plugin answers, and is in the broker that devices are told of: a message goes there and
  * back. Blocks for at most 4 s, as a rule for some milliseconds. ret: 0, or why not: ERR_NOENT (nobody
  * listens), ERR_PEER (no echo: another broker, or one that gives no ticks), ERR_BUS (the broker is not

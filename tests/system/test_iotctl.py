@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from suite import BIN, SANITIZER, free_ports, until
+from suite import BIN, PLUGIN, SANITIZER, free_ports, until
 
 ROOT = os.geteuid() == 0
 
@@ -551,6 +551,77 @@ def test_managed_broker_has_the_settings_of_the_suite(ctl):
     assert oct(data.stat().st_mode & 0o777) == "0o700" and data.stat().st_uid == uid
     ctl.run("stop")
     assert (data / "mosquitto.db").exists()  # it could write its store
+
+
+# -- the broker's plugin
+
+
+def agent_status(ctl):
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(5)
+        s.connect(str(ctl.userdir / "run/agent.sock"))
+        s.sendall(b'{"op": "status"}\n')
+        return json.loads(s.makefile("rb").readline())
+
+
+def test_managed_broker_loads_the_plugin_and_the_agent_finds_it(ctl):
+    ctl.run("start")
+    broker = ctl.service("broker")
+    assert Path(broker["plugin"]).name == PLUGIN.name and "plugin_why" not in broker
+    link = ctl.userdir / "run/broker-plugin.sock"
+    assert Path(os.readlink(link)) == Path(broker["data_dir"]) / "plugin.sock"
+    assert agent_status(ctl)["transport"] == "plugin"
+    assert "without its plugin" not in ctl.run("status").stdout
+    ctl.run("demo", "--seconds", "1")
+    ctl.run("stop")
+    assert not (Path(broker["data_dir"]) / "plugin.sock").exists()
+
+
+def test_plugin_that_is_switched_off_is_not_loaded(make_ctl):
+    ctl = make_ctl(extra="[broker]\nplugin = none\n")
+    ctl.run("start")
+    assert "switched off" in ctl.service("broker")["plugin_why"]
+    assert agent_status(ctl)["transport"] == "client"
+    assert not os.path.lexists(ctl.userdir / "run/broker-plugin.sock")
+
+
+def test_plugin_that_is_missing_is_told_and_done_without(make_ctl):
+    ctl = make_ctl(extra="[broker]\nplugin = /nonexistent/plugin.so\n")
+    ctl.run("start")
+    assert "/nonexistent/plugin.so" in ctl.service("broker")["plugin_why"]
+    assert "without its plugin: " in ctl.run("status").stdout
+    assert "broker.without_plugin" in ctl.log("supervisor")
+    assert ctl.healthy() and agent_status(ctl)["transport"] == "client"
+
+
+def test_broker_that_does_not_start_with_its_plugin_starts_without(make_ctl):
+    broken = make_ctl().dir / "plugin.so"
+    broken.write_text("this is no shared object\n")
+    ctl = make_ctl(extra="[broker]\nplugin = %s\n" % broken)
+    ctl.run("start")
+    service = ctl.service("broker")
+    assert service["state"] == "ready" and service["restarts"] == 1
+    assert "ended at once" in service["plugin_why"] and "plugin" not in service
+    assert "broker.without_plugin" in ctl.log("supervisor")
+    assert agent_status(ctl)["transport"] == "client"
+    os.kill(ctl.supervisor_pid(), signal.SIGKILL)  # the next one learns how the broker was started
+    ctl.run("start")
+    assert "started without" in ctl.service("broker")["plugin_why"]
+    ctl.run("stop")
+    ctl.extra = ""
+    ctl.write()
+    ctl.run("start")
+    assert "plugin" in ctl.service("broker"), "tried again at the next start"
+
+
+def test_a_file_where_the_link_to_the_plugin_belongs_is_left_alone(ctl):
+    ctl.run("initdb")
+    (ctl.userdir / "run").mkdir(exist_ok=True)
+    there = ctl.userdir / "run/broker-plugin.sock"
+    there.write_text("mine")
+    ctl.run("start", "broker")
+    assert "does not lead to" in ctl.service("broker")["plugin_why"]
+    assert there.read_text() == "mine"
 
 
 # -- configuration, initdb
