@@ -97,6 +97,8 @@ static void add_told(struct graph *g, json_t *told, json_t *row, bool look)
 
 		if (json_is_integer(n))
 			json_object_set_new(row, names[i], json_integer(counters_believe(n)));
+		else if (json_is_real(n) && json_real_value(n) >= 0)
+			json_object_set(row, names[i], n);
 	}
 	json_object_set_new(row, "evaluated", json_integer(evaluated));
 	if (passed > 0 && more >= 0) {

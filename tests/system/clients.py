@@ -282,9 +282,9 @@ class GraphClient(Api):
                 return link
             assert time.monotonic() < deadline, "the link is not '%s' but %s" % (state, link)
 
-    def wire(self, da_id, idf, odf, idf_func=None, join=None, odf_func=None, **attach):
-        """attach, one IDF, one ODF, the functions given as sources."""
-        self.ok("attach", **attach)
+    def wire(self, da_id, idf, odf, idf_func=None, join=None, odf_func=None, owner=None):
+        """attach, one IDF, one ODF, the functions given as sources. owner: None: the client."""
+        self.ok("attach", **({"owner": owner} if owner else {}))
         codes = [c for c in (idf_func, join, odf_func) if c]
         if codes:
             self.add_funcs(*codes)

@@ -281,6 +281,11 @@ protocol websockets
     def engine_pid(self):
         return until(self.engine_pids, 5, "an engine")[0]
 
+    def engine_of(self, g):
+        """pid of the engine that runs a graph."""
+        return until(lambda: self.control("agent", {"op": "graph", "graph": "%s/%s" % (g.client_id, g.graph)})
+                     .get("graph", {}).get("pid"), 5, "the engine of %s" % g.client_id)
+
     def rss_kb(self, name):
         return int(re.search(r"VmRSS:\s+(\d+)", Path("/proc/%d/status" % self.pid(name)).read_text())[1])
 

@@ -57,7 +57,7 @@ class Spied:
         self.sdk.until_connected(("idf", "meow"), ("odf", "meow"))
         until(lambda: self.kinds() >= self.EVERY_KIND, 10, "every kind")
         self.state = self.g.state()
-        self.pids = self.suite.pid("csm"), self.suite.pid("agent"), self.suite.engine_pids()
+        self.pids = self.suite.pid("csm"), self.suite.pid("agent"), self.suite.engine_of(self.g)
 
     EVERY_KIND = {"hello", "func", "put", "drop", "sync", "check", "answer", "stats", "online", "offline"}
 
@@ -96,7 +96,7 @@ class Spied:
     def assert_nothing_changed(self):
         until(lambda: self.g.state()["pending"] is False, what="an end of pending")
         assert self.g.state() == self.state
-        assert (self.suite.pid("csm"), self.suite.pid("agent"), self.suite.engine_pids()) == self.pids
+        assert (self.suite.pid("csm"), self.suite.pid("agent"), self.suite.engine_of(self.g)) == self.pids
         self.sdk.push("meow", [7])
         assert self.sdk.received("meow") == 49
         # the session stands: a change is confirmed, not pending

@@ -36,7 +36,7 @@ class World:
         self.pids = self.alive()
 
     def alive(self):
-        return [self.suite.pid(n) for n in ("broker", "csm", "agent")] + self.suite.engine_pids()
+        return [self.suite.pid(n) for n in ("broker", "csm", "agent")] + [self.suite.engine_of(self.g)]
 
     def topics(self):
         client, da_id = "garbage-client", self.sdk.da_id
