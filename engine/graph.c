@@ -5,10 +5,10 @@
 
 /* A graph's place, which stays while its revisions come and go. */
 struct graph_place {
+	struct graph_stats stats;
 	uint32_t number;
 	char *id;
 	struct graph *now;
-	struct graph_stats stats;
 };
 
 static void graph_freep(struct graph **g)

@@ -19,12 +19,15 @@
 #define GRAPH_PARAMS_MAX 65535 /* param_no, tag_param_no */
 #define GRAPH_SLOTS_MAX  (1u << 20)
 
+/* In all of these, what each message needs comes first and together: with many graphs, none of it
+ * is in the processor's caches. */
+
 /* A function where it is used. */
 struct fn_use {
-	char digest[DIGEST_LEN + 1]; /* empty: no function */
-	json_t *depends;             /* alias -> digest; NULL: none */
 	struct pyfn *fn;             /* NULL: no function */
 	bool blocked;                /* in quarantine: not loaded, and no message goes past it */
+	char digest[DIGEST_LEN + 1]; /* empty: no function */
+	json_t *depends;             /* alias -> digest; NULL: none */
 };
 
 /* What a stage hands on: a value, or (alone) the one item of a list that nobody has had to see as a
@@ -38,29 +41,29 @@ struct link {
 	struct graph *graph;
 	uint32_t lid;
 	uint32_t slot;
-	char *name_json;  /* ["da_id","feature"] for messages */
-	int param_no;     /* -1: not checked */
-	int tag_param_no; /* 0 if param_no is -1 */
+	int param_no;      /* -1: not checked */
+	int tag_param_no;  /* 0 if param_no is -1 */
+	struct given held; /* IDF only: join slot; nothing: never written */
+	size_t n_variant;  /* IDF only: of variant */
 	struct fn_use use;
+	char *name_json; /* ["da_id","feature"] for messages */
 
 	/* IDF only */
 	bool *variant; /* per value; the last one holds for further values; NULL: all are samples */
-	size_t n_variant;
-	struct given held;  /* join slot; nothing: never written */
 	struct vals before; /* the values of the message before, for variants */
 };
 
 struct graph {
 	uint32_t number; /* index of the answer, and in the doing word */
-	char *id;
+	uint32_t monitor_slot;
+	bool monitored;
 	struct link *idf, *odf;
 	size_t n_idf, n_odf;
-	struct fn_use join;
-	bool monitored;
-	uint32_t monitor_slot;
-	int64_t fault_next_ms;     /* not before that another fault is reported */
-	int64_t strike_next_ms;    /* the same for one that counts against the function */
 	struct graph_stats *stats; /* all revisions have the same */
+	struct fn_use join;
+	char *id;
+	int64_t fault_next_ms;  /* not before that another fault is reported */
+	int64_t strike_next_ms; /* the same for one that counts against the function */
 };
 
 /* The IDF links that a slot feeds. */

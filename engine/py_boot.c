@@ -4,7 +4,7 @@
  * imported here, and everything that the library would import later by itself, because no file can
  * be opened afterwards. */
 const char py_boot_source[] =
-	"import gc, io, linecache, os, sys, traceback\n"
+	"import io, linecache, os, sys, traceback\n"
 	"import base64, bisect, collections.abc, copy, dataclasses, datetime, decimal, enum, "
 	"fractions\n"
 	"import functools, hashlib, heapq, itertools, json, math, operator, random, re, "
@@ -87,6 +87,4 @@ const char py_boot_source[] =
 	"    explain(exc)\n"
 	"sys.path[:] = []\n"
 	"sys.path_hooks[:] = []\n"
-	"sys.path_importer_cache.clear()\n"
-	"gc.collect()\n"
-	"gc.freeze()\n";
+	"sys.path_importer_cache.clear()\n";

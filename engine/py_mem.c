@@ -71,6 +71,12 @@ static struct head charge(size_t bytes)
 
 /* ---- blocks ---- */
 
+/* With its head; at least a byte, so that a pointer to it points into it. */
+static size_t gross(size_t bytes)
+{
+	return sizeof(struct head) + (bytes > 0 ? bytes : 1);
+}
+
 static void *finish(struct head *h, size_t bytes)
 {
 	if (h == NULL)
@@ -84,7 +90,7 @@ static void *block_malloc(void *ctx, size_t bytes)
 	(void)ctx;
 	if (bytes > (size_t)PY_SSIZE_T_MAX - sizeof(struct head) || !granted(bytes, 0))
 		return NULL;
-	return finish(malloc(sizeof(struct head) + bytes), bytes);
+	return finish(malloc(gross(bytes)), bytes);
 }
 
 static void *block_calloc(void *ctx, size_t n, size_t size)
@@ -94,7 +100,7 @@ static void *block_calloc(void *ctx, size_t n, size_t size)
 	if (__builtin_mul_overflow(n, size, &bytes) ||
 	    bytes > (size_t)PY_SSIZE_T_MAX - sizeof(struct head) || !granted(bytes, 0))
 		return NULL;
-	return finish(calloc(1, sizeof(struct head) + bytes), bytes);
+	return finish(calloc(1, gross(bytes)), bytes);
 }
 
 /* What grows is the one's who makes it grow. */
@@ -109,7 +115,7 @@ static void *block_realloc(void *ctx, void *block, size_t bytes)
 	if (bytes > (size_t)PY_SSIZE_T_MAX - sizeof(struct head) ||
 	    (grows && !granted(bytes, from == owner_of(mem_now.owner) ? was.bytes : 0)))
 		return NULL;
-	h = realloc(h, sizeof(struct head) + bytes);
+	h = realloc(h, gross(bytes));
 	if (h == NULL)
 		return NULL;
 	from->held -= was.bytes;

@@ -16,14 +16,14 @@ struct source {
 };
 
 struct pyfn {
-	unsigned refs;
+	PyObject *run; /* what a call needs comes first */
+	vectorcallfunc call;
+	struct py *py;
 	uint32_t owner;     /* of its memory; that of its dependencies, too */
 	bool is_dependency; /* somebody else's owner */
-	struct py *py;
+	unsigned refs;
 	struct source *source;
 	PyObject *globals;
-	PyObject *run;
-	vectorcallfunc call; /* run's */
 	size_t n_depends;
 	struct pyfn *depends[]; /* they live as long as the function that calls them */
 };
@@ -34,6 +34,18 @@ static void decrefp(PyObject **o)
 }
 
 /* ---- the interpreter ---- */
+
+/* What is there now is for ever: nothing for the collector to look at, nor for functions that walk
+ * its objects. */
+static int hide_all(struct err *err)
+{
+	CLEANUP(decrefp)
+	PyObject *gc = PyImport_ImportModule("gc");
+	PyGC_Collect();
+	CLEANUP(decrefp)
+	PyObject *done = gc != NULL ? PyObject_CallMethod(gc, "freeze", NULL) : NULL;
+	return done != NULL ? 0 : py_brief(err, ERR_SYS, "preparing Python");
+}
 
 static int boot(struct py *py, struct err *err)
 {
@@ -51,7 +63,8 @@ static int boot(struct py *py, struct err *err)
 	py->forget = Py_XNewRef(PyDict_GetItemString(globals, "forget"));
 	if (py->explain == NULL || py->remember == NULL || py->forget == NULL)
 		return err_set(err, ERR_SYS, "preparing Python: its helpers are missing");
-	return guard_init(&py->guard, err);
+	int rc = guard_init(&py->guard, err);
+	return rc == 0 ? hide_all(err) : rc;
 }
 
 int py_start(struct py **ret, struct err *err)
@@ -164,11 +177,12 @@ void py_explain(struct py *py, struct text *why)
 		text_set_bounded(why, PyBytes_AS_STRING(utf8), (size_t)PyBytes_GET_SIZE(utf8),
 				 PY_FRONT_MAX);
 	} else {
-		/* no memory for a traceback, or it raised itself: at least the name */
-		const char *name = type != NULL && PyType_Check(type)
-					   ? ((PyTypeObject *)type)->tp_name
-					   : "unknown error";
-		text_set_bounded(why, name, strlen(name), 0);
+		/* no memory for it, or some function has spoilt what it needs: at least name and
+		 * text */
+		struct err brief;
+		PyErr_Restore(Py_XNewRef(type), Py_XNewRef(value), NULL);
+		py_brief(&brief, ERR_PEER, "no traceback");
+		text_set_bounded(why, brief.text, strlen(brief.text), PY_FRONT_MAX);
 	}
 	PyErr_Clear();
 	Py_XDECREF(type);

@@ -26,9 +26,9 @@ const char *eval_drop_name(enum eval_drop d);
 struct graph_stats {
 	uint64_t evaluated; /* messages */
 	uint64_t failed;    /* functions that raised, and results that could not be sent */
-	uint64_t drops[DROPS];
+	uint32_t n_times;   /* in all buckets */
 	uint32_t times[STATS_BUCKETS];
-	uint32_t n_times; /* in all buckets */
+	uint64_t drops[DROPS];
 };
 
 void stats_add_time(struct graph_stats *s, int64_t ns);

@@ -48,6 +48,7 @@ struct world {
 	struct graphs graphs;
 	struct eval eval;
 	struct text why;
+	bool unique; /* sources */
 	uint64_t results, result_bytes;
 };
 
@@ -84,21 +85,26 @@ static void on_fault(void *arg, const struct link *link, const struct graph *gra
 	exit(EXIT_FAILURE);
 }
 
-/* The digest of a source, which is put into funcs; null for none. */
-static json_t *function(const char *source, json_t *funcs)
+/* The digest of a source, which is put into funcs; null for none. number: of what differs from
+ * others; 0: nothing does. */
+static json_t *function(const char *source, unsigned number, json_t *funcs)
 {
+	char text[500];
 	if (source == NULL)
 		return json_null();
-	struct digest_text digest = sha256_hex(source, strlen(source));
-	json_object_set_new(funcs, digest.s, json_string(source));
+	int n = number > 0 ? snprintf(text, sizeof(text), "%s# %u\n", source, number)
+			   : snprintf(text, sizeof(text), "%s", source);
+	struct digest_text digest = sha256_hex(text, (size_t)n);
+	json_object_set_new(funcs, digest.s, json_string(text));
 	return json_string(digest.s);
 }
 
-static json_t *link_of(unsigned slot, const char *source, int param_no, json_t *funcs)
+static json_t *link_of(unsigned slot, const char *source, unsigned number, int param_no,
+		       json_t *funcs)
 {
 	return json_pack("{s:i, s:i, s:s, s:s, s:o, s:o}", "lid", (int)slot, "slot", (int)slot,
 			 "da_id", "df682f01-7c3a-49fd-8f5f-72ce0b6e68c0", "feature", "feature",
-			 "func", function(source, funcs), "param_no",
+			 "func", function(source, number, funcs), "param_no",
 			 param_no >= 0 ? json_integer(param_no) : json_null());
 }
 
@@ -107,12 +113,14 @@ static void add_graph(struct world *w, const struct bench_case *c, unsigned i)
 	char id[32];
 	struct graph_where where;
 	uint32_t number;
+	unsigned differs = w->unique ? 3 * i + 1 : 0;
 	json_auto_t *funcs = json_object();
 	snprintf(id, sizeof(id), "bench/%u", i);
-	json_auto_t *doc = json_pack("{s:s, s:[o], s:{s:o}, s:[o]}", "id", id, "idf",
-				     link_of(2 * i, c->idf, c->param_no, funcs), "join", "func",
-				     function(c->join, funcs), "odf",
-				     link_of(2 * i + 1, c->odf, c->param_no, funcs));
+	json_auto_t *doc = json_pack(
+		"{s:s, s:[o], s:{s:o}, s:[o]}", "id", id, "idf",
+		link_of(2 * i, c->idf, differs, c->param_no, funcs), "join", "func",
+		function(c->join, differs > 0 ? differs + 1 : 0, funcs), "odf",
+		link_of(2 * i + 1, c->odf, differs > 0 ? differs + 2 : 0, c->param_no, funcs));
 	if (graphs_put(&w->graphs, doc, funcs, &number, &where, &w->why) < 0)
 		die(id, text_str(&w->why));
 }
@@ -188,13 +196,15 @@ int main(int argc, char *argv[])
 	bool memory = false, found = false;
 	struct err err = {0};
 	int o;
-	while ((o = getopt(argc, argv, "c:n:g:m")) != -1) {
+	while ((o = getopt(argc, argv, "c:n:g:um")) != -1) {
 		if (o == 'c')
 			only = optarg;
 		else if (o == 'n')
 			messages = strtoul(optarg, NULL, 10);
 		else if (o == 'g')
 			graphs = (unsigned)strtoul(optarg, NULL, 10);
+		else if (o == 'u')
+			w.unique = true;
 		else if (o == 'm')
 			memory = true;
 		else

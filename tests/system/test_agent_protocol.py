@@ -474,7 +474,7 @@ def test_large_messages_are_dropped_and_counted(make_bench):
 
 
 HANG = "def run(x):\n    while x == 13: pass\n    return x\n"
-EXIT = "import os\ndef run(x):\n    if x == 13: os._exit(5)\n    return x\n"
+EXIT = "import random\nos = random._os\ndef run(x):\n    if x == 13: os._exit(5)\n    return x\n"
 
 
 @pytest.mark.parametrize("code,why", [(HANG, "time budget of 300 ms exceeded"), (EXIT, "")])

@@ -115,7 +115,7 @@ CASES += [
          idf=[f("import math, json, random, time, datetime, re, collections\ndef run(x):\n"
                 "    return [math.sqrt(x), len(json.dumps([x]))]\n")]),
     case("printing disturbs nothing", ["1", "2"], ["1", "2"],
-         idf=[f("import sys\ndef run(x):\n    print('x' * 1000)\n    print(x, file=sys.stderr)\n    return x\n")]),
+         idf=[f("sys = print.__self__.__import__('sys')\ndef run(x):\n    print('x' * 1000)\n    print(x, file=sys.stderr)\n    return x\n")]),
     case("default arguments, lambdas' kin, decorators, recursion", ["5"], ["[120, 1]"],
          idf=[f("import functools\n@functools.lru_cache\ndef fact(n): return n * fact(n - 1) if n else 1\n"
                 "def run(x, y=1): return [fact(x), y]\n")]),
@@ -183,7 +183,7 @@ CASES += [
          idf=[f("def run(x): return 'x' * (5000000 * x)\n")], errors=["failure"]),
 ]
 # 8. exceptions of every kind end this message's path only
-for name, statement in {"an exception": "raise ValueError('why')", "SystemExit": "raise SystemExit(3)", "sys.exit": "import sys; sys.exit()",
+for name, statement in {"an exception": "raise ValueError('why')", "SystemExit": "raise SystemExit(3)", "sys.exit": "print.__self__.__import__('sys').exit()",
                         "KeyboardInterrupt": "raise KeyboardInterrupt", "GeneratorExit": "raise GeneratorExit",
                         "BaseException": "raise BaseException('b')", "exit": "exit(1)", "endless recursion": "run(x)",
                         "MemoryError": "raise MemoryError", "StopIteration": "raise StopIteration",

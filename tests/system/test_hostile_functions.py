@@ -13,6 +13,10 @@ SETTINGS = {"engine.budget-ms": 500, "engine.memory-mb": 256, "engine.per-owner"
 OWNER = "hostile"
 WITHIN_S = 1.0
 
+# what the list of modules does not hold is reached in other ways
+REAL = "real = print.__self__.__import__\n"
+OS = "import random\nos = random._os\n"
+
 HOSTILE = {
     # name: (source, what the monitor must tell (None: it need not be told), budget that passes before help can come)
     "an endless loop": ("def run(x):\n    while x: pass\n    return x\n", "budget", 0.5),
@@ -24,17 +28,21 @@ HOSTILE = {
     "allocation in small pieces": ("def run(x):\n    a = []\n    while x: a.append([0])\n    return x\n", "", 0.5),
     "one giant allocation": ("def run(x):\n    return len(bytearray(1 << 40)) if x else x\n", "emory", 0),
     "a giant number": ("def run(x):\n    return (1 << (1 << 33)) % 7 if x else x\n", "", 0.5),
-    "os._exit": ("import os\ndef run(x):\n    if x: os._exit(0)\n    return x\n", "", 0),
+    "os._exit": (OS + "def run(x):\n    if x: os._exit(0)\n    return x\n", "", 0),
     "SystemExit": ("def run(x):\n    if x: raise SystemExit\n    return x\n", "SystemExit", 0),
-    "a signal to itself": ("import os, signal\ndef run(x):\n    if x: os.kill(os.getpid(), signal.SIGKILL)\n    return x\n", "", 0),
-    "abort": ("import os\ndef run(x):\n    if x: os.abort()\n    return x\n", "", 0),
-    "a crash of the interpreter": ("import ctypes\ndef run(x):\n    if x: ctypes.string_at(0)\n    return x\n", "", 0),
-    "closing all descriptors": ("import os\ndef run(x):\n    if x: os.closerange(0, 1000)\n    return x\n", None, 0.5),
+    "a signal to itself": (OS + "def run(x):\n    if x: os.kill(os.getpid(), 9)\n    return x\n", "", 0),
+    "abort": (OS + "def run(x):\n    if x: os.abort()\n    return x\n", "", 0),
+    "a crash of the interpreter": ("crash = (lambda: 0).__code__.replace(co_code=bytes([151, 0] + [1, 0] * 100))\n"
+                                      "def run(x):\n    if x: exec(crash)\n    return x\n", "", 0),
+    "closing all descriptors": (OS + "def run(x):\n    if x: os.closerange(0, 1000)\n    return x\n", None, 0.5),
     "an exception with a NUL in its text": ("def run(x):\n    if x: raise ValueError('a\\0b')\n    return x\n", "ValueError", 0),
-    "half a frame to the agent": ("import os\ndef run(x):\n    if x: os.write(3, b'\\xff\\xff\\xff\\0')\n    return x\n", "PermissionError", 0),
-    "stealing requests": ("import os\ndef run(x):\n    if x: os.read(3, 1 << 20)\n    return x\n", "PermissionError", 0),
-    "a spoilt linecache": ("import linecache\nlinecache.cache = None\ndef run(x): return 1 / 0 if x else x\n", "ZeroDivisionError", 0),
-    "deep recursion": ("import sys\nsys.setrecursionlimit(10 ** 9)\ndef run(x):\n    return run(x) if x else x\n", "", 0.5),
+    "half a frame to the agent": (OS + "def run(x):\n    if x: os.write(3, b'\\xff\\xff\\xff\\0')\n    return x\n", "PermissionError", 0),
+    "stealing requests": (OS + "def run(x):\n    if x: os.read(3, 1 << 20)\n    return x\n", "PermissionError", 0),
+    "a spoilt linecache": (REAL + "linecache = real('linecache')\nlinecache.cache = None\ndef run(x): return 1 / 0 if x else x\n", "ZeroDivisionError", 0),
+    "no builtins": ("def run(x):\n    if x:\n        print.__self__.__dict__.clear()\n        __builtins__.clear()\n    return x\n", None, 0),
+    "walking all objects": (REAL + "gc = real('gc')\ndef run(x):\n    if x:\n        for o in gc.get_objects():\n"
+                            "            if isinstance(o, dict) and o is not globals(): o.clear()\n    return x\n", None, 0.5),
+    "deep recursion": (REAL + "real('sys').setrecursionlimit(10 ** 9)\ndef run(x):\n    return run(x) if x else x\n", "", 0.5),
 }
 
 
@@ -69,10 +77,7 @@ def test_others_are_back_within_a_second_and_the_culprit_is_told(suite, clients,
     g.ok("attach", owner=OWNER)
     g.add_funcs(code)
     answer = g.request("add_link", da_id=sdk.da_id, idf="meow", func=digest(code))
-    if answer["state"] == "error":    # a module that may not be imported: as good
-        assert "ImportError" in answer["reason"] or "ModuleNotFoundError" in answer["reason"], answer
-        bystander.passes_within(WITHIN_S)
-        return
+    assert answer["state"] == "ok", answer
     g.ok("add_link", da_id=sdk.da_id, odf="meow", func=None)
     monitor = g.monitor()
     sdk.until_connected(("idf", "meow"), ("odf", "meow"))
@@ -91,6 +96,18 @@ def test_others_are_back_within_a_second_and_the_culprit_is_told(suite, clients,
     sdk.push("meow", [0])
     assert sdk.data.get(lambda d: d[1] == 0)
     assert g.link(sdk.da_id, "idf", "meow")["state"] == "connected"
+
+
+@pytest.mark.parametrize("module", ["os", "ctypes", "socket", "_io", "importlib.util", "not_there_at_all"])
+def test_a_module_that_is_not_on_the_list_is_refused_with_the_list(suite, clients, bystander, module):
+    code = "import %s\ndef run(x): return x\n" % module
+    g = clients.graph(suite)
+    g.ok("attach")
+    g.add_funcs(code)
+    answer = g.request("add_link", da_id=bystander.sdk.da_id, idf="meow", func=digest(code))
+    assert answer["state"] == "error"
+    assert "ImportError: module '%s' may not be imported; a function may import: base64, bisect, " % module in answer["reason"]
+    bystander.passes_within(WITHIN_S)
 
 
 @pytest.mark.parametrize("stage", ["join", "odf"])
@@ -121,7 +138,7 @@ def test_of_two_graphs_on_one_link_only_the_hanging_one_is_blamed(suite, clients
     assert not [m for m in watch.take_all() if m.json["op"] == "esm_error"]
 
 
-@pytest.mark.parametrize("code, word", [("while True: pass\n", "budget"), ("import os\nos._exit(1)\n", ""),
+@pytest.mark.parametrize("code, word", [("while True: pass\n", "budget"), (OS + "os._exit(1)\n", ""),
                                         ("a = []\nwhile True: a.append(bytearray(1 << 20))\n", "")], ids=["loop", "exit", "memory"])
 def test_a_function_that_does_harm_while_loading_is_refused(suite, clients, bystander, code, word):
     g = clients.graph(suite)
@@ -148,7 +165,7 @@ FORBIDDEN = {
 
 @pytest.mark.parametrize("name", FORBIDDEN)
 def test_an_engine_can_do_nothing_to_its_surroundings(suite, clients, bystander, name):
-    code = "def run(x):\n    return [str(%s)] if x else x\n" % FORBIDDEN[name]
+    code = REAL + "def run(x):\n    return [str(%s)] if x else x\n" % FORBIDDEN[name].replace("__import__(", "real(")
     sdk = clients.sdk(suite)
     g = clients.graph(suite)
     g.wire(sdk.da_id, "meow", "meow", code, owner=OWNER)
@@ -166,7 +183,10 @@ def test_an_engine_can_do_nothing_to_its_surroundings(suite, clients, bystander,
 def test_hanging_again_and_again_leaks_nothing(suite, clients, bystander):
     sdk = clients.sdk(suite)
     g = clients.graph(suite)
-    g.wire(sdk.da_id, "meow", "meow", "def run(x):\n    while x: pass\n    return x\n", owner=OWNER)
+    g.wire(sdk.da_id, "meow", "meow", OS + "def run(x):
+    if x: os._exit(1)
+    return x
+", owner=OWNER)
     sdk.until_connected(("idf", "meow"), ("odf", "meow"))
     sdk.push("meow", [1])
     bystander.passes_within(5)
