@@ -1,6 +1,8 @@
 # make             build everything into build/bin and build/lib
 # make test        unit tests, then system tests (scripts/test installs what they need)
-# make bench       measure; prints ratios, writes build/bench/*.csv
+# make bench       measure; prints ratios, writes build/bench/*.csv; BENCH_ARGS=--help names the choices
+# make bench-report  tables and pictures of the last run into docs/
+# make soak        an hour of load, changes and killed engines; SECONDS=60: a minute, SOAK_ARGS=--help
 # make check       clang-tidy, cppcheck, include arrows
 # make format      clang-format in place
 # make install     DESTDIR= PREFIX=/usr/local; make uninstall takes the same
@@ -127,6 +129,12 @@ test: test-unit test-system
 
 bench: all $(BENCHBIN)
 	@BUILD=$(abspath $(O)) /usr/bin/python3 tests/bench/bench.py $(BENCH_ARGS)
+bench-report:
+	@BUILD=$(abspath $(O)) /usr/bin/python3 tests/bench/bench.py --report
+
+SECONDS ?= 3600
+soak: all $(BENCHBIN)
+	@BUILD=$(abspath $(O)) /usr/bin/python3 tests/bench/soak.py --seconds $(SECONDS) $(SOAK_ARGS)
 
 # memleak: cppcheck does not know __attribute__((cleanup)); LeakSanitizer finds the real ones
 check:
@@ -153,5 +161,5 @@ uninstall:
 clean:
 	rm -rf $(B)
 
-.PHONY: all test test-unit test-system bench check format install uninstall clean fuzz
+.PHONY: all test test-unit test-system bench bench-report soak check format install uninstall clean fuzz
 .DELETE_ON_ERROR:
