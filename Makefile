@@ -123,17 +123,18 @@ $(B)/fuzz/bin/%: tests/fuzz/%.c $(SRCS) $(HDRS)
 
 test-unit: $(UNITBIN) $(O)/bin/iottalk-engine
 	@scripts/run-unit $(UNITBIN)
-test-system: all
+test-system: all bench-programs
 	@BUILD=$(abspath $(O)) /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/system $(PYTEST)
 test: test-unit test-system
 
-bench: all $(BENCHBIN)
+bench-programs: $(BENCHBIN)
+bench: all bench-programs
 	@BUILD=$(abspath $(O)) /usr/bin/python3 tests/bench/bench.py $(BENCH_ARGS)
 bench-report:
 	@BUILD=$(abspath $(O)) /usr/bin/python3 tests/bench/bench.py --report
 
 SECONDS ?= 3600
-soak: all $(BENCHBIN)
+soak: all bench-programs
 	@BUILD=$(abspath $(O)) /usr/bin/python3 tests/bench/soak.py --seconds $(SECONDS) $(SOAK_ARGS)
 
 # memleak: cppcheck does not know __attribute__((cleanup)); LeakSanitizer finds the real ones
@@ -161,5 +162,5 @@ uninstall:
 clean:
 	rm -rf $(B)
 
-.PHONY: all test test-unit test-system bench bench-report soak check format install uninstall clean fuzz
+.PHONY: all test test-unit test-system bench bench-programs bench-report soak check format install uninstall clean fuzz
 .DELETE_ON_ERROR:

@@ -3,6 +3,8 @@
 P1 to P3 are about the plugin transport, P5 about the client transport, P4, P6 and P7 about whichever was measured.
 """
 
+import statistics
+
 from results import Spread, cost_us
 from titles import CLIENT, FLOOR, NODERED, OURS, PLUGIN, REGISTRY, RELAY
 
@@ -12,19 +14,17 @@ AT_MOST, AT_LEAST = "<=", ">="
 
 
 class Goal:
-    def __init__(self, name, what, measured, sense, wanted, unit="x", digits=2, note=""):
+    """judged_by: what of the repeats counts; a promise that something never happens is judged by the worst of them."""
+
+    def __init__(self, name, what, measured, sense, wanted, unit="x", digits=2, note="", judged_by=statistics.median):
         self.name, self.what, self.measured, self.sense, self.wanted = name, what, measured, sense, wanted
         self.unit, self.digits, self.note = unit, digits, note
-
-    @property
-    def met(self):
-        value = self.measured.median
-        return value <= self.wanted if self.sense == AT_MOST else value >= self.wanted
+        self._judged_by = judged_by
 
     def verdict(self):
-        if self.met:
+        value = self._judged_by(self.measured.values)
+        if value <= self.wanted if self.sense == AT_MOST else value >= self.wanted:
             return "PASS"
-        value = self.measured.median
         if self.wanted == 0:
             return "MISSED by %g" % value
         return "MISSED by %.0f %%" % (100 * abs(value - self.wanted) / self.wanted)
@@ -65,10 +65,11 @@ def changes(r):
         bad = Spread([sum(row[f] for f in ("lost", "duplicated", "out_of_order", "wrong"))
                       for row in r.select(**key) if row["every_ms"]])
         calm = r.spread("max_us", every_ms=0, **key)
-        yield Goal("P6", "%s: lost, duplicated, disordered in a changing graph" % system, bad, AT_MOST, 0, "", 0)
+        yield Goal("P6", "%s: lost, duplicated, disordered in a changing graph" % system, bad, AT_MOST, 0, "", 0,
+                   judged_by=max)
         delay = Spread([row["max_us"] / 1000 for row in r.select(**key) if row["every_ms"]])
         note = " (undisturbed: %s ms)" % calm.format(1, 1000) if calm else ""
-        yield Goal("P6", "%s: longest delay in a changing graph" % system, delay, AT_MOST, 10, " ms", 1, note)
+        yield Goal("P6", "%s: longest delay in a changing graph" % system, delay, AT_MOST, 10, " ms", 1, note, max)
 
 
 def graphs(r):

@@ -22,7 +22,8 @@
 #define PROBES_MAX  16
 #define PIDS_MAX    64
 #define WAIT_MAX_NS 1000000
-#define DRAIN_NS    3000000000u /* silence that ends the wait for the last messages */
+#define SILENCE_NS  3000000000u  /* that ends the wait for the last messages */
+#define DRAIN_NS    60000000000u /* the whole of it */
 /* silence after which a closed loop takes what is under way for lost */
 #define STALL_NS 500000000u
 
@@ -205,7 +206,7 @@ static int run(struct load *l)
 	rc = generate(l, &seconds);
 	uint64_t measured = l->counts->received - l->before;
 	if (rc == 0)
-		rc = traffic_drain(l->traffic, DRAIN_NS, &l->err);
+		rc = traffic_drain(l->traffic, SILENCE_NS, DRAIN_NS, &l->err);
 	return rc == 0 ? report(l, seconds, measured) : rc;
 }
 

@@ -7,8 +7,9 @@
 #include <string.h>
 #include <sys/epoll.h>
 
-#define REMEMBERED (1u << 22) /* messages whose send time is kept: far more than can be under way \
-			       */
+#define REMEMBERED                                                                     \
+	(1u << 22) /* messages whose send time is kept: far more than can be under way \
+		    */
 #define EVENTS_MAX  256
 #define TOPIC_BYTES 256
 #define DIGITS_MAX  24
@@ -205,17 +206,17 @@ int traffic_take(struct traffic *t, int64_t wait_ns, struct err *err)
 	return n > 0 ? n : 0;
 }
 
-int traffic_drain(struct traffic *t, uint64_t silence_ns, struct err *err)
+int traffic_drain(struct traffic *t, uint64_t silence_ns, uint64_t limit_ns, struct err *err)
 {
-	uint64_t since = measure_now_ns();
-	for (int quiet = 0; quiet < QUIET_POLLS;) {
+	uint64_t start = measure_now_ns(), since = start, now = start;
+	for (int quiet = 0; quiet < QUIET_POLLS && now - start < limit_ns;) {
 		int n = traffic_take(t, POLL_NS, err);
 		if (n < 0)
 			return n;
+		now = measure_now_ns();
 		if (n > 0)
-			since = measure_now_ns();
-		bool done = t->counts.received >= t->counts.sent ||
-			    measure_now_ns() - since > silence_ns;
+			since = now;
+		bool done = t->counts.received >= t->counts.sent || now - since > silence_ns;
 		quiet = n == 0 && done ? quiet + 1 : 0;
 	}
 	return 0;

@@ -48,9 +48,9 @@ int traffic_push(struct traffic *t, struct err *err);
  * something. */
 int traffic_take(struct traffic *t, int64_t wait_ns, struct err *err);
 
-/* Take until all is answered and a moment passed (duplicates come last), or silence_ns passed
- * without anything. */
-int traffic_drain(struct traffic *t, uint64_t silence_ns, struct err *err);
+/* Take until all is answered and a moment passed (duplicates come last), but no longer than
+ * limit_ns in all and silence_ns without anything. */
+int traffic_drain(struct traffic *t, uint64_t silence_ns, uint64_t limit_ns, struct err *err);
 
 /* Latencies of the answers from now on are added there; NULL: nowhere. Borrowed. */
 void traffic_measure(struct traffic *t, struct latency *latency);

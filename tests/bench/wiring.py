@@ -20,6 +20,7 @@ from suite import START_S
 CLIENT = "bench"
 BATCH = 128
 INPUTS = 5  # of a join
+CYCLE = 6   # changes after which a graph is as it was
 
 FUNCTION = "def run(x):\n    return x * 2 + 1\n"
 OTHER = "def run(x):\n    return 1 + 2 * x\n"
@@ -171,6 +172,7 @@ class Changes:
     def __init__(self, devices, device, every_s):
         self.devices, self.device, self.every_s = devices, device, every_s
         self.made, self.worst_s = 0, 0
+        self.between = threading.Lock()  # whoever holds it knows that no change is under way
         self.failure = None
         link = {"da_id": device, "odf": "second"}
         function = {"op": "set_df_func", "da_id": device, "idf": "value"}
@@ -192,16 +194,19 @@ class Changes:
         due = time.monotonic()
         try:
             while not self._stop.wait(max(0, due - time.monotonic())):
-                begin = time.monotonic()
-                self.devices.ask(self.device, next(self._cycle))
-                self.worst_s = max(self.worst_s, time.monotonic() - begin)
-                self.made += 1
+                self._change()
                 due += self.every_s
-            while self.made % 6 != 0:  # leave the graph as it was
-                self.devices.ask(self.device, next(self._cycle))
-                self.made += 1
+            while self.made % CYCLE != 0:  # leave the graph as it was
+                self._change()
         except Exception as e:  # told by stop(), on the thread that counts
             self.failure = e
+
+    def _change(self):
+        with self.between:
+            begin = time.monotonic()
+            self.devices.ask(self.device, next(self._cycle))
+        self.worst_s = max(self.worst_s, time.monotonic() - begin)
+        self.made += 1
 
     def stop(self):
         """ret: changes made"""
