@@ -1,6 +1,8 @@
 # make             build everything into build/bin and build/lib
 # make test        unit tests, then system tests (scripts/test installs what they need)
-# make bench       measure; prints ratios, writes build/bench/*.csv
+# make bench       measure; prints ratios, writes build/bench/*.csv; BENCH_ARGS=--help names the choices
+# make bench-report  tables and pictures of the last run into docs/
+# make soak        an hour of load, changes and killed engines; SECONDS=60: a minute, SOAK_ARGS=--help
 # make check       clang-tidy, cppcheck, include arrows
 # make format      clang-format in place
 # make install     DESTDIR= PREFIX=/usr/local; make uninstall takes the same
@@ -145,12 +147,19 @@ $(B)/fuzz/bin/%: tests/fuzz/%.c $(SRCS) $(HDRS)
 
 test-unit: $(UNITBIN) $(O)/bin/iottalk-engine
 	@scripts/run-unit $(UNITBIN)
-test-system: all
+test-system: all bench-programs
 	@BUILD=$(abspath $(O)) /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/system $(PYTEST)
 test: test-unit test-system
 
-bench: all $(BENCHBIN) $(BENCH_ENGINE:%=$(O)/bench/bin/%)
+bench-programs: $(BENCHBIN) $(BENCH_ENGINE:%=$(O)/bench/bin/%)
+bench: all bench-programs
 	@BUILD=$(abspath $(O)) /usr/bin/python3 tests/bench/bench.py $(BENCH_ARGS)
+bench-report:
+	@BUILD=$(abspath $(O)) /usr/bin/python3 tests/bench/bench.py --report
+
+SECONDS ?= 3600
+soak: all bench-programs
+	@BUILD=$(abspath $(O)) /usr/bin/python3 tests/bench/soak.py --seconds $(SECONDS) $(SOAK_ARGS)
 
 # memleak: cppcheck does not know __attribute__((cleanup)); LeakSanitizer finds the real ones
 check:
@@ -179,5 +188,5 @@ uninstall:
 clean:
 	rm -rf $(B)
 
-.PHONY: all test test-unit test-system bench check format install uninstall clean fuzz
+.PHONY: all test test-unit test-system bench bench-programs bench-report soak check format install uninstall clean fuzz
 .DELETE_ON_ERROR:

@@ -1,22 +1,23 @@
 /* bus_relay - as relay, but over common/bus.h: what is left of the C relay's speed when the MQTT
- *library of the suite does the work.
+ * library of the suite does the work.
  *
- *	bus_relay PORT PREFIX	subscribes PREFIX/in/+, publishes to PREFIX/out/... at the QoS the
- *message came with
+ * bus_relay PORT PREFIX: subscribes PREFIX/in/#, publishes to PREFIX/out/... at the QoS the message
+ * came with.
  */
 #include "common/bus.h"
 #include "common/util.h"
+#include "tests/bench/compute.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define TOPIC_BYTES 256
-#define VALUE_BYTES 64
 
 struct bus_relay {
 	struct bus *bus;
 	struct loop *loop;
+	struct compute *compute;
 	size_t prefix_len; /* with the slash before "in" */
 	struct err err;
 };
@@ -24,16 +25,13 @@ struct bus_relay {
 static void on_message(void *arg, const struct bus_msg *m)
 {
 	struct bus_relay *r = arg;
-	char topic[TOPIC_BYTES], text[VALUE_BYTES], *end;
-	if (m->len < 3 || m->payload[0] != '[' || strlen(m->topic) < r->prefix_len + 2)
-		return;
-	double x = strtod(m->payload + 1, &end);
-	if (*end != ']')
-		return;
-	snprintf(topic, sizeof(topic), "%.*sout%s", (int)r->prefix_len, m->topic,
-		 m->topic + r->prefix_len + 2);
-	int len = snprintf(text, sizeof(text), "[%.17g]", x * 2 + 1);
-	int rc = bus_publish(r->bus, topic, text, (size_t)len, m->qos, false, &r->err);
+	const char *topic;
+	size_t topic_len, len;
+	const char *answer = compute_answer(r->compute, r->prefix_len, m->topic, strlen(m->topic),
+					    m->payload, m->len, &topic, &topic_len, &len);
+	int rc = 0;
+	if (answer != NULL)
+		rc = bus_publish(r->bus, topic, answer, len, m->qos, false, &r->err);
 	if (rc < 0)
 		loop_quit(r->loop, rc);
 }
@@ -56,7 +54,7 @@ int main(int argc, char *argv[])
 		return EXIT_FAILURE;
 	}
 	r.prefix_len = strlen(argv[2]) + 1;
-	snprintf(topic, sizeof(topic), "%s/in/+", argv[2]);
+	snprintf(topic, sizeof(topic), "%s/in/#", argv[2]);
 	snprintf(client_id, sizeof(client_id), "bus-relay-%d", getpid());
 	const struct bus_conf conf = {
 		.host = "127.0.0.1",
@@ -64,7 +62,10 @@ int main(int argc, char *argv[])
 		.client_id = client_id,
 		.clean_session = true,
 	};
-	int rc = loop_new(&r.loop, &r.err);
+	r.compute = compute_new();
+	int rc = r.compute == NULL ? err_set(&r.err, ERR_NOMEM, "starting") : 0;
+	if (rc == 0)
+		rc = loop_new(&r.loop, &r.err);
 	if (rc == 0)
 		rc = bus_new(r.loop, &conf, &handlers, &r, &r.bus, &r.err);
 	if (rc == 0)
@@ -75,5 +76,6 @@ int main(int argc, char *argv[])
 		fprintf(stderr, "bus_relay: %s\n", r.err.text);
 	bus_free(r.bus);
 	loop_free(r.loop);
+	compute_free(r.compute);
 	return rc < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -1,11 +1,11 @@
 /* http_load - registers new devices as fast as the server answers, over connections that are kept
- *open.
+ * open.
  *
- *	http_load -p PORT [-c CONNECTIONS] [-r RATE] [-d SECONDS] [-C PID]
+ * http_load -p PORT [-c CONNECTIONS] [-r RATE] [-d SECONDS] [-C PID]
  *
  * Each connection sends the next PUT when the last one is answered; with -r the requests of all
- *connections together keep that rate, and latency counts from the time a request was due. Prints
- *one line of JSON.
+ * connections together keep that rate, and latency counts from the time a request was due. Prints
+ * one line of JSON.
  */
 #include "common/id.h"
 #include "common/util.h"

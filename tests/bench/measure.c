@@ -31,6 +31,14 @@ struct latency *latency_free(struct latency *l)
 	return NULL;
 }
 
+void latency_move(struct latency *from, struct latency *to)
+{
+	for (unsigned b = 0; b < BUCKETS; b++)
+		to->counts[b] += from->counts[b];
+	to->n += from->n;
+	*from = (struct latency){0};
+}
+
 /* Values below 2^SUB_BITS have a bucket each; above, the SUB_BITS bits after the leading one choose
  * it. */
 static unsigned bucket_of(uint64_t ns)

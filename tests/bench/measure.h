@@ -10,6 +10,7 @@ uint64_t measure_now_ns(void);
 struct latency;
 struct latency *latency_new(void); /* NULL: no memory */
 struct latency *latency_free(struct latency *l);
+void latency_move(struct latency *from, struct latency *to); /* from is empty afterwards */
 void latency_add(struct latency *l, uint64_t ns);
 /* share: 0 to 1. In microseconds; 0 when nothing was added. */
 double latency_at_us(const struct latency *l, double share);

@@ -1,10 +1,10 @@
-/* relay - the yardstick: a client of the broker that computes x * 2 + 1 in C and nothing else (two
- *hops).
+/* relay - the yardstick: a client of the broker that computes in C and nothing else (two hops).
  *
- *	relay PORT PREFIX	subscribes PREFIX/in/+, publishes to PREFIX/out/... at the QoS the
- *message came with
+ * relay PORT PREFIX: subscribes PREFIX/in/#, publishes to PREFIX/out/... at the QoS the message
+ * came with (tests/bench/compute.h).
  */
 #include "common/util.h"
+#include "tests/bench/compute.h"
 #include "tests/bench/mqtt_codec.h"
 
 #include <poll.h>
@@ -13,9 +13,9 @@
 #include <string.h>
 
 #define TOPIC_BYTES 256
-#define VALUE_BYTES 64
 
 struct relay {
+	struct compute *compute;
 	size_t prefix_len; /* with the slash before "in" */
 	int failed;
 };
@@ -23,21 +23,11 @@ struct relay {
 static void on_message(void *arg, struct mqtt_conn *c, const struct mqtt_message *m)
 {
 	struct relay *r = arg;
-	char topic[TOPIC_BYTES], text[VALUE_BYTES], *end;
-	size_t skip = r->prefix_len + strlen("in");
-	if (m->len < 3 || m->len >= sizeof(text) || m->payload[0] != '[' ||
-	    m->topic_len >= sizeof(topic) - 1 || m->topic_len < skip)
-		return;
-	memcpy(text, m->payload + 1, m->len - 1);
-	text[m->len - 1] = '\0';
-	double x = strtod(text, &end);
-	if (*end != ']')
-		return;
-	memcpy(topic, m->topic, r->prefix_len);
-	memcpy(topic + r->prefix_len, "out", 3);
-	memcpy(topic + r->prefix_len + 3, m->topic + skip, m->topic_len - skip);
-	int len = snprintf(text, sizeof(text), "[%.17g]", x * 2 + 1);
-	int rc = mqtt_publish(c, topic, m->topic_len + 1, text, (size_t)len, m->qos);
+	const char *topic;
+	size_t topic_len, len;
+	const char *answer = compute_answer(r->compute, r->prefix_len, m->topic, m->topic_len,
+					    m->payload, m->len, &topic, &topic_len, &len);
+	int rc = answer != NULL ? mqtt_publish(c, topic, topic_len, answer, len, m->qos) : 0;
 	if (rc < 0)
 		r->failed = rc;
 }
@@ -70,10 +60,13 @@ int main(int argc, char *argv[])
 		return EXIT_FAILURE;
 	}
 	r.prefix_len = strlen(argv[2]) + 1;
-	snprintf(topic, sizeof(topic), "%s/in/+", argv[2]);
+	r.compute = compute_new();
+	snprintf(topic, sizeof(topic), "%s/in/#", argv[2]);
 	snprintf(client_id, sizeof(client_id), "relay-%d", getpid());
-	int rc = mqtt_open((unsigned)strtoul(argv[1], NULL, 10), client_id, on_message, &r, &c,
-			   &err);
+	int rc = r.compute == NULL ? err_set(&err, ERR_NOMEM, "starting") : 0;
+	if (rc == 0)
+		rc = mqtt_open((unsigned)strtoul(argv[1], NULL, 10), client_id, on_message, &r, &c,
+			       &err);
 	if (rc == 0)
 		rc = mqtt_subscribe(c, topic, 2, &err);
 	if (rc == 0) {
@@ -83,5 +76,6 @@ int main(int argc, char *argv[])
 	}
 	fprintf(stderr, "relay: %s\n", err.text);
 	mqtt_close(c);
+	compute_free(r.compute);
 	return rc < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

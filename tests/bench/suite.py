@@ -1,25 +1,31 @@
-"""What is measured: a broker, the C relay, and the suite's own csm, agent and engine, in a temporary directory on free ports."""
+"""What is measured runs here: brokers, helpers, and the suite's own csm, agent and engines, in a temporary directory on free
+ports of 127.0.0.1. Everything is ended in the reverse order of its start."""
 
-import hashlib
+import ctypes
 import json
 import os
 import queue
+import random
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
-import uuid
 from pathlib import Path
 
 import paho.mqtt.client as mqtt
-import requests
+
+from procs import engines_of
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("BUILD", ROOT / "build"))
+PLUGIN = BUILD / "lib/iottalk_broker.so"
 START_S = 20
-FUNCTION = "def run(x):\n    return x * 2 + 1\n"
+STOP_S = 10
 PATH = os.environ["PATH"] + ":/usr/sbin:/sbin"
+PR_SET_CHILD_SUBREAPER = 36
 
 # as iotctl's managed broker
 BROKER_CONF = """\
@@ -36,110 +42,184 @@ log_dest stderr
 listener {port} 127.0.0.1
 """
 
-INI = """\
-[core]
-http-port = {http}
-userdir = {folder}/userdir
-log-level = warn
-[core-mqtt]
-host = 127.0.0.1
-port = {mqtt}
-[broker]
-managed = no
-[agent]
-id = bench
-"""
+
+class Unavailable(Exception):
+    """A system cannot be measured here; the text says why."""
 
 
-def free_ports(count):
-    """Bound at the same time, so they differ."""
-    sockets = [socket.socket() for _ in range(count)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
+def until(condition, what, timeout=START_S, every=0.02):
+    """Wait for a state that has no event to wait on. ret: its true value."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise RuntimeError("%s did not come within %g s" % (what, timeout))
+        time.sleep(every)
 
 
-def descendants(pid):
-    """Pids of the processes below pid."""
-    children = {}
-    for entry in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            parent = int(Path("/proc", entry, "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-        children.setdefault(parent, []).append(int(entry))
-    found, todo = [], [pid]
-    while todo:
-        below = children.get(todo.pop(), [])
-        found += below
-        todo += below
-    return found
+def connects(port):
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) == 0
+
+
+def first_answer(port, source, target, payload, timeout=60):
+    """Publish again and again until something comes on the other topic. ret: it, or None."""
+    arrived = queue.Queue()
+    client = mqtt.Client()
+    client.on_message = lambda _, __, message: arrived.put(message.payload)
+    client.on_subscribe = lambda *_: arrived.put(None)
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    try:
+        client.subscribe(target)
+        arrived.get(timeout=START_S)
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            client.publish(source, payload)
+            try:
+                return arrived.get(timeout=0.2)
+            except queue.Empty:
+                pass
+        return None
+    finally:
+        client.disconnect()
+        client.loop_stop()
 
 
 class Processes:
-    """Everything that runs, ended in the reverse order of its start."""
-
     def __init__(self):
         self.folder = Path(tempfile.mkdtemp(prefix="iottalk-bench-"))
-        self.mqtt_port, self.http_port = free_ports(2)
-        self.url = "http://127.0.0.1:%d" % self.http_port
-        self.running = []
+        self._ports = set()
+        self._endings = []  # to be called, last first
+        # what is left by its parent comes to us, so that the end of this program is the end of all of it
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(self.close() or 1))
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        for p in reversed(self.running):
-            p.terminate()
-            try:
-                p.wait(10)
-            except subprocess.TimeoutExpired:
-                p.kill()
-                p.wait()
+        self.close()
+
+    def close(self):
+        while self._endings:
+            self._endings.pop()()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def spawn(self, name, argv, stdout=None, **env):
-        with open(self.folder / (name + ".log"), "ab") as log:
-            p = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=stdout or log, stderr=log,
-                                 env=dict(os.environ, PATH=PATH, **env))
-        self.running.append(p)
-        return p
+    def at_end(self, ending):
+        self._endings.append(ending)
 
-    def log(self, name):
-        return (self.folder / (name + ".log")).read_text(errors="replace")[-3000:]
-
-    def start_broker(self):
-        store = self.folder / "broker"
-        store.mkdir()
-        conf = self.folder / "mosquitto.conf"
-        as_root = "user root\n" if os.geteuid() == 0 else ""
-        conf.write_text(as_root + BROKER_CONF.format(folder=store, port=self.mqtt_port))
-        p = self.spawn("broker", ["mosquitto", "-c", conf])
-        deadline = time.monotonic() + START_S
-        while p.poll() is None and time.monotonic() < deadline:
+    def free_port(self):
+        """Below the ephemeral range, so that no outgoing connection takes it before its server does."""
+        while True:
+            port = random.randrange(20000, 32000)
             with socket.socket() as s:
-                if s.connect_ex(("127.0.0.1", self.mqtt_port)) == 0:
-                    return p
-            time.sleep(0.02)
-        raise RuntimeError("the broker does not start:\n" + self.log("broker"))
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    s.bind(("127.0.0.1", port))
+                except OSError:
+                    continue
+            if port not in self._ports:
+                self._ports.add(port)
+                return port
 
-    def start_relay(self, program):
-        """It takes program/in/... to program/out/..."""
-        p = self.spawn(program, [BUILD / "bench/bin" / program, self.mqtt_port, program], stdout=subprocess.PIPE)
-        if p.stdout.readline() != b"ready\n":
-            raise RuntimeError("%s does not start:\n%s" % (program, self.log(program)))
+    def make_folder(self, name):
+        folder = self.folder / name
+        folder.mkdir()
+        return folder
+
+    def spawn(self, log, argv, stdout=None, **env):
+        """log: a path; standard error goes there, and standard output unless it is given."""
+        with open(log, "ab") as f:
+            p = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=stdout or f, stderr=f,
+                                 env=dict(os.environ, PATH=PATH, **env))
+        self.at_end(lambda: end(p))
         return p
 
-    def start_daemon(self, name, ini):
+
+def end(p):
+    p.terminate()
+    try:
+        p.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        p.kill()
+        p.wait()
+
+
+def end_of(log):
+    """Without what a broker says about every client."""
+    lines = [line for line in Path(log).read_text(errors="replace").splitlines()
+             if not re.search(r"New (connection|client)| disconnected\.$", line)]
+    return "\n".join(lines[-40:])
+
+
+class Broker:
+    """mosquitto with the settings of the managed one; plugin: the socket the suite's plugin is to listen on, or None."""
+
+    def __init__(self, processes, folder, plugin=None):
+        self.port = processes.free_port()
+        store = folder / "broker"
+        store.mkdir()
+        conf, log = folder / "mosquitto.conf", folder / "broker.log"
+        as_root = "user root\n" if os.geteuid() == 0 else ""
+        loaded = "plugin %s\nplugin_opt_socket %s\n" % (PLUGIN, plugin) if plugin else ""
+        conf.write_text(as_root + BROKER_CONF.format(folder=store, port=self.port) + loaded)
+        self.process = processes.spawn(log, ["mosquitto", "-c", conf])
+        try:
+            until(lambda: self.process.poll() is not None or connects(self.port), "the broker")
+        except RuntimeError as e:
+            raise RuntimeError("%s\n%s" % (e, end_of(log))) from None
+        if self.process.poll() is not None:
+            raise RuntimeError("the broker ended:\n" + end_of(log))
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+
+class Suite:
+    """A broker of its own, csm and agent. transport: client or plugin."""
+
+    def __init__(self, processes, name, transport):
+        if transport == "plugin" and not PLUGIN.exists():
+            raise Unavailable("the build has no lib/%s" % PLUGIN.name)
+        self.processes, self.transport = processes, transport
+        self.folder = processes.make_folder(name)
+        socket_path = self.folder / "plugin.sock" if transport == "plugin" else None
+        self.broker = Broker(processes, self.folder, socket_path)
+        self.http_port = processes.free_port()
+        self.ini = self.folder / "iottalk.ini"
+        self._write_ini(socket_path)
+        done = subprocess.run([str(BUILD / "bin/iotctl"), "-c", str(self.ini), "initdb"], capture_output=True, text=True,
+                              timeout=START_S, stdin=subprocess.DEVNULL)
+        if done.returncode != 0:
+            raise RuntimeError("initdb: %s%s" % (done.stdout, done.stderr))
+        processes.at_end(self._end_engines)
+        self.csm = self._start_daemon("csm")
+        self.agent = self._start_daemon("gateway-agent")
+        until(lambda: self.status().get("csm") is True, "the session of csm and agent")
+
+    def _write_ini(self, plugin_socket):
+        sections = {
+            "core": {"http-port": self.http_port, "userdir": self.folder / "userdir", "log-level": "warn"},
+            "core-mqtt": {"host": "127.0.0.1", "port": self.broker.port},
+            "broker": {"managed": "no"},
+            "agent": {"id": "bench", "transport": self.transport},
+        }
+        if plugin_socket:
+            sections["broker"]["plugin-socket"] = plugin_socket
+        self.ini.write_text("".join("[%s]\n%s" % (section, "".join("%s = %s\n" % row for row in rows.items()))
+                                    for section, rows in sections.items()))
+
+    def _start_daemon(self, name):
         """Start it and wait for its ready notice."""
-        path = self.folder / (name + ".notify")
+        path, log = self.folder / (name + ".notify"), self.folder / (name + ".log")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notice:
             notice.bind(str(path))
             notice.settimeout(0.2)
-            p = self.spawn(name, [BUILD / "bin" / name, "-c", ini], NOTIFY_SOCKET=str(path))
+            p = self.processes.spawn(log, [BUILD / "bin" / name, "-c", self.ini], NOTIFY_SOCKET=str(path))
             deadline = time.monotonic() + START_S
             while p.poll() is None and time.monotonic() < deadline:
                 try:
@@ -147,80 +227,45 @@ class Processes:
                         return p
                 except socket.timeout:
                     pass
-        raise RuntimeError("%s does not start:\n%s" % (name, self.log(name)))
+        raise RuntimeError("%s does not start:\n%s" % (name, end_of(log)))
 
-    def start_suite(self):
-        """csm and agent; ret: their processes."""
-        ini = self.folder / "iottalk.ini"
-        ini.write_text(INI.format(http=self.http_port, mqtt=self.mqtt_port, folder=self.folder))
-        done = subprocess.run([str(BUILD / "bin/iotctl"), "-c", str(ini), "initdb"], capture_output=True, text=True,
-                              timeout=START_S, stdin=subprocess.DEVNULL)
-        if done.returncode != 0:
-            raise RuntimeError("initdb: %s%s" % (done.stdout, done.stderr))
-        return self.start_daemon("csm", ini), self.start_daemon("gateway-agent", ini)
+    def _end_engines(self):
+        """The agent is gone; a keeper that outlives it is not to outlive us."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for pid in self.engines():
+                os.kill(pid, number)
+            try:
+                until(lambda: not self.engines(), "the end of the engines", 5)
+                return
+            except RuntimeError:
+                pass
 
+    def control(self, request):
+        """One request on the agent's control socket; {} while nobody listens."""
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(5)
+            try:
+                s.connect(str(self.folder / "userdir/run/agent.sock"))
+                s.sendall(json.dumps(request).encode() + b"\n")
+                answer = s.makefile("rb").readline()
+            except OSError:
+                return {}
+        return json.loads(answer) if answer else {}
 
-class Devices:
-    """Registered devices, each with a graph of its own from its IDF to its ODF; all of them are one MQTT client here."""
+    def status(self):
+        return self.control({"op": "status"})
 
-    def __init__(self, processes):
-        self.processes = processes
-        self.answers = queue.Queue()
-        self.connects = queue.Queue()
-        self.client = mqtt.Client(client_id="bench-control")
-        self.client.max_inflight_messages_set(0)
-        self.client.on_message = self._on_message
-        up = queue.Queue()
-        self.client.on_subscribe = lambda *_: up.put(True)
-        self.client.connect("127.0.0.1", processes.mqtt_port, keepalive=600)
-        self.client.loop_start()
-        self.client.subscribe([("+/ctrl/o", 2), ("iottalk/api/res/bench/#", 2)])
-        up.get(timeout=START_S)
+    def engines(self):
+        return engines_of(self.agent.pid, self.folder)
 
-    def close(self):
-        self.client.disconnect()
-        self.client.loop_stop()
+    def check_transport(self):
+        """The agent says what it uses, once it has something to forward."""
+        used = self.status().get("transport")
+        if used != self.transport:
+            raise RuntimeError("the agent uses the transport '%s', not '%s'" % (used, self.transport))
 
-    def _on_message(self, client, _, message):
-        body = json.loads(message.payload)
-        if message.topic.startswith("iottalk/api/res/"):
-            self.answers.put(body)
-            return
-        device = message.topic.split("/")[0]
-        if body["command"] == "CONNECT":
-            self.connects.put((device, "idf" if "idf" in body else "odf", body["topic"]))
-        client.publish(device + "/ctrl/i", json.dumps(dict(body, state="ok")), qos=1)
+    def logs(self):
+        return "\n".join("%s:\n%s" % (log.name, end_of(log)) for log in sorted(self.folder.glob("*.log")))
 
-    def _ask(self, graph, calls):
-        """Send requests of one graph; they are answered in order."""
-        for call in calls:
-            self.client.publish("iottalk/api/req/bench/graph/" + graph, json.dumps(call), qos=1)
-        for call in calls:
-            answer = self.answers.get(timeout=START_S)
-            if answer.get("state") != "ok" or answer.get("pending"):
-                raise RuntimeError("%s of graph %s: %s" % (call["op"], graph, answer))
-
-    def wire(self, count):
-        """ret: [(topic to publish, topic that answers)] of count new devices."""
-        digest = hashlib.sha256(FUNCTION.encode()).hexdigest()
-        topics = {}
-        for number in range(count):
-            device = str(uuid.uuid4())
-            feature = [["value", ["x"]]]
-            answer = requests.put(self.processes.url + "/" + device, timeout=START_S, json={
-                "accept_protos": ["mqtt"], "profile": {"model": "Bench"}, "idf_list": feature, "odf_list": feature})
-            answer.raise_for_status()
-            state = {"state": "online", "rev": answer.json()["rev"]}
-            self.client.publish(device + "/ctrl/i", json.dumps(state), qos=1)
-            link = {"op": "add_link", "da_id": device, "param_no": 1, "tag_param_no": 0}
-            self._ask(device, [
-                {"op": "attach"},
-                {"op": "add_funcs", "codes": [FUNCTION], "digests": [digest]},
-                dict(link, idf="value", func=digest),
-                dict(link, odf="value", func=None),
-            ])
-            topics[device] = {}
-        while any(len(t) < 2 for t in topics.values()):
-            device, mode, topic = self.connects.get(timeout=START_S)
-            topics[device][mode] = topic
-        return [(t["idf"], t["odf"]) for t in topics.values()]
+    def pids(self):
+        return {"broker": [self.broker.pid], "agent": [self.agent.pid], "engine": self.engines(), "csm": [self.csm.pid]}

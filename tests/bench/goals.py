@@ -1,0 +1,103 @@
+"""The goals of the data path and of registrations, judged by the results of a run.
+
+P1 to P3 are about the plugin transport, P5 about the client transport, P4, P6 and P7 about whichever was measured.
+"""
+
+import statistics
+
+from results import Spread, cost_us
+from titles import CLIENT, FLOOR, NODERED, OURS, PLUGIN, REGISTRY, RELAY
+
+DEVICES = 200
+FACTOR_NODERED = {0: 2.5, 1: 3.5, 2: 3.5}
+AT_MOST, AT_LEAST = "<=", ">="
+
+
+class Goal:
+    """judged_by: what of the repeats counts; a promise that something never happens is judged by the worst of them."""
+
+    def __init__(self, name, what, measured, sense, wanted, unit="x", digits=2, note="", judged_by=statistics.median):
+        self.name, self.what, self.measured, self.sense, self.wanted = name, what, measured, sense, wanted
+        self.unit, self.digits, self.note = unit, digits, note
+        self._judged_by = judged_by
+
+    def verdict(self):
+        value = self._judged_by(self.measured.values)
+        if value <= self.wanted if self.sense == AT_MOST else value >= self.wanted:
+            return "PASS"
+        if self.wanted == 0:
+            return "MISSED by %g" % value
+        return "MISSED by %.0f %%" % (100 * abs(value - self.wanted) / self.wanted)
+
+    def cells(self):
+        wanted = "%s %g%s" % (self.sense, self.wanted, self.unit)
+        return [self.name, self.what, self.measured.format(self.digits) + self.unit, wanted, self.verdict() + self.note]
+
+
+def data_path(r):
+    """P1 to P5, each QoS for itself."""
+    most = {"scenario": "throughput", "devices": DEVICES}
+    calm = {"scenario": "latency"}
+    for qos in (0, 1, 2):
+        def ratio(field, key, system, other):
+            return r.ratio(field, dict(key, qos=qos, system=system), dict(key, qos=qos, system=other))
+
+        at = "QoS %d, %d devices: " % (qos, DEVICES)
+        yield Goal("P1", at + "plugin transport to one hop, rate", ratio("msgs_s", most, PLUGIN, FLOOR), AT_LEAST, 0.75)
+        yield Goal("P2", at + "plugin transport to the C relay, rate", ratio("msgs_s", most, PLUGIN, RELAY), AT_LEAST, 2)
+        yield Goal("P2", at + "plugin transport to Node-RED, rate", ratio("msgs_s", most, PLUGIN, NODERED), AT_LEAST,
+                   FACTOR_NODERED[qos])
+        at = "QoS %d, steady rate: " % qos
+        yield Goal("P3", at + "plugin transport to one hop, p50", ratio("p50_us", calm, PLUGIN, FLOOR), AT_MOST, 1.5)
+        yield Goal("P3", at + "plugin transport to the C relay, p99", ratio("p99_us", calm, PLUGIN, RELAY), AT_MOST, 1.5)
+        at = "QoS %d, %d devices: " % (qos, DEVICES)
+        for system in OURS:
+            yield Goal("P4", at + "%s to Node-RED, CPU time a message" % system, ratio(cost_us, most, system, NODERED), AT_MOST, 0.4)
+        yield Goal("P5", at + "client transport to the C relay, rate", ratio("msgs_s", most, CLIENT, RELAY), AT_LEAST, 0.65)
+        yield Goal("P5", at + "client transport to the C relay, p99", ratio("p99_us", most, CLIENT, RELAY), AT_MOST, 2)
+
+
+def changes(r):
+    for system in OURS:
+        key = {"scenario": "change", "system": system}
+        if not r.select(**key):
+            continue
+        bad = Spread([sum(row[f] for f in ("lost", "duplicated", "out_of_order", "wrong"))
+                      for row in r.select(**key) if row["every_ms"]])
+        calm = r.spread("max_us", every_ms=0, **key)
+        yield Goal("P6", "%s: lost, duplicated, disordered in a changing graph" % system, bad, AT_MOST, 0, "", 0,
+                   judged_by=max)
+        delay = Spread([row["max_us"] / 1000 for row in r.select(**key) if row["every_ms"]])
+        note = " (undisturbed: %s ms)" % calm.format(1, 1000) if calm else ""
+        yield Goal("P6", "%s: longest delay in a changing graph" % system, delay, AT_MOST, 10, " ms", 1, note, max)
+
+
+def graphs(r):
+    for system in OURS:
+        key = {"scenario": "graphs", "system": system}
+        for many, cost in ((1000, 1.1), (10000, 1.2)):
+            memory = [r.spread("memory_engine_kb", graphs=n, **key) for n in (1, many)]
+            if many == 1000 and all(memory):
+                grown = Spread([(memory[1].median - memory[0].median) / 1024])
+                yield Goal("P7", "%s: memory of %d graphs in the engine" % (system, many), grown, AT_MOST, 30, " MB", 1)
+            for through in ("one", "all"):
+                one = dict(key, graphs=1, through="one")
+                yield Goal("P7", "%s: CPU time a message, %d graphs to 1, messages through %s" % (system, many, through),
+                           r.ratio(cost_us, dict(key, graphs=many, through=through), one), AT_MOST, cost)
+
+
+def registrations(r):
+    key = {"scenario": "register", "system": REGISTRY}
+    together = dict(key, connections=64, rate=0)
+    yield Goal("P8", "registrations: shared commits to a commit for each",
+               r.ratio("requests_s", together, dict(key, connections=1, rate=0)), AT_LEAST, 5)
+    yield Goal("P8", "registrations: durable to Node-RED in memory",
+               r.ratio("requests_s", together, dict(together, system=NODERED)), AT_LEAST, 10)
+    slow = [row["p99_us"] / 1000 for row in r.select(**key) if row["rate"]]
+    yield Goal("P8", "registrations: p99 at 500 a second", Spread(slow), AT_MOST, 20, " ms", 1)
+
+
+def judge(r):
+    """ret: [Goal] of those for which there are measurements."""
+    found = [g for part in (data_path, changes, graphs, registrations) for g in part(r) if g.measured]
+    return sorted(found, key=lambda g: g.name)  # stable: within a goal as above

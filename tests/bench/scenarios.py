@@ -1,0 +1,151 @@
+"""What is measured. A scenario prepares its systems when it is made; cases() then yields what to run, neighbours in time being the
+systems that are compared."""
+
+from lab import PROGRAMS
+from procs import memory_kb
+from systems import OURS, SYSTEMS
+from titles import REGISTRY
+from wiring import Changes
+
+LATENCY_DEVICES = 200
+JOIN_DEVICES = 40
+PAYLOAD_DEVICES = 50
+PAYLOAD_UNDER_WAY = 1 << 20  # bytes
+CHANGE_RATE, CHANGE_EVERY_S, CHANGE_SECONDS = 1000, 0.1, 5
+REGISTER_RATE = 500
+
+
+class Scenario:
+    name = None
+
+    def __init__(self, lab):
+        self.lab, self.options = lab, lab.options
+
+    def cases(self):
+        """Yields functions of no argument that measure and keep a row."""
+        raise NotImplementedError
+
+    def load(self, system, shape, devices, qos, arguments, seconds=None, beside=None, **key):
+        self.lab.topics(system, shape, devices)  # devices and graphs are made here, before anything is measured
+        key["scenario"] = self.name
+        return lambda: self.lab.load(system, key, shape, devices, qos, arguments, seconds, beside)
+
+    def compare(self, shape, devices, arguments, names=tuple(SYSTEMS), **key):
+        for qos in self.options.qos_of(self.name):
+            for _, system in self.lab.systems(names, shape, devices):
+                yield self.load(system, shape, devices, qos, arguments, **key)
+
+
+class Throughput(Scenario):
+    """As fast as it goes, a number of messages under way in all."""
+    name = "throughput"
+
+    def cases(self):
+        for devices in self.options.devices:
+            yield from self.compare("plain", devices, ["-w", self.options.window])
+
+
+class Latency(Scenario):
+    """A steady rate below what all systems can do."""
+    name = "latency"
+
+    def cases(self):
+        devices = max(self.options.devices) if self.options.devices_given else LATENCY_DEVICES
+        yield from self.compare("plain", devices, ["-r", self.options.rate])
+
+
+class Join(Scenario):
+    """Devices with five inputs that a join adds up; each message is answered."""
+    name = "join"
+
+    def cases(self):
+        yield from self.compare("join", JOIN_DEVICES, ["-j", 5, "-w", self.options.window])
+
+
+class Payload(Scenario):
+    """Lists of numbers; the function changes the first and returns them all."""
+    name = "payload"
+
+    def cases(self):
+        for size in self.options.payloads:
+            window = max(2, min(self.options.window, PAYLOAD_UNDER_WAY // size))
+            yield from self.compare("wide", PAYLOAD_DEVICES, ["-b", size, "-w", window], payload_bytes=size)
+
+
+class Graphs(Scenario):
+    """Many graphs, one connection, the messages through one of them or through all. A suite for each number of graphs, and the
+    broker alone with as many topics."""
+    name = "graphs"
+
+    def __init__(self, lab):
+        super().__init__(lab)
+        self.suites = []  # (graphs, system, memory)
+        for graphs in self.options.graphs:
+            for name in self.options.systems:
+                if name not in OURS + ("floor",):
+                    continue
+                system = lab.system(name, "-%d-graphs" % graphs)
+                if system:
+                    system.lines("plain", graphs)
+                    self.suites.append((graphs, system, self.memory(system)))
+
+    @staticmethod
+    def memory(system):
+        """What holds the graphs, before any message ran through them."""
+        return {"memory_%s_kb" % role: sum(map(memory_kb, pids)) for role, pids in system.pids().items()}
+
+    def cases(self):
+        for qos in self.options.qos_of(self.name):
+            for graphs, system, memory in self.suites:
+                for through in ("one", "all") if graphs > 1 else ("one",):
+                    yield self.load(system, "plain", graphs if through == "all" else 1, qos,
+                                    ["-k", 1, "-w", self.options.window], graphs=graphs, through=through, **memory)
+
+
+class Change(Scenario):
+    """A graph that changes ten times a second under a steady stream, beside the same stream undisturbed."""
+    name = "change"
+
+    def cases(self):
+        arguments, seconds = ["-r", CHANGE_RATE], max(self.options.seconds, CHANGE_SECONDS)
+        for qos in self.options.qos_of(self.name):
+            for name, system in self.lab.systems(("floor",) + OURS):
+                shape = "changing" if name in OURS else "plain"
+                yield self.load(system, shape, 1, qos, arguments, seconds, every_ms=0)
+                if name in OURS:
+                    yield self.load(system, shape, 1, qos, arguments, seconds, self.changes(system),
+                                    every_ms=int(CHANGE_EVERY_S * 1000))
+
+    @staticmethod
+    def changes(system):
+        device = system.wire("changing", 1)[0][0]
+
+        class Beside(Changes):
+            def stop(self):
+                return {"changes": super().stop(), "change_worst_ms": self.worst_s * 1000}
+
+        return lambda: Beside(system.devices, device, CHANGE_EVERY_S)
+
+
+class Register(Scenario):
+    """New devices over HTTP; the suite answers when they are on the disk, Node-RED keeps them in memory."""
+    name = "register"
+
+    def cases(self):
+        chosen = self.options.systems
+        ours = next((name for name in OURS if name in chosen and self.lab.system(name, "-register")), None)
+        peer = "node-red" if "node-red" in chosen else None
+        for name, role in ((ours, "csm"), (peer, "node")):
+            system = self.lab.system(name, "-register") if name else None
+            if system:
+                for connections, rate in ((1, 0), (64, 0), (64, REGISTER_RATE)):
+                    yield self.case(system, role, connections, rate)
+
+    def case(self, system, role, connections, rate):
+        argv = [PROGRAMS / "http_load", "-p", system.http_port, "-d", self.options.seconds, "-C", system.pids()[role][0],
+                "-c", connections] + (["-r", rate] if rate else [])
+        key = {"scenario": self.name, "system": REGISTRY if role == "csm" else system.title, "connections": connections, "rate": rate}
+        return lambda: self.lab.run(argv, key)
+
+
+SCENARIOS = {s.name: s for s in (Throughput, Latency, Join, Payload, Graphs, Change, Register)}
