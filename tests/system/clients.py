@@ -499,7 +499,7 @@ class Recorder:
     """Takes the numbers that come out on an ODF, with the time, over its own persistent session."""
 
     def __init__(self, mqtt, topic, qos=1):
-        self.values, self.times = [], []
+        self.values, self.times, self.whole = [], [], []    # whole: the messages themselves
         self._changed = threading.Condition()
         acked = threading.Event()
         mqtt.subscribe_then(topic, qos, self._take, acked.set)
@@ -510,6 +510,7 @@ class Recorder:
         with self._changed:
             self.values.append(value[0] if isinstance(value, list) else value)
             self.times.append(message.at)
+            self.whole.append(value)
             self._changed.notify_all()
 
     def until(self, condition, timeout=WAIT_S):

@@ -7,6 +7,8 @@ import pytest
 
 from clients import Recorder, digest
 
+TRANSPORTS = ("client", "plugin")
+
 MESSAGES = 2000
 JOINS = ["def run(*slots): return slots[0]\n", "def run(*slots):\n    return slots[0] + 0\n"]
 FUNCS = ["n = 0\ndef run(x):\n    global n\n    n += 1\n    return x\n", "def run(x): return int(x)\n"]

@@ -7,6 +7,8 @@ import pytest
 
 from clients import JsSdk, Sdk, digest
 
+TRANSPORTS = ("client", "plugin")
+
 DOUBLE = "def run(x): return x * 2\n"
 
 

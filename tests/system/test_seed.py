@@ -10,6 +10,8 @@ import pytest
 
 from clients import GraphClient, HttpApi, Inbox
 
+TRANSPORTS = ("client", "plugin")
+
 DATA = Path(__file__).parent / "data"
 BETACAT = "df682f01-7c3a-49fd-8f5f-72ce0b6e68c0"
 INT_DIGEST = "f87d5c678bdd9e4b1b5f278c29cdf9a0fd01198060d8c6f3a34a6a05ae536e50"
