@@ -351,6 +351,7 @@ def test_an_impossible_in_cursor_ends_the_port_at_the_next_message_that_needs_it
     for n in range(100):
         w.client.publish(topic, "[%d]" % n, 0, wait=False)
     w.agent.event(plug.BROKEN, w.port)
+    w.client.publish(topic, "[the last]", 1)  # and with it all before
     answer = w.agent.ok(PORT_HOLD, port=w.port)
     assert not answer.flags & SANE
     w.replace_engine()
