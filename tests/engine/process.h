@@ -121,7 +121,8 @@ static const char *process_ended(struct process *p)
 
 static int process_setup_memory(void **state, const char *memory_mb)
 {
-	const char *const extra[] = {"--memory-mb", memory_mb, NULL};
+	/* one function may have all of it: here it is the engine's limit that counts */
+	const char *const extra[] = {"--memory-mb", memory_mb, "--function-mb", memory_mb, NULL};
 	struct process *p = calloc(1, sizeof(*p));
 	assert_non_null(p);
 	p->unasked = json_array();

@@ -35,7 +35,7 @@ static void requests_get_answers_that_say_what_is_wrong(void **state)
 		 NULL,
 		 NULL,
 		 "idf",
-		 {"ModuleNotFoundError", "import nothing_like_this"}},
+		 {"ImportError", "import nothing_like_this"}},
 		{"def run(x): return 1\nraise SystemExit(0)\n",
 		 NULL,
 		 NULL,
@@ -174,18 +174,20 @@ static void attacks_raise_and_the_engine_goes_on(void **state)
 		{"__import__('ctypes')", "ModuleNotFoundError"},
 		{"__import__('mmap')", "ModuleNotFoundError"},
 		{"__import__('resource')", "ModuleNotFoundError"},
-		{"__import__('threading').Thread(target=print).start()", "RuntimeError"},
+		{"__import__('threading')", "ModuleNotFoundError"},
 		{"__import__('_thread').start_new_thread(print, ())", "RuntimeError"},
 		{"__import__('_signal').signal(14, print)", "PermissionError"},
 		{"__import__('_signal').setitimer(0, 1)", "itimer_error"},
-		{"__import__('_signal').pthread_kill(__import__('threading').get_ident(), 9)",
+		{"__import__('_signal').pthread_kill(__import__('_thread').get_ident(), 9)",
 		 "PermissionError"},
 	};
 	struct process *p = *state;
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		char source[400];
 		snprintf(source, sizeof(source),
-			 "import os\ndef run(x):\n  try:\n    %s\n  except Exception as e:\n    "
+			 "__import__ = print.__self__.__import__\n" /* without the list of modules */
+			 "os = __import__('os')\n"
+			 "def run(x):\n  try:\n    %s\n  except Exception as e:\n    "
 			 "return type(e).__name__\n  return 'nothing raised'\n",
 			 cases[i].attack);
 		process_must_put(p, process_graph("test/1", 1, source, NULL, NULL));
@@ -216,7 +218,6 @@ static void what_functions_need_works_inside(void **state)
 		{"math.sqrt(4)", "2.0"},
 		{"statistics.mean([1, 2, 3])", "2"},
 		{"0 <= random.random() < 1", "true"},
-		{"len(secrets.token_hex(4))", "8"},
 		{"time.sleep(0.001) or time.time() > 0", "true"},
 		{"datetime.datetime.strptime('2020-02-03', '%Y-%m-%d').day", "3"},
 		{"datetime.datetime.now().astimezone().utcoffset() == "
@@ -243,23 +244,17 @@ static void what_functions_need_works_inside(void **state)
 		{"typing.get_type_hints(run)", "{}"},
 		{"'\\u00e9'.encode('latin-1').decode('cp1252')", "\"\xc3\xa9\""},
 		{"'a'.encode('utf-16-le').hex()", "\"6100\""},
-		{"unicodedata.name('a')", "\"LATIN SMALL LETTER A\""},
 		{"'b\\u00fccher'.encode('idna').decode()", "\"xn--bcher-kva\""},
-		{"zlib.decompress(zlib.compress(b'a')).decode()", "\"a\""},
-		{"str(uuid.UUID(int=1))[-1] + str(len(str(uuid.uuid4())))", "\"136\""},
-		{"next(csv.reader(['a,b']))", "[\"a\",\"b\"]"},
-		{"urllib.parse.quote('/ ')", "\"/%20\""},
-		{"len(os.urandom(3))", "3"},
+		{"0 <= random.SystemRandom().random() < 1", "true"},
 	};
 	struct process *p = *state;
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		char source[1000];
 		snprintf(source, sizeof(source),
-			 "import os, json, math, statistics, random, secrets, time, datetime, re, "
+			 "import json, math, statistics, random, time, datetime, re, "
 			 "collections, itertools, functools, operator\n"
 			 "import decimal, fractions, struct, base64, hashlib, string, bisect, "
 			 "heapq, copy, dataclasses, enum, typing\n"
-			 "import unicodedata, zlib, uuid, csv, urllib.parse\n"
 			 "def run(x):\n  try:\n    return %s\n  except Exception as e:\n    return "
 			 "repr(e)\n",
 			 cases[i].expression);
@@ -273,8 +268,9 @@ static void printing_never_blocks(void **state)
 {
 	struct process *p = *state;
 	process_must_put(p, process_graph("test/1", 1,
-					  "import sys\ndef run(x):\n  print('said', x)\n  "
-					  "sys.stderr.write('err\\n')\n  return x\n",
+					  "sys = print.__self__.__import__('sys')\n"
+					  "def run(x):\n  print('said', x)\n  "
+					  "print('err', file=sys.stderr)\n  return x\n",
 					  NULL, NULL));
 	process_send(p, 1, "1");
 	process_result(p, 2, "1");
@@ -348,7 +344,7 @@ static void an_endless_loop_is_named_and_skipped(void **state)
 static void os_exit_ends_it_in_the_middle_of_a_message(void **state)
 {
 	struct process *p = *state;
-	put_both(p, "import os\ndef run(x): os._exit(77)\n");
+	put_both(p, "import random\ndef run(x): random._os._exit(77)\n");
 	process_send(p, 1, "1");
 	process_send(p, 3, "2");
 	assert_string_equal(process_ended(p), "exit status 77");

@@ -183,10 +183,7 @@ def test_an_engine_can_do_nothing_to_its_surroundings(suite, clients, bystander,
 def test_hanging_again_and_again_leaks_nothing(suite, clients, bystander):
     sdk = clients.sdk(suite)
     g = clients.graph(suite)
-    g.wire(sdk.da_id, "meow", "meow", OS + "def run(x):
-    if x: os._exit(1)
-    return x
-", owner=OWNER)
+    g.wire(sdk.da_id, "meow", "meow", OS + "def run(x):\n    if x: os._exit(1)\n    return x\n", owner=OWNER)
     sdk.until_connected(("idf", "meow"), ("odf", "meow"))
     sdk.push("meow", [1])
     bystander.passes_within(5)
