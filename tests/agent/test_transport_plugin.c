@@ -597,6 +597,7 @@ static void what_an_earlier_agent_had_is_claimed_or_given_up_when_all_is_loaded(
 		{7, true, "iottalk/monitor/unwanted"},
 	};
 	struct world *w = *state;
+	struct seen last;
 
 	w->plugin.living = true;
 	w->plugin.state = PLUG_STATE_RUNNING;
@@ -615,7 +616,10 @@ static void what_an_earlier_agent_had_is_claimed_or_given_up_when_all_is_loaded(
 	assert_int_equal(seen(&w->plugin, PLUG_UNTAP, UINT32_MAX, NULL), 0);
 	assert_int_equal(seen(&w->plugin, PLUG_SWEEP, UINT32_MAX, NULL), 0);
 	transport_plugin.open(w->t);
-	AWAIT(w, seen(&w->plugin, PLUG_SWEEP, UINT32_MAX, NULL) == 1);
+	AWAIT(w, seen(&w->plugin, PLUG_SWEEP, UINT32_MAX, &last) == 1);
+	assert_string_equal(last.text, "a/"); /* other agents may use the same broker */
+	seen(&w->plugin, PLUG_PORT_ADD, UINT32_MAX, &last);
+	assert_string_equal(last.text, "a/e1");
 	assert_int_equal(seen(&w->plugin, PLUG_UNTAP, 5, NULL), 1);
 	assert_int_equal(seen(&w->plugin, PLUG_DROP_OUT, 7, NULL), 1);
 	assert_int_equal(seen(&w->plugin, PLUG_UNTAP, UINT32_MAX, NULL), 1);
