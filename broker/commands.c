@@ -36,8 +36,8 @@ static int port_add(struct call *c, struct err *err)
 {
 	enum plug_state state = PLUG_STATE_HELD;
 	bool living;
-	int rc = ports_add(c->c->ports, c->s, c->text, c->fds, c->n_fds, &c->reply->head.port, &living,
-			   err);
+	int rc = ports_add(c->c->ports, c->s, c->text, c->fds, c->n_fds, &c->reply->head.port,
+			   &living, err);
 
 	if (rc == 0)
 		rc = ports_state(c->c->ports, c->reply->head.port, &state, err);
@@ -140,8 +140,9 @@ static int publish(struct call *c, struct err *err)
 
 static int sweep(struct call *c, struct err *err)
 {
-	(void)err;
-	c->reply->head.a = ports_sweep(c->c->ports);
+	if (c->req.len == 0)
+		return err_set(err, ERR_INVAL, "whose ports are to go?");
+	c->reply->head.a = ports_sweep(c->c->ports, c->text);
 	return 0;
 }
 
@@ -166,7 +167,7 @@ static const struct command {
 	[PLUG_SLOT_STATS] = {"SLOT_STATS", walk, FDS(0), NO_TEXT},
 	[PLUG_ECHO] = {"ECHO", echo, FDS(0), BYTES},
 	[PLUG_PUBLISH] = {"PUBLISH", publish, FDS(0), BYTES},
-	[PLUG_SWEEP] = {"SWEEP", sweep, FDS(0), NO_TEXT},
+	[PLUG_SWEEP] = {"SWEEP", sweep, FDS(0), STRING},
 };
 
 static int check(const struct call *c, const struct packet *p, const struct command *cmd,

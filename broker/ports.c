@@ -342,12 +342,14 @@ void ports_disown(struct ports *ps, const void *owner)
 			ps->port[i]->owner = NULL;
 }
 
-unsigned ports_sweep(struct ports *ps)
+unsigned ports_sweep(struct ports *ps, const char *prefix)
 {
 	unsigned swept = 0;
+	size_t len = strlen(prefix);
 
 	for (unsigned i = 0; i < PORTS_MAX; i++) {
-		if (ps->port[i] == NULL || ps->port[i]->owner != NULL)
+		if (ps->port[i] == NULL || ps->port[i]->owner != NULL ||
+		    strncmp(ps->port[i]->name, prefix, len) != 0)
 			continue;
 		remove_port(ps->port[i]);
 		swept++;

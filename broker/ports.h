@@ -37,10 +37,11 @@ struct ports *ports_free(struct ports *ps); /* the rings live on; NULL is fine; 
 /* ---- what the agent says ---- */
 
 /* owner: who is to be told apart from those who have gone, see ports_disown(). fds: in, out, wake,
- * result, or in and out alone (n_fds 2); borrowed, what is needed is duplicated. ret_living: the name
- * was there with these rings, nothing but its owner was changed; with others it is replaced. */
-int ports_add(struct ports *ps, const void *owner, const char *name, const int *fds, size_t n_fds, uint32_t *ret_port,
-	      bool *ret_living, struct err *err);
+ * result, or in and out alone (n_fds 2); borrowed, what is needed is duplicated. ret_living: the
+ * name was there with these rings, nothing but its owner was changed; with others it is replaced.
+ */
+int ports_add(struct ports *ps, const void *owner, const char *name, const int *fds, size_t n_fds,
+	      uint32_t *ret_port, bool *ret_living, struct err *err);
 /* ret_*: as the answers of common/plug.h have them. */
 int ports_state(const struct ports *ps, uint32_t port, enum plug_state *ret, struct err *err);
 struct port_standing {
@@ -56,8 +57,8 @@ int ports_resume(struct ports *ps, uint32_t port, const int *fds, struct err *er
 int ports_remove(struct ports *ps, uint32_t port, struct err *err);
 /* The owner has gone: its ports go on until somebody adds them again, or sweeps them away. */
 void ports_disown(struct ports *ps, const void *owner);
-/* Remove what has no owner. ret: how many. */
-unsigned ports_sweep(struct ports *ps);
+/* Remove what has no owner and a name that begins so. ret: how many. */
+unsigned ports_sweep(struct ports *ps, const char *prefix);
 
 int ports_tap(struct ports *ps, uint32_t port, uint32_t slot, const char *topic, struct err *err);
 int ports_untap(struct ports *ps, uint32_t port, uint32_t slot, struct err *err);

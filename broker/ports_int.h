@@ -40,7 +40,7 @@ struct table {     /* by slot */
 
 struct port {
 	struct ports *ps;
-	uint32_t id; /* its place in ps->port in the low bits, a number of its own above */
+	uint32_t id;       /* its place in ps->port in the low bits, a number of its own above */
 	const void *owner; /* NULL: it has gone */
 	ino_t rings;       /* of the in-memfd: no two of a machine have the same */
 	enum plug_state state;

@@ -33,7 +33,8 @@ enum plug_op {
 			    size; with PLUG_MORE, but the last, which is empty */
 	PLUG_ECHO,       /* text: topic, a NUL, topic: one message on the first is answered by one on the second, once */
 	PLUG_PUBLISH,    /* port, slot of an out topic, flags: QoS, text: payload */
-	PLUG_SWEEP,      /* ports that nobody who is connected has added are removed. Answer: a: how many */
+	PLUG_SWEEP,      /* text: how their names begin: such ports that nobody who is connected has added are removed.
+			    Answer: a: how many */
 	PLUG_OPS
 };
 

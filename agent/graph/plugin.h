@@ -1,8 +1,9 @@
-/* plugin.h - inside the plugin transport: ports and topics as they should be, and how far the plugin
- * has heard of them. Private to transport_plugin.c (the transport, its ports) and plugin_topics.c.
+/* plugin.h - inside the plugin transport: ports and topics as they should be, and how far the
+ * plugin has heard of them. Private to transport_plugin.c (the transport, its ports) and
+ * plugin_topics.c.
  *
- * What should be is kept here; whenever the connection comes up, all of it is said again. The plugin
- * may have restarted with the broker and know nothing, or still have everything.
+ * What should be is kept here; whenever the connection comes up, all of it is said again. The
+ * plugin may have restarted with the broker and know nothing, or still have everything.
  */
 #pragma once
 
@@ -56,19 +57,20 @@ struct transport_port {
 	int wake_fd, result_fd;    /* the owner's; -1: no engine */
 	struct tap_watch *watch;   /* for the rest of slots; NULL: no engine yet */
 	enum port_phase phase;
-	uint32_t number; /* the plugin's; 0 and known false: not added since the connection came up */
+	uint32_t number; /* the plugin's; 0 and known false: not added since the connection came up
+			  */
 	bool known;
 	bool living;    /* it had it, when it was added last */
 	uint32_t state; /* enum plug_state, then */
-	bool met; /* the plugin has had it at some time: what it lists of it is ours */
+	bool met;       /* the plugin has had it at some time: what it lists of it is ours */
 	struct plugin_topics in, out;
 	transport_held_fn *held;
 	transport_done_fn *retired;
 	transport_slots_fn *slots;
 	void *held_arg, *retired_arg, *slots_arg;
-	bool skip;            /* retiring */
-	uint64_t start;       /* before retiring: a change tells that it was done */
-	bool broken_told;     /* since the last engine */
+	bool skip;             /* retiring */
+	uint64_t start;        /* before retiring: a change tells that it was done */
+	bool broken_told;      /* since the last engine */
 	struct slot_rows rows; /* being told */
 	struct loop_src *later_timer;
 };
@@ -79,6 +81,7 @@ struct transport {
 	struct transport_events ev;
 	void *arg;
 	struct plug_link *link;
+	char *prefix; /* of our ports' names in the plugin, which other agents may use as well */
 	struct transport_port *ports;
 	bool opened, starting;
 	json_t *stats; /* as last told */

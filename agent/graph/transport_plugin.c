@@ -2,12 +2,13 @@
 #include "agent/graph/plugin.h"
 #include "common/log.h"
 #include "common/util.h"
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-#define STATS_EVERY_MS  1000
-#define START_WAIT_MS   2000 /* for an answer while the agent starts */
-#define OWN_QOS         1    /* of what the agent itself says */
+#define STATS_EVERY_MS 1000
+#define START_WAIT_MS  2000 /* for an answer while the agent starts */
+#define OWN_QOS        1    /* of what the agent itself says */
 
 /* ---- one port ---- */
 
@@ -116,8 +117,8 @@ static void tell_add(struct transport_port *p)
 	struct err err = {0};
 	struct tap_fds rings = TAP_FDS_NONE;
 	int rc = out_ring(p, &rings, &err);
-	/* Without engine, although there may be one: results may wait on its ring whose slots a plugin that
-	 * has just come up must be given first. tell_all() resumes it. */
+	/* Without engine, although there may be one: results may wait on its ring whose slots a
+	 * plugin that has just come up must be given first. tell_all() resumes it. */
 	const int fds[] = {rings.in_fd, rings.out_fd};
 	const struct plug_ask ask = {
 		.op = PLUG_PORT_ADD,
@@ -322,6 +323,13 @@ static bool has_history(const struct tap_fds *fds)
 	return look.done + look.waiting > 0;
 }
 
+static char *full_name(const struct transport *t, const char *name)
+{
+	char *full;
+
+	return asprintf(&full, "%s%s", t->prefix, name) < 0 ? NULL : full;
+}
+
 static int plugin_port_add(struct transport *t, const char *name, const struct tap_fds *fds,
 			   int wake_fd, int result_fd, struct transport_port **ret, struct err *err)
 {
@@ -330,13 +338,15 @@ static int plugin_port_add(struct transport *t, const char *name, const struct t
 	if (p == NULL)
 		return err_set(err, ERR_NOMEM, "port");
 	p->t = t;
-	p->name = strdup(name);
+	p->name = full_name(t, name);
 	p->fds = fds;
 	p->wake_fd = p->result_fd = -1;
 	p->next = t->ports;
 	t->ports = p;
-	int rc = p->name == NULL ? err_set(err, ERR_NOMEM, "port") : 0;
-	if (rc == 0)
+	int rc = ERR_NOMEM;
+	if (p->name == NULL)
+		err_set(err, rc, "port");
+	else
 		rc = plugin_topics_init(&p->in, err);
 	if (rc == 0)
 		rc = plugin_topics_init(&p->out, err);
@@ -521,6 +531,7 @@ static struct transport *plugin_stop(struct transport *t)
 	loop_remove(t->loop, t->link_timer);
 	plug_link_free(t->link);
 	json_decref(t->stats);
+	free(t->prefix);
 	free(t);
 	return NULL;
 }
@@ -535,13 +546,24 @@ static int plugin_start(struct loop *l, const struct settings *s, const char *ag
 	char *path = settings_plugin_socket(s);
 	struct transport *t = calloc(1, sizeof(*t));
 
-	(void)agent_id;
-	if (t == NULL || path == NULL) {
+	char *prefix;
+
+	if (asprintf(&prefix, "%s/", agent_id) < 0)
+		prefix = NULL;
+	if (t == NULL || path == NULL || prefix == NULL) {
+		free(prefix);
 		free(t);
 		return err_set(err, ERR_NOMEM, "transport");
 	}
 	*t = (struct transport){
-		.loop = l, .settings = s, .ev = *ev, .arg = arg, .starting = true, .stats = json_object()};
+		.loop = l,
+		.settings = s,
+		.ev = *ev,
+		.arg = arg,
+		.prefix = prefix,
+		.starting = true,
+		.stats = json_object(),
+	};
 	int rc = loop_add_timer(l, STATS_EVERY_MS, STATS_EVERY_MS, on_stats_timer, t,
 				&t->stats_timer, err);
 	if (rc == 0)
@@ -561,7 +583,7 @@ static int plugin_start(struct loop *l, const struct settings *s, const char *ag
 
 static void plugin_open(struct transport *t)
 {
-	const struct plug_ask ask = {.op = PLUG_SWEEP};
+	const struct plug_ask ask = {.op = PLUG_SWEEP, .text = t->prefix, .len = strlen(t->prefix)};
 
 	t->opened = true;
 	for (struct transport_port *p = t->ports; p != NULL; p = p->next)

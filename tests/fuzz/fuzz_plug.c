@@ -165,6 +165,14 @@ static void engine_reset(struct engine *e)
 		continue;
 }
 
+/* The connection is gone, another one comes. */
+static void hang_up(struct world *w)
+{
+	ports_forget_echoes(w->c.ports, &w->s);
+	ports_disown(w->c.ports, &w->s);
+	w->s = (struct session){.greeted = true};
+}
+
 static void on_event(void *arg, uint32_t port, enum plug_event event)
 {
 	(void)arg, (void)port;
@@ -224,6 +232,8 @@ static void good_packet(struct input *in, struct world *w)
 	if (r.op == PLUG_PORT_ADD) {
 		snprintf(text, sizeof(text), "e%u", n);
 		n_fds = bits >> 21 & 1 ? 4 : 2;
+	} else if (r.op == PLUG_SWEEP) {
+		snprintf(text, sizeof(text), "%s", bits >> 22 & 1 ? "e" : "e1");
 	} else if (r.op == PLUG_PORT_RESUME) {
 		fds = add + 1;
 		n_fds = 3;
@@ -340,6 +350,9 @@ static void run(struct input *in, struct world *w)
 			break;
 		case 12:
 			w->failing = take(in, 1) & 1;
+			break;
+		case 13:
+			hang_up(w);
 			break;
 		default:
 			turn(in, w);

@@ -351,6 +351,7 @@ def test_an_impossible_in_cursor_ends_the_port_at_the_next_message_that_needs_it
     for n in range(100):
         w.client.publish(topic, "[%d]" % n, 0, wait=False)
     w.agent.event(plug.BROKEN, w.port)
+    w.client.publish(topic, "[the last]", 1)  # and with it all before
     answer = w.agent.ok(PORT_HOLD, port=w.port)
     assert not answer.flags & SANE
     w.replace_engine()
@@ -571,6 +572,34 @@ def test_ports_outlive_the_agents_connection_and_a_list_tells_what_they_do(world
     assert agent.born == world.agent.born
     world.client.publish(topic, "[3]", 1)
     assert world.engine.take().payload == b"[3]"
+
+
+def test_ports_that_nobody_wants_any_more_are_swept_away_those_of_others_stay(world):
+    rings = [world.bench.rings(4096, 4096) for _ in range(3)]
+    gone = world.bench.agent(world.broker)
+    for name, r in zip(("a/1", "a/2", "b/1"), rings):
+        gone.add(name, r.fds())
+    gone.close()
+    agent = world.bench.agent(world.broker)
+    until(lambda: agent.ok(PORT_ADD, "a/1", fds=rings[0].fds()).flags & LIVING)
+    agent.refused("EINVAL", plug.SWEEP)
+    swept = until(lambda: agent.ok(plug.SWEEP, "a/").a, what="the end of the connection")
+    assert swept == 1 and agent.stats()["ports"] == 3  # a/1 is mine, b/1 another agent's, e1 the world's
+    assert agent.ok(PORT_ADD, "b/1", fds=rings[2].fds()).flags & LIVING
+    agent.add("a/2", rings[1].fds())
+
+
+def test_a_name_with_other_rings_is_another_port(world):
+    topic = world.tap(1)
+    rings = world.bench.rings()
+    again = world.agent.add("e1", rings.fds())
+    assert again != world.port
+    world.agent.refused("ENOENT", LIST, port=world.port)
+    world.agent.tap(again, 1, topic)
+    engine = world.bench.engine(rings)
+    world.client.publish(topic, "[1]", 1)
+    assert engine.take().payload == b"[1]"
+    world.engine.nothing()
 
 
 def test_after_a_broker_was_killed_the_next_one_goes_on_on_the_same_ring(world):
