@@ -14,8 +14,6 @@
 
 #define OUTPUT_MAX (256 * 1024)
 
-extern char **environ;
-
 /* ---- the probe ---- */
 
 static int64_t now_ms(void)
@@ -94,7 +92,7 @@ int doctor_probe(const char *program, unsigned timeout_ms, json_t **ret_layers, 
 	int64_t deadline = now_ms() + timeout_ms;
 	int fds[2], status = 0;
 	size_t len = 0;
-	pid_t pid;
+	pid_t pid = -1;
 
 	if (text == NULL)
 		return err_set(err, ERR_NOMEM, "out of memory");
