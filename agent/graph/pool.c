@@ -396,13 +396,13 @@ void pool_keeper_up(struct service *s)
 int pool_adopt(struct service *s, const char *name, service_make_fn *make, void *arg,
 	       struct err *err)
 {
-	struct place *p;
+	struct place *p = NULL;
 
 	if (strlen(name) >= PLACE_NAME_MAX || map_find(s->by_name, name) != NULL)
 		return err_set(err, ERR_EXIST, "engine '%s' is none of ours, or known already",
 			       name);
 	int rc = place_new(s, name, "", make, arg, &p, err);
-	if (rc < 0)
+	if (rc < 0 || p == NULL)
 		return rc;
 	p->adopted = true;
 	p->apart = strncmp(name, "g-", 2) == 0;
