@@ -215,6 +215,33 @@ static MAYBE_UNUSED struct frame *client_await(struct client *c, uint32_t number
 	return f;
 }
 
+/* What the keeper says of that engine; others' are kept. */
+static MAYBE_UNUSED struct frame *client_await_engine(struct client *c, const char *op,
+						      uint32_t engine)
+{
+	struct frame *f, *others = NULL, **end = &others;
+	for (;; *end = f, end = &f->next) {
+		f = client_await(c, 0, "op", op);
+		f->next = NULL;
+		json_auto_t *msg = json_loadb(f->body, f->len, 0, NULL);
+		if (json_integer_value(json_object_get(msg, "engine")) == engine)
+			break;
+	}
+	/* the others first again */
+	*end = c->kept;
+	c->kept = others;
+	for (c->kept_end = &c->kept; *c->kept_end != NULL;)
+		c->kept_end = &(*c->kept_end)->next;
+	return f;
+}
+
+static MAYBE_UNUSED json_t *frame_json(const struct frame *f)
+{
+	json_t *msg = json_loadb(f->body, f->len, JSON_ALLOW_NUL, NULL);
+	assert_non_null(msg);
+	return msg;
+}
+
 /* The same as JSON, without descriptors; yours. */
 static MAYBE_UNUSED json_t *client_await_json(struct client *c, uint32_t number, const char *key,
 					      const char *value)

@@ -8,7 +8,8 @@
 #include <sched.h>
 
 struct process {
-	struct client client;
+	struct client *client;
+	const char *name; /* for the keeper */
 	struct tap_fds fds;
 	struct tap *tap;
 	uint32_t number; /* 0: not running */
@@ -51,9 +52,9 @@ static void process_await_fd(struct process *p, int fd, const char *what)
 /* The next frame of the engine. ret: yours; NULL: none is there. */
 static json_t *process_frame(struct process *p)
 {
-	if (!client_read(&p->client))
+	if (!client_read(p->client))
 		fail_msg("the keeper hung up; log:\n%s", p->log);
-	struct frame *f = client_take(&p->client, p->number, NULL, NULL);
+	struct frame *f = client_take(p->client, p->number, NULL, NULL);
 	json_t *msg = f != NULL ? json_loadb(f->body, f->len, JSON_ALLOW_NUL, NULL) : NULL;
 	assert_true(f == NULL || msg != NULL);
 	frame_free(f);
@@ -66,7 +67,7 @@ static json_t *process_await(struct process *p, const char *key, const char *val
 	for (;;) {
 		json_t *frame = process_frame(p);
 		if (frame == NULL) {
-			process_await_fd(p, p->client.fd, value);
+			process_await_fd(p, p->client->fd, value);
 			continue;
 		}
 		const char *got = json_string_value(json_object_get(frame, key));
@@ -80,12 +81,12 @@ static json_t *process_await(struct process *p, const char *key, const char *val
 static void process_start(struct process *p)
 {
 	const int fds[] = {p->fds.in_fd, p->fds.in_ro_fd, p->fds.out_fd};
-	p->number = p->client.next_number++;
-	client_send(&p->client, 0,
+	p->number = p->client->next_number++;
+	client_send(p->client, 0,
 		    json_pack("{s:s, s:I, s:s, s:i}", "op", "spawn", "engine",
-			      (json_int_t)p->number, "name", "test", "fds", 3),
+			      (json_int_t)p->number, "name", p->name, "fds", 3),
 		    fds, 3);
-	struct frame *f = client_await(&p->client, 0, "op", "spawned");
+	struct frame *f = client_await_engine(p->client, "spawned", p->number);
 	assert_int_equal(f->n_fds, 5);
 	p->wake_fd = TAKE_FD(f->fds[0]);
 	p->result_fd = TAKE_FD(f->fds[1]);
@@ -111,27 +112,48 @@ static void process_forget(struct process *p)
 static const char *process_ended(struct process *p)
 {
 	static char how[100];
-	json_auto_t *msg = client_await_json(&p->client, 0, "op", "exited");
-	assert_int_equal(json_integer_value(json_object_get(msg, "engine")), p->number);
+	struct frame *f = client_await_engine(p->client, "exited", p->number);
+	json_auto_t *msg = frame_json(f);
+	frame_free(f);
 	snprintf(how, sizeof(how), "%s", json_string_value(json_object_get(msg, "how")));
 	process_read_log(p);
 	process_forget(p);
 	return how;
 }
 
+/* An engine of its own rings. client: borrowed. */
+static struct process *process_new(struct client *client)
+{
+	struct process *p = calloc(1, sizeof(*p));
+	assert_non_null(p);
+	p->client = client;
+	p->name = "test";
+	p->unasked = json_array();
+	p->pidfd = p->wake_fd = p->result_fd = p->log_fds[0] = p->log_fds[1] = -1;
+	assert_int_equal(tap_make(1 << 20, 1 << 20, &p->fds, NULL), 0);
+	assert_int_equal(tap_open(p->fds.in_fd, p->fds.out_fd, &p->tap, NULL), 0);
+	return p;
+}
+
+static void process_free(struct process *p)
+{
+	process_forget(p);
+	tap_close(p->tap);
+	tap_fds_done(&p->fds);
+	json_decref(p->unasked);
+	free(p);
+}
+
 static int process_setup_memory(void **state, const char *memory_mb)
 {
 	/* one function may have all of it: here it is the engine's limit that counts */
 	const char *const extra[] = {"--memory-mb", memory_mb, "--function-mb", memory_mb, NULL};
-	struct process *p = calloc(1, sizeof(*p));
-	assert_non_null(p);
-	p->unasked = json_array();
-	client_init(&p->client);
-	client_start(&p->client, extra);
-	assert_int_equal(tap_make(1 << 20, 1 << 20, &p->fds, NULL), 0);
-	assert_int_equal(tap_open(p->fds.in_fd, p->fds.out_fd, &p->tap, NULL), 0);
-	process_start(p);
-	*state = p;
+	struct client *c = malloc(sizeof(*c));
+	assert_non_null(c);
+	client_init(c);
+	client_start(c, extra);
+	*state = process_new(c);
+	process_start(*state);
 	return 0;
 }
 
@@ -148,15 +170,14 @@ static void process_kill(struct process *p)
 static MAYBE_UNUSED int process_teardown(void **state)
 {
 	struct process *p = *state;
-	if (p->number != 0 && p->client.fd >= 0) {
+	struct client *c = p->client;
+	if (p->number != 0 && c->fd >= 0) {
 		process_kill(p);
 		process_ended(p);
 	}
-	client_done(&p->client);
-	tap_close(p->tap);
-	tap_fds_done(&p->fds);
-	json_decref(p->unasked);
-	free(p);
+	process_free(p);
+	client_done(c);
+	free(c);
 	return 0;
 }
 
@@ -205,7 +226,7 @@ static MAYBE_UNUSED void process_result(struct process *p, uint32_t slot, const 
 
 static MAYBE_UNUSED void process_ask(struct process *p, json_t *request)
 {
-	client_send(&p->client, p->number, request, NULL, 0);
+	client_send(p->client, p->number, request, NULL, 0);
 }
 
 /* A request and its answer, ok or not. */

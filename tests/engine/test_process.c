@@ -360,9 +360,9 @@ static void the_end_of_the_keeper_is_the_end(void **state)
 	struct process *p = *state;
 	put_both(p, "def run(x):\n  while x: pass\n  return x\n");
 	process_send(p, 1, "1"); /* never ends, so it does not look at its control socket */
-	kill(p->client.pid, SIGKILL);
+	kill(p->client->pid, SIGKILL);
 	await_death(p->pidfd);
-	client_await_hang_up(&p->client);
+	client_await_hang_up(p->client);
 	process_forget(p);
 }
 
@@ -374,8 +374,8 @@ static void damaged_frames_are_the_end(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		struct frame *f = frame_new(p->number, strlen(cases[i]));
 		memcpy(f->body, cases[i], f->len);
-		frames_put(&p->client.frames, f);
-		client_flush(&p->client);
+		frames_put(&p->client->frames, f);
+		client_flush(p->client);
 		assert_string_equal(process_ended(p), "exit status 4");
 		replace(p, false, UINT32_MAX);
 	}
@@ -569,7 +569,7 @@ static void frames_may_come_in_pieces(void **state)
 	process_must_put(p, process_graph("test/1", 1, NULL, NULL, NULL));
 	/* byte by byte, with messages between that must not wait for the rest */
 	for (size_t i = 0; i < 8 + len; i++) {
-		assert_int_equal(write(p->client.fd, i < 8 ? &head[i] : &text[i - 8], 1), 1);
+		assert_int_equal(write(p->client->fd, i < 8 ? &head[i] : &text[i - 8], 1), 1);
 		process_send(p, 1, "5");
 		process_result(p, 2, "[5]");
 	}
