@@ -46,7 +46,7 @@ def numbers(text):
 
 def read_options():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("--all", action="store_true", help="all scenarios, systems and sizes, more repeats: more than an hour")
+    p.add_argument("--all", action="store_true", help="all scenarios, systems and sizes, more repeats: about an hour")
     several = dict(action="extend", nargs="+")
     p.add_argument("--scenario", type=words(SCENARIOS), help=", ".join(SCENARIOS), **several)
     p.add_argument("--systems", type=words(SYSTEMS), help=", ".join(SYSTEMS), **several)

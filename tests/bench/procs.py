@@ -80,14 +80,23 @@ def cpu_s_of_machine():
     return used / os.sysconf("SC_CLK_TCK")
 
 
-def memory_kb(pid, field="Private_Dirty"):
-    """What a process has for itself and has written to, so that it does not depend on who else runs the same program; field "Pss"
-    counts what is shared as well, by the share. 0 if it is gone."""
+def private_kb(pid):
+    """What a process has for itself and has written to, so that it does not depend on who else runs the same program. 0 if it is
+    gone."""
     try:
         text = Path("/proc/%d/smaps_rollup" % pid).read_text()
     except OSError:
         return 0
-    return int(re.search(r"^%s:\s+(\d+)" % field, text, re.M)[1])
+    return int(re.search(r"^Private_Dirty:\s+(\d+)", text, re.M)[1])
+
+
+def resident_kb(pid, fields):
+    """Sum of fields of /proc/PID/status: RssAnon, RssFile, RssShmem. 0 if it is gone."""
+    try:
+        text = Path("/proc/%d/status" % pid).read_text()
+    except OSError:
+        return 0
+    return sum(int(kb) for name, kb in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.M) if name in fields)
 
 
 def open_descriptors(pid):

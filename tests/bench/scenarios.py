@@ -2,7 +2,7 @@
 systems that are compared."""
 
 from lab import PROGRAMS
-from procs import memory_kb
+from procs import private_kb
 from systems import OURS, SYSTEMS
 from titles import REGISTRY
 from wiring import Changes
@@ -92,7 +92,7 @@ class Graphs(Scenario):
     @staticmethod
     def memory(system):
         """What holds the graphs, before any message ran through them."""
-        return {"memory_%s_kb" % role: sum(map(memory_kb, pids)) for role, pids in system.pids().items()}
+        return {"memory_%s_kb" % role: sum(map(private_kb, pids)) for role, pids in system.pids().items()}
 
     def cases(self):
         for qos in self.options.qos_of(self.name):

@@ -16,7 +16,7 @@ import threading
 import time
 
 from lab import PROGRAMS, say
-from procs import memory_kb, open_descriptors
+from procs import open_descriptors, resident_kb
 from suite import PLUGIN, Processes, Unavailable, until
 from systems import SYSTEMS
 from wiring import Changes
@@ -62,13 +62,13 @@ class Load:
 
 
 def engines_in(status):
-    """The agent's engines as its status tells them: one, or a list."""
-    told = status.get("engines", status.get("engine", []))
-    return [e for e in (told if isinstance(told, list) else [told]) if e.get("pid")]
+    """Pids of the engines, as the agent's status tells them: one, or all of several."""
+    engine = status.get("engine", {})
+    return engine.get("pids") or [engine["pid"]] if engine.get("pid", -1) > 0 else []
 
 
 class Engines:
-    """Kills them one after the other."""
+    """Kills them in turn."""
 
     def __init__(self, suite):
         self.suite = suite
@@ -76,34 +76,36 @@ class Engines:
         self.back_s = []
 
     def kill_one(self):
-        """SIGKILL, and wait until all are ready again."""
+        """SIGKILL, and wait until as many as before are ready."""
         running = engines_in(self.suite.status())
         if not running:
             raise RuntimeError("the agent tells of no engine: %s" % self.suite.status())
-        pid = running[self.kills % len(running)]["pid"]
+        pid = running[self.kills % len(running)]
         os.kill(pid, signal.SIGKILL)
         begin = time.monotonic()
         self.kills += 1
-        until(lambda: self._ready_without(pid), "an engine in place of the killed one", BACK_S, 0.002)
+        until(lambda: self._ready_without(pid, len(running)), "an engine in place of the killed one", BACK_S, 0.002)
         self.back_s.append(time.monotonic() - begin)
 
-    def _ready_without(self, pid):
-        now = engines_in(self.suite.status())
-        return now and all(e.get("ready", True) and e["pid"] != pid for e in now)
+    def _ready_without(self, pid, count):
+        status = self.suite.status()
+        now = engines_in(status)
+        return len(now) >= count and pid not in now and status["engine"]["ready"]
 
 
 class Samples:
     """Resident size and descriptors of each role over time. After a kill, sizes grow until the new rings have been gone through once,
-    so what is compared is the last sample before each kill."""
+    so what is compared is the last sample before each kill; a short run does without the rings' pages."""
 
-    def __init__(self, suite):
+    def __init__(self, suite, with_rings):
         self.suite = suite
+        self._fields = ("RssAnon", "RssFile", "RssShmem") if with_rings else ("RssAnon", "RssFile")
         self.rows = {role: [] for role in ROLES}  # of (second, KiB, descriptors, kills before)
 
     def take(self, second, kills):
         pids = self.suite.pids()
         for role in ROLES:
-            self.rows[role].append((second, sum(memory_kb(p, "Rss") for p in pids[role]),
+            self.rows[role].append((second, sum(resident_kb(p, self._fields) for p in pids[role]),
                                     sum(map(open_descriptors, pids[role])), kills))
 
     def judge(self, role, warm_s, slack_kb):
@@ -174,7 +176,7 @@ def soak(system, options):
         rate = best.result()["msgs_s"] / 2
     say("%s, QoS %d, %d devices: %.0f messages a second for %g s" % (
         system.title, options.qos, options.devices, rate, options.seconds))
-    samples, engines = Samples(suite), Engines(suite)
+    samples, engines = Samples(suite, options.seconds >= LONG_S), Engines(suite)
     load = Load(system, topics, options, ["-r", rate, "-d", options.seconds, "-W", 0, "-i", 1])
     try:
         changes = Changes(system.devices, system.wire(SHAPE, 1)[0][0], options.change_every)

@@ -7,6 +7,7 @@ import os
 import queue
 import random
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -26,6 +27,7 @@ START_S = 20
 STOP_S = 10
 PATH = os.environ["PATH"] + ":/usr/sbin:/sbin"
 PR_SET_CHILD_SUBREAPER = 36
+DESCRIPTORS = 16384
 
 # as iotctl's managed broker
 BROKER_CONF = """\
@@ -95,6 +97,9 @@ class Processes:
         self._endings = []  # to be called, last first
         # what is left by its parent comes to us, so that the end of this program is the end of all of it
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        # a thousand devices are two thousand connections, here and in the broker
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard), hard))
         signal.signal(signal.SIGTERM, lambda *_: os._exit(self.close() or 1))
 
     def __enter__(self):

@@ -27,6 +27,7 @@ CHECKED = {
     "make check": "make -n check >/dev/null",
     "make SAN=address,undefined test-unit": "make -n SAN=address,undefined test-unit >/dev/null",
     "make bench": "make -n bench >/dev/null",
+    "make soak SECONDS=60": "make -n soak SECONDS=60 >/dev/null",
     "make install DESTDIR=/tmp/iottalk PREFIX=/usr/local": "make -n install DESTDIR=/tmp/iottalk PREFIX=/usr/local >/dev/null",
     "scripts/test": "bash -n scripts/test",
 }
