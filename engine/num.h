@@ -25,6 +25,6 @@ size_t num_read(const char *text, const char *end, struct num *ret);
 
 /* ret: bytes written to out, which has room for NUM_TEXT_MAX. */
 size_t num_write_whole(char *out, int64_t n);
-/* The same for a finite double. ret: 0, and nothing is written, if it is none of those done here
+/* The same for a finite double. ret: 0 if it is none of those done here
  * (at least 1e-11 and below 7e16 in absolute value, or zero). */
 size_t num_write_real(char *out, double d);

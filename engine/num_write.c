@@ -145,15 +145,17 @@ static size_t write_scientific(char *out, const char *digits, size_t n, int exp1
 
 static size_t write_decimal(char *out, const struct decimal *d)
 {
-	char digits[20];
+	char digits[20] = "";
 	size_t n = write_digits(digits, d->digits);
 	int point = (int)n + d->exp10; /* digits in front of it */
 	char *at = out;
 	if (point <= FIXED_LEAST || point > FIXED_MOST)
 		return write_scientific(out, digits, n, point - 1);
 	if (point <= 0) {
-		memcpy(at, "0.0000", 6);
-		at += 2 - point;
+		*at++ = '0';
+		*at++ = '.';
+		for (; point < 0; point++)
+			*at++ = '0';
 		memcpy(at, digits, n);
 		return (size_t)(at + n - out);
 	}
@@ -189,8 +191,8 @@ static bool few_places(double d, struct decimal *ret)
 
 size_t num_write_real(char *out, double d)
 {
-	uint64_t bits;
-	struct decimal dec;
+	uint64_t bits, implicit = (uint64_t)1 << FRACTION_BITS;
+	struct decimal dec = {0};
 	memcpy(&bits, &d, sizeof(bits));
 	bool minus = bits >> 63 != 0;
 	int exponent = (int)(bits >> FRACTION_BITS & 0x7ff);
@@ -198,13 +200,8 @@ size_t num_write_real(char *out, double d)
 		*out++ = '-';
 		d = -d;
 	}
-	if (d == 0 || (d >= 1e-4 && few_places(d, &dec))) {
-		if (d == 0)
-			dec = (struct decimal){0};
-	} else if (exponent == 0 || !shortest((bits & (((uint64_t)1 << FRACTION_BITS) - 1)) |
-						      (uint64_t)1 << FRACTION_BITS,
-					      exponent - 1023 - FRACTION_BITS, &dec)) {
-		return 0;
-	}
-	return minus + write_decimal(out, &dec);
+	bool done = d == 0 || (d >= 1e-4 && few_places(d, &dec)) ||
+		    (exponent > 0 && shortest((bits & (implicit - 1)) | implicit,
+					      exponent - 1023 - FRACTION_BITS, &dec));
+	return done ? minus + write_decimal(out, &dec) : 0;
 }

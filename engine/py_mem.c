@@ -115,9 +115,10 @@ static void *block_realloc(void *ctx, void *block, size_t bytes)
 	if (bytes > (size_t)PY_SSIZE_T_MAX - sizeof(struct head) ||
 	    (grows && !granted(bytes, from == owner_of(mem_now.owner) ? was.bytes : 0)))
 		return NULL;
-	h = realloc(h, gross(bytes));
-	if (h == NULL)
+	struct head *moved = realloc(h, gross(bytes));
+	if (moved == NULL)
 		return NULL;
+	h = moved;
 	from->held -= was.bytes;
 	if (grows) {
 		*h = charge(bytes);

@@ -240,38 +240,41 @@ static int write_str(struct writer *w, PyObject *o)
 		       : full(w);
 }
 
-/* Room to write a number in its place; NULL: it may not fit, so it is made elsewhere first. */
-static char *number_room(const struct writer *w)
+/* Where to write a number: in its place, or in `spare` if it may not fit there. */
+static char *number_place(const struct writer *w, char *spare)
 {
 	const struct text *t = w->out;
-	return t->cap - t->len >= NUM_TEXT_MAX ? t->data + t->len : NULL;
+	return t->cap - t->len >= NUM_TEXT_MAX ? t->data + t->len : spare;
+}
+
+/* It has been written at `at`. */
+static int number_done(struct writer *w, const char *at, size_t len)
+{
+	struct text *t = w->out;
+	if (at != t->data + t->len)
+		return put(w, at, len);
+	t->len += len;
+	return 0;
 }
 
 static int write_int(struct writer *w, PyObject *o)
 {
 	int overflow;
-	char digits[NUM_TEXT_MAX], *room = number_room(w);
+	char spare[NUM_TEXT_MAX], *at = number_place(w, spare);
 	long long n = PyLong_AsLongLongAndOverflow(o, &overflow);
 	if (overflow != 0)
 		return refuse(w, o, "an integer needs more than 64 bits");
-	if (room == NULL)
-		return put(w, digits, num_write_whole(digits, n));
-	w->out->len += num_write_whole(room, n);
-	return 0;
+	return number_done(w, at, num_write_whole(at, n));
 }
 
 static int write_real(struct writer *w, PyObject *o, double d)
 {
-	char digits[NUM_TEXT_MAX], *room = number_room(w);
+	char spare[NUM_TEXT_MAX], *at = number_place(w, spare);
 	if (!isfinite(d))
 		return refuse(w, o, isnan(d) ? "NaN has no JSON" : "Infinity has no JSON");
-	size_t len = num_write_real(room != NULL ? room : digits, d);
-	if (len > 0 && room != NULL) {
-		w->out->len += len;
-		return 0;
-	}
+	size_t len = num_write_real(at, d);
 	if (len > 0)
-		return put(w, digits, len);
+		return number_done(w, at, len);
 	char *repr = PyOS_double_to_string(d, 'r', 0, Py_DTSF_ADD_DOT_0, NULL);
 	if (repr == NULL)
 		return refuse(w, o, "out of memory");
