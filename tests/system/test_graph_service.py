@@ -10,6 +10,7 @@ import pytest
 from clients import digest
 from suite import BIN, until
 
+TRANSPORTS = ("client", "plugin")
 SETTINGS = {"engine.budget-ms": 300, "engine.per-owner": 1}
 HANG = "def run(x):\n    while x: pass\n    return x\n"
 FINE = "def run(x): return x\n"
