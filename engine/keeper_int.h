@@ -26,7 +26,6 @@ struct keeper {
 	uint32_t agent_events;
 	/* engines, living and exited ones */
 	struct child *children;
-	size_t n_children;
 	bool full; /* the agent does not keep up: engines are not read */
 };
 
@@ -36,7 +35,7 @@ struct child {
 	struct child *next;
 	uint32_t number;
 	char *name;
-	char how[120];      /* exited: how; else empty */
+	char how[120];     /* exited: how; else empty */
 	int in_fd, out_fd; /* its rings */
 	/* while it lives */
 	pid_t pid; /* -1: reaped */

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -81,6 +82,13 @@ static bool make_a_directory(void)
 {
 	return mkdir("/tmp/iottalk-made-by-an-attack", 0700) == 0 &&
 	       rmdir("/tmp/iottalk-made-by-an-attack") == 0;
+}
+
+static bool write_here(void)
+{
+	return chdir("/") == 0 &&
+	       open("iottalk-made-by-an-attack", O_WRONLY | O_CREAT, 0600) >= 0 &&
+	       unlink("iottalk-made-by-an-attack") == 0;
 }
 
 static bool connect_by_tcp(void)
@@ -261,7 +269,8 @@ enum {
 		2,    /* as a user without rights, who the attacker is before the layer goes up */
 	MAY_LACK = 4, /* some machines do not let it work anyway: skipped there */
 	CORE = 8,     /* works if the process leaves a core file */
-	NOT_SANITIZED = 16
+	NOT_SANITIZED = 16,
+	NO_MOUNTS = 32 /* the layer has to do without CAP_SYS_ADMIN */
 };
 
 struct row {
@@ -283,6 +292,10 @@ static const struct row rows[] = {
 	{"mountns", ATTACK(write_a_file), 0, 0},
 	{"mountns", ATTACK(list_the_root), 0, 0},
 	{"mountns", ATTACK(make_a_directory), 0, 0},
+	{"mountns", ATTACK(read_a_file), AS_ROOT | NO_MOUNTS, 0},
+	{"mountns", ATTACK(write_a_file), AS_ROOT | NO_MOUNTS, 0},
+	{"mountns", ATTACK(list_the_root), AS_ROOT | NO_MOUNTS, 0},
+	{"mountns", ATTACK(write_here), AS_ROOT | NO_MOUNTS, 0},
 	{"netns", ATTACK(connect_by_tcp), 0, 0},
 	{"netns", ATTACK(connect_to_an_abstract_socket), 0, 0},
 	{"ipcns", ATTACK(attach_shared_memory), MAY_LACK, 0},
@@ -361,6 +374,18 @@ static void become_somebody(void)
 	prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
 }
 
+static void lose_sys_admin(void)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct caps[_LINUX_CAPABILITY_U32S_3];
+	if (syscall(SYS_capget, &head, caps) < 0)
+		_exit(CANNOT);
+	caps[0].effective &= ~(1u << CAP_SYS_ADMIN);
+	caps[0].permitted &= ~(1u << CAP_SYS_ADMIN);
+	if (syscall(SYS_capset, &head, caps) < 0)
+		_exit(CANNOT);
+}
+
 /* In a fork: ret: how it went. */
 static int attack(const struct row *row, const char *layers, const char *layer, char *why,
 		  size_t why_size)
@@ -371,6 +396,8 @@ static int attack(const struct row *row, const char *layers, const char *layer, 
 	int status;
 	if (row->flags & AS_SOMEBODY)
 		become_somebody();
+	if (row->flags & NO_MOUNTS)
+		lose_sys_admin();
 	if (row->flags & CORE)
 		setrlimit(RLIMIT_CORE, &core);
 	if (sandbox_new(&conf, &s, NULL) < 0)
