@@ -26,6 +26,7 @@ struct keeper {
 	uint32_t agent_events;
 	/* engines, living and exited ones */
 	struct child *children;
+	uint32_t last_number; /* the highest that was used */
 	bool full; /* the agent does not keep up: engines are not read */
 };
 

@@ -72,7 +72,8 @@ static void on_started(void *arg)
 {
 	struct engine *e = arg;
 	e->started++;
-	assert_true(worker_pid(e->worker) > 0);
+	/* (it may be dead already, and then has no pid) */
+	assert_true(worker_wake_fd(e->worker) >= 0 && worker_result_fd(e->worker) >= 0);
 }
 
 static void on_message(void *arg, json_t *msg)
