@@ -121,12 +121,12 @@ static ssize_t receive(struct frames *c, void *to, size_t len, struct err *err)
 	while (n < 0 && errno == EINTR);
 	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 		return 0;
+	if (n == 0 || (n < 0 && errno == ECONNRESET)) /* it left unread what we sent */
+		return err_set(err, ERR_PEER, "closed");
 	if (n < 0) {
 		err_sys(err, "reading frames");
 		return ERR_PEER;
 	}
-	if (n == 0)
-		return err_set(err, ERR_PEER, "closed");
 	if (c->head == FRAMES_NUMBERED && take_fds(c, &m) < 0)
 		return err_set(err, ERR_PEER, "descriptors where none are allowed");
 	return n;

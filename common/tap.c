@@ -288,7 +288,7 @@ int tap_make(size_t in_bytes, size_t out_bytes, struct tap_fds *ret, struct err 
 int tap_fds_adopt(int in_fd, int out_fd, struct tap_fds *ret, struct err *err)
 {
 	struct tap_fds f = {in_fd, -1, out_fd};
-	uint64_t in_bytes, out_bytes;
+	uint64_t in_bytes = 0, out_bytes = 0;
 	int rc = read_sizes(in_fd, &in_bytes, &out_bytes, err);
 	if (rc == 0)
 		rc = memfd_check(out_fd, out_bytes, "out", err);
@@ -304,7 +304,7 @@ int tap_fds_adopt(int in_fd, int out_fd, struct tap_fds *ret, struct err *err)
 
 int tap_make_out(struct tap_fds *f, struct err *err)
 {
-	uint64_t in_bytes, out_bytes;
+	uint64_t in_bytes = 0, out_bytes = 0;
 	int fd = -1;
 	int rc = read_sizes(f->in_fd, &in_bytes, &out_bytes, err);
 	if (rc < 0)

@@ -89,14 +89,19 @@ static json_t *conf_json(const struct keeper *k)
 
 static int op_hello(struct keeper *k, json_t *msg, struct frame *f)
 {
+	json_int_t n = 0;
 	(void)msg;
 	(void)f;
-	json_auto_t *answer = json_pack("{s:s, s:s, s:o, s:O, s:I}", "op", "hello", "version",
-					IOTTALK_VERSION, "conf", conf_json(k), "layers", k->layers,
-					"engines", (json_int_t)k->n_children);
+	for (struct child *c = k->children; c != NULL; c = c->next)
+		n += !c->ending;
+	json_auto_t *answer =
+		json_pack("{s:s, s:s, s:o, s:O, s:I, s:I}", "op", "hello", "version",
+			  IOTTALK_VERSION, "conf", conf_json(k), "layers", k->layers, "engines", n,
+			  "last", (json_int_t)k->last_number);
 	keeper_tell(k, answer != NULL ? frame_of(0, answer, NULL) : NULL);
 	for (struct child *c = k->children; c != NULL; c = c->next)
-		child_announce(c);
+		if (!c->ending) /* of those an earlier agent has heard, or did not want to hear */
+			child_announce(c);
 	return 0;
 }
 
@@ -114,6 +119,8 @@ static int op_spawn(struct keeper *k, json_t *msg, struct frame *f)
 	if (number == 0 || child_find(k, number) != NULL || f->n_fds != 3 || name == NULL ||
 	    strlen(name) > NAME_MAX_BYTES)
 		return ERR_PEER;
+	if (number > k->last_number)
+		k->last_number = number;
 	return child_spawn(k, number, name, f->fds);
 }
 

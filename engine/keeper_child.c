@@ -49,10 +49,8 @@ static void forget(struct child *c)
 	struct child **at = &k->children;
 	while (*at != c && *at != NULL)
 		at = &(*at)->next;
-	if (*at == c) {
+	if (*at == c)
 		*at = c->next;
-		k->n_children--;
-	}
 	close_life(c);
 	closep(&c->in_fd);
 	closep(&c->out_fd);
@@ -434,7 +432,6 @@ int child_spawn(struct keeper *k, uint32_t number, const char *name, const int *
 	forget_exited(k, name);
 	c->next = k->children;
 	k->children = c;
-	k->n_children++;
 	if (start_child(c, fds[1], &err) < 0) {
 		log_error("keeper.spawn_failed", KV("why", err.text));
 		snprintf(c->how, sizeof(c->how), "could not start: %.90s", err.text);

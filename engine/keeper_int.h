@@ -26,7 +26,7 @@ struct keeper {
 	uint32_t agent_events;
 	/* engines, living and exited ones */
 	struct child *children;
-	size_t n_children;
+	uint32_t last_number; /* the highest that was used */
 	bool full; /* the agent does not keep up: engines are not read */
 };
 
@@ -36,8 +36,8 @@ struct child {
 	struct child *next;
 	uint32_t number;
 	char *name;
-	char how[120];      /* exited: how; else empty */
-	char note[40];      /* of the agent, for the next one */
+	char how[120];     /* exited: how; else empty */
+	char note[40];     /* of the agent, for the next one */
 	int in_fd, out_fd; /* its rings */
 	/* while it lives */
 	pid_t pid; /* -1: reaped */

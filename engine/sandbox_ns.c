@@ -14,19 +14,21 @@
 
 #define NOBODY 65534
 
-/* What root may do is still needed to make namespaces where there is no user namespace; the last
- * of it goes with the layer "capabilities". */
+/* Of what root may do only this is left, to make namespaces where there is no user namespace; the
+ * layer "capabilities" takes it away. */
 static int keep_capabilities(struct err *err)
 {
+	static const unsigned kept[] = {CAP_SYS_ADMIN, CAP_SYS_CHROOT, CAP_SETPCAP};
 	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct caps[_LINUX_CAPABILITY_U32S_3];
+	struct __user_cap_data_struct caps[_LINUX_CAPABILITY_U32S_3], want = {0};
 	if (syscall(SYS_capget, &head, caps) < 0)
 		return err_sys(err, "capabilities");
-	for (size_t i = 0; i < ARRAY_LEN(caps); i++)
-		caps[i].effective = caps[i].permitted;
-	if (syscall(SYS_capset, &head, caps) < 0)
-		return err_sys(err, "capabilities");
-	return 0;
+	for (size_t i = 0; i < ARRAY_LEN(kept); i++)
+		want.permitted |= caps[0].permitted & 1u << kept[i];
+	want.effective = want.permitted;
+	memset(caps, 0, sizeof(caps));
+	caps[0] = want;
+	return syscall(SYS_capset, &head, caps) < 0 ? err_sys(err, "capabilities") : 0;
 }
 
 int sandbox_user(struct sandbox *s, char *note, struct err *err)

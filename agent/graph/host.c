@@ -298,7 +298,7 @@ int host_new(const struct host_conf *conf, const char *name, const struct host_e
 	struct host *h = NULL;
 	int rc = make(conf, name, events, arg, &h, err);
 
-	if (rc < 0)
+	if (rc < 0 || h == NULL)
 		return rc;
 	rc = tap_make(ring_bytes, ring_bytes, &h->fds, err);
 	if (rc == 0)
@@ -358,7 +358,7 @@ int host_adopt(const struct host_conf *conf, struct keeper_found *found,
 	struct host *h = NULL;
 	int rc = make(conf, found->name, events, arg, &h, err);
 
-	if (rc < 0) {
+	if (rc < 0 || h == NULL) {
 		closep(&in_fd);
 		closep(&out_fd);
 		return rc;

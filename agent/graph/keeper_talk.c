@@ -61,6 +61,8 @@ static bool on_hello(struct keeper *k, json_t *msg, struct frame *f)
 	k->layers = json_incref(json_object_get(msg, "layers"));
 	k->state = KEEPER_FINDING;
 	k->to_find = (size_t)json_integer_value(engines);
+	/* engines that nobody wants any more may still be dying under their numbers */
+	k->last_number = (uint32_t)json_integer_value(json_object_get(msg, "last"));
 	if (k->to_find == 0)
 		found_all(k);
 	return true;
@@ -96,8 +98,6 @@ static bool on_engine(struct keeper *k, json_t *msg, struct frame *f)
 			   &found.stdout_fd, &found.stderr_fd, &found.pidfd};
 	for (unsigned i = 0; i < f->n_fds; i++)
 		*to[i] = TAKE_FD(f->fds[i]);
-	if (found.number > k->last_number)
-		k->last_number = found.number;
 	bool wanted = k->events.on_found(k->arg, &found);
 	if (!wanted || (exited == NULL && keeper_find(k, found.number) == NULL))
 		end_engine(k, found.number);

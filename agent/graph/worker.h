@@ -54,7 +54,7 @@ void worker_drain(struct worker *w);
 /* SIGKILL; on_exit follows. */
 void worker_kill(struct worker *w);
 
-/* All -1 before on_started and after on_exit. */
+/* All -1 before on_started and after on_exit; the pid also in between, once the process is gone. */
 pid_t worker_pid(const struct worker *w);
 int worker_wake_fd(const struct worker *w);   /* write end: one byte makes it look at its ring */
 int worker_result_fd(const struct worker *w); /* read end: a byte says results are on the ring */
