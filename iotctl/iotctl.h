@@ -61,3 +61,4 @@ int cmd_status(struct iotctl *app, int argc, char *argv[]);
 bool status_trouble(const struct iotctl *app, bool all, char *buf, size_t cap);
 int cmd_demo(struct iotctl *app, int argc, char *argv[]);
 int cmd_graph(struct iotctl *app, int argc, char *argv[]);
+int cmd_doctor(struct iotctl *app, int argc, char *argv[]);

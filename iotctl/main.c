@@ -101,6 +101,15 @@ static const struct command commands[] = {
 	 "ate memory.\n"
 	 "Exit status: 0 fine, 1 error, 2 wrong command line, 3 the agent does not run.",
 	 cmd_graph},
+	{"doctor", "[--json]", "see what this machine lacks",
+	 "List the layers of the sandbox that functions run in, those of them that this machine "
+	 "does not "
+	 "offer, why, and what\n"
+	 "to do about it; then whether the broker plugin is there and answers, and which way the "
+	 "data "
+	 "takes.\n"
+	 "Exit status: 0 all that is needed is there (or [engine] sandbox = degraded), 1 not.",
+	 cmd_doctor},
 	{"supervise", "READY_FD", NULL, "What `start` runs in the background.", cmd_supervise},
 };
 
