@@ -44,6 +44,13 @@ static int64_t now_ms(void)
 	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+static int64_t now_ns(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
 static void stop(struct engine *e, enum engine_exit how)
 {
 	if (e->stop == 0)
@@ -70,13 +77,6 @@ static void tell(struct engine *e, json_t *frame)
 }
 
 /* ---- results ---- */
-
-static int64_t now_ns(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
 
 /* One byte: look at the out-ring. A full pipe says the same. */
 static void kick(void)
