@@ -133,7 +133,6 @@ test-system: all
 test: test-unit test-system
 
 bench: all $(BENCHBIN) $(BENCH_ENGINE:%=$(O)/bench/bin/%)
-	@$(O)/bench/bin/eval_bench
 	@BUILD=$(abspath $(O)) /usr/bin/python3 tests/bench/bench.py $(BENCH_ARGS)
 
 # memleak: cppcheck does not know __attribute__((cleanup)); LeakSanitizer finds the real ones
