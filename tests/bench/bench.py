@@ -100,7 +100,7 @@ def measure(options):
     with Processes() as processes:
         lab = Lab(processes, options)
         scenarios = [SCENARIOS[name](lab) for name in options.scenario]
-        cases = [(s.name, list(s.cases())) for s in scenarios]
+        cases = [(s.name, [c for c in s.cases() if c]) for s in scenarios]
         say("prepared in %d s: %d measurements in each of %d repeats" % (
             time.monotonic() - begin, sum(len(c) for _, c in cases), options.repeats))
         try:

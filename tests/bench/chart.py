@@ -4,9 +4,12 @@ white and on black; the background is the page's."""
 import math
 from html import escape
 
+from titles import BUS, CLIENT, FLOOR, NODERED, NODERED_EACH, PLUGIN, RELAY
+
 TEXT, GRID = "#7b8794", "#7b879466"
-COLOURS = ["#8a94a0", "#4f83c4", "#7fa8d9", "#2f9e8f", "#e0892f", "#c4526a", "#d98ca0"]
-NAMES, PANEL, GAP = 170, 230, 24  # widths
+COLOURS = {FLOOR: "#8a94a0", RELAY: "#4f83c4", BUS: "#7fa8d9", CLIENT: "#2f9e8f", PLUGIN: "#e0892f", NODERED: "#c4526a",
+           NODERED_EACH: "#d98ca0"}
+NAMES, PANEL, GAP = 210, 220, 24  # widths
 TOP, ROW, BOTTOM = 56, 24, 40
 
 
@@ -80,7 +83,7 @@ def bars(title, panels, rows, values, foot):
             if (panel, row) not in values:
                 continue
             least, middle, top = (v * scale for v in values[panel, row])
-            x, y, colour = picture.left(p), picture.middle(r), COLOURS[r % len(COLOURS)]
+            x, y, colour = picture.left(p), picture.middle(r), COLOURS.get(row, TEXT)
             picture.bar(x, y - 7, middle, 14, colour)
             picture.line(x + least, y, x + top, y, TEXT, 1.5)
             picture.text(x + max(middle, top) + 5, y + 4, "%.1fk" % (values[panel, row][1] / 1000), size=10)
@@ -105,7 +108,7 @@ def ranges(title, panels, rows, values, foot):
             marks = values.get((panel, row))
             if not marks:
                 continue
-            at, y, colour = [picture.left(p) + x_of(m) for m in marks], picture.middle(r), COLOURS[r % len(COLOURS)]
+            at, y, colour = [picture.left(p) + x_of(m) for m in marks], picture.middle(r), COLOURS.get(row, TEXT)
             picture.line(at[0], y, at[-1], y, colour, 2)
             picture.dot(at[0], y, 5, colour)
             for i, x in enumerate(at[1:]):

@@ -1,6 +1,7 @@
 """The goals of the data path and of registrations, judged by the results of a run.
 
-P1 to P3 are about the plugin transport, P5 about the client transport, P4, P6 and P7 about whichever was measured.
+P1 to P4 are about the plugin transport (P4 about the client transport where there is no other), P5 about the client transport, P6
+and P7 about both.
 """
 
 import statistics
@@ -38,6 +39,7 @@ def data_path(r):
     """P1 to P5, each QoS for itself."""
     most = {"scenario": "throughput", "devices": DEVICES}
     calm = {"scenario": "latency"}
+    ours = PLUGIN if r.select(system=PLUGIN, **most) else CLIENT
     for qos in (0, 1, 2):
         def ratio(field, key, system, other):
             return r.ratio(field, dict(key, qos=qos, system=system), dict(key, qos=qos, system=other))
@@ -51,8 +53,7 @@ def data_path(r):
         yield Goal("P3", at + "plugin transport to one hop, p50", ratio("p50_us", calm, PLUGIN, FLOOR), AT_MOST, 1.5)
         yield Goal("P3", at + "plugin transport to the C relay, p99", ratio("p99_us", calm, PLUGIN, RELAY), AT_MOST, 1.5)
         at = "QoS %d, %d devices: " % (qos, DEVICES)
-        for system in OURS:
-            yield Goal("P4", at + "%s to Node-RED, CPU time a message" % system, ratio(cost_us, most, system, NODERED), AT_MOST, 0.4)
+        yield Goal("P4", at + "%s to Node-RED, CPU time a message" % ours, ratio(cost_us, most, ours, NODERED), AT_MOST, 0.4)
         yield Goal("P5", at + "client transport to the C relay, rate", ratio("msgs_s", most, CLIENT, RELAY), AT_LEAST, 0.65)
         yield Goal("P5", at + "client transport to the C relay, p99", ratio("p99_us", most, CLIENT, RELAY), AT_MOST, 2)
 

@@ -32,7 +32,8 @@ class Lab:
         self._files = {}
 
     def system(self, name, purpose=""):
-        """Systems of different purposes have processes of their own. ret: None if it is not available, which is said once."""
+        """Systems of different purposes have processes of their own. ret: None if it is not available or does not work, which is
+        said once; the others are measured all the same."""
         if name in self.skipped:
             return None
         key = (name, purpose)
@@ -40,10 +41,31 @@ class Lab:
             try:
                 self._systems[key] = SYSTEMS[name](self.processes, "%s%s" % key)
             except Unavailable as e:
-                self.skipped[name] = str(e)
-                say("skipped: %s: %s" % (SYSTEMS[name].title, e))
+                self._skip(name, str(e))
+                return None
+            except RuntimeError as e:
+                self._skip(name, "it does not start", str(e))
                 return None
         return self._systems[key]
+
+    def _skip(self, name, why, failure=None):
+        self.skipped[name] = why
+        say("skipped: %s: %s" % (SYSTEMS[name].title, why))
+        if failure:
+            self.failures.append(failure)
+            say(failure)
+
+    def prepare(self, system, shape, devices):
+        """Make devices and graphs before anything is measured. ret: whether that worked."""
+        name = next(key[0] for key, s in self._systems.items() if s is system)
+        if name in self.skipped:
+            return False
+        try:
+            self.topics(system, shape, devices)
+        except RuntimeError as e:
+            self._skip(name, "its devices cannot be wired", str(e))
+            return False
+        return True
 
     def systems(self, names, shape="plain", devices=1):
         """Those of the options that are among names, available, and fit."""

@@ -197,7 +197,7 @@ def panels(r, systems, value, **key):
 
 
 def write_docs(r, folder):
-    """Tables into performance.md, between its marks, and performance-*.svg. ret: paths."""
+    """Tables into performance.md, between its marks, and performance-*.svg, none of which is left over. ret: paths."""
     page = folder / "performance.md"
     drawn = [(folder / ("performance-%s.svg" % name), svg) for name, svg in pictures(r)]
     text = page.read_text()
@@ -207,6 +207,8 @@ def write_docs(r, folder):
     inside = "\n".join([*shown, "", *lines(r)])
     before, rest = text.split(BEGIN)
     page.write_text("%s%s\n\n%s\n%s%s" % (before, BEGIN, inside, END, rest.split(END)[1]))
+    for old in folder.glob("performance-*.svg"):
+        old.unlink()
     for path, svg in drawn:
         path.write_text(svg)
     return [page] + [path for path, _ in drawn]

@@ -22,11 +22,13 @@ class Scenario:
         self.lab, self.options = lab, lab.options
 
     def cases(self):
-        """Yields functions of no argument that measure and keep a row."""
+        """Yields functions of no argument that measure and keep a row, or None."""
         raise NotImplementedError
 
     def load(self, system, shape, devices, qos, arguments, seconds=None, beside=None, **key):
-        self.lab.topics(system, shape, devices)  # devices and graphs are made here, before anything is measured
+        """ret: a case, or None if the system cannot be prepared for it."""
+        if not self.lab.prepare(system, shape, devices):
+            return None
         key["scenario"] = self.name
         return lambda: self.lab.load(system, key, shape, devices, qos, arguments, seconds, beside)
 
@@ -85,8 +87,7 @@ class Graphs(Scenario):
                 if name not in OURS + ("floor",):
                     continue
                 system = lab.system(name, "-%d-graphs" % graphs)
-                if system:
-                    system.lines("plain", graphs)
+                if system and lab.prepare(system, "plain", graphs):
                     self.suites.append((graphs, system, self.memory(system)))
 
     @staticmethod
@@ -111,8 +112,9 @@ class Change(Scenario):
         for qos in self.options.qos_of(self.name):
             for name, system in self.lab.systems(("floor",) + OURS):
                 shape = "changing" if name in OURS else "plain"
-                yield self.load(system, shape, 1, qos, arguments, seconds, every_ms=0)
-                if name in OURS:
+                undisturbed = self.load(system, shape, 1, qos, arguments, seconds, every_ms=0)
+                yield undisturbed
+                if undisturbed and name in OURS:
                     yield self.load(system, shape, 1, qos, arguments, seconds, self.changes(system),
                                     every_ms=int(CHANGE_EVERY_S * 1000))
 
