@@ -143,9 +143,9 @@ static void put_up(struct sandbox *s, size_t i)
 {
 	struct sandbox_state *state = &s->states[i];
 	struct err err = {0};
-	char note[SANDBOX_NOTE_MAX] = "";
-	state->up = layers[i].up(s, note, &err) == 0;
-	snprintf(state->why, sizeof(state->why), "%.150s", state->up ? note : err.text);
+	s->note[0] = '\0';
+	state->up = layers[i].up(s, &err) == 0;
+	snprintf(state->why, sizeof(state->why), "%.150s", state->up ? s->note : err.text);
 }
 
 void sandbox_enter(struct sandbox *s, enum sandbox_phase phase)
@@ -198,10 +198,9 @@ int sandbox_try(struct sandbox *s, struct err *err)
 int sandbox_lock(struct sandbox *s, struct err *err)
 {
 	for (size_t i = 0; i < LAYERS; i++) {
-		char note[SANDBOX_NOTE_MAX];
 		if (layers[i].phase != SANDBOX_ENGINE || !s->states[i].up)
 			continue;
-		int rc = layers[i].up(s, note, err);
+		int rc = layers[i].up(s, err);
 		if (rc < 0)
 			return rc;
 	}
@@ -277,7 +276,7 @@ json_t *sandbox_probe(size_t memory_bytes, struct err *err)
 	const struct sandbox_conf conf = {.layers = "all", .memory_bytes = memory_bytes};
 	struct sandbox *s = NULL;
 	json_t *report = NULL;
-	if (sandbox_new(&conf, &s, err) < 0)
+	if (sandbox_new(&conf, &s, err) < 0 || s == NULL)
 		return NULL;
 	if (in_fork(s, try_all, err) == 0 && (report = sandbox_report(s)) == NULL)
 		err_set(err, ERR_NOMEM, "out of memory for the report");

@@ -259,14 +259,12 @@ static int load(const struct sock_fprog *p, struct err *err)
 	return rc < 0 ? err_sys(err, "system call filter") : 0;
 }
 
-int sandbox_calls(struct sandbox *s, char *note, struct err *err)
+int sandbox_calls(struct sandbox *s, struct err *err)
 {
-	(void)note;
 	return load(&s->keeper_filter, err);
 }
 
-int sandbox_seccomp(struct sandbox *s, char *note, struct err *err)
+int sandbox_seccomp(struct sandbox *s, struct err *err)
 {
-	(void)note;
 	return load(&s->engine_filter, err);
 }

@@ -8,12 +8,14 @@
 
 #define SANDBOX_NOTE_MAX 160
 
-/* A layer that goes up may say how; one that cannot says why in err. ret: 0 or negative. */
-typedef int sandbox_up_fn(struct sandbox *s, char *note, struct err *err);
+/* A layer that goes up may say how in s->note; one that cannot says why in err. ret: 0 or negative.
+ */
+typedef int sandbox_up_fn(struct sandbox *s, struct err *err);
 
 struct sandbox {
 	size_t memory_bytes;
 	struct sandbox_state *states; /* one for each layer */
+	char note[SANDBOX_NOTE_MAX];
 	struct sock_fprog keeper_filter, engine_filter;
 };
 

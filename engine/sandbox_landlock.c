@@ -27,9 +27,8 @@ static uint64_t lowest(unsigned bits)
 	return (UINT64_C(1) << bits) - 1;
 }
 
-int sandbox_landlock(struct sandbox *s, char *note, struct err *err)
+int sandbox_landlock(struct sandbox *s, struct err *err)
 {
-	(void)s;
 	long abi = syscall(CREATE_RULESET, NULL, 0, CREATE_VERSION);
 	if (abi < 1)
 		return err_sys(err, "the kernel has no Landlock, or it is not enabled");
@@ -45,6 +44,6 @@ int sandbox_landlock(struct sandbox *s, char *note, struct err *err)
 	if (syscall(RESTRICT_SELF, fd, 0) < 0 &&
 	    (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || syscall(RESTRICT_SELF, fd, 0) < 0))
 		return err_sys(err, "Landlock");
-	snprintf(note, SANDBOX_NOTE_MAX, "ABI %ld", abi);
+	snprintf(s->note, sizeof(s->note), "ABI %ld", abi);
 	return 0;
 }

@@ -31,18 +31,17 @@ static int keep_capabilities(struct err *err)
 	return syscall(SYS_capset, &head, caps) < 0 ? err_sys(err, "capabilities") : 0;
 }
 
-int sandbox_user(struct sandbox *s, char *note, struct err *err)
+int sandbox_user(struct sandbox *s, struct err *err)
 {
-	(void)s;
 	if (geteuid() != 0 && getuid() != 0) {
-		snprintf(note, SANDBOX_NOTE_MAX, "user %u", (unsigned)geteuid());
+		snprintf(s->note, sizeof(s->note), "user %u", (unsigned)geteuid());
 		return 0;
 	}
 	if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0 || setgroups(0, NULL) < 0 ||
 	    setresgid(NOBODY, NOBODY, NOBODY) < 0 || setresuid(NOBODY, NOBODY, NOBODY) < 0)
 		return err_sys(err, "becoming user %d", NOBODY);
 	prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* the files of /proc/self are ours again */
-	snprintf(note, SANDBOX_NOTE_MAX, "root became user %d", NOBODY);
+	snprintf(s->note, sizeof(s->note), "root became user %d", NOBODY);
 	return keep_capabilities(err);
 }
 
@@ -55,11 +54,10 @@ static int write_file(const char *path, const char *text, struct err *err)
 	return 0;
 }
 
-int sandbox_userns(struct sandbox *s, char *note, struct err *err)
+int sandbox_userns(struct sandbox *s, struct err *err)
 {
 	char uids[60], gids[60];
 	(void)s;
-	(void)note;
 	/* the one user and group that we are, under the same numbers */
 	snprintf(uids, sizeof(uids), "%u %u 1", (unsigned)geteuid(), (unsigned)geteuid());
 	snprintf(gids, sizeof(gids), "%u %u 1", (unsigned)getegid(), (unsigned)getegid());
@@ -87,7 +85,7 @@ static int mount_nothing(struct err *err)
 	return err_sys(err, "mounting an empty file system");
 }
 
-static int by_mount(char *note, struct err *err)
+static int by_mount(struct sandbox *s, struct err *err)
 {
 	if (unshare(CLONE_NEWNS) < 0)
 		return err_sys(err, "new mount namespace");
@@ -100,9 +98,9 @@ static int by_mount(char *note, struct err *err)
 	if (syscall(SYS_pivot_root, ".", ".") == 0) {
 		if (umount2(".", MNT_DETACH) < 0)
 			return err_sys(err, "leaving the old root");
-		snprintf(note, SANDBOX_NOTE_MAX, "empty root");
+		snprintf(s->note, sizeof(s->note), "empty root");
 	} else if (chroot(".") == 0) { /* in a chroot there is no root to pivot */
-		snprintf(note, SANDBOX_NOTE_MAX, "empty root by chroot");
+		snprintf(s->note, sizeof(s->note), "empty root by chroot");
 	} else {
 		return err_sys(err, "changing the root");
 	}
@@ -110,7 +108,7 @@ static int by_mount(char *note, struct err *err)
 }
 
 /* A directory that has been removed: nothing can ever be made in it. */
-static int by_removed_directory(char *note, struct err *err)
+static int by_removed_directory(struct sandbox *s, struct err *err)
 {
 	char path[] = "/tmp/iottalk-empty-XXXXXX";
 	if (mkdtemp(path) == NULL)
@@ -119,16 +117,15 @@ static int by_removed_directory(char *note, struct err *err)
 	int gone = rmdir(path);
 	if (rc < 0 || gone < 0 || chroot(".") < 0 || chdir("/") < 0)
 		return err_sys(err, "entering an empty directory");
-	snprintf(note, SANDBOX_NOTE_MAX, "chroot to a removed directory, for lack of mounts");
+	snprintf(s->note, sizeof(s->note), "chroot to a removed directory, for lack of mounts");
 	return 0;
 }
 
-int sandbox_mountns(struct sandbox *s, char *note, struct err *err)
+int sandbox_mountns(struct sandbox *s, struct err *err)
 {
-	(void)s;
 	struct err other = {0};
-	int rc = by_mount(note, err);
-	return rc < 0 && by_removed_directory(note, &other) == 0 ? 0 : rc;
+	int rc = by_mount(s, err);
+	return rc < 0 && by_removed_directory(s, &other) == 0 ? 0 : rc;
 }
 
 static int new_namespace(int flag, const char *what, struct err *err)
@@ -136,24 +133,21 @@ static int new_namespace(int flag, const char *what, struct err *err)
 	return unshare(flag) < 0 ? err_sys(err, "new %s namespace", what) : 0;
 }
 
-int sandbox_netns(struct sandbox *s, char *note, struct err *err)
+int sandbox_netns(struct sandbox *s, struct err *err)
 {
 	(void)s;
-	(void)note;
 	return new_namespace(CLONE_NEWNET, "network", err);
 }
 
-int sandbox_ipcns(struct sandbox *s, char *note, struct err *err)
+int sandbox_ipcns(struct sandbox *s, struct err *err)
 {
 	(void)s;
-	(void)note;
 	return new_namespace(CLONE_NEWIPC, "IPC", err);
 }
 
 /* Holds for what is forked from now on. */
-int sandbox_pidns(struct sandbox *s, char *note, struct err *err)
+int sandbox_pidns(struct sandbox *s, struct err *err)
 {
 	(void)s;
-	(void)note;
 	return new_namespace(CLONE_NEWPID, "process", err);
 }

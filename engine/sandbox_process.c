@@ -12,19 +12,17 @@
 
 #define MEMORY_ROOM_MIN (16u << 20) /* less than this above what is in use is no working engine */
 
-int sandbox_no_new_privs(struct sandbox *s, char *note, struct err *err)
+int sandbox_no_new_privs(struct sandbox *s, struct err *err)
 {
 	(void)s;
-	(void)note;
 	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? err_sys(err, "no_new_privs") : 0;
 }
 
-int sandbox_capabilities(struct sandbox *s, char *note, struct err *err)
+int sandbox_capabilities(struct sandbox *s, struct err *err)
 {
 	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {0};
 	(void)s;
-	(void)note;
 	/* fails for users who have none to drop, and past the last one the kernel knows */
 	for (int cap = 0; cap <= CAP_LAST_CAP; cap++)
 		prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
@@ -32,17 +30,15 @@ int sandbox_capabilities(struct sandbox *s, char *note, struct err *err)
 	return syscall(SYS_capset, &head, none) < 0 ? err_sys(err, "dropping capabilities") : 0;
 }
 
-int sandbox_dumpable(struct sandbox *s, char *note, struct err *err)
+int sandbox_dumpable(struct sandbox *s, struct err *err)
 {
 	(void)s;
-	(void)note;
 	return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ? err_sys(err, "not dumpable") : 0;
 }
 
-int sandbox_descriptors(struct sandbox *s, char *note, struct err *err)
+int sandbox_descriptors(struct sandbox *s, struct err *err)
 {
 	(void)s;
-	(void)note;
 	return close_range(ENGINE_FDS, ~0u, 0) < 0 ? err_sys(err, "closing descriptors") : 0;
 }
 
@@ -58,7 +54,7 @@ bool sandbox_memory_left(size_t bytes)
 	return true;
 }
 
-int sandbox_limits(struct sandbox *s, char *note, struct err *err)
+int sandbox_limits(struct sandbox *s, struct err *err)
 {
 	const struct {
 		int resource;
@@ -71,7 +67,6 @@ int sandbox_limits(struct sandbox *s, char *note, struct err *err)
 		{RLIMIT_NPROC, 0, "processes"},
 		{RLIMIT_AS, s->memory_bytes, "address space"},
 	};
-	(void)note;
 	for (size_t i = 0; i < ARRAY_LEN(limits); i++) {
 		const struct rlimit r = {.rlim_cur = limits[i].most, .rlim_max = limits[i].most};
 		if (limits[i].resource == RLIMIT_AS && SANITIZED)
