@@ -701,6 +701,11 @@ bool tap_untaken(const struct tap_peer *p)
 	return atomic_load_explicit(&p->in->out_head, memory_order_relaxed) != p->out_tail;
 }
 
+uint64_t tap_taken(const struct tap_peer *p)
+{
+	return atomic_load_explicit(&p->in->out_head, memory_order_relaxed);
+}
+
 bool tap_trusted_sleeps(struct tap_peer *p)
 {
 	full_fence();

@@ -112,6 +112,8 @@ void tap_consume(struct tap_peer *p); /* the record tap_next() showed is done */
 int tap_reply(struct tap_peer *p, const struct tap_rec *rec, const void *payload);
 /* True while a result written earlier has not been taken. */
 bool tap_untaken(const struct tap_peer *p);
+/* How far the trusted side has taken results, in bytes: it moves when it was awake. */
+uint64_t tap_taken(const struct tap_peer *p);
 bool tap_trusted_sleeps(struct tap_peer *p);
 void tap_peer_set_asleep(struct tap_peer *p, bool asleep);
 void tap_set_doing(struct tap_peer *p, uint64_t what);

@@ -32,6 +32,8 @@ struct engine {
 	uint64_t doing;                      /* as last told */
 	bool awake;                          /* the first wake byte has come */
 	int64_t kick_every_ns, kick_next_ns; /* 0: no kick may have been missed */
+	uint64_t kicked_at;                  /* how far results were taken at the last kick */
+	bool control_ready;                  /* the control socket has something */
 	char *payload;                       /* of the message being evaluated */
 	struct eval_stats told;              /* what the agent knows */
 	int64_t stats_next_ms;
@@ -86,6 +88,19 @@ static void kick(void)
 		continue;
 }
 
+/* A side that was kicked and has taken nothing since is on its way: to kick it for each result would only
+ * interrupt it. */
+static void kick_once(struct engine *e)
+{
+	uint64_t taken = tap_taken(e->tap);
+	if (e->kick_every_ns != 0 && taken == e->kicked_at)
+		return;
+	kick();
+	e->kicked_at = taken;
+	e->kick_every_ns = KICK_FIRST_NS;
+	e->kick_next_ns = now_ns() + KICK_FIRST_NS;
+}
+
 /* A kick may come just before the other side begins to wait, and then go unseen: how long until the
  * next one is due; -1: none is. */
 static int64_t kick_again_ns(struct engine *e)
@@ -136,13 +151,8 @@ static int on_publish(void *arg, const struct tap_rec *rec, const char *payload)
 	tap_set_doing(e->tap, doing);
 	if (waits != 0)
 		eval_waited(&e->eval, now_ns() - waits);
-	if (rc == 0 && tap_trusted_sleeps(e->tap)) {
-		kick();
-		if (e->kick_every_ns == 0) {
-			e->kick_every_ns = KICK_FIRST_NS;
-			e->kick_next_ns = now_ns() + KICK_FIRST_NS;
-		}
-	}
+	if (rc == 0 && tap_trusted_sleeps(e->tap))
+		kick_once(e);
 	return rc;
 }
 
@@ -272,6 +282,7 @@ static void serve_control(struct engine *e)
 {
 	struct err err = {0};
 	json_t *frame = NULL;
+	e->control_ready = false;
 	int rc = control_flush(&e->control, &err);
 	/* an agent that does not read its answers gets no more of them */
 	while (rc == 0 && e->stop == 0 && control_waiting(&e->control) <= WAITING_MAX) {
@@ -331,8 +342,11 @@ static void rest(struct engine *e)
 	/* once more, now that the other side knows that it has to wake us */
 	bool found = e->awake && one_message(e);
 	eval_pause(&e->eval);
-	if (!found && e->stop == 0 && wait_for(e, p, ARRAY_LEN(p)) > 0 && p[1].revents != 0)
-		drain_wake_pipe(e);
+	if (!found && e->stop == 0 && wait_for(e, p, ARRAY_LEN(p)) > 0) {
+		e->control_ready = p[0].revents != 0;
+		if (p[1].revents != 0)
+			drain_wake_pipe(e);
+	}
 	if (e->awake)
 		tap_peer_set_asleep(e->tap, false);
 }
@@ -341,7 +355,9 @@ static void serve(struct engine *e)
 {
 	while (e->stop == 0) {
 		bool more = some_messages(e);
-		serve_control(e);
+		if (more || e->control_ready) /* or else the rest that follows will tell */
+			serve_control(e);
+		kick_again_ns(e);
 		tell_stats(e);
 		if (!more && e->stop == 0)
 			rest(e);
