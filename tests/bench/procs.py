@@ -56,8 +56,8 @@ def cpu_s(pid):
 
 
 def interrupts_are_apart():
-    """Does this kernel keep the time of interrupts out of the CPU time of the process that was interrupted? With all data going over
-    the loopback it is mostly ours, so it must be left out of the machine's time exactly if it is."""
+    """Does this kernel keep the time of interrupts out of the CPU time of the process that was interrupted? With all data going
+    over the loopback it is mostly ours, so it must be left out of the machine's time exactly if it is."""
     config = b""
     for path in ("/proc/config.gz", "/boot/config-" + platform.release()):
         try:

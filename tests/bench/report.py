@@ -8,7 +8,7 @@ from goals import judge
 from results import cost_us, system_us
 
 QOS_PANELS = ["QoS 0", "QoS 1", "QoS 2"]
-QUIET = 0.05  # of the machine used by others: more disturbs
+QUIET, NOISY = 0.05, 0.2  # of the machine used by others: disturbs, makes useless
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 BAD = ("lost", "duplicated", "out_of_order", "wrong")
 
@@ -147,10 +147,11 @@ def conditions(r):
     yield "%d cores (%s), Linux %s, mosquitto %s%s; %d repeats of %g s." % (
         m["cores"], m["processor"], m["kernel"], m["mosquitto"], ", " + m["peer"] if m["peer"] else "", m["repeats"], m["seconds"])
     if strangers:
-        high = sum(v > QUIET for v in strangers.values) / len(strangers.values)
+        often = 100 * sum(v > QUIET for v in strangers.values) / len(strangers.values)
+        verdict = "" if strangers.median < QUIET else (
+            ": ratios hold, absolute numbers are not to be quoted" if strangers.median < NOISY else ": too much to rely on any number")
         yield "Other processes used %.1f %% of the machine in the middle, more than %.0f %% during %.0f %% of the measurements%s." % (
-            100 * strangers.median, 100 * QUIET, 100 * high,
-            "" if strangers.median < QUIET else ": ratios hold, absolute numbers are not to be quoted")
+            100 * strangers.median, 100 * QUIET, often, verdict)
     for name, why in m["skipped"].items():
         yield "Left out: %s (%s)." % (name, why)
     yield ""

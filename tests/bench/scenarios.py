@@ -146,7 +146,8 @@ class Register(Scenario):
     def case(self, system, role, connections, rate):
         argv = [PROGRAMS / "http_load", "-p", system.http_port, "-d", self.options.seconds, "-C", system.pids()[role][0],
                 "-c", connections] + (["-r", rate] if rate else [])
-        key = {"scenario": self.name, "system": REGISTRY if role == "csm" else system.title, "connections": connections, "rate": rate}
+        title = REGISTRY if role == "csm" else system.title
+        key = {"scenario": self.name, "system": title, "connections": connections, "rate": rate}
         return lambda: self.lab.run(argv, key)
 
 

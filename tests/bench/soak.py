@@ -1,11 +1,12 @@
 #!/usr/bin/python3
-"""Load for a long time, a graph that changes, engines that are killed: nothing may be lost but the one message in evaluation at each
-kill, nothing may come twice, wrong or out of order, and nothing may grow.
+"""Load for a long time, a graph that changes, engines that are killed: nothing may be lost but the one message in evaluation at
+each kill, nothing may come twice, wrong or out of order, and nothing may grow. Samples of sizes go to build/bench/soak.csv.
 
 Exit status: 0 if all of it held, 1 if not, 2 if it could not be measured.
 """
 
 import argparse
+import csv
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ import sys
 import threading
 import time
 
-from lab import PROGRAMS, say
+from lab import PROGRAMS, RESULTS, say
 from procs import open_descriptors, resident_kb
 from suite import PLUGIN, Processes, Unavailable, until
 from systems import SYSTEMS
@@ -25,6 +26,7 @@ GROWTH = 0.02
 LONG_S = 600    # from here on growth is judged without slack
 BACK_S = 10     # an engine that is not back by then does not come back
 CALM_S = 5      # before the end, without kills
+RINGS_KIB = 2 * 4096 + 64  # of an engine (the default of [engine] ring-kb): more are rings of engines that are gone
 OVERLOAD_S = 3  # messages of so much time under way: more than a killed engine explains
 SAMPLE_S = 1.0
 SHAPE = "changing"
@@ -94,27 +96,34 @@ class Engines:
 
 
 class Samples:
-    """Resident size and descriptors of each role over time. After a kill, sizes grow until the new rings have been gone through once,
-    so what is compared is the last sample before each kill; a short run does without the rings' pages."""
+    """Resident size, that of the rings apart, and descriptors of each role over time. A new engine grows for a while, so what is
+    compared is the last sample before each kill."""
 
-    def __init__(self, suite, with_rings):
+    FIELDS = ("second", "kills", "role", "own_kib", "rings_kib", "descriptors")
+
+    def __init__(self, suite):
         self.suite = suite
-        self._fields = ("RssAnon", "RssFile", "RssShmem") if with_rings else ("RssAnon", "RssFile")
-        self.rows = {role: [] for role in ROLES}  # of (second, KiB, descriptors, kills before)
+        self.processes = len(suite.engines())  # with the keeper, who has them, too
+        self.rows = []
 
     def take(self, second, kills):
-        pids = self.suite.pids()
-        for role in ROLES:
-            self.rows[role].append((second, sum(resident_kb(p, self._fields) for p in pids[role]),
-                                    sum(map(open_descriptors, pids[role])), kills))
+        for role, pids in self.suite.pids().items():
+            own, rings = (sum(resident_kb(p, fields) for p in pids) for fields in (("RssAnon", "RssFile"), ("RssShmem",)))
+            self.rows.append(dict(zip(self.FIELDS, (second, kills, role, own, rings, sum(map(open_descriptors, pids))))))
 
-    def judge(self, role, warm_s, slack_kb):
-        """ret: (KiB at first, KiB at last, flat?, descriptors at first, at last); one that is open for a moment does not count"""
-        warm = [r for r in self.rows[role] if r[0] >= warm_s]
-        before_kills = list({r[3]: r for r in warm}.values())
-        sizes = [r[1] for r in (before_kills if len(before_kills) > 1 else warm)]
-        first, last = ends(sizes)
-        return first, last, last <= first * (1 + GROWTH) + slack_kb, *ends([r[2] for r in warm])
+    def ends(self, role, warm_s):
+        """ret: {field: (at first, at last)}; a descriptor that is open for a moment does not count."""
+        warm = [r for r in self.rows if r["role"] == role and r["second"] >= warm_s]
+        before_kills = list({r["kills"]: r for r in warm}.values())
+        sizes = before_kills if len(before_kills) > 1 else warm
+        return {"own_kib": ends([r["own_kib"] for r in sizes]), "rings_kib": ends([r["rings_kib"] for r in sizes]),
+                "descriptors": ends([r["descriptors"] for r in warm])}
+
+    def save(self, path):
+        with open(path, "w", newline="") as f:
+            writer = csv.DictWriter(f, self.FIELDS)
+            writer.writeheader()
+            writer.writerows(self.rows)
 
 
 def ends(values):
@@ -176,7 +185,7 @@ def soak(system, options):
         rate = best.result()["msgs_s"] / 2
     say("%s, QoS %d, %d devices: %.0f messages a second for %g s" % (
         system.title, options.qos, options.devices, rate, options.seconds))
-    samples, engines = Samples(suite, options.seconds >= LONG_S), Engines(suite)
+    samples, engines = Samples(suite), Engines(suite)
     load = Load(system, topics, options, ["-r", rate, "-d", options.seconds, "-W", 0, "-i", 1])
     try:
         changes = Changes(system.devices, system.wire(SHAPE, 1)[0][0], options.change_every)
@@ -200,12 +209,14 @@ def report(load, rate, changes, engines, samples, warm_s, options):
         result["sent"], result["p50_us"] / 1000, result["p99_us"] / 1000, max(delays_ms, default=0)),
         "graph changes %d, engines killed %d%s" % (changes, engines.kills, ", back after %.0f ms (at most %.0f)" % (
             1000 * statistics.median(engines.back_s), 1000 * max(engines.back_s)) if engines.back_s else "")]
-    lines += ["", "| role | resident KiB, first | last | growth | descriptors, first and last |", "|---|---|---|---|---|"]
+    lines += ["", "| role | resident KiB, first and last | growth | pages of rings KiB | descriptors |", "|---|---|---|---|---|"]
     for role in ROLES:
-        first, last, flat, had, has = samples.judge(role, warm_s, options.slack_kib)
-        lines.append("| %s | %d | %d | %+.1f %% | %d, %d |" % (role, first, last, 100 * (last / first - 1), had, has))
-        checks += [("%s is flat" % role, "%+.0f KiB" % (last - first), flat),
-                   ("%s has the same number of descriptors" % role, "%d" % has, had == has)]
+        (first, last), rings, open_ones = samples.ends(role, warm_s).values()
+        lines.append("| %s | %d, %d | %+.1f %% | %d, %d | %d, %d |" % (role, first, last, 100 * (last / first - 1), *rings, *open_ones))
+        checks += [("%s does not grow" % role, "%+.0f KiB" % (last - first), last <= first * (1 + GROWTH) + options.slack_kib),
+                   ("%s keeps no rings of killed engines" % role, "%d KiB" % rings[1], rings[1] <= RINGS_KIB * samples.processes),
+                   ("%s has the same number of descriptors" % role, "%d" % open_ones[1], open_ones[0] == open_ones[1])]
+    samples.save(RESULTS.with_name("soak.csv"))
     lines.append("")
     lines += ["%-4s %s%s" % ("ok" if held else "FAIL", what, ": %s" % value if value != "" else "") for what, value, held in checks]
     return lines, all(held for _, _, held in checks)
