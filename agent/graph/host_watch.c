@@ -44,6 +44,25 @@ static bool is_held(const struct host *h, const struct tap_look *look)
 	       (look->out_waiting > look->out_bytes / 4 * 3 && look->out_taken == h->seen_taken);
 }
 
+/* How long the engine has waited for a processor since it was last asked for: on a machine that has too
+ * much to do that is nobody's fault. 0 where the kernel does not tell, and the first time. */
+static int64_t queued_ms(struct host *h)
+{
+	char path[40];
+	unsigned long long ran_ns = 0, queued_ns = 0;
+	uint64_t before = h->seen_queued_ns;
+
+	snprintf(path, sizeof(path), "/proc/%d/schedstat", (int)worker_pid(h->worker));
+	FILE *f = fopen(path, "re");
+	if (f == NULL)
+		return 0;
+	if (fscanf(f, "%llu %llu", &ran_ns, &queued_ns) != 2)
+		queued_ns = 0;
+	fclose(f);
+	h->seen_queued_ns = queued_ns;
+	return before > 0 && queued_ns > before ? (int64_t)(queued_ns - before) / 1000000 : 0;
+}
+
 /* ret: true while there is something to wait for. */
 static bool watch_running(struct host *h, int64_t passed_ms)
 {
@@ -68,7 +87,11 @@ static bool watch_running(struct host *h, int64_t passed_ms)
 	 * it is */
 	if (!busy || answered || look.done != h->seen_done || look.doing != h->seen_doing || held) {
 		h->stalled_ms = 0;
+		h->seen_queued_ns = 0;
 	} else {
+		int64_t queued = queued_ms(h);
+
+		passed_ms = queued < passed_ms ? passed_ms - queued : 0;
 		if (h->stalled_ms < budget / 2 && h->stalled_ms + passed_ms >= budget / 2 &&
 		    look.waiting > 0 && write(worker_wake_fd(h->worker), "w", 1) < 0 &&
 		    errno != EAGAIN)
