@@ -138,11 +138,10 @@ static void read_child(struct child *c)
 	if (rc >= 0)
 		return;
 	c->deaf = true;
-	if (strcmp(err.text, "closed") != 0) {
+	kill_child(c); /* one that has closed it is ending anyway, and ends as it meant to */
+	if (strcmp(err.text, "closed") != 0)
 		log_warn("keeper.engine_refused", KV("engine", (int64_t)c->number),
 			 KV("why", err.text));
-		kill_child(c);
-	}
 }
 
 /* Write on; tell the agent how much more it may send. */

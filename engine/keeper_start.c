@@ -132,6 +132,8 @@ static int find_starter(struct keeper *k, int witness, struct err *err)
 static int settle(struct keeper *k, int witness, struct err *err)
 {
 	sigset_t signals;
+	/* until it serves, whoever gives up on the program that was started ends both */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	k->pid = getpid();
 	setsid();
 	py_after_fork(k->py);
@@ -173,8 +175,9 @@ static _Noreturn void be_keeper(struct keeper *k, int witness, int started)
 	report(k->conf, json_pack("{s:s, s:O}", "state", "ok", "layers", k->layers));
 	if (k->conf->report_fd >= 0)
 		close(k->conf->report_fd);
+	prctl(PR_SET_PDEATHSIG, 0);
 	if (write(started, "", 1) < 0)
-		log_warn("keeper.detach", KV("errno", errno));
+		_exit(ENGINE_EXIT_START); /* it was given up */
 	close(started);
 	int rc = loop_run(k->loop);
 	children_kill(k);

@@ -100,7 +100,7 @@ static const struct row rows[] = {
 	{"report-fd", read_number, 3, 1023, AT(report_fd)},
 	{"memory-mb", read_number, 32, 1u << 20, AT(memory_mb)},
 	{"function-mb", read_number, 1, 1u << 20, AT(function_mb)},
-	{"max-payload", read_number, 1024, 64u << 20, AT(max_payload)},
+	{"max-payload", read_number, 64, 64u << 20, AT(max_payload)},
 	{"qos", read_qos, 0, 0, 0},
 	{"sandbox", read_sandbox, 0, 0, 0},
 	/* for tests: layers of the sandbox by name; how long it lives without an agent */

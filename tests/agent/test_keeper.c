@@ -570,6 +570,28 @@ static void quit_ends_everything(void **state)
 	b->keeper = keeper_free(b->keeper);
 }
 
+/* Given up while it starts: no process is left. */
+static void a_start_that_is_given_up_leaves_nothing(void **state)
+{
+	struct bench *b = *state;
+	const struct keeper_conf conf = conf_of(b);
+	struct timespec t = {0};
+	for (int i = 0; i < 25; i++) {
+		start(b, &conf);
+		/* at any moment of the start */
+		t.tv_nsec = i * 12000000L;
+		loop_turn(b->loop, 0);
+		loop_turn(b->loop, 0);
+		nanosleep(&t, NULL);
+		if (i % 2 > 0)
+			keeper_quit(b->keeper);
+		b->keeper = keeper_free(b->keeper);
+	}
+	/* its lock is free, or held by one that serves */
+	start_default(b);
+	assert_in_range(b->downs, 0, 5);
+}
+
 static int count_fds(void)
 {
 	int n = 0;
@@ -620,6 +642,7 @@ int main(void)
 		T(what_an_engine_does_not_read_waits_here),
 		T(drain_hands_over_what_has_arrived_for_one),
 		T(quit_ends_everything),
+		T(a_start_that_is_given_up_leaves_nothing),
 		T(engines_that_come_and_go_leave_no_descriptors),
 	};
 	return cmocka_run_group_tests_name("keeper of the agent", tests, NULL, NULL);
