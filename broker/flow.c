@@ -11,12 +11,18 @@
 #define RESULTS_AT_ONCE  32u /* of one port, before the next port's */
 #define BYTES_PER_TURN   ((size_t)8 << 20)
 
-#define TELL_FED_MS 20
+#define WAKE_AT_BYTES 65536 /* of messages for a port: do not wait for the end of the turn */
+#define TELL_FED_MS   20
 
 /* An engine that sleeps once and writes once needs one kick for each result at most. */
 #define DRAIN_BYTES 4096
 #define DRAIN_SLACK 64
 #define DRAINS_OFF  9
+
+static bool runs(const struct port *p)
+{
+	return p != NULL && p->state == PLUG_STATE_RUNNING;
+}
 
 /* ---- messages in ---- */
 
@@ -35,16 +41,21 @@ void port_wake(struct port *p)
 
 static void wake_sleeper(struct port *p)
 {
-	if (p->state == PLUG_STATE_RUNNING && tap_engine_sleeps(p->tap))
+	p->fed_bytes = 0;
+	if (runs(p) && tap_engine_sleeps(p->tap))
 		port_wake(p);
 }
 
-/* The first message of a turn wakes its engine at once, so that it works while we read on; what
- * comes after is looked at when the turn ends. Until then nobody needs to kick us. */
-static void mark_fed(struct port *p)
+/* Engines are woken when the turn ends: one that is woken at the first message takes our core while
+ * we are busy, and a turn that has more to do costs it less than that. But a turn must not fill its
+ * ring while it sleeps. Until then nobody needs to kick us. */
+static void mark_fed(struct port *p, uint32_t len)
 {
 	struct ports *ps = p->ps;
 
+	p->fed_bytes += sizeof(struct tap_rec) + len;
+	if (p->fed_bytes >= WAKE_AT_BYTES)
+		wake_sleeper(p);
 	if (p->fed)
 		return;
 	p->fed = true;
@@ -53,7 +64,6 @@ static void mark_fed(struct port *p)
 		p->asleep = false;
 		tap_set_asleep(p->tap, false);
 	}
-	wake_sleeper(p);
 }
 
 static void push(struct route *r, const struct mosquitto_evt_message *m)
@@ -71,14 +81,14 @@ static void push(struct route *r, const struct mosquitto_evt_message *m)
 	rc = m->payloadlen <= ps->conf.max_payload_bytes ? tap_push(p->tap, &rec, m->payload)
 							 : ERR_RANGE;
 	if (rc == 0) {
-		mark_fed(p);
+		mark_fed(p, rec.len);
 	} else if (rc == ERR_RANGE) {
 		r->too_large++;
 		ps->n.too_large++;
 	} else if (rc == ERR_AGAIN) {
 		r->no_room++;
 		ps->n.no_room++;
-		mark_fed(p);
+		mark_fed(p, WAKE_AT_BYTES);
 	} else {
 		ps->n.broken++;
 		port_break(p, "the engine's cursor is impossible");
@@ -198,11 +208,6 @@ bool port_pull(struct port *p, unsigned max, size_t *bytes_left)
 		*bytes_left -= rec.len < *bytes_left ? rec.len : *bytes_left;
 	}
 	return !p->liar;
-}
-
-static bool runs(const struct port *p)
-{
-	return p != NULL && p->state == PLUG_STATE_RUNNING;
 }
 
 bool ports_pull(struct ports *ps)

@@ -2,7 +2,9 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <stdint.h>
 #include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #ifndef sigev_notify_thread_id
@@ -38,19 +40,37 @@ void wake_soon(void)
 	set_timer(FIRST_NS, AGAIN_NS);
 }
 
-static void on_signal(int signo)
+/* Whether the signal came during a wait, which ends with EINTR then. Other calls are restarted
+ * (SA_RESTART), so their context does not look like this. No is always a safe answer; a wrong yes
+ * costs a wait of 100 ms. */
+static bool ended_a_wait(const ucontext_t *context)
+{
+#if defined(__x86_64__)
+	return context->uc_mcontext.gregs[REG_RAX] == -EINTR;
+#elif defined(__aarch64__)
+	return (int64_t)context->uc_mcontext.regs[0] == -EINTR;
+#else
+	(void)context;
+	return false;
+#endif
+}
+
+static void on_signal(int signo, siginfo_t *info, void *context)
 {
 	int saved = errno;
 
 	(void)signo;
+	(void)info;
 	kicked = 1;
-	wake_soon();
+	if (!ended_a_wait(context))
+		wake_soon();
 	errno = saved;
 }
 
 int wake_start(struct err *err)
 {
-	struct sigaction sa = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, before;
+	struct sigaction sa = {.sa_sigaction = on_signal, .sa_flags = SA_RESTART | SA_SIGINFO};
+	struct sigaction before;
 	struct sigevent ev = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGIO};
 	sigset_t io;
 

@@ -2,9 +2,10 @@
  * itself (100 ms).
  *
  * Descriptors in signal-driven mode interrupt mosquitto's epoll_wait with SIGIO, which it does not
- * block; the tick follows. A signal that comes just before the wait begins would be missed, so the
- * handler starts a timer that repeats it until the next turn stops it. Nothing here allocates or
- * blocks. One user per process, for signals belong to the process: the broker's thread.
+ * block; the tick follows. A signal that comes just before the wait begins would be missed, so
+ * unless it has ended a wait its handler starts a timer that repeats it until the next turn stops
+ * it. Nothing here allocates or blocks. One user per process, for signals belong to the process:
+ * the broker's thread.
  */
 #pragma once
 

@@ -350,6 +350,31 @@ static void messages_go_in_results_come_out(void **state)
 	assert_int_equal(broker.qos, 1);
 }
 
+static void an_engine_is_woken_at_the_end_of_a_turn_or_when_much_has_come(void **state)
+{
+	static char large[40000];
+	struct world *w = *state;
+	char sink[100];
+
+	add_engine(w, 0);
+	while (read(w->e[0].pipes[0], sink, sizeof(sink)) > 0)
+		continue;
+	tap_peer_set_asleep(w->e[0].tap, true);
+	message("iottalk/esm/in0", "[1]", 0);
+	message("iottalk/esm/in0", "[2]", 0);
+	assert_int_equal(read(w->e[0].pipes[0], sink, sizeof(sink)), -1);
+	tick();
+	assert_int_equal(read(w->e[0].pipes[0], sink, sizeof(sink)), 1);
+	memset(large, 'x', sizeof(large) - 1);
+	message("iottalk/esm/in0", large, 0);
+	assert_int_equal(read(w->e[0].pipes[0], sink, sizeof(sink)), -1);
+	message("iottalk/esm/in0", large, 0);
+	assert_int_equal(read(w->e[0].pipes[0], sink, sizeof(sink)), 1);
+	tap_peer_set_asleep(w->e[0].tap, false);
+	tick();
+	assert_int_equal(read(w->e[0].pipes[0], sink, sizeof(sink)), -1);
+}
+
 static void *kick_soon(void *arg)
 {
 	nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
@@ -497,6 +522,7 @@ int main(void)
 		cmocka_unit_test(the_version_is_the_one_of_mosquitto_2),
 		TEST(what_cannot_work_is_off_and_does_not_stop_the_broker),
 		TEST(messages_go_in_results_come_out),
+		TEST(an_engine_is_woken_at_the_end_of_a_turn_or_when_much_has_come),
 		TEST(a_kick_ends_the_wait),
 		TEST(a_kick_before_the_wait_ends_it_too),
 		TEST(a_request_ends_the_wait),
