@@ -7,7 +7,7 @@ from html import escape
 from titles import BUS, CLIENT, FLOOR, NODERED, NODERED_EACH, PLUGIN, RELAY
 
 TEXT, GRID = "#7b8794", "#7b879466"
-COLOURS = {FLOOR: "#8a94a0", RELAY: "#4f83c4", BUS: "#7fa8d9", CLIENT: "#2f9e8f", PLUGIN: "#e0892f", NODERED: "#c4526a",
+COLOURS = {FLOOR: "#a7b0bb", RELAY: "#4f83c4", BUS: "#7fa8d9", CLIENT: "#2f9e8f", PLUGIN: "#e0892f", NODERED: "#c4526a",
            NODERED_EACH: "#d98ca0"}
 NAMES, PANEL, GAP = 210, 220, 24  # widths
 TOP, ROW, BOTTOM = 56, 24, 40

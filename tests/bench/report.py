@@ -149,8 +149,9 @@ def conditions(r):
     if strangers:
         often = 100 * sum(v > QUIET for v in strangers.values) / len(strangers.values)
         verdict = "" if strangers.median < QUIET else (
-            ": ratios hold, absolute numbers are not to be quoted" if strangers.median < NOISY else ": too much to rely on any number")
-        yield "Other processes used %.1f %% of the machine in the middle, more than %.0f %% during %.0f %% of the measurements%s." % (
+            ": ratios hold, absolute numbers are not to be quoted" if strangers.median < NOISY else
+            ": too much to rely on any number")
+        yield "Other processes used %.1f %% of the machine in the middle, more than %.0f %% during %.0f %% of the runs%s." % (
             100 * strangers.median, 100 * QUIET, often, verdict)
     for name, why in m["skipped"].items():
         yield "Left out: %s (%s)." % (name, why)

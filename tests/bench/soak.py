@@ -212,10 +212,14 @@ def report(load, rate, changes, engines, samples, warm_s, options):
     lines += ["", "| role | resident KiB, first and last | growth | pages of rings KiB | descriptors |", "|---|---|---|---|---|"]
     for role in ROLES:
         (first, last), rings, open_ones = samples.ends(role, warm_s).values()
-        lines.append("| %s | %d, %d | %+.1f %% | %d, %d | %d, %d |" % (role, first, last, 100 * (last / first - 1), *rings, *open_ones))
-        checks += [("%s does not grow" % role, "%+.0f KiB" % (last - first), last <= first * (1 + GROWTH) + options.slack_kib),
-                   ("%s keeps no rings of killed engines" % role, "%d KiB" % rings[1], rings[1] <= RINGS_KIB * samples.processes),
-                   ("%s has the same number of descriptors" % role, "%d" % open_ones[1], open_ones[0] == open_ones[1])]
+        growth = last - first
+        lines.append("| %s | %d, %d | %+.1f %% | %d, %d | %d, %d |" % (
+            role, first, last, 100 * growth / first, *rings, *open_ones))
+        checks += [
+            ("%s does not grow" % role, "%+.0f KiB" % growth, growth <= first * GROWTH + options.slack_kib),
+            ("%s keeps no rings of killed engines" % role, "%d KiB" % rings[1], rings[1] <= RINGS_KIB * samples.processes),
+            ("%s has the same number of descriptors" % role, "%d" % open_ones[1], open_ones[0] == open_ones[1]),
+        ]
     samples.save(RESULTS.with_name("soak.csv"))
     lines.append("")
     lines += ["%-4s %s%s" % ("ok" if held else "FAIL", what, ": %s" % value if value != "" else "") for what, value, held in checks]
