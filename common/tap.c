@@ -472,8 +472,10 @@ int tap_peek(struct tap *t, struct tap_rec *ret_rec)
 	if (there > t->out_ring.bytes)
 		return ERR_PEER;
 	t->peeked = record_header(&t->out_ring, t->out_head, there, ret_rec);
+	if (t->peeked == 0)
+		return ERR_PEER;
 	t->peeked_len = ret_rec->len;
-	return t->peeked != 0 ? 1 : ERR_PEER;
+	return 1;
 }
 
 void tap_take(struct tap *t, void *buf)
