@@ -135,10 +135,11 @@ void wake_unwatch(int fd)
 bool wake_turn(void)
 {
 	/* A signal before the last line is for work that this turn is about to do; one after it
-	 * starts the timer again. */
+	 * starts the timer again. In this order: a timer that a signal has started is not stopped
+	 * with the word left that it runs. */
 	if (timer_runs) {
-		timer_runs = 0;
 		set_timer(0, 0);
+		timer_runs = 0;
 	}
 	bool was = kicked != 0;
 	kicked = 0;

@@ -97,9 +97,11 @@ static const char *read_exponent(const char *at, const char *end, int *ret)
 		minus = *at++ == '-';
 	if (!is_digit(at, end))
 		return NULL;
-	for (; is_digit(at, end); at++)
-		if (n <= EXPONENT_MAX)
-			n = n * 10 + (*at - '0');
+	for (; is_digit(at, end); at++) {
+		n = n * 10 + (*at - '0');
+		if (n > EXPONENT_MAX) /* as many places could make a usual number of it */
+			return NULL;
+	}
 	*ret = minus ? -n : n;
 	return at;
 }
@@ -142,11 +144,9 @@ size_t num_read(const char *text, const char *end, struct num *ret)
 		if (at - digit - (digit < point) > DIGITS_MAX)
 			return 0;
 	}
-	int places = *point == '.'
-			     ? (int)(at - point - 1 > EXPONENT_MAX ? EXPONENT_MAX : at - point - 1)
-			     : 0;
+	ptrdiff_t places = *point == '.' ? at - point - 1 : 0;
 	at = read_exponent(at, end, &exp10);
-	if (at == NULL || !to_double(n, exp10 - places, &ret->real))
+	if (at == NULL || places > EXPONENT_MAX || !to_double(n, exp10 - (int)places, &ret->real))
 		return 0;
 	if (minus)
 		ret->real = -ret->real;

@@ -91,7 +91,7 @@ static void usual_payloads_are_read_by_hand(void **state)
 		"9007199254740992.5",
 		"0.000000000000000000000000001",
 		"0e0",
-		"0.00e-99999",
+		"0.00e-9999",
 		"[1.7976931348623157e10,2.2250738585072014e-10]",
 	};
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
@@ -153,6 +153,7 @@ static void unusual_payloads_are_left_to_the_library(void **state)
 		"123456789012345678901.5",
 		"0.12345678901234567890123",
 		"1e99999999999999999999",
+		"0e10000",
 		"1\v",
 		"[1\f]",
 		"\xef\xbb\xbf"
@@ -168,6 +169,25 @@ static void unusual_payloads_are_left_to_the_library(void **state)
 	/* an end in the middle of what would go on */
 	for (size_t len = 0; len <= strlen("[-12.5e+3,true,null]"); len++)
 		both_ways_agree(*state, "[-12.5e+3,true,null]", len);
+}
+
+/* A fraction of so many zeros, a 1, and an exponent. */
+static void far_digits_are_read_alike(void **state)
+{
+	static const struct {
+		int zeros;
+		const char *exponent;
+	} rows[] = {
+		{9990, "e9991"},   {9998, "e9999"},   {9998, "e100009"},
+		{9997, "e100000"}, {10000, "e9999"},  {10000, "e10001"},
+		{20000, "e10010"}, {20000, "e20001"}, {20000, ""},
+	};
+	static char text[20020];
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		int n = snprintf(text, sizeof(text), "0.%0*d1%s", rows[i].zeros, 0,
+				 rows[i].exponent);
+		both_ways_agree(*state, text, (size_t)n);
+	}
 }
 
 /* n digits after one another, a point somewhere, an exponent. */
@@ -352,13 +372,10 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 	const struct CMUnitTest tests[] = {
-		T(usual_payloads_are_read_by_hand),
-		T(unusual_payloads_are_left_to_the_library),
-		T(random_numbers_are_read_alike),
-		T(usual_reals_are_written_by_hand),
-		T(all_reals_are_written_as_python_does),
-		T(whole_numbers_are_written),
-		T(numbers_go_through_a_graph),
+		T(usual_payloads_are_read_by_hand), T(unusual_payloads_are_left_to_the_library),
+		T(far_digits_are_read_alike),       T(random_numbers_are_read_alike),
+		T(usual_reals_are_written_by_hand), T(all_reals_are_written_as_python_does),
+		T(whole_numbers_are_written),       T(numbers_go_through_a_graph),
 	};
 	return cmocka_run_group_tests_name("num", tests, NULL, NULL);
 }
