@@ -4,6 +4,7 @@
 #include "common/pidfile.h"
 #include "common/util.h"
 #include "iotctl/iotctl.h"
+#include "iotctl/keeper_end.h"
 #include "iotctl/logfile.h"
 #include "iotctl/supervisor.h"
 #include "iotctl/units.h"
@@ -421,6 +422,16 @@ static void await_supervisor_end(const struct iotctl *app)
 		gone(pidfd, KILL_AFTER_MS);
 }
 
+/* What an agent that was killed has left. ret: exit status */
+static int stop_keeper(const struct iotctl *app, unsigned mask)
+{
+	struct err err = {0};
+
+	if ((mask & 1u << UNIT_AGENT) && keeper_end(&app->settings, &err) < 0)
+		return complain("stop: %s", err.text);
+	return EXIT_OK;
+}
+
 static int stop_units(struct iotctl *app, char *const names[], int n, unsigned mask)
 {
 	json_auto_t *answer = NULL;
@@ -468,7 +479,9 @@ int cmd_stop(struct iotctl *app, int argc, char *argv[])
 	unsigned mask;
 	int rc = parse_names(app, argc, argv, &mask);
 
-	return rc != EXIT_OK ? rc : stop_units(app, argv + optind, argc - optind, mask);
+	if (rc == EXIT_OK)
+		rc = stop_units(app, argv + optind, argc - optind, mask);
+	return rc != EXIT_OK ? rc : stop_keeper(app, mask);
 }
 
 int cmd_restart(struct iotctl *app, int argc, char *argv[])

@@ -4,6 +4,7 @@
 #include "common/log.h"
 #include "common/pidfile.h"
 #include "common/util.h"
+#include "iotctl/keeper_end.h"
 #include "iotctl/logfile.h"
 #include "iotctl/supervisor_int.h"
 #include <signal.h>
@@ -395,6 +396,18 @@ static int begin(struct supervisor *sup, struct err *err)
 	return rc;
 }
 
+/* An agent that was killed has left its keeper to a next one that does not come any more. */
+static void end_keeper(const struct supervisor *sup)
+{
+	struct err err = {0};
+	int rc = keeper_end(&sup->settings, &err);
+
+	if (rc > 0)
+		log_info("keeper.ended");
+	if (rc < 0)
+		log_error("keeper.left", KV("why", err.text));
+}
+
 static void end(struct supervisor *sup)
 {
 	if (sup->foreground && sup->units[UNITS - 1].log_path != NULL)
@@ -441,6 +454,7 @@ int supervisor_run(struct iotctl *app, int ready_fd, bool foreground, unsigned m
 		if (foreground && supervisor_wait(&sup, NULL, false, mask, &err) == 0)
 			supervisor_want(&sup, units_with_needs(mask));
 		rc = loop_run(sup.loop);
+		end_keeper(&sup);
 	} else {
 		log_error("supervisor.failed", KV("why", err.text));
 		rc = rc == ERR_BUSY ? EXIT_OK : EXIT_ERROR;

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from suite import BIN, PLUGIN, SANITIZER, free_ports, until
+from suite import BIN, PLUGIN, SANITIZER, free_ports, process_table, until
 
 ROOT = os.geteuid() == 0
 
@@ -303,6 +303,52 @@ def test_stop_without_supervisor(ctl):
     until(lambda: ctl.status()["supervisor"] is None, 5, "the end of the supervisor")
     assert ctl.run("stop").stdout == "agent    stopped\ncsm      stopped\nbroker   stopped\n"
     assert all(ended(pid) for pid in pids.values())
+
+
+def keepers(ctl):
+    """Outside of the agent's family: known by the socket in their command line."""
+    mark = os.fsencode(str(ctl.userdir / "run/keeper.sock"))
+    return [pid for pid in process_table() if mark in cmdline(pid)]
+
+
+def cmdline(pid):
+    try:
+        return Path("/proc/%d/cmdline" % pid).read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+def kill_agent(ctl):
+    """If it runs: after its first death it is restarted at once, after the next ones there is a pause. ret: its status"""
+    agent = ctl.service("agent")
+    if "pid" in agent:
+        try:
+            os.kill(agent["pid"], signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    return agent
+
+
+@pytest.mark.parametrize("how", ["all", "one service", "without supervisor", "supervisor ended", "frozen keeper"])
+def test_stop_leaves_no_keeper_of_a_killed_agent(ctl, how):
+    ctl.run("start")
+    assert until(lambda: keepers(ctl), 10, "the keeper")
+    supervisor = ctl.supervisor_pid()
+    if how == "without supervisor":
+        os.kill(supervisor, signal.SIGKILL)
+        until(lambda: ended(supervisor), 5, "the end of the supervisor")
+        os.kill(ctl.pids()["agent"], signal.SIGKILL)
+    else:
+        until(lambda: kill_agent(ctl)["state"] == "restarting", 15, "a pause between two starts of the agent")
+    if how == "frozen keeper":
+        for pid in keepers(ctl):
+            os.kill(pid, signal.SIGSTOP)
+    if how == "supervisor ended":
+        os.kill(supervisor, signal.SIGTERM)
+        until(lambda: ended(supervisor), 15, "the end of the supervisor")
+    else:
+        ctl.run("stop", *(["agent"] if how == "one service" else []))
+    until(lambda: not keepers(ctl), 1, "the end of the keeper")
 
 
 @pytest.mark.skipif(not ROOT, reason="takes two users")
