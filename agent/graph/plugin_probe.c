@@ -119,7 +119,12 @@ static int connect_both(struct probe *p, const struct settings *s, const char *a
 	int rc = plug_link_new(p->loop, path, &plug_events, p, &p->plug, err);
 	if (rc < 0)
 		return rc;
-	if (plug_link_wait(p->plug, CONNECT_MS, err) < 0)
+	rc = plug_link_wait(p->plug, CONNECT_MS, err);
+	if (rc == ERR_TIMEOUT)
+		return err_set(err, rc,
+			       "the broker plugin is there and does not answer: its broker gives it "
+			       "no ticks (per_listener_settings true)");
+	if (rc < 0)
 		return ERR_NOENT;
 	rc = mqtt_link_new(p->loop, &conf, &mqtt_handlers, p, &p->mqtt, err);
 	return rc < 0 ? rc : mqtt_link_subscribe(p->mqtt, p->to, 1, on_subscribed, p, err);
