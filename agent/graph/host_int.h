@@ -44,7 +44,7 @@ struct host {
 	/* watching */
 	int64_t tick_ms, last_tick_ms, started_ms;
 	int64_t stalled_ms, unanswered_ms; /* observed standing still; observed without an answer */
-	uint64_t seen_queued_ns;           /* how long it had waited for a processor; 0: not looked */
+	uint64_t seen_ran_ns;              /* how long it had run, as far as charged; 0: not looked */
 	int64_t idle_ms;                   /* observed with nothing to do */
 	uint64_t seen_done, seen_doing, seen_answered, seen_taken;
 	char kill_why[120]; /* why we killed it; empty: we did not */

@@ -2,6 +2,7 @@
 #include "common/log.h"
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #define START_LIMIT_MS 15000 /* from asking the keeper to ready, on a busy machine */
@@ -44,23 +45,39 @@ static bool is_held(const struct host *h, const struct tap_look *look)
 	       (look->out_waiting > look->out_bytes / 4 * 3 && look->out_taken == h->seen_taken);
 }
 
-/* How long the engine has waited for a processor since it was last asked for: on a machine that has too
- * much to do that is nobody's fault. 0 where the kernel does not tell, and the first time. */
-static int64_t queued_ms(struct host *h)
+/* A line of /proc about the engine. ret: false if there is none. */
+static bool read_proc(const struct host *h, const char *what, char *buf, size_t size)
 {
 	char path[40];
-	unsigned long long ran_ns = 0, queued_ns = 0;
-	uint64_t before = h->seen_queued_ns;
 
-	snprintf(path, sizeof(path), "/proc/%d/schedstat", (int)worker_pid(h->worker));
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)worker_pid(h->worker), what);
 	FILE *f = fopen(path, "re");
-	if (f == NULL)
-		return 0;
-	if (fscanf(f, "%llu %llu", &ran_ns, &queued_ns) != 2)
-		queued_ns = 0;
-	fclose(f);
-	h->seen_queued_ns = queued_ns;
-	return before > 0 && queued_ns > before ? (int64_t)(queued_ns - before) / 1000000 : 0;
+	bool there = f != NULL && fgets(buf, (int)size, f) != NULL;
+
+	if (f != NULL)
+		fclose(f);
+	return there;
+}
+
+/* What of the time that passed is the engine's: all of it while it sleeps; while it wants to run, what it
+ * did run, but no less than half, so that a crowd of endless loops comes to an end. On a machine that has
+ * too much to do the rest is nobody's fault. */
+static int64_t charge_ms(struct host *h, int64_t passed_ms)
+{
+	char line[512];
+	unsigned long long ran_ns;
+	const char *state = read_proc(h, "stat", line, sizeof(line)) ? strrchr(line, ')') : NULL;
+
+	if (state == NULL || strncmp(state, ") R", 3) != 0 ||
+	    !read_proc(h, "schedstat", line, sizeof(line)) || sscanf(line, "%llu", &ran_ns) != 1)
+		return passed_ms;
+	if (h->seen_ran_ns == 0 || h->seen_ran_ns > ran_ns)
+		h->seen_ran_ns = ran_ns;
+	int64_t ran_ms = (int64_t)(ran_ns - h->seen_ran_ns) / 1000000;
+	if (ran_ms > passed_ms)
+		ran_ms = passed_ms;
+	h->seen_ran_ns += (uint64_t)ran_ms * 1000000;
+	return ran_ms > passed_ms / 2 ? ran_ms : passed_ms / 2;
 }
 
 /* ret: true while there is something to wait for. */
@@ -87,11 +104,9 @@ static bool watch_running(struct host *h, int64_t passed_ms)
 	 * it is */
 	if (!busy || answered || look.done != h->seen_done || look.doing != h->seen_doing || held) {
 		h->stalled_ms = 0;
-		h->seen_queued_ns = 0;
+		h->seen_ran_ns = 0;
 	} else {
-		int64_t queued = queued_ms(h);
-
-		passed_ms = queued < passed_ms ? passed_ms - queued : 0;
+		passed_ms = charge_ms(h, passed_ms);
 		if (h->stalled_ms < budget / 2 && h->stalled_ms + passed_ms >= budget / 2 &&
 		    look.waiting > 0 && write(worker_wake_fd(h->worker), "w", 1) < 0 &&
 		    errno != EAGAIN)
