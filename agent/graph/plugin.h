@@ -111,5 +111,6 @@ void plugin_drop_out_topic(struct transport_port *p, const char *name);
 
 /* ---- transport_plugin.c ---- */
 
-/* Ask for something about the port; quietly nothing if the plugin does not know it now. */
-void plugin_ask(struct transport_port *p, struct plug_ask *ask);
+/* Ask for something about the port. ret: 0; quietly ERR_AGAIN if the plugin does not know it now; or
+ * another error, logged. */
+int plugin_ask(struct transport_port *p, struct plug_ask *ask);

@@ -98,13 +98,34 @@ static struct plugin_topic *topic_new(struct transport_port *p, bool outward, co
 
 /* ---- telling ---- */
 
+static void on_given(void *arg, const struct plug_answer *a, const char *text)
+{
+	struct plugin_topic *topic = arg;
+
+	topic->asking--;
+	if (a->code < 0 && a->code != ERR_PEER)
+		log_warn("transport.topic_kept", KV("topic", topic->name), KV("why", text));
+	if (topic->refs == 0 && topic->asking == 0)
+		topic_remove(topic);
+}
+
+/* The slot rests from when the plugin has given the topic up: until then it puts messages on the
+ * ring under it. */
 static void give_back(struct plugin_topic *topic)
 {
-	struct plug_ask ask = {.op = ops[topic->outward].give, .slot = topic->slot};
+	struct plug_ask ask = {
+		.op = ops[topic->outward].give,
+		.slot = topic->slot,
+		.fn = on_given,
+		.arg = topic,
+	};
 
-	if (topic->there)
-		plugin_ask(topic->port, &ask);
-	topic_remove(topic);
+	if (topic->there && plugin_ask(topic->port, &ask) == 0) {
+		topic->there = false;
+		topic->asking++;
+	} else {
+		topic_remove(topic);
+	}
 }
 
 static void answer_waiters(struct plugin_topic *topic, int rc)
@@ -151,10 +172,9 @@ static void take(struct plugin_topic *topic)
 		.arg = topic,
 	};
 
-	if (!topic->port->known)
-		return; /* it is told with all others */
-	topic->asking++;
-	plugin_ask(topic->port, &ask);
+	/* if not now, it is told with all others */
+	if (plugin_ask(topic->port, &ask) == 0)
+		topic->asking++;
 }
 
 static void tell_one(void *arg, void *value)

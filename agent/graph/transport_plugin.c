@@ -12,17 +12,18 @@
 
 /* ---- one port ---- */
 
-void plugin_ask(struct transport_port *p, struct plug_ask *ask)
+int plugin_ask(struct transport_port *p, struct plug_ask *ask)
 {
 	struct err err = {0};
 
 	if (!p->known)
-		return;
+		return ERR_AGAIN;
 	ask->port = p->number;
 	ask->owner = p;
 	int rc = plug_link_ask(p->t->link, ask, &err);
 	if (rc < 0 && rc != ERR_AGAIN)
 		log_error("transport.ask_failed", KV("engine", p->name), KV("why", err.text));
+	return rc;
 }
 
 static void tell_hold(struct transport_port *p);

@@ -588,6 +588,57 @@ static void topics_are_counted(void **state)
 	AWAIT(w, seen(&w->plugin, PLUG_UNTAP, slot, NULL) == 1);
 }
 
+/* Until the plugin has it gone it puts messages on the ring under its slot. */
+static void a_slot_is_another_topics_only_when_the_plugin_has_given_it_up(void **state)
+{
+	struct world *w = *state;
+
+	with_engine(w);
+	uint32_t slot = tap(w, "iottalk/esm/a");
+	AWAIT(w, w->done == 1);
+	transport_plugin.untap_topic(w->port, "iottalk/esm/a");
+	uint32_t next = tap(w, "iottalk/esm/b");
+	assert_int_not_equal(next, slot);
+	AWAIT(w, w->done == 2); /* answers come in order */
+	assert_int_equal(tap(w, "iottalk/esm/c"), slot);
+}
+
+static void a_topic_that_is_asked_for_again_while_it_is_given_back_keeps_its_slot(void **state)
+{
+	struct world *w = *state;
+
+	with_engine(w);
+	uint32_t slot = tap(w, "iottalk/esm/a");
+	AWAIT(w, w->done == 1);
+	transport_plugin.untap_topic(w->port, "iottalk/esm/a");
+	assert_int_equal(tap(w, "iottalk/esm/a"), slot);
+	AWAIT(w, w->done == 2);
+	assert_int_equal(w->done_rc, 0);
+	assert_int_equal(seen(&w->plugin, PLUG_UNTAP, slot, NULL), 1);
+	assert_int_equal(seen(&w->plugin, PLUG_TAP, slot, NULL), 2);
+	transport_plugin.untap_topic(w->port, "iottalk/esm/a");
+	AWAIT(w, seen(&w->plugin, PLUG_UNTAP, slot, NULL) == 2);
+}
+
+static void a_plugin_that_goes_while_a_topic_is_given_back_is_not_told_of_it_again(void **state)
+{
+	struct world *w = *state;
+
+	with_engine(w);
+	uint32_t slot = tap(w, "iottalk/esm/a");
+	AWAIT(w, w->done == 1);
+	pthread_mutex_lock(&w->plugin.lock);
+	w->plugin.mute_op = PLUG_UNTAP;
+	pthread_mutex_unlock(&w->plugin.lock);
+	transport_plugin.untap_topic(w->port, "iottalk/esm/a");
+	AWAIT(w, seen(&w->plugin, PLUG_UNTAP, slot, NULL) == 1);
+	plugin_order(&w->plugin, 'h');
+	AWAIT(w, w->downs > 0);
+	AWAIT(w, seen(&w->plugin, PLUG_PORT_RESUME, UINT32_MAX, NULL) == 2);
+	assert_int_equal(seen(&w->plugin, PLUG_TAP, slot, NULL), 1);
+	assert_int_equal(tap(w, "iottalk/esm/b"), slot);
+}
+
 static void what_an_earlier_agent_had_is_claimed_or_given_up_when_all_is_loaded(void **state)
 {
 	static const struct row rows[] = {
@@ -818,6 +869,9 @@ int main(void)
 		TEST(who_waits_for_a_topic_is_answered_once_whatever_happens_to_the_connection),
 		TEST(a_refused_topic_is_told_and_may_be_given_back),
 		TEST(topics_are_counted),
+		TEST(a_slot_is_another_topics_only_when_the_plugin_has_given_it_up),
+		TEST(a_topic_that_is_asked_for_again_while_it_is_given_back_keeps_its_slot),
+		TEST(a_plugin_that_goes_while_a_topic_is_given_back_is_not_told_of_it_again),
 		TEST(what_an_earlier_agent_had_is_claimed_or_given_up_when_all_is_loaded),
 		TEST(an_engine_that_the_plugin_does_not_know_cannot_be_met_again),
 		TEST(a_dead_engine_is_held_until_its_results_are_taken_then_retired_and_replaced),
