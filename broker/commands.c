@@ -235,6 +235,13 @@ bool commands_go_on(struct commands *c, struct session *s, struct reply *ret)
 	ret->head =
 		(struct plug_answer){.op = s->walk.op, .seq = s->walk.seq, .port = s->walk.port};
 	rc = ports_next_topic(c->ports, s->walk.port, &s->walk.cursor, &t, &err);
+	if (rc == 0 && s->walk.op == PLUG_LIST) {
+		uint32_t in = 0, out = 0;
+
+		rc = ports_slots(c->ports, s->walk.port, &in, &out, &err);
+		ret->head.a = in;
+		ret->head.b = out;
+	}
 	if (rc < 0)
 		refuse(ret, rc, &err);
 	if (rc <= 0 || (s->walk.op == PLUG_SLOT_STATS && t.outward)) {

@@ -78,6 +78,10 @@ struct port_topic {
 int ports_next_topic(const struct ports *ps, uint32_t port, uint64_t *cursor,
 		     struct port_topic *ret, struct err *err);
 
+/* Above all slots that ever were taps, or for results. ret: 0 or ERR_NOENT. */
+int ports_slots(const struct ports *ps, uint32_t port, uint32_t *ret_in, uint32_t *ret_out,
+		struct err *err);
+
 /* One message on `from` is answered by one on `to`, once; owner: for ports_forget_echoes(). */
 int ports_echo(struct ports *ps, const void *owner, const char *from, const char *to,
 	       struct err *err);

@@ -318,6 +318,18 @@ int ports_next_topic(const struct ports *ps, uint32_t port, uint64_t *cursor,
 	return 0;
 }
 
+int ports_slots(const struct ports *ps, uint32_t port, uint32_t *ret_in, uint32_t *ret_out,
+		struct err *err)
+{
+	const struct port *p = ports_find(ps, port, err);
+
+	if (p == NULL)
+		return ERR_NOENT;
+	*ret_in = p->in.n;
+	*ret_out = p->out.n;
+	return 0;
+}
+
 void port_drop_topics(struct port *p)
 {
 	for (uint32_t slot = 0; slot < p->in.n; slot++)

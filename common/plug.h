@@ -27,7 +27,7 @@ enum plug_op {
 	PLUG_OUT,      /* port, slot, text: topic: likewise, for results */
 	PLUG_DROP_OUT, /* port, slot: results for it are counted and dropped until it is given out again */
 	PLUG_LIST,     /* port. One answer for each topic: slot, flags PLUG_OUTWARD, text: topic; with PLUG_MORE, but the last, which
-			  is empty */
+			  has a: below that all tapped slots are and were, b: likewise for results */
 	PLUG_STATS,    /* Answer: text: lines "name total" */
 	PLUG_SLOT_STATS, /* port. One answer for each tapped slot: slot, a: received, b: dropped for want of room, c: dropped for
 			    size; with PLUG_MORE, but the last, which is empty */

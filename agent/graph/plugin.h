@@ -55,7 +55,7 @@ struct transport_port {
 	char *name;
 	const struct tap_fds *fds; /* the owner's */
 	int wake_fd, result_fd;    /* the owner's; -1: no engine */
-	struct tap_watch *watch;   /* for the rest of slots; NULL: no engine yet */
+	struct tap_watch *watch;   /* for the rest of slots */
 	enum port_phase phase;
 	uint32_t number; /* the plugin's; 0 and known false: not added since the connection came up
 			  */
@@ -97,6 +97,8 @@ void plugin_topics_tell(struct transport_port *p);
 /* The plugin lists one. What is not ours is taken away, or kept until plugin_topics_sweep() if an
  * earlier agent may have wanted it. */
 void plugin_topics_listed(struct transport_port *p, bool outward, uint32_t slot, const char *name);
+/* It has listed all, and there never were more slots than these. */
+void plugin_topics_rest(struct transport_port *p, uint64_t n_in, uint64_t n_out);
 /* Give up what nobody has asked for. */
 void plugin_topics_sweep(struct transport_port *p);
 /* The connection is gone: nothing is there any more, as far as we know. */
@@ -111,5 +113,6 @@ void plugin_drop_out_topic(struct transport_port *p, const char *name);
 
 /* ---- transport_plugin.c ---- */
 
-/* Ask for something about the port; quietly nothing if the plugin does not know it now. */
-void plugin_ask(struct transport_port *p, struct plug_ask *ask);
+/* Ask for something about the port. ret: 0; quietly ERR_AGAIN if the plugin does not know it now; or
+ * another error, logged. */
+int plugin_ask(struct transport_port *p, struct plug_ask *ask);

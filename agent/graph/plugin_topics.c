@@ -40,31 +40,23 @@ void plugin_topics_done(struct plugin_topics *ts)
 
 /* ---- slots ---- */
 
-static bool look(const struct transport_port *p, struct tap_look *ret)
-{
-	if (p->watch == NULL)
-		return false;
-	tap_watch_look(p->watch, ret);
-	return ret->sane;
-}
-
 /* How far the ring has moved. */
 static uint64_t passed(const struct transport_port *p, bool outward)
 {
 	struct tap_look l;
 
-	if (!look(p, &l))
-		return 0; /* no rest is over */
-	return outward ? l.out_taken : l.done;
+	tap_watch_look(p->watch, &l);
+	if (outward)
+		return l.out_taken;
+	return l.sane ? l.done : 0; /* no rest is over */
 }
 
-/* When what is on the ring now has gone by. */
+/* When what is on the ring now has gone by: by what the trusted side says. */
 static uint64_t mark(const struct transport_port *p, bool outward)
 {
 	struct tap_look l;
 
-	if (!look(p, &l))
-		return UINT64_MAX;
+	tap_watch_look(p->watch, &l);
 	return outward ? l.out_taken + l.out_bytes : l.done + l.waiting;
 }
 
@@ -98,13 +90,34 @@ static struct plugin_topic *topic_new(struct transport_port *p, bool outward, co
 
 /* ---- telling ---- */
 
+static void on_given(void *arg, const struct plug_answer *a, const char *text)
+{
+	struct plugin_topic *topic = arg;
+
+	topic->asking--;
+	if (a->code < 0 && a->code != ERR_PEER)
+		log_warn("transport.topic_kept", KV("topic", topic->name), KV("why", text));
+	if (topic->refs == 0 && topic->asking == 0)
+		topic_remove(topic);
+}
+
+/* The slot rests from when the plugin has given the topic up: until then it puts messages on the
+ * ring under it. */
 static void give_back(struct plugin_topic *topic)
 {
-	struct plug_ask ask = {.op = ops[topic->outward].give, .slot = topic->slot};
+	struct plug_ask ask = {
+		.op = ops[topic->outward].give,
+		.slot = topic->slot,
+		.fn = on_given,
+		.arg = topic,
+	};
 
-	if (topic->there)
-		plugin_ask(topic->port, &ask);
-	topic_remove(topic);
+	if (topic->there && plugin_ask(topic->port, &ask) == 0) {
+		topic->there = false;
+		topic->asking++;
+	} else {
+		topic_remove(topic);
+	}
 }
 
 static void answer_waiters(struct plugin_topic *topic, int rc)
@@ -151,10 +164,9 @@ static void take(struct plugin_topic *topic)
 		.arg = topic,
 	};
 
-	if (!topic->port->known)
-		return; /* it is told with all others */
-	topic->asking++;
-	plugin_ask(topic->port, &ask);
+	/* if not now, it is told with all others */
+	if (plugin_ask(topic->port, &ask) == 0)
+		topic->asking++;
 }
 
 static void tell_one(void *arg, void *value)
@@ -207,6 +219,24 @@ void plugin_topics_listed(struct transport_port *p, bool outward, uint32_t slot,
 	}
 	struct plug_ask ask = {.op = ops[outward].give, .slot = slot};
 	plugin_ask(p, &ask);
+}
+
+static void rest(struct transport_port *p, bool outward, uint64_t n)
+{
+	struct slots *slots = topics_of(p, outward)->slots;
+	int rc = ERR_LIMIT;
+
+	if (n <= UINT32_MAX)
+		rc = slots_rest(slots, (uint32_t)n, mark(p, outward));
+	if (rc < 0)
+		log_error("transport.slots_unknown", KV("engine", p->name),
+			  KV("why", err_name(rc)));
+}
+
+void plugin_topics_rest(struct transport_port *p, uint64_t n_in, uint64_t n_out)
+{
+	rest(p, false, n_in);
+	rest(p, true, n_out);
 }
 
 struct unwanted {

@@ -107,6 +107,23 @@ int slots_claim(struct slots *s, uint32_t slot, void *value)
 	return 0;
 }
 
+int slots_rest(struct slots *s, uint32_t n, uint64_t mark)
+{
+	int rc = grow(s, n);
+
+	if (rc < 0)
+		return rc;
+	while (s->n < n) {
+		uint32_t at = s->n++;
+
+		slots_give(s, at, 0);
+	}
+	for (uint32_t at = s->oldest; at != NONE; at = s->slot[at].next)
+		if (s->slot[at].mark < mark)
+			s->slot[at].mark = mark;
+	return 0;
+}
+
 void slots_give(struct slots *s, uint32_t slot, uint64_t mark)
 {
 	s->slot[slot] = (struct slot){.mark = mark, .next = NONE};

@@ -18,6 +18,9 @@ int slots_take(struct slots *s, void *value, uint64_t passed, uint32_t *ret_slot
 /* Take this one, which an earlier process gave out. Those below that nobody has are free. ret: 0 or
  * ERR_EXIST, ERR_NOMEM, ERR_LIMIT. */
 int slots_claim(struct slots *s, uint32_t slot, void *value);
+/* Those that nobody has, of the first n, rest until `mark` is passed: an earlier process may have
+ * used them to the last. ret: 0 or ERR_NOMEM, ERR_LIMIT. */
+int slots_rest(struct slots *s, uint32_t n, uint64_t mark);
 /* The slot rests from now on, until `mark` is passed. */
 void slots_give(struct slots *s, uint32_t slot, uint64_t mark);
 /* NULL: no such slot, or it rests. */

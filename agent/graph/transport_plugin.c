@@ -12,17 +12,18 @@
 
 /* ---- one port ---- */
 
-void plugin_ask(struct transport_port *p, struct plug_ask *ask)
+int plugin_ask(struct transport_port *p, struct plug_ask *ask)
 {
 	struct err err = {0};
 
 	if (!p->known)
-		return;
+		return ERR_AGAIN;
 	ask->port = p->number;
 	ask->owner = p;
 	int rc = plug_link_ask(p->t->link, ask, &err);
 	if (rc < 0 && rc != ERR_AGAIN)
 		log_error("transport.ask_failed", KV("engine", p->name), KV("why", err.text));
+	return rc;
 }
 
 static void tell_hold(struct transport_port *p);
@@ -70,10 +71,13 @@ static void on_listed(void *arg, const struct plug_answer *a, const char *text)
 
 	if (a->code == ERR_PEER)
 		return;
-	if (a->flags & PLUG_MORE)
+	if (a->flags & PLUG_MORE) {
 		plugin_topics_listed(p, (a->flags & PLUG_OUTWARD) != 0, a->slot, text);
-	else
-		tell_all(p, (enum plug_state)p->state);
+		return;
+	}
+	if (!p->met)
+		plugin_topics_rest(p, a->a, a->b);
+	tell_all(p, (enum plug_state)p->state);
 }
 
 static void on_added(void *arg, const struct plug_answer *a, const char *text)
@@ -247,7 +251,8 @@ static void tell_resume(struct transport_port *p)
 	plugin_ask(p, &ask);
 }
 
-static int begin(struct transport_port *p, int wake_fd, int result_fd, struct err *err)
+/* The out-ring is another one than it was. */
+static int watch_rings(struct transport_port *p, struct err *err)
 {
 	struct tap_watch *watch = NULL;
 	int rc = tap_watch_open(p->fds->in_ro_fd, p->fds->out_fd, &watch, err);
@@ -256,6 +261,15 @@ static int begin(struct transport_port *p, int wake_fd, int result_fd, struct er
 		return rc;
 	tap_watch_close(p->watch);
 	p->watch = watch;
+	return 0;
+}
+
+static int begin(struct transport_port *p, int wake_fd, int result_fd, struct err *err)
+{
+	int rc = watch_rings(p, err);
+
+	if (rc < 0)
+		return rc;
 	p->phase = PORT_RUNNING;
 	p->wake_fd = wake_fd;
 	p->result_fd = result_fd;
@@ -311,15 +325,11 @@ static struct transport_port *plugin_port_remove(struct transport_port *p)
 }
 
 /* Rings with messages of an earlier agent make sense only with the slots that the plugin knows. */
-static bool has_history(const struct tap_fds *fds)
+static bool has_history(const struct transport_port *p)
 {
-	struct tap_watch *w = NULL;
-	struct tap_look look = {0};
+	struct tap_look look;
 
-	if (tap_watch_open(fds->in_ro_fd, fds->out_fd, &w, NULL) < 0)
-		return true;
-	tap_watch_look(w, &look);
-	tap_watch_close(w);
+	tap_watch_look(p->watch, &look);
 	return look.done + look.waiting > 0;
 }
 
@@ -352,8 +362,8 @@ static int plugin_port_add(struct transport *t, const char *name, const struct t
 		rc = plugin_topics_init(&p->out, err);
 	if (rc == 0)
 		rc = loop_add_timer(t->loop, -1, 0, on_later, p, &p->later_timer, err);
-	if (rc == 0 && wake_fd >= 0)
-		rc = begin(p, wake_fd, result_fd, err);
+	if (rc == 0)
+		rc = wake_fd >= 0 ? begin(p, wake_fd, result_fd, err) : watch_rings(p, err);
 	if (rc < 0) {
 		plugin_port_remove(p);
 		return rc;
@@ -362,7 +372,7 @@ static int plugin_port_add(struct transport *t, const char *name, const struct t
 	/* slots that are in use must be known before the first one is given out */
 	if (plug_link_is_up(t->link) && !t->opened)
 		rc = plug_link_wait(t->link, START_WAIT_MS, err);
-	if (rc == 0 && !(p->known && p->living) && (wake_fd >= 0 || has_history(fds)))
+	if (rc == 0 && !(p->known && p->living) && (wake_fd >= 0 || has_history(p)))
 		rc = err_set(err, ERR_NOENT, "the broker plugin does not know engine %s", name);
 	if (rc < 0) {
 		plugin_port_remove(p);

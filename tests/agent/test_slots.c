@@ -113,12 +113,37 @@ static void slots_of_an_earlier_process_are_claimed(void **state)
 	slots_free(s);
 }
 
+static void slots_that_an_earlier_process_may_have_used_rest(void **state)
+{
+	struct slots *s = slots_new();
+	int value;
+	uint32_t slot;
+
+	(void)state;
+	assert_non_null(s);
+	assert_int_equal(slots_claim(s, 2, &value), 0);
+	assert_int_equal(slots_rest(s, 4, 100), 0);
+	assert_int_equal(slots_rest(s, 0, 50), 0);
+	assert_int_equal(slots_rest(s, UINT32_MAX, 0), ERR_LIMIT);
+	assert_true(slots_resting(s, 0, 99));
+	assert_ptr_equal(slots_find(s, 2), &value);
+	assert_int_equal(slots_take(s, &value, 99, &slot), 0);
+	assert_int_equal(slot, 4);
+	static const uint32_t then[] = {0, 1, 3, 5};
+	for (size_t i = 0; i < 4; i++) {
+		assert_int_equal(slots_take(s, &value, 100, &slot), 0);
+		assert_int_equal(slot, then[i]);
+	}
+	slots_free(s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_slot_rests_until_the_ring_has_passed_it),
 		cmocka_unit_test(slots_come_back_in_the_order_they_were_given),
 		cmocka_unit_test(slots_of_an_earlier_process_are_claimed),
+		cmocka_unit_test(slots_that_an_earlier_process_may_have_used_rest),
 		cmocka_unit_test(a_backlog_keeps_order_and_its_limit),
 	};
 

@@ -47,7 +47,8 @@ struct plugin {
 	enum plug_state state;
 	const struct row *rows;
 	size_t n_rows;
-	uint32_t mute_op; /* not answered */
+	uint32_t n_in, n_out; /* slots that LIST says there are */
+	uint32_t mute_op;     /* not answered */
 	int code_of_op[PLUG_OPS];
 	unsigned more_holds; /* HOLDs that are to be asked again */
 	/* what came */
@@ -117,6 +118,8 @@ static void list(struct plugin *p, int fd, struct plug_answer a)
 		a.flags = PLUG_MORE | (p->rows[i].outward ? PLUG_OUTWARD : 0);
 		say(fd, a, p->rows[i].topic);
 	}
+	last.a = p->n_in;
+	last.b = p->n_out;
 	say(fd, last, "");
 }
 
@@ -588,6 +591,57 @@ static void topics_are_counted(void **state)
 	AWAIT(w, seen(&w->plugin, PLUG_UNTAP, slot, NULL) == 1);
 }
 
+/* Until the plugin has it gone it puts messages on the ring under its slot. */
+static void a_slot_is_another_topics_only_when_the_plugin_has_given_it_up(void **state)
+{
+	struct world *w = *state;
+
+	with_engine(w);
+	uint32_t slot = tap(w, "iottalk/esm/a");
+	AWAIT(w, w->done == 1);
+	transport_plugin.untap_topic(w->port, "iottalk/esm/a");
+	uint32_t next = tap(w, "iottalk/esm/b");
+	assert_int_not_equal(next, slot);
+	AWAIT(w, w->done == 2); /* answers come in order */
+	assert_int_equal(tap(w, "iottalk/esm/c"), slot);
+}
+
+static void a_topic_that_is_asked_for_again_while_it_is_given_back_keeps_its_slot(void **state)
+{
+	struct world *w = *state;
+
+	with_engine(w);
+	uint32_t slot = tap(w, "iottalk/esm/a");
+	AWAIT(w, w->done == 1);
+	transport_plugin.untap_topic(w->port, "iottalk/esm/a");
+	assert_int_equal(tap(w, "iottalk/esm/a"), slot);
+	AWAIT(w, w->done == 2);
+	assert_int_equal(w->done_rc, 0);
+	assert_int_equal(seen(&w->plugin, PLUG_UNTAP, slot, NULL), 1);
+	assert_int_equal(seen(&w->plugin, PLUG_TAP, slot, NULL), 2);
+	transport_plugin.untap_topic(w->port, "iottalk/esm/a");
+	AWAIT(w, seen(&w->plugin, PLUG_UNTAP, slot, NULL) == 2);
+}
+
+static void a_plugin_that_goes_while_a_topic_is_given_back_is_not_told_of_it_again(void **state)
+{
+	struct world *w = *state;
+
+	with_engine(w);
+	uint32_t slot = tap(w, "iottalk/esm/a");
+	AWAIT(w, w->done == 1);
+	pthread_mutex_lock(&w->plugin.lock);
+	w->plugin.mute_op = PLUG_UNTAP;
+	pthread_mutex_unlock(&w->plugin.lock);
+	transport_plugin.untap_topic(w->port, "iottalk/esm/a");
+	AWAIT(w, seen(&w->plugin, PLUG_UNTAP, slot, NULL) == 1);
+	plugin_order(&w->plugin, 'h');
+	AWAIT(w, w->downs > 0);
+	AWAIT(w, seen(&w->plugin, PLUG_PORT_RESUME, UINT32_MAX, NULL) == 2);
+	assert_int_equal(seen(&w->plugin, PLUG_TAP, slot, NULL), 1);
+	assert_int_equal(tap(w, "iottalk/esm/b"), slot);
+}
+
 static void what_an_earlier_agent_had_is_claimed_or_given_up_when_all_is_loaded(void **state)
 {
 	static const struct row rows[] = {
@@ -625,6 +679,61 @@ static void what_an_earlier_agent_had_is_claimed_or_given_up_when_all_is_loaded(
 	assert_int_equal(seen(&w->plugin, PLUG_UNTAP, UINT32_MAX, NULL), 1);
 	assert_int_equal(seen(&w->plugin, PLUG_DROP_OUT, UINT32_MAX, NULL), 1);
 	assert_int_equal(seen(&w->plugin, PLUG_PORT_RESUME, UINT32_MAX, NULL), 0);
+}
+
+/* It may have given one back just before it died: messages under that slot are on the ring. */
+static void slots_of_an_earlier_agent_rest_until_the_ring_has_moved_on(void **state)
+{
+	static const struct row rows[] = {{1, false, "iottalk/esm/wanted"},
+					  {2, true, "iottalk/esm/result"}};
+	const struct tap_rec rec = {.slot = 3, .len = 4};
+	struct world *w = *state;
+	struct tap *trusted = NULL;
+	struct tap_peer *engine = NULL;
+	struct tap_rec got;
+	char buf[8];
+
+	assert_int_equal(tap_open(w->fds.in_fd, w->fds.out_fd, &trusted, NULL), 0);
+	assert_int_equal(tap_attach(w->fds.in_ro_fd, w->fds.out_fd, &engine, NULL), 0);
+	assert_int_equal(tap_push(trusted, &rec, "last"), 0);
+	w->plugin.living = true;
+	w->plugin.state = PLUG_STATE_RUNNING;
+	w->plugin.rows = rows;
+	w->plugin.n_rows = ARRAY_LEN(rows);
+	w->plugin.n_in = 4;
+	w->plugin.n_out = 8;
+	plugin_begin(&w->plugin);
+	start(w);
+	assert_int_equal(transport_plugin.port_add(w->t, "e1", &w->fds, w->wake[1], w->result[0],
+						   &w->port, NULL),
+			 0);
+	assert_int_equal(tap(w, "iottalk/esm/wanted"), 1);
+	assert_int_equal(out(w, "iottalk/esm/result"), 2);
+	assert_int_equal(tap(w, "iottalk/esm/new"), 4);
+	assert_int_equal(out(w, "iottalk/esm/new"), 8);
+	assert_int_equal(tap_next(engine, &got, buf, sizeof(buf)), 1);
+	tap_consume(engine);
+	assert_int_equal(tap(w, "iottalk/esm/new2"), 0);
+	assert_int_equal(out(w, "iottalk/esm/new2"), 9);
+	AWAIT(w, w->done == 6);
+	tap_close(trusted);
+	tap_detach(engine);
+}
+
+/* It has no engine yet: nothing was ever put on its ring under it. */
+static void a_slot_given_back_before_the_first_engine_is_used_again(void **state)
+{
+	struct world *w = *state;
+
+	plugin_begin(&w->plugin);
+	start(w);
+	add_port(w);
+	uint32_t slot = tap(w, "iottalk/esm/a");
+	AWAIT(w, w->done == 1);
+	transport_plugin.untap_topic(w->port, "iottalk/esm/a");
+	tap(w, "iottalk/esm/b");
+	AWAIT(w, w->done == 2);
+	assert_int_equal(tap(w, "iottalk/esm/c"), slot);
 }
 
 static void an_engine_that_the_plugin_does_not_know_cannot_be_met_again(void **state)
@@ -818,7 +927,12 @@ int main(void)
 		TEST(who_waits_for_a_topic_is_answered_once_whatever_happens_to_the_connection),
 		TEST(a_refused_topic_is_told_and_may_be_given_back),
 		TEST(topics_are_counted),
+		TEST(a_slot_is_another_topics_only_when_the_plugin_has_given_it_up),
+		TEST(a_topic_that_is_asked_for_again_while_it_is_given_back_keeps_its_slot),
+		TEST(a_plugin_that_goes_while_a_topic_is_given_back_is_not_told_of_it_again),
 		TEST(what_an_earlier_agent_had_is_claimed_or_given_up_when_all_is_loaded),
+		TEST(slots_of_an_earlier_agent_rest_until_the_ring_has_moved_on),
+		TEST(a_slot_given_back_before_the_first_engine_is_used_again),
 		TEST(an_engine_that_the_plugin_does_not_know_cannot_be_met_again),
 		TEST(a_dead_engine_is_held_until_its_results_are_taken_then_retired_and_replaced),
 		TEST(a_hold_is_asked_again_if_the_answer_was_lost),

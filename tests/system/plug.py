@@ -307,6 +307,7 @@ class Agent:
             answer = self.answer(seq)
             assert answer.code == 0, answer
             if not answer.flags & MORE:
+                self.last = answer
                 return found
             found.append(answer)
 

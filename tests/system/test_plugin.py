@@ -569,6 +569,11 @@ def test_ports_outlive_the_agents_connection_and_a_list_tells_what_they_do(world
     answer = agent.ok(PORT_ADD, "e1", fds=world.rings.fds())
     assert (answer.port, answer.flags & LIVING, answer.slot) == (world.port, LIVING, RUNNING)
     assert agent.list(world.port) == {(False, 3): topic, (True, 4): out_topic}
+    # slots that were given back a moment ago are not listed, and messages under them may be on the ring
+    agent.tap(world.port, 100, esm())
+    agent.ok(UNTAP, port=world.port, slot=100)
+    assert agent.list(world.port) == {(False, 3): topic, (True, 4): out_topic}
+    assert agent.last.a > 100 and 4 < agent.last.b <= 100
     assert agent.born == world.agent.born
     world.client.publish(topic, "[3]", 1)
     assert world.engine.take().payload == b"[3]"
