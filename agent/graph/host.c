@@ -382,10 +382,10 @@ struct host *host_free(struct host *h)
 {
 	if (h == NULL)
 		return NULL;
-	worker_free(h->worker);
-	worker_free(h->dead);
 	if (h->port != NULL)
 		h->ops->port_remove(h->port);
+	worker_free(h->worker); /* after the port, which watches descriptors of it */
+	worker_free(h->dead);
 	tap_watch_close(h->watch);
 	tap_fds_done(&h->fds);
 	forget_asked(h);

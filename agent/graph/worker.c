@@ -219,8 +219,6 @@ void worker_on_exited(struct worker *w, const char *how)
 		return;
 	w->exited = true;
 	w->pid = -1;
-	closep(&w->wake);
-	closep(&w->result);
 	drop_queue(w);
 	w->events.on_exit(w->arg, how); /* may free w */
 }

@@ -26,6 +26,7 @@ struct fake_child {
 	uint32_t number; /* 0: free */
 	pid_t pid;
 	int pidfd, control_fd;
+	int kept[4]; /* what the agent has, too: the real one keeps it for the next agent */
 	struct frames control;
 };
 
@@ -94,8 +95,7 @@ static void fake_spawn(struct fake_keeper *k, uint32_t number, struct frame *f)
 		  json_pack("{s:s, s:I, s:i}", "op", "spawned", "engine", (json_int_t)number, "fds",
 			    5),
 		  ours, 5);
-	for (size_t i = 0; i < 4; i++)
-		close(ours[i]); /* the agent has them now */
+	memcpy(c->kept, ours, sizeof(c->kept));
 }
 
 static struct fake_child *fake_child_of(struct fake_keeper *k, uint32_t number)
@@ -170,6 +170,8 @@ static void fake_reap(struct fake_keeper *k, struct fake_child *c)
 		  json_pack("{s:s, s:I, s:s}", "op", "exited", "engine", (json_int_t)c->number,
 			    "how", how),
 		  NULL, 0);
+	for (size_t i = 0; i < 4; i++)
+		close(c->kept[i]);
 	frames_done(&c->control);
 	close(c->control_fd);
 	close(c->pidfd);
