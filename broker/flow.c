@@ -10,6 +10,7 @@
 #define RESULTS_PER_TURN 512u
 #define RESULTS_AT_ONCE  32u /* of one port, before the next port's */
 #define BYTES_PER_TURN   ((size_t)8 << 20)
+#define LOOKS            3 /* at results that came while a turn ended */
 
 #define WAKE_AT_BYTES 65536 /* of messages for a port: do not wait for the end of the turn */
 #define TELL_FED_MS   20
@@ -205,6 +206,10 @@ bool port_pull(struct port *p, unsigned max, size_t *bytes_left)
 		if (!take(p, &rec))
 			return false;
 		p->pulled++;
+		/* An engine that has kicked waits to see something taken before it kicks again:
+		 * that we sleep is said once more, whose fence shows it what was taken before we
+		 * look again. */
+		p->asleep = false;
 		*bytes_left -= rec.len < *bytes_left ? rec.len : *bytes_left;
 	}
 	return !p->liar;
@@ -231,7 +236,9 @@ bool ports_pull(struct ports *ps)
 	return more;
 }
 
-/* Whether anything came between the last pull and the word. */
+/* Whether anything came between the last pull and the word. It is said again to an engine that
+ * something was taken from: one that has kicked may wait to see that before it kicks once more, and
+ * the fence shows it before we look. */
 static bool fell_asleep(struct ports *ps)
 {
 	bool found = false;
@@ -240,9 +247,10 @@ static bool fell_asleep(struct ports *ps)
 	for (unsigned i = 0; i < ps->n_port; i++) {
 		struct port *p = ps->port[i];
 
-		if (!runs(p) || p->asleep)
+		if (!runs(p) || (p->asleep && !p->took))
 			continue;
 		p->asleep = true;
+		p->took = false;
 		tap_set_asleep(p->tap, true);
 		found |= tap_peek(p->tap, &rec) != 0;
 	}
@@ -251,7 +259,13 @@ static bool fell_asleep(struct ports *ps)
 
 bool ports_sleep(struct ports *ps)
 {
-	return fell_asleep(ps) && ports_pull(ps);
+	for (unsigned i = 0; i < LOOKS; i++) {
+		if (!fell_asleep(ps))
+			return false;
+		if (ports_pull(ps))
+			return true;
+	}
+	return true; /* engines are quick: the next turn shall come soon */
 }
 
 /* Only a full pipe is of any harm: kicks that find no room wake nobody. An engine that kicks for

@@ -49,6 +49,7 @@ struct port {
 	bool retired;           /* since the last engine */
 	bool liar;              /* the engine broke the rules: nothing is taken from it any more */
 	bool asleep;            /* what the engine was told about us */
+	bool took;              /* results, since then */
 	size_t fed_bytes;       /* this turn, since the engine was looked at */
 	bool fed;               /* got messages this turn: is in ps->fed */
 	bool woken;             /* its engine was, and nobody has been told yet */
