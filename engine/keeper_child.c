@@ -138,10 +138,13 @@ static void read_child(struct child *c)
 	if (rc >= 0)
 		return;
 	c->deaf = true;
-	kill_child(c); /* one that has closed it is ending anyway, and ends as it meant to */
-	if (strcmp(err.text, "closed") != 0)
+	if (strcmp(err.text, "closed") != 0) {
 		log_warn("keeper.engine_refused", KV("engine", (int64_t)c->number),
 			 KV("why", err.text));
+		if (c->pid > 0) /* its own doing, whatever ends it */
+			snprintf(c->how, sizeof(c->how), "refused: %.100s", err.text);
+	}
+	kill_child(c); /* one that has closed it is ending anyway, and ends as it meant to */
 }
 
 /* Write on; tell the agent how much more it may send. */
@@ -214,9 +217,10 @@ static void on_exit_ready(void *arg, uint32_t events)
 	(void)events;
 	if (waitid(P_PID, (id_t)c->pid, &info, WEXITED | WNOHANG) < 0 || info.si_pid == 0)
 		return;
-	snprintf(c->how, sizeof(c->how),
-		 info.si_code == CLD_EXITED ? "exit status %d" : "killed by signal %d",
-		 info.si_status);
+	if (c->how[0] == '\0')
+		snprintf(c->how, sizeof(c->how),
+			 info.si_code == CLD_EXITED ? "exit status %d" : "killed by signal %d",
+			 info.si_status);
 	c->pid = -1;
 	c->mute = true;
 	c->exit_src = loop_remove(c->keeper->loop, c->exit_src);

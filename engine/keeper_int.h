@@ -36,7 +36,7 @@ struct child {
 	struct child *next;
 	uint32_t number;
 	char *name;
-	char how[120];     /* exited: how; else empty */
+	char how[120];     /* exited: how; killed for what it did: what; else empty */
 	char note[40];     /* of the agent, for the next one */
 	int in_fd, out_fd; /* its rings */
 	/* while it lives */

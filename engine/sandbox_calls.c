@@ -170,7 +170,8 @@ static int build_engine(scmp_filter_ctx ctx)
 					  MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_DONTDUMP};
 	/* looking at flags of descriptors, not setting them */
 	static const unsigned looks[] = {F_GETFL, F_GETFD};
-	/* a function has no call for sockets: what is said to the agent is the engine's own word */
+	/* a socket is written by the calls for sockets only: what a function finds for files does not
+	 * reach the agent. Python's own sockets would: what they say is judged there (worker.c) */
 	static const struct {
 		int call;
 		unsigned fd;

@@ -7,6 +7,7 @@
 #include <sys/epoll.h>
 
 #define FRAMES_PER_TURN  64
+#define BYTES_PER_TURN   (1u << 20) /* an engine may say much; others wait */
 #define FRAMES_PER_DRAIN 256
 
 /* ---- what it tells ---- */
@@ -176,7 +177,8 @@ static bool read_ahead(struct keeper *k, unsigned most)
 {
 	struct err err = {0};
 	struct frame *f = NULL;
-	for (unsigned i = 0; i < most && !k->closed; i++) {
+	size_t bytes = 0;
+	for (unsigned i = 0; i < most && bytes < BYTES_PER_TURN && !k->closed; i++) {
 		int rc = frames_read(&k->frames, &f, &err);
 		if (rc == 0)
 			return false;
@@ -186,6 +188,7 @@ static bool read_ahead(struct keeper *k, unsigned most)
 				 err.text);
 			return false;
 		}
+		bytes += f->len;
 		f->next = NULL;
 		*k->end = f;
 		k->end = &f->next;

@@ -8,6 +8,9 @@
 #include <sys/pidfd.h>
 
 #define QUEUE_MAX (256u << 20) /* reloading very many graphs is one burst */
+/* Of a message: figures of ten thousand graphs have a third of that. Each takes about 130 bytes
+ * here, and a frame of hardly more than brackets would fill the memory. */
+#define VALUES_MAX (256u << 10)
 
 struct worker {
 	struct keeper *keeper;
@@ -16,7 +19,8 @@ struct worker {
 	void *arg;
 	uint32_t number;
 	bool exited;
-	bool condemned; /* kill it; what it says no longer counts */
+	bool condemned;      /* kill it; what it says no longer counts */
+	const char *refused; /* why, if it said what nobody may say; else NULL */
 	pid_t pid;
 	int pidfd, wake, result; /* -1: not there */
 	struct lines *out, *errors;
@@ -163,18 +167,44 @@ void worker_on_spawned(struct worker *w, struct frame *f)
 	}
 	if (w->condemned)
 		worker_kill(w); /* while it was being started */
-	else
-		if (w->events.on_started != NULL)
-			w->events.on_started(w->arg);
+	else if (w->events.on_started != NULL)
+		w->events.on_started(w->arg);
+}
+
+/* At most so many values are in it. */
+static size_t count_values(const struct frame *f)
+{
+	bool in_string = false;
+	size_t n = 0;
+	for (size_t i = 0; i < f->len; i++) {
+		char c = f->body[i];
+		if (in_string && c == '\\')
+			i++;
+		else if (c == '"')
+			in_string = !in_string;
+		else
+			n += !in_string && (c == ',' || c == '[' || c == '{');
+	}
+	return n;
+}
+
+static void refuse(struct worker *w, const char *why)
+{
+	w->refused = why;
+	worker_kill(w);
 }
 
 void worker_on_frame(struct worker *w, const struct frame *f)
 {
 	if (w->condemned || w->exited)
 		return;
+	if (count_values(f) > VALUES_MAX) {
+		refuse(w, "refused: a message of too many values");
+		return;
+	}
 	json_auto_t *msg = json_loadb(f->body, f->len, JSON_ALLOW_NUL, NULL);
 	if (!json_is_object(msg))
-		worker_kill(w); /* rubbish, or more than we can take */
+		refuse(w, "refused: a message that is no JSON");
 	else
 		w->events.on_message(w->arg, msg);
 }
@@ -220,7 +250,7 @@ void worker_on_exited(struct worker *w, const char *how)
 	w->exited = true;
 	w->pid = -1;
 	drop_queue(w);
-	w->events.on_exit(w->arg, how); /* may free w */
+	w->events.on_exit(w->arg, w->refused != NULL ? w->refused : how); /* may free w */
 }
 
 /* ---- for its owner ---- */

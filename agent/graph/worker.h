@@ -22,8 +22,8 @@ struct worker_events {
 	 * is fine. */
 	void (*on_message)(void *arg, json_t *msg);
 	/* The process is gone, or was never there; how: "exit status 3", "killed by signal 9",
-	 * "could not start: ...". All messages it sent came before. The worker may be freed in
-	 * here. */
+	 * "refused: ..." (killed for what it said), "could not start: ...". All messages it sent
+	 * came before. The worker may be freed in here. */
 	void (*on_exit)(void *arg, const char *how);
 };
 

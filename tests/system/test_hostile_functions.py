@@ -218,3 +218,52 @@ def test_a_type_with_a_long_foreign_name_is_told_whole(suite, clients, bystander
     error = monitor.get(lambda m: m.json["op"] == "esm_error").json
     assert "\u4e2d has no JSON" in error["data"]["msg"]
     bystander.passes_within(WITHIN_S)
+
+
+# what is said to the agent goes through a socket that the function finds
+SAY = REAL + """socket = real('_socket')
+def say(data):
+    agent, left = socket.socket(1, 1, 0, 3), memoryview(data)
+    while left:
+        try:
+            left = left[agent.send(left):]
+        except BlockingIOError:
+            pass
+"""
+
+SAID = {
+    "much in few bytes": "b = b'{\"op\":\"stats\",\"drops\":[[]' + b',[]' * 5000000 + b']}'\n"
+                         "        say(len(b).to_bytes(4, 'little') + b)\n",
+    "no JSON": "say((9).to_bytes(4, 'little') + b'{\"op\": no')\n",
+    "no object": "say((9).to_bytes(4, 'little') + b'[1,2,3,4]')\n",
+    "a frame too long": "say(b'\\xff' * 8)\n",
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_what_a_function_says_to_the_agent_is_its_own_end_only(suite, clients, bystander, name):
+    code = SAY + "def run(x):\n    if x:\n        " + SAID[name] + "        while True: pass\n    return x\n"
+    sdk = clients.sdk(suite)
+    g = clients.graph(suite)
+    g.wire(sdk.da_id, "meow", "meow", code, owner=OWNER)
+    monitor = g.monitor()
+    sdk.until_connected(("idf", "meow"), ("odf", "meow"))
+    sdk.push("meow", [0])
+    assert sdk.received("meow") == 0
+    pid = suite.processes["agent"].pid
+    with open("/proc/%d/clear_refs" % pid, "w") as f:
+        f.write("5")  # the peak begins anew
+    before = peak_kb(pid)
+    sdk.push("meow", [1])
+    bystander.passes_within(WITHIN_S)
+    told = monitor.get(lambda m: m.json["op"] == "esm_error").json["data"]
+    assert "budget" not in told["msg"] and "signal 9" not in told["msg"], told
+    if not SANITIZED:
+        assert peak_kb(pid) < before + 128 * 1024
+    graph = suite.control("agent", {"op": "graph", "graph": "%s/%s" % (g.client_id, g.graph)})["graph"]
+    assert [s["strikes"] for s in graph["strikes"]] == [1], graph
+
+
+def peak_kb(pid):
+    with open("/proc/%d/status" % pid) as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("VmHWM:"))
