@@ -146,6 +146,13 @@ static json_t *counters(const struct agent *a)
 	return all;
 }
 
+static const char plugin_away[] = "the broker plugin is not reached";
+
+static bool plugin_is_away(const struct service_status *graphs)
+{
+	return !graphs->link && strcmp(graphs->transport, transport_plugin.name) == 0;
+}
+
 static const char *health(const struct agent *a, const struct service_status *graphs, bool csm)
 {
 	if (graphs->keeper_why[0] != '\0')
@@ -157,7 +164,8 @@ static const char *health(const struct agent *a, const struct service_status *gr
 	if (!csm)
 		return "waiting for csm";
 	if (graphs->open && !graphs->link)
-		return "the data connection to the broker is down";
+		return plugin_is_away(graphs) ? plugin_away
+					      : "the data connection to the broker is down";
 	return "ok";
 }
 
@@ -201,7 +209,8 @@ static void on_status(void *arg, json_t *request, struct ctl_call *call)
 		{"agent_id", json_string(a->id)},
 		{"graphs", json_integer((json_int_t)graphs.graphs)},
 		{"transport", json_string(graphs.transport)},
-		{"transport_why", json_string(a->transport_why)},
+		{"transport_why",
+		 json_string(plugin_is_away(&graphs) ? plugin_away : a->transport_why)},
 		{"engine", engine_status(a, &graphs)},
 		{"keeper", json_pack("{s:i, s:s, s:O?}", "pid", (int)graphs.keeper_pid, "why",
 				     graphs.keeper_why, "layers", (json_t *)(uintptr_t)graphs.layers)},

@@ -234,13 +234,20 @@ int sandbox_verdict(const struct sandbox *s, struct err *err)
 	return 0;
 }
 
+/* A layer whose promise another one keeps may be missing. */
+static bool is_core(const struct sandbox *s, size_t i)
+{
+	enum promise p = layers[i].promise;
+	return p != NO_PROMISE && (s->states[i].up || !kept(s, p));
+}
+
 void sandbox_warn(const struct sandbox *s)
 {
 	for (size_t i = 0; i < LAYERS; i++)
 		if (!s->states[i].up)
 			log_warn("sandbox.missing", KV("layer", layers[i].name),
-				 KV("core", (bool)(layers[i].promise != NO_PROMISE)),
-				 KV("why", s->states[i].why), KV("remedy", layers[i].remedy));
+				 KV("core", is_core(s, i)), KV("why", s->states[i].why),
+				 KV("remedy", layers[i].remedy));
 }
 
 json_t *sandbox_report(const struct sandbox *s)
@@ -249,8 +256,8 @@ json_t *sandbox_report(const struct sandbox *s)
 	for (size_t i = 0; i < LAYERS; i++) {
 		const struct sandbox_state *state = &s->states[i];
 		json_t *row = json_pack("{s:s, s:b, s:b, s:s, s:s}", "name", layers[i].name, "up",
-					state->up, "core", layers[i].promise != NO_PROMISE, "why",
-					state->why, "remedy", state->up ? "" : layers[i].remedy);
+					state->up, "core", is_core(s, i), "why", state->why,
+					"remedy", state->up ? "" : layers[i].remedy);
 		if (json_array_append_new(list, row) < 0) {
 			json_decref(list);
 			return NULL;

@@ -41,12 +41,15 @@ static void add_plugin(const struct iotctl *app, json_t *report, bool needed)
 			 : "build it, or name it in [broker] plugin; a broker of your own may have "
 			   "it elsewhere");
 	err = (struct err){0};
-	bool answers = socket != NULL && doctor_socket(socket, &err) == 0;
+	int rc = socket != NULL ? doctor_socket(socket, &err) : ERR_NOMEM;
+	bool answers = rc == 0;
 	doctor_add(report, "plugin socket", answers, needed, answers ? socket : err.text,
 		   answers ? NULL
-			   : "start the broker with the plugin: iotctl start, or two lines in your "
-			     "own "
-			     "mosquitto.conf (README.rst, The broker)");
+		   : rc == ERR_ACCES
+			   ? "let this user in: plugin_opt_allow USER in the broker's "
+			     "mosquitto.conf (README.rst, The broker)"
+			   : "start the broker with the plugin: iotctl start, or two lines "
+			     "in your own mosquitto.conf (README.rst, The broker)");
 }
 
 /* What the agent uses, and why. */
@@ -67,10 +70,12 @@ static void add_transport(const struct iotctl *app, json_t *report)
 	const char *transport = json_string_value(json_object_get(status, "transport"));
 	const char *why = json_string_value(json_object_get(status, "transport_why"));
 	bool told = why != NULL && why[0] != '\0';
+	/* Of a client transport the reason tells why it is one; of the plugin's, what it lacks. */
+	bool well = transport != NULL && !(told && strcmp(transport, "plugin") == 0);
 
 	snprintf(words, sizeof(words), "%s%s%s", transport != NULL ? transport : "unknown",
 		 told ? ": " : "", told ? why : "");
-	doctor_add(report, "transport", transport != NULL, false, words, NULL);
+	doctor_add(report, "transport", well, false, words, NULL);
 }
 
 int cmd_doctor(struct iotctl *app, int argc, char *argv[])

@@ -62,12 +62,20 @@ static int by_id(const void *a, const void *b)
 	return strcmp(text_of(*(json_t *const *)a, "id"), text_of(*(json_t *const *)b, "id"));
 }
 
-static void print_row(json_t *g)
+static int widest(json_t *const *rows, size_t n, const char *key, size_t least)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strlen(text_of(rows[i], key)) > least)
+			least = strlen(text_of(rows[i], key));
+	return (int)least;
+}
+
+static void print_row(json_t *g, int id_width, int owner_width)
 {
 	char rev[32], engine[32], rate[32], p50[32], p99[32], dropped[32];
 
-	printf("%-24s %-16s %6s %-11s %7s %10s %8s %8s %8s\n", text_of(g, "id"),
-	       text_of(g, "owner"), number_of(g, "rev", rev), text_of(g, "state"),
+	printf("%-*s %-*s %6s %-11s %7s %10s %8s %8s %8s\n", id_width, text_of(g, "id"),
+	       owner_width, text_of(g, "owner"), number_of(g, "rev", rev), text_of(g, "state"),
 	       number_of(g, "pid", engine), number_of(g, "per_s", rate),
 	       number_of(g, "p50_us", p50), number_of(g, "p99_us", p99),
 	       number_of(g, "dropped", dropped));
@@ -101,10 +109,12 @@ static int graph_list(const struct iotctl *app, const char *graph, bool as_json)
 
 		return print_json(all);
 	}
-	printf("%-24s %-16s %6s %-11s %7s %10s %8s %8s %8s\n", "graph", "owner", "rev", "state",
-	       "engine", "per s", "p50 us", "p99 us", "dropped");
+	int id_width = widest(rows, n, "id", 24), owner_width = widest(rows, n, "owner", 16);
+
+	printf("%-*s %-*s %6s %-11s %7s %10s %8s %8s %8s\n", id_width, "graph", owner_width,
+	       "owner", "rev", "state", "engine", "per s", "p50 us", "p99 us", "dropped");
 	for (size_t i = 0; i < n; i++)
-		print_row(rows[i]);
+		print_row(rows[i], id_width, owner_width);
 	return EXIT_OK;
 }
 

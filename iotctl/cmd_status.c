@@ -77,6 +77,24 @@ static bool is(json_t *service, const char *state)
 	return strcmp(text_of(service, "state"), state) == 0;
 }
 
+/* What works, and less well than it could: the slower way of the data, a sandbox with holes. */
+static void add_agents_word(json_t *own, json_t *service)
+{
+	json_t *missing = json_array(), *layer;
+	size_t i;
+
+	json_object_set(service, "transport", json_object_get(own, "transport"));
+	if (text_of(own, "transport_why")[0] != '\0')
+		json_object_set(service, "transport_why", json_object_get(own, "transport_why"));
+	json_array_foreach (json_object_get(json_object_get(own, "keeper"), "layers"), i, layer)
+		if (json_is_true(json_object_get(layer, "core")) &&
+		    json_is_false(json_object_get(layer, "up")))
+			json_array_append(missing, json_object_get(layer, "name"));
+	if (json_array_size(missing) > 0)
+		json_object_set(service, "sandbox_lacks", missing);
+	json_decref(missing);
+}
+
 /* Ask the daemon itself: version and health. */
 static void add_own_word(const struct iotctl *app, unsigned unit, json_t *service)
 {
@@ -96,6 +114,8 @@ static void add_own_word(const struct iotctl *app, unsigned unit, json_t *servic
 		health = json_string_value(json_object_get(own, "health"));
 		if (unit == UNIT_CSM && json_object_get(own, "agent") != NULL)
 			json_object_set(service, "agent", json_object_get(own, "agent"));
+		if (unit == UNIT_AGENT)
+			add_agents_word(own, service);
 	}
 	json_object_set_new(
 		service, "health",
@@ -195,6 +215,14 @@ static void print_service(json_t *s)
 		printf("           without its plugin: %s\n", text_of(s, "plugin_why"));
 	if (json_is_false(json_object_get(s, "managed")) && !is(s, "stopped"))
 		puts("           was there already; iotctl uses it and leaves it alone");
+	if (strcmp(text_of(s, "transport"), "client") == 0 &&
+	    text_of(s, "transport_why")[0] != '\0')
+		printf("           data goes the slower way: %s\n", text_of(s, "transport_why"));
+	json_array_foreach (json_object_get(s, "sandbox_lacks"), i, lack)
+		printf("%s%s", i == 0 ? "           the sandbox of functions lacks " : ", ",
+		       json_string_value(lack));
+	if (json_array_size(json_object_get(s, "sandbox_lacks")) > 0)
+		puts(" (see iotctl doctor)");
 	json_array_foreach (json_object_get(s, "lacks"), i, lack)
 		printf("           lacks: it %s\n", json_string_value(lack));
 }

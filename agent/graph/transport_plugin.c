@@ -585,7 +585,9 @@ static int plugin_start(struct loop *l, const struct settings *s, const char *ag
 		return rc;
 	}
 	/* engines of an earlier agent are met before the loop runs */
-	plug_link_wait(t->link, START_WAIT_MS, NULL);
+	struct err late = {0};
+	if (plug_link_wait(t->link, START_WAIT_MS, &late) < 0)
+		log_warn("plugin.down", KV("why", late.text));
 	t->starting = false;
 	*ret = t;
 	return 0;

@@ -517,6 +517,51 @@ static void the_probe_tries_all_layers(void **state)
 	assert_true(fork_a_process());
 }
 
+/* Of two layers that promise the same, one is enough: the other is nothing that is missed. */
+static void a_layer_is_core_while_no_other_one_promises_the_same(void **state)
+{
+	const struct {
+		const char *layers;
+		bool mountns, landlock; /* core */
+	} cases[] = {{"none", true, true}, {"landlock", false, true}};
+	(void)state;
+	if (syscall(444, NULL, 0, 1) < 1)
+		skip();
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		const struct sandbox_conf conf = {.layers = cases[i].layers,
+						  .memory_bytes = 256u << 20};
+		int fds[2];
+		char said[2] = "";
+		assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+		pid_t pid = fork();
+		if (pid == 0) { /* what is put up stays up */
+			struct sandbox *s = NULL;
+			json_t *report = NULL, *layer;
+			size_t k;
+			if (sandbox_new(&conf, &s, NULL) == 0) {
+				sandbox_enter(s, SANDBOX_KEEPER);
+				report = sandbox_report(s);
+			}
+			json_array_foreach (report, k, layer) {
+				const char *name =
+					json_string_value(json_object_get(layer, "name"));
+				bool core = json_is_true(json_object_get(layer, "core"));
+				if (strcmp(name, "mountns") == 0)
+					said[0] = core ? 'y' : 'n';
+				if (strcmp(name, "landlock") == 0)
+					said[1] = core ? 'y' : 'n';
+			}
+			_exit(write(fds[1], said, 2) != 2);
+		}
+		close(fds[1]);
+		assert_int_equal(read(fds[0], said, 2), 2);
+		close(fds[0]);
+		waitpid(pid, NULL, 0);
+		assert_int_equal(said[0], cases[i].mountns ? 'y' : 'n');
+		assert_int_equal(said[1], cases[i].landlock ? 'y' : 'n');
+	}
+}
+
 /* What is short of memory is told before an engine is started. */
 static void a_limit_without_room_is_refused(void **state)
 {
@@ -608,9 +653,10 @@ int main(int argc, char *argv[])
 		_exit(geteuid() == 0 ? WORKED : FAILED);
 
 	static char names[ARRAY_LEN(rows)][100];
-	struct CMUnitTest tests[ARRAY_LEN(rows) + 3] = {
+	struct CMUnitTest tests[ARRAY_LEN(rows) + 4] = {
 		cmocka_unit_test(the_in_ring_stays_read_only),
 		cmocka_unit_test(the_probe_tries_all_layers),
+		cmocka_unit_test(a_layer_is_core_while_no_other_one_promises_the_same),
 		cmocka_unit_test(a_limit_without_room_is_refused),
 	};
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {

@@ -638,6 +638,17 @@ def test_plugin_that_is_missing_is_told_and_done_without(make_ctl):
     assert "without its plugin: " in ctl.run("status").stdout
     assert "broker.without_plugin" in ctl.log("supervisor")
     assert ctl.healthy() and agent_status(ctl)["transport"] == "client"
+    assert "data goes the slower way: " in ctl.run("status").stdout
+
+
+def test_agent_that_must_have_the_plugin_says_that_it_is_not_there(make_ctl):
+    ctl = make_ctl(extra="[broker]\nplugin = none\n[agent]\ntransport = plugin\n")
+    ctl.run("start", rc=None)  # 1 if the agent has noticed by then
+    until(lambda: ctl.service("agent")["health"] == "the broker plugin is not reached", 10, "the agent to say so")
+    assert ctl.service("agent")["state"] == "degraded" and ctl.service("agent")["transport"] == "plugin"
+    assert "plugin.down" in ctl.log("agent")
+    said = ctl.run("doctor", rc=1).stdout
+    assert "plugin: the broker plugin is not reached" in said and "two lines in your own mosquitto.conf" in said
 
 
 def test_broker_that_does_not_start_with_its_plugin_starts_without(make_ctl):
