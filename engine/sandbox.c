@@ -14,6 +14,13 @@
 /* What no engine may run without, whatever layers it comes from. */
 enum promise { NO_PROMISE, NO_CALLS, NO_NETWORK, NO_FILES, PROMISES };
 
+static const char *const promise_kinds[] = {
+	[NO_PROMISE] = "",
+	[NO_CALLS] = "calls",
+	[NO_NETWORK] = "net",
+	[NO_FILES] = "files",
+};
+
 static const char *const promise_texts[] = {
 	[NO_CALLS] = "a list of allowed system calls",
 	[NO_NETWORK] = "no network",
@@ -255,8 +262,9 @@ json_t *sandbox_report(const struct sandbox *s)
 	json_t *list = json_array();
 	for (size_t i = 0; i < LAYERS; i++) {
 		const struct sandbox_state *state = &s->states[i];
-		json_t *row = json_pack("{s:s, s:b, s:b, s:s, s:s}", "name", layers[i].name, "up",
-					state->up, "core", is_core(s, i), "why", state->why,
+		json_t *row = json_pack("{s:s, s:b, s:b, s:s, s:s, s:s}", "name", layers[i].name,
+					"up", state->up, "core", is_core(s, i),
+					"kind", promise_kinds[layers[i].promise], "why", state->why,
 					"remedy", state->up ? "" : layers[i].remedy);
 		if (json_array_append_new(list, row) < 0) {
 			json_decref(list);

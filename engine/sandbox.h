@@ -42,7 +42,7 @@ int sandbox_lock(struct sandbox *s, struct err *err);
 int sandbox_verdict(const struct sandbox *s, struct err *err);
 /* A line in the log for each layer that is not up. */
 void sandbox_warn(const struct sandbox *s);
-/* List of {"name", "up", "core", "why", "remedy"}, yours; NULL: out of memory. */
+/* List of {"name", "up", "core", "kind", "why", "remedy"}, yours; NULL: out of memory. */
 json_t *sandbox_report(const struct sandbox *s);
 
 /* Put up all layers in a fork, and report. ret: as sandbox_report(); NULL: err says why. */

@@ -157,6 +157,26 @@ static void spoil(json_t *report)
 	json_object_set_new(report, "ok", json_false());
 }
 
+/* A core layer, of whose kind there is none: the keeper asks for one of each. */
+static bool is_lacking(json_t *layers, const json_t *layer)
+{
+	const char *kind = json_string_value(json_object_get(layer, "kind"));
+	json_t *row;
+	size_t i;
+
+	if (json_is_false(json_object_get(layer, "core")) ||
+	    json_is_true(json_object_get(layer, "up")))
+		return false;
+	json_array_foreach (layers, i, row) {
+		const char *other = json_string_value(json_object_get(row, "kind"));
+
+		if (json_is_true(json_object_get(row, "up")) && kind != NULL && other != NULL &&
+		    strcmp(kind, other) == 0)
+			return false;
+	}
+	return true;
+}
+
 void doctor_add_layers(json_t *report, json_t *layers, const char *why)
 {
 	json_t *row;
@@ -169,8 +189,7 @@ void doctor_add_layers(json_t *report, json_t *layers, const char *why)
 	}
 	json_object_set(report, "layers", layers);
 	json_array_foreach (layers, i, row) {
-		if (json_is_true(json_object_get(row, "core")) &&
-		    json_is_false(json_object_get(row, "up")) && !is_degraded(report))
+		if (is_lacking(layers, row) && !is_degraded(report))
 			spoil(report);
 	}
 }
@@ -207,27 +226,28 @@ static void print_words(const json_t *row)
 
 void doctor_print(const json_t *report)
 {
+	json_t *layers = json_object_get(report, "layers"), *row;
 	bool missing = false;
-	json_t *row;
 	size_t i;
 
 	puts("sandbox");
-	json_array_foreach (json_object_get(report, "layers"), i, row) {
+	json_array_foreach (layers, i, row) {
 		bool up = json_is_true(json_object_get(row, "up"));
 		bool core = json_is_true(json_object_get(row, "core"));
 
-		printf("  %-20s %-8s %s\n", text_of(row, "name"), up ? "up" : "missing",
-		       core ? "core" : "");
+		printf("  %-20s %-8s %s%s%s\n", text_of(row, "name"), up ? "up" : "missing",
+		       core ? "core" : "", core && text_of(row, "kind")[0] != '\0' ? ": " : "",
+		       core ? text_of(row, "kind") : "");
 		if (!up)
 			print_words(row);
-		missing = missing || (core && !up);
+		missing = missing || is_lacking(layers, row);
 	}
 	if (missing && is_degraded(report))
 		puts("  warning: [engine] sandbox = degraded lets functions run without what is "
 		     "missing");
 	else if (missing)
-		puts("  no engine starts without its core layers; [engine] sandbox = degraded "
-		     "allows it");
+		puts("  no engine starts without one core layer of each kind; [engine] sandbox = "
+		     "degraded allows it");
 	puts("data path");
 	json_array_foreach (json_object_get(report, "checks"), i, row) {
 		printf("  %-20s %s\n", text_of(row, "name"),

@@ -2,7 +2,7 @@
  * own probe tells them, the broker plugin, the way that data takes.
  *
  * Everything blocks; for the command only. A report is {"ok": bool, "sandbox": "strict"|"degraded", "layers": [{"name", "up",
- * "core", "why", "remedy"}], "checks": [{"name", "ok", "needed", "why", "remedy"}]}.
+ * "core", "kind", "why", "remedy"}], "checks": [{"name", "ok", "needed", "why", "remedy"}]}.
  */
 #pragma once
 

@@ -204,6 +204,18 @@ void plug_link_forget(struct plug_link *k, const void *owner)
 			a->fn = NULL;
 }
 
+void plug_link_redirect(struct plug_link *k, const void *owner, enum plug_op op, plug_answer_fn *fn,
+			void *arg)
+{
+	for (struct ask *a = k->first; a != NULL; a = a->next) {
+		if (a->owner != owner || a->head.op != op)
+			continue;
+		a->owner = NULL;
+		a->fn = fn;
+		a->arg = arg;
+	}
+}
+
 /* ---- in ---- */
 
 static void on_answer(struct plug_link *k, const struct plug_answer *a, const char *text)

@@ -50,6 +50,9 @@ struct plug_ask {
 int plug_link_ask(struct plug_link *k, const struct plug_ask *ask, struct err *err);
 /* The answers to what owner has asked are of no interest any more. */
 void plug_link_forget(struct plug_link *k, const void *owner);
+/* What owner has asked of op and was not answered is answered to fn instead, and has no owner. */
+void plug_link_redirect(struct plug_link *k, const void *owner, enum plug_op op, plug_answer_fn *fn,
+			void *arg);
 /* Handle what comes until all is answered (connecting included), it is down, or timeout_ms are over.
  * ret: 0, ERR_PEER (down; err says why), ERR_TIMEOUT. */
 int plug_link_wait(struct plug_link *k, int timeout_ms, struct err *err);

@@ -299,6 +299,17 @@ static void on_later(void *arg)
 		slots(p->slots_arg, NULL, 0);
 }
 
+/* It was removed before the plugin said which one it is. */
+static void on_orphan_added(void *arg, const struct plug_answer *a, const char *text)
+{
+	struct transport *t = arg;
+	const struct plug_ask ask = {.op = PLUG_PORT_REMOVE, .port = a->port};
+
+	(void)text;
+	if (a->code == 0)
+		plug_link_ask(t->link, &ask, NULL);
+}
+
 static struct transport_port *plugin_port_remove(struct transport_port *p)
 {
 	if (p == NULL)
@@ -311,6 +322,7 @@ static struct transport_port *plugin_port_remove(struct transport_port *p)
 			*at = p->next;
 			break;
 		}
+	plug_link_redirect(t->link, p, PLUG_PORT_ADD, on_orphan_added, t);
 	plug_link_forget(t->link, p);
 	if (p->known)
 		plug_link_ask(t->link, &ask, NULL);

@@ -736,6 +736,20 @@ static void a_slot_given_back_before_the_first_engine_is_used_again(void **state
 	assert_int_equal(tap(w, "iottalk/esm/c"), slot);
 }
 
+static void a_port_that_goes_before_it_is_known_goes_in_the_plugin_too(void **state)
+{
+	struct world *w = *state;
+	struct seen last;
+
+	plugin_begin(&w->plugin);
+	start(w);
+	transport_plugin.open(w->t);
+	add_port(w);
+	transport_plugin.port_remove(w->port);
+	AWAIT(w, seen(&w->plugin, PLUG_PORT_REMOVE, UINT32_MAX, &last) == 1);
+	assert_int_equal(last.r.port, 7);
+}
+
 static void an_engine_that_the_plugin_does_not_know_cannot_be_met_again(void **state)
 {
 	struct world *w = *state;
@@ -933,6 +947,7 @@ int main(void)
 		TEST(what_an_earlier_agent_had_is_claimed_or_given_up_when_all_is_loaded),
 		TEST(slots_of_an_earlier_agent_rest_until_the_ring_has_moved_on),
 		TEST(a_slot_given_back_before_the_first_engine_is_used_again),
+		TEST(a_port_that_goes_before_it_is_known_goes_in_the_plugin_too),
 		TEST(an_engine_that_the_plugin_does_not_know_cannot_be_met_again),
 		TEST(a_dead_engine_is_held_until_its_results_are_taken_then_retired_and_replaced),
 		TEST(a_hold_is_asked_again_if_the_answer_was_lost),

@@ -499,12 +499,13 @@ static void the_probe_tries_all_layers(void **state)
 	if (report == NULL)
 		fail_msg("%s", err.text);
 	json_array_foreach (report, i, layer) {
-		const char *name, *why, *remedy;
+		const char *name, *kind, *why, *remedy;
 		int up, core;
-		assert_int_equal(json_unpack(layer, "{s:s, s:b, s:b, s:s, s:s}", "name", &name,
-					     "up", &up, "core", &core, "why", &why, "remedy",
-					     &remedy),
+		assert_int_equal(json_unpack(layer, "{s:s, s:b, s:b, s:s, s:s, s:s}", "name", &name,
+					     "up", &up, "core", &core, "kind", &kind, "why", &why,
+					     "remedy", &remedy),
 				 0);
+		assert_int_equal(core, kind[0] != '\0');
 		assert_int_equal(up, remedy[0] == '\0');
 		if (!up)
 			assert_true(why[0] != '\0');

@@ -84,6 +84,29 @@ static void a_missing_core_layer_is_not_ok_unless_degraded(void **state)
 	assert_true(doctor_ok(degraded));
 }
 
+/* One layer of each kind is what the keeper asks for. */
+static void of_two_core_layers_of_a_kind_one_is_enough(void **state)
+{
+	(void)state;
+	for (int files = 0; files < 4; files++) {
+		json_auto_t *layers =
+			json_pack("[{s:s, s:b, s:b, s:s}, {s:s, s:b, s:b, s:s}]", "name", "mountns",
+				  "up", files & 1, "core", 1, "kind", "files", "name", "landlock",
+				  "up", files >> 1, "core", 1, "kind", "files");
+		json_auto_t *report = doctor_new(false);
+
+		assert_non_null(layers);
+		doctor_add_layers(report, layers, NULL);
+		assert_int_equal(doctor_ok(report), files != 0);
+	}
+	json_auto_t *others = json_pack("[{s:s, s:b, s:b, s:s}, {s:s, s:b, s:b, s:s}]", "name",
+					"netns", "up", 1, "core", 1, "kind", "net", "name",
+					"landlock", "up", 0, "core", 1, "kind", "files");
+	json_auto_t *report = doctor_new(false);
+	doctor_add_layers(report, others, NULL);
+	assert_false(doctor_ok(report));
+}
+
 static void probes_that_fail_are_told(void **state)
 {
 	static const struct {
@@ -171,6 +194,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(a_probe_is_run_and_understood),
 		TEST(a_missing_core_layer_is_not_ok_unless_degraded),
+		TEST(of_two_core_layers_of_a_kind_one_is_enough),
 		TEST(probes_that_fail_are_told),
 		TEST(a_probe_that_hangs_is_ended),
 		TEST(without_a_probe_nothing_is_ok),
