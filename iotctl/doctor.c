@@ -197,16 +197,22 @@ static const char *text_of(const json_t *o, const char *key)
 	return text != NULL ? text : "";
 }
 
-static void print_words(const json_t *row)
+/* told: the remedy that was printed last; many layers have the same one. */
+static void print_words(const json_t *row, const char **told)
 {
+	const char *remedy = text_of(row, "remedy");
+
 	if (text_of(row, "why")[0] != '\0')
 		printf("    %s\n", text_of(row, "why"));
-	if (text_of(row, "remedy")[0] != '\0')
-		printf("    remedy: %s\n", text_of(row, "remedy"));
+	if (remedy[0] == '\0')
+		return;
+	printf("    remedy: %s\n", strcmp(remedy, *told) != 0 ? remedy : "the same");
+	*told = remedy;
 }
 
 void doctor_print(const json_t *report)
 {
+	const char *told = "";
 	bool missing = false;
 	json_t *row;
 	size_t i;
@@ -219,7 +225,7 @@ void doctor_print(const json_t *report)
 		printf("  %-20s %-8s %s\n", text_of(row, "name"), up ? "up" : "missing",
 		       core ? "core" : "");
 		if (!up)
-			print_words(row);
+			print_words(row, &told);
 		missing = missing || (core && !up);
 	}
 	if (missing && is_degraded(report))
@@ -234,6 +240,6 @@ void doctor_print(const json_t *report)
 		       json_is_true(json_object_get(row, "ok"))       ? "ok"
 		       : json_is_true(json_object_get(row, "needed")) ? "missing"
 								      : "not in use");
-		print_words(row);
+		print_words(row, &told);
 	}
 }
