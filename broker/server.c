@@ -43,14 +43,15 @@ struct server {
 
 /* ---- the socket ---- */
 
-/* What an earlier broker left is removed; a socket that somebody answers at is not. */
+/* What an earlier broker left is removed, also the link that led to one; a socket that somebody
+ * answers at is not. */
 static int remove_stale(const char *path, const struct sockaddr_un *addr, struct err *err)
 {
 	struct stat st;
 
 	if (lstat(path, &st) < 0)
 		return errno == ENOENT ? 0 : err_sys(err, "'%s'", path);
-	if (!S_ISSOCK(st.st_mode))
+	if (!S_ISSOCK(st.st_mode) && !S_ISLNK(st.st_mode))
 		return err_set(err, ERR_EXIST, "'%s' is there and no socket", path);
 	CLEANUP(closep)
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);

@@ -7,6 +7,8 @@
 #include "csm/registry.h"
 #include <string.h>
 
+#define GOODBYE_MAX_BYTES 200
+
 static void drop(struct csm *csm, const struct bus_msg *m, const char *reason, const char *detail)
 {
 	metrics_drop(csm->metrics, "control", reason);
@@ -46,6 +48,17 @@ static void on_answer(struct csm *csm, const struct bus_msg *m, struct device *d
 		log_debug("control.late_answer", KV("device", d->id.s), KV("msg_id", msg_id));
 }
 
+/* A device that leaves in good order says offline, and its DELETE may be here first: nothing to warn of. Strangers
+ * do not make us parse more than such a word. */
+static bool is_goodbye(const struct bus_msg *m)
+{
+	if (m->len > GOODBYE_MAX_BYTES)
+		return false;
+	json_auto_t *message = json_loadb(m->payload, m->len, 0, NULL);
+	const char *state = json_string_value(json_object_get(message, "state"));
+	return state != NULL && strcmp(state, "offline") == 0;
+}
+
 void control_on_message(struct csm *csm, const struct bus_msg *m)
 {
 	struct uuid_text id;
@@ -56,6 +69,10 @@ void control_on_message(struct csm *csm, const struct bus_msg *m)
 	struct device *d = NULL;
 	if (uuid_parse(m->topic, id_len, &id))
 		d = registry_find(csm->registry, id.s);
+	if (d == NULL && is_goodbye(m)) {
+		metrics_drop(csm->metrics, "control", "unknown_device");
+		return;
+	}
 	if (d == NULL) {
 		drop(csm, m, "unknown_device", "no such registration");
 		return;

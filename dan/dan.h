@@ -1,16 +1,18 @@
 /* dan.h - the device side of IoTtalk in C: register a device application, exchange data with its
- *features.
+ * features.
  *
- *	struct dan_conf conf = {.csm_url = "http://127.0.0.1:9992", .id = uuid4().s, .idfs = idfs,
- *.n_idfs = 1, .profile = profile}; dan_new(loop, &conf, &handlers, me, &client, &err);
+ *	struct dan_conf conf = {
+ *		.csm_url = "http://127.0.0.1:9992", .id = uuid4().s, .idfs = idfs, .n_idfs = 1,
+ *		.profile = profile};
+ *	dan_new(loop, &conf, &handlers, me, &client, &err);
  *	...
  *	dan_push(client, "meow", values, &err);     from on_connect(DAN_IDF, "meow") on
  *
  * A client registers by HTTP, connects to the broker it is told, announces itself online, answers
- *commands, and repeats what fails until it is told to stop: dan_leave() deregisters, dan_free()
- *only goes offline and keeps the registration. Any number of clients share a loop. All functions
- *and callbacks belong to the loop's thread. A client may be freed in the callback of dan_leave(),
- *but not in its other callbacks.
+ * commands, and repeats what fails until it is told to stop: dan_leave() deregisters, dan_free()
+ * only goes offline and keeps the registration. Any number of clients share a loop. All functions
+ * and callbacks belong to the loop's thread. A client may be freed in the callback of dan_leave(),
+ * but not in its other callbacks.
  */
 #pragma once
 

@@ -30,8 +30,8 @@ static const char *const promise_texts[] = {
 #define REMEDY_NS                                                                              \
 	"let unprivileged users make namespaces (sysctl user.max_user_namespaces, "            \
 	"kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns), or " \
-	"give "                                                                                \
-	"the service CAP_SYS_ADMIN; in a container: allow unshare and mount in its profile"
+	"give the service CAP_SYS_ADMIN; in a container: allow unshare and mount in its "      \
+	"profile; in a chroot: start as root"
 #define REMEDY_SECCOMP "use a kernel with CONFIG_SECCOMP_FILTER"
 #define REMEDY_REPORT  "this works on every kernel that is supported; please report it"
 

@@ -216,17 +216,23 @@ static const char *text_of(const json_t *o, const char *key)
 	return text != NULL ? text : "";
 }
 
-static void print_words(const json_t *row)
+/* told: the remedy that was printed last; many layers have the same one. */
+static void print_words(const json_t *row, const char **told)
 {
+	const char *remedy = text_of(row, "remedy");
+
 	if (text_of(row, "why")[0] != '\0')
 		printf("    %s\n", text_of(row, "why"));
-	if (text_of(row, "remedy")[0] != '\0')
-		printf("    remedy: %s\n", text_of(row, "remedy"));
+	if (remedy[0] == '\0')
+		return;
+	printf("    remedy: %s\n", strcmp(remedy, *told) != 0 ? remedy : "the same");
+	*told = remedy;
 }
 
 void doctor_print(const json_t *report)
 {
 	json_t *layers = json_object_get(report, "layers"), *row;
+	const char *told = "";
 	bool missing = false;
 	size_t i;
 
@@ -239,7 +245,7 @@ void doctor_print(const json_t *report)
 		       core ? "core" : "", core && text_of(row, "kind")[0] != '\0' ? ": " : "",
 		       core ? text_of(row, "kind") : "");
 		if (!up)
-			print_words(row);
+			print_words(row, &told);
 		missing = missing || is_lacking(layers, row);
 	}
 	if (missing && is_degraded(report))
@@ -254,6 +260,6 @@ void doctor_print(const json_t *report)
 		       json_is_true(json_object_get(row, "ok"))       ? "ok"
 		       : json_is_true(json_object_get(row, "needed")) ? "missing"
 								      : "not in use");
-		print_words(row);
+		print_words(row, &told);
 	}
 }

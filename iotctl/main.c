@@ -61,7 +61,8 @@ static const struct command commands[] = {
 	 "Start what is named and what that needs; no name: everything. Returns when all of it is "
 	 "ready, or says what is\n"
 	 "not, why, and the end of its log. --foreground stays, shows the logs, and stops "
-	 "everything at SIGTERM or Ctrl-C.",
+	 "everything at SIGTERM or Ctrl-C.\n"
+	 "ccm and gui are not part of this build.",
 	 cmd_start},
 	{"stop", "[csm|agent|broker ...]", "stop server",
 	 "Stop what is named; no name: everything. What does not end within 10 s is killed.",

@@ -41,7 +41,7 @@ struct keeper {
 	enum keeper_state state;
 	struct loop_src *timer; /* the next try, or the limit of an answer */
 	unsigned failures;      /* in a row */
-	char why[300];
+	char why[700];
 	struct launch *launch;
 	int fd; /* -1: not connected */
 	pid_t pid;

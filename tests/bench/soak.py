@@ -150,7 +150,7 @@ def ends(values):
 
 
 def read_options():
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     p.add_argument("--seconds", type=float, default=3600)
     p.add_argument("--transport", choices=("client", "plugin"), help="default: plugin if it is built")
     p.add_argument("--qos", type=int, default=1, choices=(0, 1, 2))

@@ -1035,3 +1035,12 @@ def test_a_socket_that_another_broker_answers_at_is_left_alone(bench):
     second.start()
     assert "plugin.off" in second.log() and "another broker" in second.log()
     bench.agent(first)
+
+
+def test_a_link_that_leads_to_a_broker_of_the_past_is_replaced(bench):
+    """iotctl makes one for the broker it runs, where an agent looks; then a broker with that place of its own takes over."""
+    broker = bench.broker(start=False)
+    os.symlink(str(broker.socket) + ".gone", broker.socket)
+    broker.start()
+    assert "plugin.off" not in broker.log() and not os.path.islink(broker.socket)
+    bench.agent(broker)
