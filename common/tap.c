@@ -36,6 +36,7 @@ struct out_page {
 	alignas(LINE) _Atomic uint64_t out_tail;
 	alignas(LINE) _Atomic uint32_t engine_asleep;
 	alignas(LINE) _Atomic uint64_t doing;
+	_Atomic uint64_t doing_at;
 };
 
 struct header {
@@ -599,7 +600,8 @@ void tap_watch_look(const struct tap_watch *w, struct tap_look *ret)
 		.out_taken = out_head,
 		.out_waiting = out_tail - out_head,
 		.out_bytes = w->out_bytes,
-		.doing = atomic_load_explicit(&w->out->doing, memory_order_relaxed),
+		.doing = atomic_load_explicit(&w->out->doing, memory_order_acquire),
+		.doing_at = atomic_load_explicit(&w->out->doing_at, memory_order_relaxed),
 		.asleep = atomic_load_explicit(&w->out->engine_asleep, memory_order_relaxed) != 0,
 	};
 	ret->sane = ret->waiting <= w->in_bytes;
@@ -723,5 +725,7 @@ void tap_peer_set_asleep(struct tap_peer *p, bool asleep)
 
 void tap_set_doing(struct tap_peer *p, uint64_t what)
 {
-	atomic_store_explicit(&p->out->doing, what, memory_order_relaxed);
+	if (what != 0)
+		atomic_store_explicit(&p->out->doing_at, p->in_head, memory_order_relaxed);
+	atomic_store_explicit(&p->out->doing, what, memory_order_release);
 }
