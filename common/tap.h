@@ -91,6 +91,7 @@ struct tap_look {
 	uint64_t out_waiting; /* bytes of the out-ring not taken */
 	uint64_t out_bytes;   /* size of the out-ring */
 	uint64_t doing;       /* as tap_doing() */
+	uint64_t doing_at;    /* the in-cursor when it said so */
 	bool asleep;          /* the engine says it sleeps: then the trusted side wakes it at the next push */
 };
 
@@ -116,6 +117,7 @@ bool tap_untaken(const struct tap_peer *p);
 uint64_t tap_taken(const struct tap_peer *p);
 bool tap_trusted_sleeps(struct tap_peer *p);
 void tap_peer_set_asleep(struct tap_peer *p, bool asleep);
+/* It holds for the record at the cursor, and says nothing of the next one: to be set to 0 after tap_consume(), not before. */
 void tap_set_doing(struct tap_peer *p, uint64_t what);
 
 /* ---- both: the word of tap_doing() ---- */

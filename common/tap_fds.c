@@ -239,7 +239,8 @@ void tap_watch_look(const struct tap_watch *w, struct tap_look *ret)
 		.out_taken = out_head,
 		.out_waiting = out_tail - out_head,
 		.out_bytes = w->out_bytes,
-		.doing = atomic_load_explicit(&w->out->doing, memory_order_relaxed),
+		.doing = atomic_load_explicit(&w->out->doing, memory_order_acquire),
+		.doing_at = atomic_load_explicit(&w->out->doing_at, memory_order_relaxed),
 		.asleep = atomic_load_explicit(&w->out->engine_asleep, memory_order_relaxed) != 0,
 	};
 	ret->sane = ret->waiting <= w->in_bytes;

@@ -37,6 +37,7 @@ struct tap_out_page {
 	alignas(TAP_LINE) _Atomic uint64_t out_tail;
 	alignas(TAP_LINE) _Atomic uint32_t engine_asleep;
 	alignas(TAP_LINE) _Atomic uint64_t doing;
+	_Atomic uint64_t doing_at;
 };
 
 struct tap_header {

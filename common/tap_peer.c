@@ -126,5 +126,7 @@ void tap_peer_set_asleep(struct tap_peer *p, bool asleep)
 
 void tap_set_doing(struct tap_peer *p, uint64_t what)
 {
-	atomic_store_explicit(&p->out->doing, what, memory_order_relaxed);
+	if (what != 0)
+		atomic_store_explicit(&p->out->doing_at, p->in_head, memory_order_relaxed);
+	atomic_store_explicit(&p->out->doing, what, memory_order_release);
 }

@@ -228,7 +228,7 @@ static void check_memory(struct engine *e)
 	tap_set_doing(e->tap,
 		      tap_doing_make(0, TAP_LOADING, 0)); /* finalizers are user code, too */
 	py_collect(e->py);
-	tap_set_doing(e->tap, 0);
+	tap_set_doing(e->tap, e->doing);
 	if (sandbox_memory_left(quarter))
 		return;
 	log_warn("engine.memory", KV("limit_mb", e->conf->memory_mb),
@@ -258,6 +258,8 @@ static bool one_message(struct engine *e)
 	}
 	check_memory(e);
 	tap_consume(e->tap);
+	if (e->doing != 0) /* not before: who is killed in between has not to do it again */
+		on_doing(e, 0);
 	return true;
 }
 

@@ -64,7 +64,6 @@ static int run_graph(struct eval *ev, const struct tap_rec *rec, struct link *id
 	int rc = pass_run(&p);
 	if (rc == 0 && p.monitor.out != NULL)
 		rc = pass_publish_monitor(&p, &ev->monitor, monitor_end(&p.monitor));
-	ev->sink.doing(ev->sink.arg, 0);
 	int64_t now = now_ns();
 	stats_add_time(p.graph->stats, now - ev->mark_ns);
 	ev->mark_ns = now;

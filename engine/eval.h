@@ -15,6 +15,7 @@ struct eval_sink {
 	/* Hand a result to the other side, however long that takes. Errors: ERR_RANGE (would never
 	 * fit), or what makes going on pointless. */
 	int (*publish)(void *arg, const struct tap_rec *rec, const char *payload);
+	/* What runs from now on. That the message is done is the caller's to know. */
 	void (*doing)(void *arg, uint64_t what);
 	/* A function failed; at most once a second for each graph. strike: what counts against it
 	 * ("memory"), as often; NULL: nothing does. */

@@ -94,13 +94,14 @@ static void judge(struct host *h, const struct transport_standing *standing, str
 	/* an earlier agent has judged already, and died before there was another engine */
 	if (h->check_done && standing->done != h->last_done)
 		at_message = false;
+	bool evaluating = at_message && h->fall.doing_at == standing->done;
 	bool again_message =
 		at_message && h->have_suspect_done && h->suspect_done == standing->done;
 
 	f->doing = doing_of(h->fall.doing);
 	if (head != NULL && f->doing.kind == DOING_LOADING)
 		f->request = head;
-	else if (at_message && f->doing.kind != DOING_NOTHING)
+	else if (evaluating && f->doing.kind != DOING_NOTHING)
 		f->evaluating = true;
 	else if (head != NULL && (h->hung || head == h->suspect))
 		f->request = head;
@@ -183,13 +184,14 @@ static void on_standing(void *arg, const struct transport_standing *standing)
 	h->events.on_fall(h->arg, &fall);
 }
 
-/* The engine is gone; it left the word `doing` behind. */
-static void fell(struct host *h, bool was_running, uint64_t doing, const char *how)
+/* The engine is gone; this is what it left behind. */
+static void fell(struct host *h, bool was_running, const struct tap_look *look, const char *how)
 {
 	static const struct transport_standing nowhere = {0};
 	struct err err = {0};
 
-	h->fall = (struct fall){.was_running = was_running, .doing = doing};
+	h->fall = (struct fall){
+		.was_running = was_running, .doing = look->doing, .doing_at = look->doing_at};
 	snprintf(h->fall.how, sizeof(h->fall.how), "%s", how);
 	h->state = HOST_DOWN;
 	if (!was_running)
@@ -206,7 +208,7 @@ static void on_worker_exit(void *arg, const char *how)
 	tap_watch_look(h->watch, &look);
 	h->watch = tap_watch_close(h->watch);
 	h->dead = TAKE(h->worker);
-	fell(h, h->state == HOST_RUNNING, look.doing, how);
+	fell(h, h->state == HOST_RUNNING, &look, how);
 }
 
 static const struct worker_events worker_events = {
@@ -343,7 +345,7 @@ static int adopt_rings(struct host *h, const struct host_conf *conf,
 	h->last_done = look.done;
 	h->check_done = true;
 	if (was_running)
-		fell(h, true, look.doing, found->exited != NULL ? found->exited : "lost");
+		fell(h, true, &look, found->exited != NULL ? found->exited : "lost");
 	else
 		spawn_later(h); /* it had nothing to evaluate yet */
 	return 0;

@@ -209,7 +209,8 @@ static void fake_evaluate(struct fake_engine *e, const struct tap_rec *rec, cons
 		out.slot = (uint32_t)json_integer_value(json_object_get(odf, "slot"));
 		must(tap_reply(e->tap, &out, payload) == 0);
 		must(write(FD_RESULT, "r", 1) == 1);
-		tap_set_doing(e->tap, 0);
+		if (strcmp(payload, "die when done") != 0)
+			tap_set_doing(e->tap, 0);
 	}
 }
 
@@ -234,6 +235,11 @@ static void fake_main(struct tap_peer *tap)
 			payload[rec.len] = '\0';
 			fake_evaluate(&e, &rec, payload);
 			tap_consume(e.tap);
+			if (strcmp(payload, "die when done") != 0)
+				continue;
+			while (tap_next(e.tap, &rec, payload, sizeof(payload)) != 1)
+				usleep(1000);
+			raise(SIGKILL);
 		}
 	}
 }
@@ -1586,6 +1592,21 @@ static void who_is_killed_from_outside_has_done_nothing(void **state)
 	assert_int_equal(reports_of(b, "error", "g"), 0);
 }
 
+/* Killed between a message's end and the word that it is done: the next one had not begun. */
+static void who_is_killed_between_two_messages_loses_neither(void **state)
+{
+	struct bench *b = *state;
+
+	b->settings.engine.budget_ms = 60000;
+	open_service(b);
+	run(b, "o", "g", 1, "fine");
+	feed(b, "die when done");
+	feed(b, "after");
+	expect_result(b, "die when done");
+	UNTIL(b, status_of(b).engine_restarts == 1);
+	expect_result(b, "after");
+}
+
 static void end(struct bench *b)
 {
 	b->s = service_free(b->s);
@@ -1806,6 +1827,7 @@ int main(int argc, char *argv[])
 		TEST(an_engine_cannot_accuse_graphs_of_others),
 		TEST(whoever_hides_what_it_does_is_found_by_elimination),
 		TEST(who_is_killed_from_outside_has_done_nothing),
+		TEST(who_is_killed_between_two_messages_loses_neither),
 		TEST(a_quarantine_outlives_the_agent),
 		TEST(graphs_find_the_engines_they_had_and_the_rest_goes),
 		TEST(figures_are_gathered_from_engines_and_transport),

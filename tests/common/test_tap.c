@@ -475,6 +475,7 @@ static void an_onlooker_sees_how_far_both_are(void **state)
 	assert_int_equal(look.out_waiting, 24);
 	assert_int_equal(look.out_bytes, RING);
 	assert_int_equal(look.doing, 77);
+	assert_int_equal(look.doing_at, 24);
 	poke(b, IN_HEAD, 100000);
 	poke(b, OUT_TAIL, UINT64_MAX);
 	tap_watch_look(w, &look);
