@@ -276,6 +276,12 @@ static size_t take_fds(struct msghdr *m, int *fds)
 	return n;
 }
 
+static void close_all(const int *fds, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		close(fds[i]);
+}
+
 enum step { STEP_IDLE, STEP_DONE, STEP_STUCK };
 
 static enum step take_request(struct conn *c)
@@ -296,11 +302,17 @@ static enum step take_request(struct conn *c)
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return STEP_IDLE;
-	if (n <= 0) {
+	if (n < 0) {
 		hang_up(c);
 		return STEP_STUCK;
 	}
 	size_t n_fds = take_fds(&m, fds);
+
+	if (n == 0) { /* closed, or an empty packet: that one, too, can bring descriptors */
+		close_all(fds, n_fds);
+		hang_up(c);
+		return STEP_STUCK;
+	}
 	const struct packet p = {
 		.data = c->s->packet,
 		.len = (size_t)n,
@@ -310,8 +322,7 @@ static enum step take_request(struct conn *c)
 	};
 	int rc = commands_run(c->s->c, &c->session, &p, &c->reply);
 
-	for (size_t i = 0; i < n_fds; i++)
-		close(fds[i]);
+	close_all(fds, n_fds);
 	if (rc < 0) {
 		hang_up(c);
 		return STEP_STUCK;

@@ -44,15 +44,19 @@ struct host {
 	/* watching */
 	int64_t tick_ms, last_tick_ms, started_ms;
 	int64_t stalled_ms, unanswered_ms; /* observed standing still; observed without an answer */
-	uint64_t seen_ran_ns;              /* how long it had run, as far as charged; 0: not looked */
+	int64_t unmoved_ms;                /* observed at one message, whatever it says of it */
 	int64_t idle_ms;                   /* observed with nothing to do */
+	struct cpu {
+		bool known;
+		int64_t ran_ms, starved_ms; /* starved: it could have run, others did */
+	} cpu;                              /* of its life, when it was last seen standing still */
 	uint64_t seen_done, seen_doing, seen_answered, seen_taken;
 	char kill_why[120]; /* why we killed it; empty: we did not */
 	bool hung;
 	/* the fall that is being looked into */
 	struct fall {
 		bool was_running;
-		uint64_t doing, doing_at;
+		uint64_t doing;
 		char how[64];
 	} fall;
 	/* over several falls */

@@ -1,6 +1,8 @@
 #include "agent/graph/host_int.h"
 #include "common/log.h"
-#include <errno.h>
+#include "common/util.h"
+#include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,14 +11,16 @@
 /* An engine is looked at for so long after it was last seen at work: the transport tells that it
  * was woken, but not each time at once. */
 #define IDLE_AFTER_MS 150
-/* An engine that evaluates but does not answer is given this many budgets. */
+/* An engine that evaluates but does not answer is given this many budgets; so is one that says
+ * again and again that it runs another function of the same message, or has results without end. */
 #define ANSWER_BUDGETS 10
 
 /* What was observed so far is not held against the engine any more. */
 void host_forgive(struct host *h)
 {
-	h->stalled_ms = h->unanswered_ms = h->idle_ms = 0;
+	h->stalled_ms = h->unanswered_ms = h->unmoved_ms = h->idle_ms = 0;
 	h->last_tick_ms = loop_now_ms(h->loop);
+	h->seen_done = 0; /* another engine may have had another idea of it */
 }
 
 void host_start_watch(struct host *h)
@@ -45,39 +49,83 @@ static bool is_held(const struct host *h, const struct tap_look *look)
 	       (look->out_waiting > look->out_bytes / 4 * 3 && look->out_taken == h->seen_taken);
 }
 
-/* A line of /proc about the engine. ret: false if there is none. */
-static bool read_proc(const struct host *h, const char *what, char *buf, size_t size)
+/* ret: bytes of /proc/<pid>/<name> in text, 0 if there is none. */
+static size_t read_proc(pid_t pid, const char *name, char *text, size_t cap)
 {
-	char path[40];
+	char path[64];
 
-	snprintf(path, sizeof(path), "/proc/%d/%s", (int)worker_pid(h->worker), what);
-	FILE *f = fopen(path, "re");
-	bool there = f != NULL && fgets(buf, (int)size, f) != NULL;
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
+	CLEANUP(closep)
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd >= 0 ? read(fd, text, cap - 1) : -1;
 
-	if (f != NULL)
-		fclose(f);
-	return there;
+	text[n > 0 ? n : 0] = '\0';
+	return n > 0 ? (size_t)n : 0;
 }
 
-/* What of the time that passed is the engine's: all of it while it sleeps; while it wants to run, what it
- * did run, but no less than half, so that a crowd of endless loops comes to an end. On a machine that has
- * too much to do the rest is nobody's fault. */
-static int64_t charge_ms(struct host *h, int64_t passed_ms)
+/* A kernel without these figures: nothing is known. */
+static struct cpu cpu_of(pid_t pid)
 {
-	char line[512];
-	unsigned long long ran_ns;
-	const char *state = read_proc(h, "stat", line, sizeof(line)) ? strrchr(line, ')') : NULL;
+	char text[80];
+	uint64_t ran_ns, starved_ns;
 
-	if (state == NULL || strncmp(state, ") R", 3) != 0 ||
-	    !read_proc(h, "schedstat", line, sizeof(line)) || sscanf(line, "%llu", &ran_ns) != 1)
-		return passed_ms;
-	if (h->seen_ran_ns == 0 || h->seen_ran_ns > ran_ns)
-		h->seen_ran_ns = ran_ns;
-	int64_t ran_ms = (int64_t)(ran_ns - h->seen_ran_ns) / 1000000;
-	if (ran_ms > passed_ms)
-		ran_ms = passed_ms;
-	h->seen_ran_ns += (uint64_t)ran_ms * 1000000;
-	return ran_ms > passed_ms / 2 ? ran_ms : passed_ms / 2;
+	if (read_proc(pid, "schedstat", text, sizeof(text)) == 0 ||
+	    sscanf(text, "%" SCNu64 " %" SCNu64, &ran_ns, &starved_ns) != 2)
+		return (struct cpu){0};
+	return (struct cpu){.known = true,
+			    .ran_ms = (int64_t)(ran_ns / 1000000),
+			    .starved_ms = (int64_t)(starved_ns / 1000000)};
+}
+
+static bool is_runnable(pid_t pid)
+{
+	char text[200];
+	const char *name_end =
+		read_proc(pid, "stat", text, sizeof(text)) > 0 ? strrchr(text, ')') : NULL;
+
+	return name_end != NULL && strncmp(name_end, ") R", 3) == 0;
+}
+
+static int64_t at_most(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* How much of the time in which it stood still is its own. Where others had the processors, half of
+ * it at least: a machine that is that busy needs it gone. While it waits for its results to be
+ * taken, only what it computes all the same. */
+static int64_t own_ms(struct host *h, int64_t passed_ms, bool held)
+{
+	pid_t pid = worker_pid(h->worker);
+	struct cpu before = h->cpu, now = cpu_of(pid);
+
+	h->cpu = now;
+	if (!before.known || !now.known)
+		return held ? 0 : passed_ms;
+	int64_t ran = now.ran_ms - before.ran_ms, starved = now.starved_ms - before.starved_ms;
+
+	if (held)
+		return at_most(ran, passed_ms);
+	/* the figures are renewed when it gets a processor */
+	if (ran == 0 && starved == 0 && is_runnable(pid))
+		starved = passed_ms;
+	return passed_ms - at_most(starved, passed_ms / 2);
+}
+
+/* It stands still at one message or request, whatever it says of it. */
+static void count_stalled(struct host *h, const struct tap_look *look, int64_t passed_ms)
+{
+	int64_t half = h->settings->engine.budget_ms / 2, before = h->stalled_ms;
+	bool held = is_held(h, look);
+	int64_t own = own_ms(h, passed_ms, held);
+
+	h->unmoved_ms += own;
+	/* the budget is that of one evaluation, and a message can go through many: each says what
+	 * it is */
+	h->stalled_ms = look->doing != h->seen_doing ? 0 : h->stalled_ms + own;
+	if (before < half && h->stalled_ms >= half && look->waiting > 0 &&
+	    write(worker_wake_fd(h->worker), "w", 1) < 0 && errno != EAGAIN)
+		log_debug("engine.wake_failed", KV("errno", errno));
 }
 
 /* ret: true while there is something to wait for. */
@@ -87,38 +135,33 @@ static bool watch_running(struct host *h, int64_t passed_ms)
 	struct tap_look look;
 
 	tap_watch_look(h->watch, &look);
-	if (!look.sane) {
+	if (!look.sane || look.done < h->seen_done) { /* nothing is undone */
 		host_broken(h);
 		return true;
 	}
 	if (h->state != HOST_RUNNING)
 		look.waiting = 0; /* it has not been told to look at its ring yet */
 	bool busy = h->first != NULL || look.waiting > 0;
-	h->idle_ms =
-		busy || (h->state == HOST_RUNNING && !look.asleep) ? 0 : h->idle_ms + passed_ms;
-	if (!busy && h->idle_ms > IDLE_AFTER_MS)
+	/* one that is awake may claim that it has done all there is */
+	bool active = busy || (h->state == HOST_RUNNING && !look.asleep);
+	h->idle_ms = active ? 0 : h->idle_ms + passed_ms;
+	if (h->idle_ms > IDLE_AFTER_MS)
 		return false;
 
 	bool answered = h->answered != h->seen_answered, held = is_held(h, &look);
-	/* the budget is that of one evaluation, and a message can go through many: each says what
-	 * it is */
-	if (!busy || answered || look.done != h->seen_done || look.doing != h->seen_doing || held) {
-		h->stalled_ms = 0;
-		h->seen_ran_ns = 0;
+	if (!active || answered || look.done != h->seen_done) {
+		h->stalled_ms = h->unmoved_ms = 0;
+		h->cpu.known = false;
 	} else {
-		passed_ms = charge_ms(h, passed_ms);
-		if (h->stalled_ms < budget / 2 && h->stalled_ms + passed_ms >= budget / 2 &&
-		    look.waiting > 0 && write(worker_wake_fd(h->worker), "w", 1) < 0 &&
-		    errno != EAGAIN)
-			log_debug("engine.wake_failed", KV("errno", errno));
-		h->stalled_ms += passed_ms;
+		count_stalled(h, &look, passed_ms);
 	}
 	h->unanswered_ms = answered || held || h->first == NULL ? 0 : h->unanswered_ms + passed_ms;
 	h->seen_done = look.done;
 	h->seen_doing = look.doing;
 	h->seen_taken = look.out_taken;
 	h->seen_answered = h->answered;
-	if (h->stalled_ms >= budget || h->unanswered_ms >= ANSWER_BUDGETS * budget)
+	if (h->stalled_ms >= budget || h->unanswered_ms >= ANSWER_BUDGETS * budget ||
+	    h->unmoved_ms >= ANSWER_BUDGETS * budget)
 		out_of_time(h);
 	return true;
 }
