@@ -56,7 +56,7 @@ struct host {
 	/* the fall that is being looked into */
 	struct fall {
 		bool was_running;
-		uint64_t doing;
+		uint64_t doing, doing_at;
 		char how[64];
 	} fall;
 	/* over several falls */
