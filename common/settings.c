@@ -201,7 +201,7 @@ static const struct conf_row rows[] = {
 	{"engine", "per-owner", CONF_INT, AT(engine.per_owner), .def = "0", .min = 0, .max = 64,
 	 .help = "Over how many engines the graphs of one owner are spread; 0: as many as there are cores.\n"
 		 "Graphs of different owners never share one."},
-	{"engine", "max-engines", CONF_INT, AT(engine.max_engines), .def = "128", .min = 1, .max = 4096,
+	{"engine", "max-engines", CONF_INT, AT(engine.max_engines), .def = "128", .min = 1, .max = 250,
 	 .help = "Engines of all owners together; a graph that would need one more is refused."},
 	{"engine", "idle-ms", CONF_INT, AT(engine.idle_ms), .def = "10000", .min = 0, .max = 3600000,
 	 .unit = "ms", .help = "How long an engine is kept when it has no graph."},

@@ -177,10 +177,13 @@ static void on_standing(void *arg, const struct transport_standing *standing)
 	h->kill_why[0] = '\0';
 	h->hung = false;
 	forget_asked(h);
-	if (!was_running)
+	if (!was_running) {
 		spawn_later(h);
-	else if (h->ops->port_retire(h->port, fall.evaluating, on_retired, h, &err) < 0)
+	} else if (h->ops->port_retire(h->port, fall.evaluating, on_retired, h, &err) < 0) {
+		/* the next one begins where this one did: messages may be done twice, none is lost */
 		log_error("engine.retire_failed", KV("engine", h->name), KV("why", err.text));
+		spawn_later(h);
+	}
 	h->events.on_fall(h->arg, &fall);
 }
 
