@@ -46,6 +46,7 @@ struct host {
 	int64_t stalled_ms, unanswered_ms; /* observed standing still; observed without an answer */
 	int64_t unmoved_ms;                /* observed at one message, whatever it says of it */
 	int64_t idle_ms;                   /* observed with nothing to do */
+	int64_t computed_ms;               /* its own use of processors in unmoved_ms */
 	struct cpu {
 		bool known;
 		int64_t ran_ms, starved_ms; /* starved: it could have run, others did */

@@ -14,11 +14,13 @@
 /* An engine that evaluates but does not answer is given this many budgets; so is one that says
  * again and again that it runs another function of the same message, or has results without end. */
 #define ANSWER_BUDGETS 10
+/* Who has computed for such a part of the budget is not kept from its work by others. */
+#define MUCH 8
 
 /* What was observed so far is not held against the engine any more. */
 void host_forgive(struct host *h)
 {
-	h->stalled_ms = h->unanswered_ms = h->unmoved_ms = h->idle_ms = 0;
+	h->stalled_ms = h->unanswered_ms = h->unmoved_ms = h->computed_ms = h->idle_ms = 0;
 	h->last_tick_ms = loop_now_ms(h->loop);
 	h->seen_done = 0; /* another engine may have had another idea of it */
 }
@@ -92,8 +94,8 @@ static int64_t at_most(int64_t a, int64_t b)
 }
 
 /* How much of the time in which it stood still is its own. Where others had the processors, half of
- * it at least: a machine that is that busy needs it gone. While it waits for its results to be
- * taken, only what it computes all the same. */
+ * it at least: a machine that is that busy needs it gone. All of it, once it has computed much.
+ * While it waits for its results to be taken, only what it computes all the same. */
 static int64_t own_ms(struct host *h, int64_t passed_ms, bool held)
 {
 	pid_t pid = worker_pid(h->worker);
@@ -104,8 +106,11 @@ static int64_t own_ms(struct host *h, int64_t passed_ms, bool held)
 		return held ? 0 : passed_ms;
 	int64_t ran = now.ran_ms - before.ran_ms, starved = now.starved_ms - before.starved_ms;
 
+	h->computed_ms += ran;
 	if (held)
 		return at_most(ran, passed_ms);
+	if (h->computed_ms > h->settings->engine.budget_ms / MUCH)
+		return passed_ms;
 	/* the figures are renewed when it gets a processor */
 	if (ran == 0 && starved == 0 && is_runnable(pid))
 		starved = passed_ms;
@@ -150,7 +155,7 @@ static bool watch_running(struct host *h, int64_t passed_ms)
 
 	bool answered = h->answered != h->seen_answered, held = is_held(h, &look);
 	if (!active || answered || look.done != h->seen_done) {
-		h->stalled_ms = h->unmoved_ms = 0;
+		h->stalled_ms = h->unmoved_ms = h->computed_ms = 0;
 		h->cpu.known = false;
 	} else {
 		count_stalled(h, &look, passed_ms);

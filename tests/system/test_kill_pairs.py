@@ -71,7 +71,8 @@ def test_what_is_queued_arrives(make_suite, clients, names):
     if "broker" in names:
         assert missing == []
     elif set(names) == {"agent", "keeper"}:   # who held the rings: what was on them is gone, and nothing else
-        assert missing == list(range(missing[0], missing[-1] + 1)) if missing else True, missing
+        blocks = sum(1 for before, n in zip([-2] + missing, missing) if n != before + 1)
+        assert blocks <= ROUNDS, missing
     elif "engine" in names or "keeper" in names:
         assert len(missing) <= 2 * ROUNDS, missing   # the one in evaluation, a result that was not yet taken
     else:
