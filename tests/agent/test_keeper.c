@@ -4,9 +4,8 @@
 #include "common/frames.h"
 #include "common/id.h"
 #include "common/util.h"
+#include "tests/engine/engine_path.h"
 #include <fcntl.h>
-#include <libgen.h>
-#include <limits.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -42,20 +41,6 @@ struct engine {
 	char how[100];
 	char result[4096];
 };
-
-static const char *engine_path(void)
-{
-	static char path[PATH_MAX + 40];
-	const char *build = getenv("BUILD");
-	if (build != NULL) {
-		snprintf(path, sizeof(path), "%s/bin/iottalk-engine", build);
-		return path;
-	}
-	char self[PATH_MAX] = "";
-	if (readlink("/proc/self/exe", self, sizeof(self) - 1) > 0)
-		snprintf(path, sizeof(path), "%s/../../bin/iottalk-engine", dirname(self));
-	return path;
-}
 
 #define UNTIL(b, condition)                                                                   \
 	do {                                                                                  \

@@ -5,9 +5,8 @@
 #include "common/frames.h"
 #include "common/tap.h"
 #include "common/util.h"
+#include "tests/engine/engine_path.h"
 #include <fcntl.h>
-#include <libgen.h>
-#include <limits.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -34,20 +33,6 @@ struct client {
 	struct frame *kept, **kept_end; /* came while something else was awaited */
 	uint32_t next_number;
 };
-
-static const char *engine_path(void)
-{
-	static char path[PATH_MAX + 40];
-	const char *build = getenv("BUILD");
-	if (build != NULL) {
-		snprintf(path, sizeof(path), "%s/bin/iottalk-engine", build);
-		return path;
-	}
-	char self[PATH_MAX] = "";
-	if (readlink("/proc/self/exe", self, sizeof(self) - 1) > 0)
-		snprintf(path, sizeof(path), "%s/../../bin/iottalk-engine", dirname(self));
-	return path;
-}
 
 static void client_init(struct client *c)
 {
