@@ -83,7 +83,7 @@ def test_only_the_plugin_means_waiting_for_it(make_suite, clients):
     suite.start("broker", "csm", "agent")
     status = suite.agent_status()
     assert status["transport"] == "plugin"
-    until(lambda: "down" in suite.agent_status()["health"], 5, "the health to tell")
+    until(lambda: "plugin is not reached" in suite.agent_status()["health"], 5, "the health to tell")
     suite.stop("broker")
     conf.write_text(with_plugin)
     suite.start("broker")
