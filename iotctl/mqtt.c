@@ -148,12 +148,13 @@ struct mqtt *mqtt_close(struct mqtt *m)
 	return NULL;
 }
 
-static int send_all(int fd, const void *data, size_t len, int64_t deadline_ms, struct err *err)
+static int send_all(int fd, const void *data, size_t len, bool more, int64_t deadline_ms,
+		    struct err *err)
 {
 	const char *p = data;
 
 	while (len > 0) {
-		ssize_t n = send(fd, p, len, MSG_NOSIGNAL);
+		ssize_t n = send(fd, p, len, MSG_NOSIGNAL | (more ? MSG_MORE : 0));
 
 		if (n >= 0) {
 			p += n;
@@ -201,11 +202,12 @@ static int send_packet(struct mqtt *m, uint8_t first, const void *head, size_t h
 		start[n++] = (uint8_t)(left % 128 | (left >= 128 ? 128 : 0));
 		left /= 128;
 	} while (left > 0);
-	int rc = send_all(m->fd, start, n, m->deadline_ms, err);
+	/* one segment, if it fits: some peers do not wait for the rest of a packet */
+	int rc = send_all(m->fd, start, n, head_len + len > 0, m->deadline_ms, err);
 
 	if (rc == 0)
-		rc = send_all(m->fd, head, head_len, m->deadline_ms, err);
-	return rc < 0 ? rc : send_all(m->fd, payload, len, m->deadline_ms, err);
+		rc = send_all(m->fd, head, head_len, len > 0, m->deadline_ms, err);
+	return rc < 0 ? rc : send_all(m->fd, payload, len, false, m->deadline_ms, err);
 }
 
 static size_t put_u16(uint8_t *at, size_t value)
@@ -417,7 +419,7 @@ enum probe probe_websocket(const char *host, unsigned port, int timeout_ms, char
 		 "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: aW90dGFsay1wcm9iZS0wMA==\r\n"
 		 "Sec-WebSocket-Protocol: mqtt\r\n\r\n",
 		 host, port);
-	int rc = send_all(m->fd, text, strlen(text), m->deadline_ms, &err);
+	int rc = send_all(m->fd, text, strlen(text), false, m->deadline_ms, &err);
 
 	while (rc == 0 && used + 1 < sizeof(answer) && strstr(answer, "\r\n\r\n") == NULL) {
 		rc = receive_all(m, answer + used, 1, m->deadline_ms, &err);
