@@ -79,13 +79,15 @@ static struct cpu cpu_of(pid_t pid)
 			    .starved_ms = (int64_t)(starved_ns / 1000000)};
 }
 
-static bool is_runnable(pid_t pid)
+/* It would run, or waits in the kernel for what no function can wait for (a page, a disk). */
+static bool is_kept_waiting(pid_t pid)
 {
 	char text[200];
 	const char *name_end =
 		read_proc(pid, "stat", text, sizeof(text)) > 0 ? strrchr(text, ')') : NULL;
 
-	return name_end != NULL && strncmp(name_end, ") R", 3) == 0;
+	return name_end != NULL &&
+	       (strncmp(name_end, ") R", 3) == 0 || strncmp(name_end, ") D", 3) == 0);
 }
 
 static int64_t at_most(int64_t a, int64_t b)
@@ -93,9 +95,10 @@ static int64_t at_most(int64_t a, int64_t b)
 	return a < b ? a : b;
 }
 
-/* How much of the time in which it stood still is its own. Where others had the processors, half of
- * it at least: a machine that is that busy needs it gone. All of it, once it has computed much.
- * While it waits for its results to be taken, only what it computes all the same. */
+/* How much of the time in which it stood still is its own. None, if it had no processor at all: the
+ * machine stood still, and it is not the cause. Where others had the processors for a part of the
+ * time, half of it at least: a machine that is that busy needs it gone. All of it, once it has
+ * computed much. While it waits for its results to be taken, only what it computes all the same. */
 static int64_t own_ms(struct host *h, int64_t passed_ms, bool held)
 {
 	pid_t pid = worker_pid(h->worker);
@@ -111,9 +114,8 @@ static int64_t own_ms(struct host *h, int64_t passed_ms, bool held)
 		return at_most(ran, passed_ms);
 	if (h->computed_ms > h->settings->engine.budget_ms / MUCH)
 		return passed_ms;
-	/* the figures are renewed when it gets a processor */
-	if (ran == 0 && starved == 0 && is_runnable(pid))
-		starved = passed_ms;
+	if (ran == 0 && is_kept_waiting(pid))
+		return 0;
 	return passed_ms - at_most(starved, passed_ms / 2);
 }
 

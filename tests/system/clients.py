@@ -37,6 +37,14 @@ class Message:
     def json(self):
         return json.loads(self.payload.decode())
 
+    @property
+    def json_or_bytes(self):
+        """For a receiver that goes on whatever is sent to it: a hostile engine sends to its own topics what it likes."""
+        try:
+            return self.json
+        except ValueError:
+            return self.payload
+
     def __repr__(self):
         return "%s %r" % (self.topic, self.payload[:300])
 
@@ -437,7 +445,7 @@ class Sdk(Mqtt):
         done()
 
     def _on_data(self, feature):
-        return lambda message: self.data.put((feature, message.json))
+        return lambda message: self.data.put((feature, message.json_or_bytes))
 
     def until_connected(self, *keys, timeout=WAIT_S):
         """keys: (mode, feature)"""
