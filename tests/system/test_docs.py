@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from clients import WAIT_S, Inbox, digest, new_id
+from suite import until
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGE = (DOCS / "protocol.rst").read_text()
@@ -155,7 +156,7 @@ def test_after_a_broken_connection(make_suite, example, clients):
     assert {device.line("CONNECT"), device.line("CONNECT")} == {"idf count", "odf result"}
     device.lines.take_all()
     device.line("got")
-    assert lasting.link(da_id, "odf", "result")["state"] == "connected"
+    until(lambda: lasting.link(da_id, "odf", "result")["state"] == "connected", WAIT_S, "the graph that lasts")
 
 
 def test_examples_are_short():

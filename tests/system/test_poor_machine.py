@@ -70,7 +70,10 @@ def test_a_disk_without_room_while_it_runs(make_suite, clients, small_disk):
     os.unlink(small_disk / "ballast")
     suite.kill9("agent")
     suite.start("agent")
-    suite.control("agent", {"op": "release", "graph": "%s/%s" % (w.g.client_id, w.g.graph)})
+    graph = "%s/%s" % (w.g.client_id, w.g.graph)
+    # what is sent before csm has told the agent of it goes to no graph
+    until(lambda: graph in json.dumps(suite.control("agent", {"op": "graphs"})), 10, "the graph in the new agent")
+    suite.control("agent", {"op": "release", "graph": graph})
     w.works()
 
 
