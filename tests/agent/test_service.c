@@ -1,5 +1,5 @@
-/* The graph service against a transport of the test's own and a keeper and engine of the test's own:
- * this very program, started again by the service. The engine does to its graphs what their
+/* The graph service against a transport of the test's own and a keeper and engine of the test's
+ * own: this very program, started again by the service. The engine does to its graphs what their
  * function's source says. */
 #include "agent/graph/host.h"
 #include "agent/graph/pool.h"
@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #include <cmocka.h>
@@ -71,6 +72,21 @@ static void fake_hang(void)
 {
 	for (;;)
 		pause();
+}
+
+/* Several budgets without a processor, in the kernel (state D, as of a disk that stands still):
+ * vfork() waits until the child has gone. */
+static void fake_kept_waiting(void)
+{
+	struct timespec t = {.tv_nsec = 4 * BUDGET_MS * 1000000L};
+	pid_t pid = vfork();
+
+	must(pid >= 0);
+	if (pid == 0) {
+		nanosleep(&t, NULL);
+		_exit(0);
+	}
+	must(waitpid(pid, NULL, 0) == pid);
 }
 
 /* Do what a source says; ret: the reason to refuse it, or NULL. */
@@ -192,6 +208,8 @@ static void fake_evaluate(struct fake_engine *e, const struct tap_rec *rec, cons
 						     TAP_IDF, 1));
 		if (strcmp(payload, "stuck") == 0)
 			fake_hang();
+		if (strcmp(payload, "kept waiting") == 0)
+			fake_kept_waiting();
 		if (strcmp(payload, "exit") == 0)
 			_exit(3);
 		if (strcmp(payload, "fault") == 0)
@@ -1115,6 +1133,21 @@ static void a_message_that_hangs_is_skipped_and_blamed(void **state)
 	assert_int_equal(status_of(b).engine_restarts, 1);
 }
 
+static void an_engine_that_gets_no_processor_is_not_blamed(void **state)
+{
+	struct bench *b = *state;
+
+	open_service(b);
+	json_int_t good = put(b, "g", 1, "fine");
+	acknowledge_taps(b, 0);
+	expect(b, good, "ok");
+	feed(b, "kept waiting");
+	feed(b, "after");
+	expect_result(b, "kept waiting");
+	expect_result(b, "after");
+	assert_int_equal(status_of(b).engine_restarts, 0);
+}
+
 static void an_exit_in_a_function_is_blamed(void **state)
 {
 	struct bench *b = *state;
@@ -1809,6 +1842,7 @@ int main(int argc, char *argv[])
 		TEST(a_document_that_kills_is_refused_and_not_loaded_again),
 		TEST(a_check_that_hangs_is_answered),
 		TEST(a_message_that_hangs_is_skipped_and_blamed),
+		TEST(an_engine_that_gets_no_processor_is_not_blamed),
 		TEST(an_exit_in_a_function_is_blamed),
 		TEST(an_engine_killed_idle_is_replaced_and_nobody_blamed),
 		TEST(a_fault_is_reported_once_a_second),
