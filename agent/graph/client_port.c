@@ -1,4 +1,5 @@
 #include "agent/graph/client.h"
+#include "agent/graph/slot_rows.h"
 #include "common/log.h"
 #include "common/util.h"
 #include <string.h>
@@ -292,25 +293,9 @@ int client_publish(struct transport_port *p, uint32_t out_slot, const char *payl
 
 /* ---- ports ---- */
 
-struct slot_list {
-	struct transport_slot_stats *rows; /* owned */
-	size_t n, cap;
-};
-
 static void add_slot(void *arg, struct route *r)
 {
-	struct slot_list *list = arg;
-
-	if (list->n == list->cap) {
-		size_t cap = list->cap > 0 ? list->cap * 2 : 64;
-		struct transport_slot_stats *more = realloc(list->rows, cap * sizeof(*more));
-
-		if (more == NULL)
-			return; /* a row less */
-		list->rows = more;
-		list->cap = cap;
-	}
-	list->rows[list->n++] = r->n;
+	slot_rows_add(arg, r->n);
 }
 
 /* The engine is gone: what it has written still counts, and what nobody takes now is lost. */
@@ -335,7 +320,7 @@ static void on_later(void *arg)
 	p->later = (struct later){0};
 	/* of these only one is ever the last thing that is done with the port */
 	if (now.slots != NULL) {
-		struct slot_list list = {0};
+		struct slot_rows list = {0};
 
 		client_each_route(p, add_slot, &list);
 		now.slots(now.slots_arg, list.rows, list.n);

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "agent/graph/plug_link.h"
+#include "agent/graph/slot_rows.h"
 #include "agent/graph/slots.h"
 #include "agent/graph/transport.h"
 #include "common/topic_table.h"
@@ -42,11 +43,6 @@ struct plugin_topic {
 struct plugin_topics {
 	struct topic_table *table; /* struct plugin_topic, owned */
 	struct slots *slots;
-};
-
-struct slot_rows {
-	struct transport_slot_stats *rows; /* owned */
-	size_t n, cap;
 };
 
 struct transport_port {
@@ -113,6 +109,6 @@ void plugin_drop_out_topic(struct transport_port *p, const char *name);
 
 /* ---- transport_plugin.c ---- */
 
-/* Ask for something about the port. ret: 0; quietly ERR_AGAIN if the plugin does not know it now; or
- * another error, logged. */
+/* Ask for something about the port. ret: 0; quietly ERR_AGAIN if the plugin does not know it now;
+ * or another error, logged. */
 int plugin_ask(struct transport_port *p, struct plug_ask *ask);

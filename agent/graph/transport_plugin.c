@@ -421,16 +421,7 @@ static void on_slot(void *arg, const struct plug_answer *a, const char *text)
 
 	(void)text;
 	if (a->code == 0 && (a->flags & PLUG_MORE)) {
-		if (r->n == r->cap) {
-			size_t cap = r->cap > 0 ? r->cap * 2 : 64;
-			struct transport_slot_stats *more = realloc(r->rows, cap * sizeof(*more));
-
-			if (more == NULL)
-				return; /* a row less */
-			r->rows = more;
-			r->cap = cap;
-		}
-		r->rows[r->n++] = (struct transport_slot_stats){a->slot, a->a, a->b, a->c};
+		slot_rows_add(r, (struct transport_slot_stats){a->slot, a->a, a->b, a->c});
 		return;
 	}
 	transport_slots_fn *fn = TAKE(p->slots);
