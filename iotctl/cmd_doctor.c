@@ -80,15 +80,10 @@ static void add_transport(const struct iotctl *app, json_t *report)
 
 int cmd_doctor(struct iotctl *app, int argc, char *argv[])
 {
-	static const struct option longs[] = {{"json", no_argument, NULL, 'j'}, {0}};
-	bool as_json = false;
-	int c;
+	bool as_json;
 
-	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-		if (c != 'j')
-			return EXIT_USAGE;
-		as_json = true;
-	}
+	if (option_json(argc, argv, &as_json) < 0)
+		return EXIT_USAGE;
 	if (optind != argc)
 		return misused("doctor: unexpected argument '%s'", argv[optind]);
 	if (iotctl_settings(app) < 0 || iotctl_look(app) < 0)

@@ -236,15 +236,10 @@ static const struct {
 
 int cmd_graph(struct iotctl *app, int argc, char *argv[])
 {
-	static const struct option longs[] = {{"json", no_argument, NULL, 'j'}, {0}};
-	bool as_json = false;
-	int c;
+	bool as_json;
 
-	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-		if (c != 'j')
-			return EXIT_USAGE;
-		as_json = true;
-	}
+	if (option_json(argc, argv, &as_json) < 0)
+		return EXIT_USAGE;
 	argc -= optind;
 	argv += optind;
 	if (argc == 0)

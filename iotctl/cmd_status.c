@@ -282,17 +282,12 @@ static int exit_status(json_t *services)
 
 int cmd_status(struct iotctl *app, int argc, char *argv[])
 {
-	static const struct option longs[] = {{"json", no_argument, NULL, 'j'}, {0}};
-	bool as_json = false;
+	bool as_json;
 	struct err err = {0};
 	unsigned mask;
-	int c;
 
-	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-		if (c != 'j')
-			return EXIT_USAGE;
-		as_json = true;
-	}
+	if (option_json(argc, argv, &as_json) < 0)
+		return EXIT_USAGE;
 	if (units_parse(argv + optind, argc - optind, &mask, &err) < 0)
 		return refuse_names(argv[0], &err);
 	if (iotctl_settings(app) < 0 || iotctl_look(app) < 0)

@@ -31,6 +31,9 @@ struct command {
 int complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* The same for a wrong command line. ret: EXIT_USAGE. */
 int misused(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* For commands whose only option is --json; optind is behind it then. ret: 0, or -1 for another one
+ * (told). */
+int option_json(int argc, char *argv[], bool *ret);
 /* Tell what units_parse() says. ret: EXIT_USAGE, or EXIT_ERROR for what is not part of this build.
  */
 int refuse_names(const char *command, const struct err *err);

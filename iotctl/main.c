@@ -42,6 +42,20 @@ int misused(const char *fmt, ...)
 	return EXIT_USAGE;
 }
 
+int option_json(int argc, char *argv[], bool *ret)
+{
+	static const struct option longs[] = {{"json", no_argument, NULL, 'j'}, {0}};
+	int c;
+
+	*ret = false;
+	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+		if (c != 'j')
+			return -1;
+		*ret = true;
+	}
+	return 0;
+}
+
 int refuse_names(const char *command, const struct err *err)
 {
 	complain("%s: %s", command, err->text);
