@@ -3,6 +3,7 @@
 #include "broker/mosq.h"
 #include "common/util.h"
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 /* What is published in a tick leaves the broker in one go before it reads again: enough to be
@@ -12,8 +13,11 @@
 #define BYTES_PER_TURN   ((size_t)8 << 20)
 #define LOOKS            3 /* at results that came while a turn ended */
 
-#define WAKE_AT_BYTES 65536 /* of messages for a port: do not wait for the end of the turn */
-#define TELL_FED_MS   20
+/* A sleeping engine is woken for less than this only if the broker has nothing else to do. */
+#define WAKE_AT_MESSAGES 32
+#define WAKE_AT_NS       200000 /* after the first of them */
+#define WAKE_AT_BYTES    65536  /* do not even wait for the end of the turn */
+#define TELL_FED_MS      20
 
 /* An engine that sleeps once and writes once needs one kick for each result at most. */
 #define DRAIN_BYTES 4096
@@ -42,18 +46,20 @@ void port_wake(struct port *p)
 
 static void wake_sleeper(struct port *p)
 {
-	p->fed_bytes = 0;
+	p->fed_bytes = p->fed_messages = 0;
 	if (runs(p) && tap_engine_sleeps(p->tap))
 		port_wake(p);
 }
 
-/* Engines are woken when the turn ends: one that is woken at the first message takes our core while
- * we are busy, and a turn that has more to do costs it less than that. But a turn must not fill its
- * ring while it sleeps. Until then nobody needs to kick us. */
+/* Engines are woken when the turn ends, or some turns later: one that is woken at the first message
+ * takes our core while we are busy, and to wake it costs us more than most of what we do for a
+ * message. But a turn must not fill its ring while it sleeps. Until then nobody needs to kick us.
+ */
 static void mark_fed(struct port *p, uint32_t len)
 {
 	struct ports *ps = p->ps;
 
+	p->fed_messages++;
 	p->fed_bytes += sizeof(struct tap_rec) + len;
 	if (p->fed_bytes >= WAKE_AT_BYTES)
 		wake_sleeper(p);
@@ -132,14 +138,42 @@ static void tell_woken(struct ports *ps, int64_t now_ms)
 	ps->woken = more;
 }
 
-void ports_fed(struct ports *ps, int64_t now_ms)
+static int64_t now_ns(void)
 {
-	while (ps->n_fed > 0) {
-		struct port *p = ps->fed[--ps->n_fed];
+	struct timespec ts;
 
-		p->fed = false;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+/* Whether the engine can sleep on until a later turn has fed it more. */
+static bool can_wait(struct port *p)
+{
+	if (p->fed_messages >= WAKE_AT_MESSAGES || !runs(p) || !tap_engine_sleeps(p->tap))
+		return false;
+	int64_t now = now_ns();
+
+	if (!p->waits)
+		p->waits_since_ns = now;
+	p->waits = true;
+	return now - p->waits_since_ns < WAKE_AT_NS;
+}
+
+void ports_fed(struct ports *ps, int64_t now_ms, bool ahead)
+{
+	unsigned waiting = 0;
+
+	for (unsigned i = 0; i < ps->n_fed; i++) {
+		struct port *p = ps->fed[i];
+
+		if (ahead && can_wait(p)) {
+			ps->fed[waiting++] = p;
+			continue;
+		}
+		p->fed = p->waits = false;
 		wake_sleeper(p);
 	}
+	ps->n_fed = waiting;
 	if (ps->woken)
 		tell_woken(ps, now_ms);
 }

@@ -1,4 +1,5 @@
 /* plugin.c - what mosquitto calls: start, end, messages, ticks. */
+#include "broker/ahead.h"
 #include "broker/commands.h"
 #include "broker/mosq.h"
 #include "broker/ports.h"
@@ -21,7 +22,8 @@ struct plugin {
 	struct commands commands;
 	struct ports *ports;
 	struct server *server;
-	bool ticked; /* once */
+	bool ticked;  /* once */
+	int epoll_fd; /* mosquitto's; -1: not known */
 	int64_t poll_at_ms;
 };
 
@@ -124,6 +126,7 @@ static void first_tick(struct plugin *p)
 		rc = server_watch(p->server, &err);
 	if (rc < 0)
 		mosquitto_log_printf(MOSQ_LOG_WARNING, "iottalk: plugin.slow why=\"%s\"", err.text);
+	p->epoll_fd = ahead_find();
 	p->ticked = true;
 }
 
@@ -138,19 +141,18 @@ static int on_tick(int event, void *data, void *arg)
 	if (!p->ticked)
 		first_tick(p);
 	bool kicked = wake_turn();
+	bool ahead = ahead_events(p->epoll_fd);
 
-	ports_fed(p->ports, now);
+	ports_fed(p->ports, now, ahead);
 	if (due) {
 		ports_drain(p->ports);
 		p->poll_at_ms = now + POLL_MS;
 	}
-	bool more = ports_pull(p->ports);
+	bool more = ports_pull(p->ports), unserved = false;
 
 	if (due || kicked || server_has_news(p->server))
-		more |= server_serve(p->server);
-	if (!more)
-		more = ports_sleep(p->ports);
-	if (more)
+		unserved = server_serve(p->server);
+	if (unserved || (!ahead && (more || ports_sleep(p->ports))))
 		wake_soon();
 	return MOSQ_ERR_SUCCESS;
 }

@@ -94,8 +94,9 @@ size_t ports_print_stats(const struct ports *ps, char *buf, size_t size);
 
 void ports_deliver(struct ports *ps,
 		   const struct mosquitto_evt_message *m); /* any number of them */
-/* After the messages: wake whom it takes. */
-void ports_fed(struct ports *ps, int64_t now_ms);
+/* After the messages: wake whom it takes. ahead: the next turn follows at once, and may wake whom
+ * this one lets sleep. */
+void ports_fed(struct ports *ps, int64_t now_ms, bool ahead);
 /* Take results, a bounded number, and publish them. ret: true if more are there. */
 bool ports_pull(struct ports *ps);
 /* Nothing is left to do: say so to the engines and look once more. ret: true if something was

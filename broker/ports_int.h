@@ -50,14 +50,16 @@ struct port {
 	bool liar;              /* the engine broke the rules: nothing is taken from it any more */
 	bool asleep;            /* what the engine was told about us */
 	bool took;              /* results, since then */
-	size_t fed_bytes;       /* this turn, since the engine was looked at */
-	bool fed;               /* got messages this turn: is in ps->fed */
-	bool woken;             /* its engine was, and nobody has been told yet */
-	int64_t told_ms;        /* when somebody was told last */
-	uint64_t pulled;        /* results since result_fd was drained */
-	unsigned rest;          /* drains to leave out: its engine kicks for nothing */
-	struct table in;        /* struct route */
-	struct table out;       /* struct out; DROPPED: given before, results for it are late */
+	size_t fed_bytes, fed_messages; /* since the engine was looked at */
+	bool fed;                       /* got messages and was not looked at: is in ps->fed */
+	bool waits;                     /* the engine sleeps on for a while ... */
+	int64_t waits_since_ns;         /* ... that began then */
+	bool woken;                     /* its engine was, and nobody has been told yet */
+	int64_t told_ms;                /* when somebody was told last */
+	uint64_t pulled;                /* results since result_fd was drained */
+	unsigned rest;                  /* drains to leave out: its engine kicks for nothing */
+	struct table in;                /* struct route */
+	struct table out; /* struct out; DROPPED: given before, results for it are late */
 	char name[PLUG_NAME_MAX + 1];
 };
 

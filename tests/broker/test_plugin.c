@@ -5,6 +5,7 @@
 #include "common/tap.h"
 #include "common/util.h"
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -375,6 +376,101 @@ static void an_engine_is_woken_at_the_end_of_a_turn_or_when_much_has_come(void *
 	assert_int_equal(read(w->e[0].pipes[0], sink, sizeof(sink)), -1);
 }
 
+/* ---- a broker that waits in an instance of its own, with a listener ---- */
+
+static struct {
+	int epoll_fd, listen_fd, client_fd;
+} loop;
+
+static int setup_loop(void **state)
+{
+	struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+	socklen_t len = sizeof(addr);
+	struct epoll_event ev = {.events = EPOLLIN};
+
+	loop.listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	loop.client_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(loop.listen_fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	assert_int_equal(getsockname(loop.listen_fd, (struct sockaddr *)&addr, &len), 0);
+	assert_int_equal(listen(loop.listen_fd, 1), 0);
+	loop.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	assert_int_equal(epoll_ctl(loop.epoll_fd, EPOLL_CTL_ADD, loop.listen_fd, &ev), 0);
+	assert_int_equal(connect(loop.client_fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	return setup(state);
+}
+
+static int teardown_loop(void **state)
+{
+	close(loop.client_fd);
+	close(loop.listen_fd);
+	close(loop.epoll_fd);
+	return teardown(state);
+}
+
+static bool was_woken(const struct engine *e)
+{
+	char sink[100];
+
+	return read(e->pipes[0], sink, sizeof(sink)) > 0;
+}
+
+static void sleep_again(struct engine *e)
+{
+	while (was_woken(e))
+		continue;
+	tap_peer_set_asleep(e->tap, true);
+}
+
+static void an_engine_sleeps_on_while_the_broker_has_more_to_do(void **state)
+{
+	struct world *w = *state;
+	struct engine *e = &w->e[0];
+	unsigned fed = 0, turns = 0;
+
+	add_engine(w, 0);
+	sleep_again(e);
+	/* quicker than its patience, or not: woken by what has come, or by the time */
+	while (!was_woken(e) && fed < 1000) {
+		message("iottalk/esm/in0", "[1]", 0);
+		fed++;
+		tick();
+	}
+	assert_in_range(fed, 2, 32);
+	sleep_again(e);
+	message("iottalk/esm/in0", "[1]", 0);
+	while (!was_woken(e) && turns < 100000000) { /* never for more than some time */
+		turns++;
+		tick();
+	}
+	assert_in_range(turns, 2, 99999999);
+	sleep_again(e);
+	message("iottalk/esm/in0", "[1]", 0);
+	tick();
+	assert_false(was_woken(e));
+	close(accept(loop.listen_fd, NULL, NULL)); /* nothing is left to do */
+	tick();
+	assert_true(was_woken(e));
+}
+
+/* That would be for the signals of a broker that waits. */
+static void a_broker_that_has_more_to_do_does_not_say_that_it_sleeps(void **state)
+{
+	struct world *w = *state;
+	struct engine *e = &w->e[0];
+
+	add_engine(w, 0);
+	message("iottalk/esm/in0", "[1]", 0);
+	tick();
+	assert_false(tap_trusted_sleeps(e->tap));
+	reply(e, "[2]");
+	tick();
+	assert_string_equal(broker.payload, "[2]");
+	assert_false(tap_trusted_sleeps(e->tap));
+	close(accept(loop.listen_fd, NULL, NULL));
+	tick();
+	assert_true(tap_trusted_sleeps(e->tap));
+}
+
 static void *kick_soon(void *arg)
 {
 	nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
@@ -514,7 +610,8 @@ static void a_signal_that_somebody_else_uses_is_left_to_him(void **state)
 	sigaction(SIGIO, &mine, NULL);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name)      cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST_LOOP(name) cmocka_unit_test_setup_teardown(name, setup_loop, teardown_loop)
 
 int main(void)
 {
@@ -523,6 +620,8 @@ int main(void)
 		TEST(what_cannot_work_is_off_and_does_not_stop_the_broker),
 		TEST(messages_go_in_results_come_out),
 		TEST(an_engine_is_woken_at_the_end_of_a_turn_or_when_much_has_come),
+		TEST_LOOP(an_engine_sleeps_on_while_the_broker_has_more_to_do),
+		TEST_LOOP(a_broker_that_has_more_to_do_does_not_say_that_it_sleeps),
 		TEST(a_kick_ends_the_wait),
 		TEST(a_kick_before_the_wait_ends_it_too),
 		TEST(a_request_ends_the_wait),

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -1024,6 +1025,23 @@ def test_fact_the_plugins_publications_are_no_messages_to_it(world):
     world.client.publish(topic, "[2]", 1)
     assert world.engine.take().payload == b"[2]"
     world.engine.nothing()
+
+
+def test_fact_a_packet_costs_a_turn_and_a_turn_sees_whether_another_follows(world):
+    """mosquitto takes one packet from a socket and waits again, in an epoll instance that the plugin finds: an engine that sleeps
+    is not woken for each of many packets, but soon."""
+    topic, n = world.tap(0).encode(), 1000
+    world.engine._asleep(1)
+    connect = b"\x10\x10\0\x04MQTT\x04\x02\0\0\0\x04many"
+    publish = struct.pack(">BBH", 0x30, 2 + len(topic) + 1, len(topic)) + topic + b"1"
+    with socket.create_connection(("127.0.0.1", world.broker.mqtt_port)) as s:
+        s.sendall(connect)
+        assert s.recv(4) == b"\x20\x02\0\0"
+        s.sendall(publish * n)
+        s.sendall(b"\xc0\0")  # a ping: what came before has been taken
+        assert s.recv(2) == b"\xd0\0"
+    assert world.agent.stats()["received"] == n
+    assert 1 <= len(os.read(world.engine.wake, 4096)) <= n / 4
 
 
 def test_a_socket_that_another_broker_answers_at_is_left_alone(bench):
