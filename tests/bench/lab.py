@@ -31,15 +31,15 @@ class Lab:
         self._systems = {}  # (name, purpose) -> System
         self._files = {}
 
-    def system(self, name, purpose=""):
-        """Systems of different purposes have processes of their own. ret: None if it is not available or does not work, which is
+    def system(self, name, purpose="", **how):
+        """Systems of different purposes have processes of their own. how: for its class. ret: None if it is not available or does not work, which is
         said once; the others are measured all the same."""
         if name in self.skipped:
             return None
         key = (name, purpose)
         if key not in self._systems:
             try:
-                self._systems[key] = SYSTEMS[name](self.processes, "%s%s" % key)
+                self._systems[key] = SYSTEMS[name](self.processes, "%s%s" % key, **how)
             except Unavailable as e:
                 self._skip(name, str(e))
                 return None

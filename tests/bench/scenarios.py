@@ -75,8 +75,8 @@ class Payload(Scenario):
 
 
 class Graphs(Scenario):
-    """Many graphs, one connection, the messages through one of them or through all. A suite for each number of graphs, and the
-    broker alone with as many topics."""
+    """Many graphs in one engine, one connection, the messages through one of them or through all. A suite for each number of
+    graphs, and the broker alone with as many topics."""
     name = "graphs"
 
     def __init__(self, lab):
@@ -86,7 +86,8 @@ class Graphs(Scenario):
             for name in self.options.systems:
                 if name not in OURS + ("floor",):
                     continue
-                system = lab.system(name, "-%d-graphs" % graphs)
+                how = {"per_owner": 1} if name in OURS else {} # "in one engine"
+                system = lab.system(name, "-%d-graphs" % graphs, **how)
                 if system and lab.prepare(system, "plain", graphs):
                     self.suites.append((graphs, system, self.memory(system)))
 

@@ -186,9 +186,9 @@ class Broker:
 
 
 class Suite:
-    """A broker of its own, csm and agent. transport: client or plugin."""
+    """A broker of its own, csm and agent. transport: client or plugin. per_owner: engines for graphs of one owner; 0: the default."""
 
-    def __init__(self, processes, name, transport):
+    def __init__(self, processes, name, transport, per_owner=0):
         if transport == "plugin" and not PLUGIN.exists():
             raise Unavailable("the build has no lib/%s" % PLUGIN.name)
         self.processes, self.transport = processes, transport
@@ -197,7 +197,7 @@ class Suite:
         self.broker = Broker(processes, self.folder, socket_path)
         self.http_port = processes.free_port()
         self.ini = self.folder / "iottalk.ini"
-        self._write_ini(socket_path)
+        self._write_ini(socket_path, per_owner)
         done = subprocess.run([str(BUILD / "bin/iotctl"), "-c", str(self.ini), "initdb"], capture_output=True, text=True,
                               timeout=START_S, stdin=subprocess.DEVNULL)
         if done.returncode != 0:
@@ -207,12 +207,13 @@ class Suite:
         self.agent = self._start_daemon("gateway-agent")
         until(lambda: self.status().get("csm") is True, "the session of csm and agent")
 
-    def _write_ini(self, plugin_socket):
+    def _write_ini(self, plugin_socket, per_owner):
         sections = {
             "core": {"http-port": self.http_port, "userdir": self.folder / "userdir", "log-level": "warn"},
             "core-mqtt": {"host": "127.0.0.1", "port": self.broker.port},
             "broker": {"managed": "no"},
             "agent": {"id": "bench", "transport": self.transport},
+            "engine": {"per-owner": per_owner},
         }
         if plugin_socket:
             sections["broker"]["plugin-socket"] = plugin_socket

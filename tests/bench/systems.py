@@ -99,8 +99,8 @@ class Ours(System):
 
     transport = None
 
-    def __init__(self, processes, name):
-        self.suite = Suite(processes, name, self.transport)
+    def __init__(self, processes, name, per_owner=0):
+        self.suite = Suite(processes, name, self.transport, per_owner)
         self.broker, self.http_port = self.suite.broker, self.suite.http_port
         self.devices = Devices(self.suite)
         processes.at_end(self.devices.close)
