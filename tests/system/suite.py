@@ -281,10 +281,17 @@ protocol websockets
     def engine_pid(self):
         return until(self.engine_pids, 5, "an engine")[0]
 
+    def graph_row(self, g):
+        """What the agent says of a graph; {}: it does not know it."""
+        return self.control("agent", {"op": "graph", "graph": "%s/%s" % (g.client_id, g.graph)}).get("graph", {})
+
     def engine_of(self, g):
         """pid of the engine that runs a graph."""
-        return until(lambda: self.control("agent", {"op": "graph", "graph": "%s/%s" % (g.client_id, g.graph)})
-                     .get("graph", {}).get("pid"), 5, "the engine of %s" % g.client_id)
+        return until(lambda: self.graph_row(g).get("pid"), 5, "the engine of %s" % g.client_id)
+
+    def until_runs(self, g):
+        """A restarted agent is ready before it has got its graphs again."""
+        until(lambda: self.graph_row(g).get("state") == "running", 5, "graph %s of %s" % (g.graph, g.client_id))
 
     def rss_kb(self, name):
         return int(re.search(r"VmRSS:\s+(\d+)", Path("/proc/%d/status" % self.pid(name)).read_text())[1])

@@ -208,9 +208,9 @@ class Fence:
     def __init__(self, mqtt):
         self.mqtt, self.n = mqtt, 0
         da_id = new_id()
-        g = GraphClient(mqtt, graph=new_id()).wire(da_id, "in", "out", owner=OWNER)
-        self.topic = g.topic(da_id, "idf", "in")
-        self.out = mqtt.subscribe(g.topic(da_id, "odf", "out"))
+        self.g = GraphClient(mqtt, graph=new_id()).wire(da_id, "in", "out", owner=OWNER)
+        self.topic = self.g.topic(da_id, "idf", "in")
+        self.out = mqtt.subscribe(self.g.topic(da_id, "odf", "out"))
 
     def wait(self):
         self.n += 1
@@ -298,6 +298,8 @@ def test_retained_messages_are_taken_live_but_their_replay_is_ignored(make_suite
     suite.restart("agent")
     fence = Fence(mqtt)
     suite.restart("agent")   # subscribes to the topic with the retained message again
+    suite.until_runs(g)
+    suite.until_runs(fence.g)
     fence.wait()
     mqtt.publish(topic, [2], 1)
     assert monitor.get(lambda m: m.json["data"]["idf"]["input"] == [2])
