@@ -3,7 +3,7 @@
 # make bench       measure; prints ratios, writes build/bench/*.csv; BENCH_ARGS=--help names the choices
 # make bench-report  tables and pictures of the last run into docs/
 # make soak        an hour of load, changes and killed engines; SECONDS=60: a minute, SOAK_ARGS=--help
-# make check       clang-tidy, cppcheck, include arrows
+# make check       clang-tidy, cppcheck, include arrows, fuzz targets compile
 # make format      clang-format in place
 # make install     DESTDIR= PREFIX=/usr/local; make uninstall takes the same
 # make fuzz        libFuzzer targets into build/fuzz/bin (needs clang)
@@ -168,6 +168,7 @@ check:
 		--suppress=missingIncludeSystem --suppress=memleak --include=scripts/cppcheck-macros.h -D_GNU_SOURCE -I. $(FOLDERS)
 	@mkdir -p $(B)/tidy
 	@printf '%s\n' -I$(CURDIR) $(CPPFLAGS) -std=gnu17 $(sort $(foreach d,$(FOLDERS),$(flags_$(d)))) > $(B)/tidy/compile_flags.txt
+	@$(CC) $(sort $(foreach d,$(FOLDERS),$(flags_$(d)))) $(CPPFLAGS) $(CFLAGS) -fsyntax-only $(FUZZ)
 	@printf '%s\n' $(SRCS) | xargs -P $$(nproc) -n 4 clang-tidy --quiet --warnings-as-errors='*' -p $(B)/tidy 2>/dev/null
 
 format:

@@ -9,6 +9,7 @@
 #include "common/util.h"
 #include <assert.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -304,7 +305,9 @@ static void result(struct input *in, struct world *w)
 
 static void turn(struct input *in, struct world *w)
 {
-	ports_fed(w->c.ports, (int64_t)take(in, 1) * 10);
+	uint64_t v = take(in, 1);
+
+	ports_fed(w->c.ports, (int64_t)v * 10, v & 1);
 	if (!ports_pull(w->c.ports))
 		ports_sleep(w->c.ports);
 	ports_drain(w->c.ports);
