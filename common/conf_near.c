@@ -55,6 +55,8 @@ const char *conf_near_section(const struct conf_row *rows, size_t n, const char 
 	unsigned best_dist = 0;
 
 	for (size_t i = 0; i < n; i++) {
+		if (i > 0 && strcmp(rows[i].section, rows[i - 1].section) == 0)
+			continue; /* a section's rows stand together */
 		if (!may_be_near(section, rows[i].section))
 			continue;
 		unsigned dist = distance(section, rows[i].section);
