@@ -8,7 +8,7 @@
 int eval_init(struct eval *ev, struct py *py, struct graphs *gs, const struct eval_sink *sink,
 	      int qos, size_t max_payload, struct err *err)
 {
-	/* so that an esm_error fits into a message */
+	/* so that an esm_error, or an esm_print, fits into a message */
 	size_t reason = max_payload / 3 < PY_REASON_MAX ? max_payload / 3 : PY_REASON_MAX;
 	*ev = (struct eval){.py = py, .graphs = gs, .sink = *sink, .qos = qos};
 	int rc = text_init(&ev->out, max_payload, err);
@@ -16,6 +16,8 @@ int eval_init(struct eval *ev, struct py *py, struct graphs *gs, const struct ev
 		rc = text_init(&ev->monitor, max_payload, err);
 	if (rc == 0)
 		rc = text_init(&ev->why, reason, err);
+	if (rc == 0)
+		rc = text_init(&ev->printed, reason, err);
 	if (rc < 0)
 		eval_done(ev);
 	return rc;
@@ -28,6 +30,7 @@ void eval_done(struct eval *ev)
 	text_done(&ev->out);
 	text_done(&ev->monitor);
 	text_done(&ev->why);
+	text_done(&ev->printed);
 }
 
 static int64_t now_ns(void)

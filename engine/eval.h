@@ -34,7 +34,7 @@ struct eval {
 	struct eval_stats stats;
 	struct vals values; /* of the message */
 	struct vals args;   /* of the call being made */
-	struct text out, monitor, why;
+	struct text out, monitor, why, printed;
 };
 
 int eval_init(struct eval *ev, struct py *py, struct graphs *gs, const struct eval_sink *sink,

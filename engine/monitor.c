@@ -72,6 +72,17 @@ bool monitor_end(struct monitor *m)
 	return m->fits;
 }
 
+bool monitor_print(struct text *out, const char *stage, const struct link *link, const char *text,
+		   size_t len)
+{
+	text_clear(out);
+	return text_puts(out, "{\"op\":\"esm_print\",\"data\":{\"id\":") &&
+	       text_puts(out, link != NULL ? link->name_json : "null") &&
+	       text_puts(out, ",\"mode\":\"") && text_puts(out, stage) &&
+	       text_puts(out, "\",\"text\":") && text_put_json(out, text, len) &&
+	       text_puts(out, "}}");
+}
+
 static bool write_error(struct text *out, const char *stage, const char *msg, size_t msg_len,
 			const char *src, size_t src_len)
 {

@@ -1,5 +1,5 @@
 /* monitor.h - what a graph's monitor topic gets (spec iottalk-core 6): a monitor_info for a message
- * that went its way, an esm_error for what did not.
+ * that went its way, an esm_error for what did not, an esm_print for what functions print.
  *
  * A monitor_info is written stage by stage, since functions may change the values they are given.
  * What does not fit into the text is noticed at the end.
@@ -25,6 +25,11 @@ void monitor_odf(struct monitor *m, const struct link *odf, const char *json, si
 		 bool scalar);
 /* Complete the message. ret: true if there is one to send. */
 bool monitor_end(struct monitor *m);
+
+/* Write an esm_print: what was printed by a function of a link, or of the join (link NULL). ret: false
+ * if it does not fit. */
+bool monitor_print(struct text *out, const char *stage, const struct link *link, const char *text,
+		   size_t len);
 
 /* Write an esm_error: stage is "idf", "join" or "odf". ret: false if it does not fit even without
  * the source. */

@@ -50,6 +50,14 @@ static int tell_error(struct pass *p, enum tap_kind kind, const struct fn_use *u
 		monitor_error(&ev->out, kind_names[kind], ev->why.data, ev->why.len, use));
 }
 
+int pass_printed(struct pass *p, enum tap_kind kind, const struct link *link)
+{
+	struct eval *ev = p->ev;
+	return pass_publish_monitor(
+		p, &ev->out,
+		monitor_print(&ev->out, kind_names[kind], link, ev->printed.data, ev->printed.len));
+}
+
 /* Whether the time has come, and then when it comes again. */
 static bool is_due(int64_t *next_ms)
 {

@@ -41,16 +41,35 @@ static int quarantined(struct pass *p, enum tap_kind kind, const struct fn_use *
 			 "message dropped: the function is in quarantine");
 }
 
+/* pyfn_call() for a graph that has a monitor, which gets what is printed. *ret_sent: 0, or what
+ * publish() failed with. */
+static int call_listening(struct pass *p, enum tap_kind kind, const struct link *link,
+			  struct pyfn *fn, struct val *const *args, size_t n, struct val **ret,
+			  int *ret_sent)
+{
+	struct eval *ev = p->ev;
+	text_clear(&ev->printed);
+	py_listen(ev->py, &ev->printed);
+	int rc = pyfn_call(fn, args, n, ret);
+	py_listen(ev->py, NULL);
+	*ret_sent = ev->printed.len > 0 ? pass_printed(p, kind, link) : 0;
+	return rc;
+}
+
 /* Call use's function. *ret NULL: it failed, and that was told. ret: 0 or what publish() failed
  * with. */
 static int call(struct pass *p, enum tap_kind kind, const struct link *link,
 		const struct fn_use *use, struct val *const *args, size_t n, struct val **ret)
 {
+	int sent = 0;
 	*ret = NULL;
 	say_doing(p, kind, link);
 	p->ran = use->fn;
-	int rc = pyfn_call(use->fn, args, n, ret);
-	return rc < 0 ? pass_raised(p, kind, link, use, rc) : 0;
+	int rc = p->graph->monitored ? call_listening(p, kind, link, use->fn, args, n, ret, &sent)
+				     : pyfn_call(use->fn, args, n, ret);
+	if (rc < 0)
+		rc = pass_raised(p, kind, link, use, rc);
+	return sent < 0 ? sent : rc;
 }
 
 static bool is_variant(const struct link *l, size_t i)

@@ -51,6 +51,7 @@ const char py_boot_source[] =
 	"    def write(self, text):\n"
 	"        if not isinstance(text, str):\n"
 	"            raise TypeError('write() argument must be str, not ' + type(text).__name__)\n"
+	"        tell(text[:10000])\n"
 	"        self.part.append(text)\n"
 	"        if '\\n' in text or len(self.part) > 100 or len(text) > 4096:\n"
 	"            self.flush()\n"

@@ -12,6 +12,7 @@
 struct py {
 	struct guard guard;
 	bool refused;       /* what was raised last met the quota */
+	struct text *heard; /* what functions print, for py_listen(); NULL: nobody listens */
 	PyObject *explain;  /* explain(exception) -> str */
 	PyObject *remember; /* remember(filename, source): for tracebacks */
 	PyObject *forget;   /* forget(filename) */
@@ -19,8 +20,11 @@ struct py {
 		*sources; /* struct source by digest: one code object for all uses of a function */
 };
 
-/* The module that is run once at the start (py_boot.c). */
+/* The module that is run once at the start (py_boot.c). Its globals need builtins, and tell(text),
+ * for what is printed (py_print.c). */
 extern const char py_boot_source[];
+/* ret: tell, a new reference; NULL: an exception is pending. */
+PyObject *py_tell_new(struct py *py);
 
 static inline PyObject *obj(const struct val *v)
 {

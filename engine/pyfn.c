@@ -51,7 +51,9 @@ static int boot(struct py *py, struct err *err)
 {
 	CLEANUP(decrefp)
 	PyObject *globals = PyDict_New();
-	if (globals == NULL ||
+	CLEANUP(decrefp)
+	PyObject *tell = py_tell_new(py);
+	if (globals == NULL || tell == NULL || PyDict_SetItemString(globals, "tell", tell) < 0 ||
 	    PyDict_SetItemString(globals, "__builtins__", PyEval_GetBuiltins()) < 0)
 		return py_brief(err, ERR_NOMEM, "starting Python");
 	CLEANUP(decrefp)

@@ -62,6 +62,9 @@ size_t pyfn_memory(const struct pyfn *f);
 /* run(*args). ret: 0, or ERR_PEER (raised), ERR_NOMEM (raised MemoryError), ERR_LIMIT (raised, and
  * met its quota): then py_explain() or py_forget() must follow. */
 int pyfn_call(struct pyfn *f, struct val *const *args, size_t n, struct val **ret);
+/* What is printed from now on is appended to out, too, UTF-8; what does not fit is left out, and
+ * "\n..." says so. out: borrowed; NULL: no more. */
+void py_listen(struct py *py, struct text *out);
 /* What its results make run (conversions) counts for it, too, until py_leave(). NULL is fine. */
 void pyfn_enter(const struct pyfn *f);
 void py_leave(void);

@@ -269,7 +269,9 @@ static void whatever_is_raised_is_told_with_its_traceback(void **state)
 		{"raise ValueError('x' * 100000)", {"Traceback", "ValueError: xxxx", "\n...\n"}},
 		{"raise MemoryError", {"MemoryError"}},
 		{"return bytearray(1 << 60)", {"MemoryError"}},
-		{"import subprocess", {"ImportError", "'subprocess' may not be imported; a function may import: base64, "}},
+		{"import subprocess",
+		 {"ImportError",
+		  "'subprocess' may not be imported; a function may import: base64, "}},
 		{"return open('/nonexistent')", {"FileNotFoundError", "nonexistent"}},
 	};
 	struct world *w = *state;
@@ -377,6 +379,80 @@ static void monitors_see_every_stage(void **state)
 	run_ways(*state, ways, ARRAY_LEN(ways));
 }
 
+static void monitors_get_what_functions_print(void **state)
+{
+	static const struct way ways[] = {
+		{"each stage, in the order of the message's way",
+		 "{\"monitor_slot\": 5, \"idf\": [{\"slot\": 1, \"func\": \"def run(x):\\n "
+		 "print('in', x)\\n "
+		 "print('a\\\\tb', end='')\\n return None if x else 1\\n\"}], "
+		 "\"join\": {\"func\": \"def run(x):\\n print('joined')\\n return x\\n\"}, "
+		 "\"odf\": [{\"slot\": 3, \"func\": \"def run(x):\\n print('\\u2192 out')\\n "
+		 "return x\\n\"}]}",
+		 "1 [0]\n1 [2]\n",
+		 "5 "
+		 "{\"op\":\"esm_print\",\"data\":{\"id\":[\"da\",\"f1\"],\"mode\":\"idf\",\"text\":"
+		 "\"in 0\\na\\tb\"}}\n"
+		 "5 "
+		 "{\"op\":\"esm_print\",\"data\":{\"id\":null,\"mode\":\"join\",\"text\":"
+		 "\"joined\\n\"}}\n"
+		 "5 "
+		 "{\"op\":\"esm_print\",\"data\":{\"id\":[\"da\",\"f3\"],\"mode\":\"odf\",\"text\":"
+		 "\"\u2192 out\\n\"}}\n"
+		 "3 1\n5 "
+		 "{\"op\":\"monitor_info\",\"data\":{\"idf\":{\"id\":[\"da\",\"f1\"],\"input\":[0],"
+		 "\"output\":1},"
+		 "\"join\":{\"input\":[1],\"output\":1},\"odf\":[{\"id\":[\"da\",\"f3\"],"
+		 "\"output\":[1]}]}}\n"
+		 "5 "
+		 "{\"op\":\"esm_print\",\"data\":{\"id\":[\"da\",\"f1\"],\"mode\":\"idf\",\"text\":"
+		 "\"in 2\\na\\tb\"}}\n5 "
+		 "{\"op\":\"monitor_info\",\"data\":{\"idf\":{\"id\":[\"da\",\"f1\"],\"input\":[2],"
+		 "\"output\":null},\"join\":{\"input\":[],\"output\":null},\"odf\":[]}}\n"},
+		{"nobody listens",
+		 "{\"idf\": [{\"slot\": 1, \"func\": \"def run(x):\\n print(x)\\n return x\\n\"}], "
+		 "\"odf\": "
+		 "[{\"slot\": 3}]}",
+		 "1 [1]\n", "3 1\n"},
+	};
+	run_ways(*state, ways, ARRAY_LEN(ways));
+}
+
+static void what_is_printed_before_a_failure_is_told(void **state)
+{
+	struct world *w = *state;
+	world_must_put(w, "{\"monitor_slot\": 5, \"idf\": [{\"slot\": 1, \"func\": \"def "
+			  "run(x):\\n print('so "
+			  "far')\\n return 1 / x\\n\"}], \"odf\": [{\"slot\": 2}]}");
+	world_send(w, 1, "0");
+	const char *log = world_log(w), *print = strstr(log, "\"text\":\"so far\\n\"}}"),
+		   *error = strstr(log, "ZeroDivisionError");
+	assert_true(print != NULL && error != NULL && print < error);
+}
+
+/* What is printed cannot grow the engine, nor stop the message. */
+static void a_monitor_gets_the_beginning_of_what_is_too_long(void **state)
+{
+	static const char *const prints[] = {"print('\\u00e4' * 10 ** 6)",
+					     "for i in range(10 ** 5): print('\\u00e4')",
+					     "print(chr(0xdc80) * 10 ** 5)"};
+	struct world *w = *state;
+	for (size_t i = 0; i < ARRAY_LEN(prints); i++) {
+		char doc[400];
+		snprintf(doc, sizeof(doc),
+			 "{\"monitor_slot\": 5, \"idf\": [{\"slot\": 1, \"func\": \"def run(x):\\n "
+			 "%s\\n return x\\n\"}], "
+			 "\"odf\": [{\"slot\": 2}]}",
+			 prints[i]);
+		world_must_put(w, doc);
+		world_send(w, 1, "[1]");
+		const char *log = world_log(w), *end = strstr(log, "\\n...\"}}\n2 1\n");
+		assert_non_null(end);
+		assert_true(strncmp(log, "5 {\"op\":\"esm_print\"", 19) == 0);
+		assert_true(end - log < 2 * (ptrdiff_t)PY_REASON_MAX);
+	}
+}
+
 static void functions_of_one_graph_do_not_see_changes_by_another(void **state)
 {
 	struct world *w = *state;
@@ -422,6 +498,9 @@ int main(void)
 		T(faults_are_reported_once_a_second),
 		T(empty_results_and_full_rings_are_told),
 		T(monitors_see_every_stage),
+		T(monitors_get_what_functions_print),
+		T(what_is_printed_before_a_failure_is_told),
+		T(a_monitor_gets_the_beginning_of_what_is_too_long),
 		T(functions_of_one_graph_do_not_see_changes_by_another),
 		T(messages_for_nobody_are_counted),
 	};

@@ -247,6 +247,19 @@ def text(payload):
     return json.dumps(json.loads(payload.decode()))
 
 
+def test_what_functions_print_is_in_the_log_and_on_the_monitor(suite, mqtt):
+    say = {name: "def run(x):\n    print(%r, x)\n    return x\n" % (name + " \u2713") for name in ("idf", "join", "odf")}
+    g, (topic,), (out,), monitor = wired(mqtt, [{"func": say["idf"]}], say["join"], [{"func": say["odf"]}])
+    mqtt.publish(topic, [7], wait=False)
+    monitor.get(lambda m: m.json["op"] == "monitor_info")
+    told = [m.json["data"] for m in monitor.take_all()]
+    assert [(t["mode"], t["text"]) for t in told] == [(m, m + " \u2713 7\n") for m in ("idf", "join", "odf")]
+    links = {link["mode"]: [link["da_id"], link["feature"]] for link in g.state()["links"]}
+    assert [t["id"] for t in told] == [links["idf"], None, links["odf"]]
+    until(lambda: 'line="odf \u2713 7"' in suite.processes["agent"].log(), what="the line in the log")
+    g.send("detach", wait=False)
+
+
 @pytest.mark.parametrize("idf, join, odf, send, expect, errors", CASES)
 def test_engine(mqtt, fence, idf, join, odf, send, expect, errors):
     g, ins, outs, monitor = wired(mqtt, idf, join, odf)
