@@ -25,7 +25,8 @@ from systems import SYSTEMS
 DEFAULTS = {"scenario": list(SCENARIOS), "devices": [1, 200], "graphs": [1, 1000], "payloads": [20, 1024, 65536], "repeats": 3,
             "seconds": 1.0, "systems": ["floor", "relay", "client", "plugin", "node-red"]}
 ALL = dict(DEFAULTS, devices=[1, 50, 200, 1000], graphs=[1, 1000, 10000], repeats=5, seconds=2.0, systems=list(SYSTEMS))
-QOS_OF_SCENARIO = {"graphs": [1], "change": [1], "join": [1], "payload": [1]}
+QOS_OF_SCENARIO = {"graphs": [1], "change": [1], "neighbour": [1], "join": [1], "payload": [1]}
+ONE_QOS = ("change", "neighbour")
 
 
 def words(names):
@@ -68,7 +69,7 @@ def read_options():
     for name, value in (ALL if o.all else DEFAULTS).items():
         if getattr(o, name) is None:
             setattr(o, name, value)
-    o.qos_of = lambda scenario: o.qos or ([0, 1, 2] if o.all and scenario != "change" else QOS_OF_SCENARIO.get(scenario, [0, 1, 2]))
+    o.qos_of = lambda scenario: o.qos or ([0, 1, 2] if o.all and scenario not in ONE_QOS else QOS_OF_SCENARIO.get(scenario, [0, 1, 2]))
     return o
 
 

@@ -1,7 +1,7 @@
 """The goals of the data path and of registrations, judged by the results of a run.
 
 P1 to P4 are about the plugin transport (P4 about the client transport where there is no other), P5 about the client transport, P6
-and P7 about both.
+and P7 about both, and so is "hostile": that owners do not feel each other's functions.
 """
 
 import statistics
@@ -87,6 +87,15 @@ def graphs(r):
                            r.ratio(cost_us, dict(key, graphs=many, through=through), one), AT_MOST, cost)
 
 
+def neighbours(r):
+    for system in OURS:
+        key = {"scenario": "neighbour", "system": system}
+        for culprit in r.distinct("culprit", **key):
+            if culprit != "none":
+                yield Goal("hostile", "%s: p99 of a graph beside one of another owner, %s" % (system, culprit),
+                           r.ratio("p99_us", dict(key, culprit=culprit), dict(key, culprit="none")), AT_MOST, 1.1)
+
+
 def registrations(r):
     key = {"scenario": "register", "system": REGISTRY}
     together = dict(key, connections=64, rate=0)
@@ -100,5 +109,5 @@ def registrations(r):
 
 def judge(r):
     """ret: [Goal] of those for which there are measurements."""
-    found = [g for part in (data_path, changes, graphs, registrations) for g in part(r) if g.measured]
+    found = [g for part in (data_path, changes, graphs, neighbours, registrations) for g in part(r) if g.measured]
     return sorted(found, key=lambda g: g.name)  # stable: within a goal as above

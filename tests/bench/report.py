@@ -115,6 +115,21 @@ def change(r):
                       "lost, dup., disordered, wrong"], rows)
 
 
+def neighbour(r):
+    if not r.select(scenario="neighbour"):
+        return
+    yield "### A graph beside one of another owner that does harm each second"
+    yield ""
+    rows = []
+    for qos in sorted(r.distinct("qos", scenario="neighbour")):
+        for system in r.distinct("system", scenario="neighbour", qos=qos):
+            for culprit in r.distinct("culprit", scenario="neighbour", qos=qos, system=system):
+                key = dict(scenario="neighbour", qos=qos, system=system, culprit=culprit)
+                rows.append([qos, system, culprit, *(r.spread(f, **key).format(2, 1000) for f in ("p50_us", "p99_us", "max_us")),
+                             bad(r, key)])
+    yield from table(["QoS", "system", "the other", "p50 ms", "p99 ms", "worst ms", "lost, dup., disordered, wrong"], rows)
+
+
 def register(r):
     if not r.select(scenario="register"):
         return
@@ -160,7 +175,7 @@ def conditions(r):
 
 def lines(r):
     yield from conditions(r)
-    for part in (goals, throughput, latency, join, payload, graphs, change, register):
+    for part in (goals, throughput, latency, join, payload, graphs, change, neighbour, register):
         yield from part(r)
 
 

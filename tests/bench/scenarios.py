@@ -1,17 +1,20 @@
 """What is measured. A scenario prepares its systems when it is made; cases() then yields what to run, neighbours in time being the
 systems that are compared."""
 
+from functools import partial
+
 from lab import PROGRAMS
 from procs import private_kb
 from systems import OURS, SYSTEMS
 from titles import REGISTRY
-from wiring import Changes
+from wiring import HOSTILE, Changes, Culprit
 
 LATENCY_DEVICES = 200
 JOIN_DEVICES = 40
 PAYLOAD_DEVICES = 50
 PAYLOAD_UNDER_WAY = 1 << 20  # bytes
 CHANGE_RATE, CHANGE_EVERY_S, CHANGE_SECONDS = 1000, 0.1, 5
+NEIGHBOUR_RATE, NEIGHBOUR_SECONDS = 1000, 5
 REGISTER_RATE = 500
 
 
@@ -130,6 +133,20 @@ class Change(Scenario):
         return lambda: Beside(system.devices, device, CHANGE_EVERY_S)
 
 
+class Neighbour(Scenario):
+    """A graph under a steady stream while one of another owner does harm, beside the same stream undisturbed."""
+    name = "neighbour"
+
+    def cases(self):
+        arguments, seconds = ["-r", NEIGHBOUR_RATE], max(self.options.seconds, NEIGHBOUR_SECONDS)
+        for qos in self.options.qos_of(self.name):
+            for _, system in self.lab.systems(OURS):
+                yield self.load(system, "plain", 1, qos, arguments, seconds, culprit="none")
+                for kind in HOSTILE:
+                    yield self.load(system, "plain", 1, qos, arguments, seconds, partial(Culprit, system.devices, kind),
+                                    culprit=kind)
+
+
 class Register(Scenario):
     """New devices over HTTP; the suite answers when they are on the disk, Node-RED keeps them in memory."""
     name = "register"
@@ -152,4 +169,4 @@ class Register(Scenario):
         return lambda: self.lab.run(argv, key)
 
 
-SCENARIOS = {s.name: s for s in (Throughput, Latency, Join, Payload, Graphs, Change, Register)}
+SCENARIOS = {s.name: s for s in (Throughput, Latency, Join, Payload, Graphs, Change, Neighbour, Register)}

@@ -27,6 +27,13 @@ OTHER = "def run(x):\n    return 1 + 2 * x\n"
 WIDE = "def run(x, *rest):\n    return [x * 2 + 1, *rest]\n"
 SUM = "def run(a, b, c, d, e):\n    return (a + b + c + d + e) * 2 + 1\n"
 PASS = "def run(*x):\n    return x\n"
+# what a neighbour must not notice; the time budget of a function is 1 s
+HOSTILE = {
+    "busy for 0.9 s": "import time\ndef run(x):\n    end = time.monotonic() + 0.9\n    while time.monotonic() < end: pass\n    return x\n",
+    "endless loop in C": "def run(x):\n    return sum(range(10 ** 18))\n",
+    "memory without end": "def run(x):\n    a = []\n    while True: a.append(bytearray(1 << 20))\n",
+    "output without end": "def run(x):\n    while True: print('x' * 1000)\n",
+}
 
 
 def digest(code):
@@ -36,9 +43,9 @@ def digest(code):
 class Shape:
     """A kind of device and the graph it has: features of its IDFs and ODFs, and what stands between them."""
 
-    def __init__(self, idf=("value",), odf=("value",), spare_odf=(), func=None, join=None, param_no=1):
+    def __init__(self, idf=("value",), odf=("value",), spare_odf=(), func=None, join=None, param_no=1, owner=CLIENT):
         self.idf, self.odf, self.spare_odf = list(idf), list(odf), list(spare_odf)
-        self.func, self.join, self.param_no = func, join, param_no
+        self.func, self.join, self.param_no, self.owner = func, join, param_no, owner
 
     def profile(self):
         return {"accept_protos": ["mqtt"], "profile": {"model": "Bench"},
@@ -49,7 +56,7 @@ class Shape:
         return [c for c in (self.func, self.join) if c]
 
     def calls(self, device):
-        yield {"op": "attach"}
+        yield {"op": "attach", "owner": self.owner}
         for feature in self.idf:
             yield {"op": "add_link", "da_id": device, "idf": feature, "func": self.func and digest(self.func),
                    "param_no": self.param_no}
@@ -64,6 +71,7 @@ SHAPES = {
     "wide": Shape(func=WIDE, param_no=None),
     "join": Shape(idf=["value%d" % i for i in range(INPUTS)], join=SUM),
     "changing": Shape(func=FUNCTION, spare_odf=["second"]),
+    **{kind: Shape(func=code, owner="hostile") for kind, code in HOSTILE.items()},
 }
 
 
@@ -91,7 +99,8 @@ class Devices:
     def _on_message(self, client, _, message):
         body = json.loads(message.payload)
         if message.topic.startswith("iottalk/api/res/"):
-            self.answers.put((message.topic.rsplit("/", 1)[1], body))
+            if body["op"] != "anno":  # that a graph is quarantined, say
+                self.answers.put((message.topic.rsplit("/", 1)[1], body))
             return
         device = message.topic.split("/")[0]
         if body["command"] == "CONNECT":
@@ -138,7 +147,7 @@ class Devices:
         body = json.dumps(shape.profile())
         list(pool.map(lambda device: self._register(device, body), topics))
         first = next(iter(topics))
-        self.ask(first, {"op": "attach"})
+        self.ask(first, {"op": "attach", "owner": shape.owner})
         self.store(first, shape.codes())
         sent = 0
         for device in topics:
@@ -163,6 +172,32 @@ class Devices:
                 wired += [(device, [(t["idf", f], t["odf", shape.odf[0]]) for f in shape.idf])
                           for device, t in batch.items()]
         return wired
+
+
+class Culprit:
+    """A graph of another owner that does harm, told to do so again and again."""
+
+    EVERY_S = 1.0
+
+    def __init__(self, devices, kind):
+        self.devices = devices
+        (self.device, [(self.topic, _)]), = devices.wire(kind, 1)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        while True:
+            self.devices.client.publish(self.topic, "[1]", qos=1)
+            if self._stop.wait(self.EVERY_S):
+                return
+
+    def stop(self):
+        """Once the graph is gone, nothing of it runs any more."""
+        self._stop.set()
+        self._thread.join()
+        self.devices.ask(self.device, {"op": "detach"})
+        return {}
 
 
 class Changes:
