@@ -213,18 +213,16 @@ static void remove_port(struct port *p)
 int ports_add(struct ports *ps, const void *owner, const char *name, const int *fds, size_t n_fds,
 	      uint32_t *ret_port, bool *ret_living, struct err *err)
 {
-	struct port *p = find_name(ps, name);
+	struct port *old = find_name(ps, name), *p = NULL;
 	struct stat st = {0};
 
-	if (p != NULL && n_fds > 0 && fstat(fds[0], &st) == 0 && st.st_ino == p->rings) {
-		p->owner = owner;
-		*ret_port = p->id;
+	if (old != NULL && n_fds > 0 && fstat(fds[0], &st) == 0 && st.st_ino == old->rings) {
+		old->owner = owner;
+		*ret_port = old->id;
 		*ret_living = true;
 		return 0;
 	}
-	if (p != NULL)
-		remove_port(p);
-	unsigned place = free_place(ps);
+	unsigned place = old != NULL ? INDEX(old->id) : free_place(ps);
 
 	if (name[0] == '\0' || strlen(name) > PLUG_NAME_MAX)
 		return err_set(err, ERR_INVAL, "a port's name has 1 to %u bytes", PLUG_NAME_MAX);
@@ -239,12 +237,14 @@ int ports_add(struct ports *ps, const void *owner, const char *name, const int *
 
 	if (rc < 0)
 		return rc;
+	if (old != NULL)
+		remove_port(old); /* now that there is another */
 	p->owner = owner;
 	p->id = ps->next_number * PORTS_MAX + place;
 	ps->next_number = (ps->next_number + 1) % NUMBER_MAX;
 	ps->port[place] = p;
-	if (place == ps->n_port)
-		ps->n_port++;
+	if (place >= ps->n_port)
+		ps->n_port = place + 1;
 	/* It may have slept through the end of an earlier trusted side. */
 	port_wake(p);
 	mosquitto_log_printf(MOSQ_LOG_INFO, "iottalk: port.added port=%s engine=%s", p->name,

@@ -430,7 +430,11 @@ def test_descriptors_that_are_no_rings_and_pipes_are_refused(world):
     before = len(os.listdir("/proc/%d/fd" % world.broker.pid))
     for fds in wrong:
         world.agent.refused("PEER", PORT_ADD, "other", fds=fds)
+        if fds[0] != good[0]:  # else it is the port that is there
+            world.agent.refused("PEER", PORT_ADD, "e1", fds=fds)
     assert len(os.listdir("/proc/%d/fd" % world.broker.pid)) == before, "refused descriptors are closed"
+    answer = world.agent.ok(PORT_ADD, "e1", fds=good)
+    assert answer.port == world.port and answer.flags & LIVING, "a port stays where its successor is refused"
     for fd in (pipe_r, pipe_w, unsealed, file):
         os.close(fd)
     a.close()
