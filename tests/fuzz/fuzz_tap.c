@@ -44,26 +44,50 @@ static void poke(struct input *in, unsigned char *page)
 	memcpy(page + at, &value, n);
 }
 
+static unsigned char *map(int fd)
+{
+	unsigned char *page = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert(page != MAP_FAILED);
+	return page;
+}
+
+/* Made once and reset, since that costs more than the rest. */
+struct rings {
+	struct tap_fds fds;
+	unsigned char *in, *out;
+	unsigned char new_in[BYTES], new_out[BYTES];
+};
+
+static void rings_reset(struct rings *r)
+{
+	if (r->in == NULL) {
+		assert(tap_make(RING, RING, &r->fds, NULL) == 0);
+		r->in = map(r->fds.in_fd);
+		r->out = map(r->fds.out_fd);
+		memcpy(r->new_in, r->in, BYTES);
+		memcpy(r->new_out, r->out, BYTES);
+	}
+	memcpy(r->in, r->new_in, BYTES);
+	memcpy(r->out, r->new_out, BYTES);
+}
+
 static void hostile_engine(struct input *in)
 {
+	static struct rings r;
 	struct tap *t;
 	unsigned char buf[1024];
 	struct tap_rec rec;
 	uint64_t done, waiting;
-	struct tap_fds fds;
 	struct tap_watch *w;
 	struct tap_look look;
-	assert(tap_make(RING, RING, &fds, NULL) == 0);
-	assert(tap_open(fds.in_fd, fds.out_fd, &t, NULL) == 0);
-	unsigned char *page =
-		mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fds.out_fd, 0);
-	assert(page != MAP_FAILED);
+	rings_reset(&r);
+	assert(tap_open(r.fds.in_fd, r.fds.out_fd, &t, NULL) == 0);
 	while (in->left > 0) {
 		int rc = 0;
 		switch (take(in, 1) % 10) {
 		case 0:
 		case 1:
-			poke(in, page);
+			poke(in, r.out);
 			break;
 		case 2:
 			rec = (struct tap_rec){
@@ -86,23 +110,21 @@ static void hostile_engine(struct input *in)
 			       (rc == 1 && rec.slot == 1 && rec.len <= 1020));
 			break;
 		case 6:
-			munmap(page, BYTES);
+			munmap(r.out, BYTES);
 			tap_retire(t, take(in, 1) & 1, &rec);
-			assert(tap_make_out(&fds, NULL) == 0);
-			assert(tap_set_out(t, fds.out_fd, NULL) == 0);
+			assert(tap_make_out(&r.fds, NULL) == 0);
+			assert(tap_set_out(t, r.fds.out_fd, NULL) == 0);
 			assert(rec.slot == 1 || rec.slot == UINT32_MAX);
 			assert(tap_progress(t, &done, &waiting) == 0 &&
 			       tap_pull(t, &rec, buf, sizeof(buf)) == 0);
-			page = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fds.out_fd,
-				    0);
-			assert(page != MAP_FAILED);
+			r.out = map(r.fds.out_fd);
 			break;
 		case 7: /* the trusted side dies, too */
 			tap_close(t);
-			assert(tap_open(fds.in_fd, fds.out_fd, &t, NULL) == 0);
+			assert(tap_open(r.fds.in_fd, r.fds.out_fd, &t, NULL) == 0);
 			break;
 		case 8:
-			assert(tap_watch_open(fds.in_ro_fd, fds.out_fd, &w, NULL) == 0);
+			assert(tap_watch_open(r.fds.in_ro_fd, r.fds.out_fd, &w, NULL) == 0);
 			tap_watch_look(w, &look);
 			assert(!look.sane || (look.waiting <= RING && look.out_waiting <= RING));
 			tap_watch_close(w);
@@ -113,9 +135,7 @@ static void hostile_engine(struct input *in)
 			break;
 		}
 	}
-	munmap(page, BYTES);
 	tap_close(t);
-	tap_fds_done(&fds);
 }
 
 static void hostile_trusted_side(struct input *in)
@@ -124,16 +144,20 @@ static void hostile_trusted_side(struct input *in)
 		uint32_t magic, version;
 		uint64_t in_bytes, out_bytes;
 	} good = {0x31504154u, 2, RING, RING};
+	static int in_fd = -1, out_fd = -1;
+	static unsigned char *page, *out;
 	struct tap_peer *p = NULL;
 	unsigned char buf[1024];
 	struct tap_rec rec;
-	CLEANUP(closep)
-	int in_fd = memfd_create("in", MFD_CLOEXEC);
-	CLEANUP(closep)
-	int out_fd = memfd_create("out", MFD_CLOEXEC);
-	assert(ftruncate(in_fd, BYTES) == 0 && ftruncate(out_fd, BYTES) == 0);
-	unsigned char *page = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, in_fd, 0);
-	assert(page != MAP_FAILED);
+	if (page == NULL) {
+		in_fd = memfd_create("in", MFD_CLOEXEC);
+		out_fd = memfd_create("out", MFD_CLOEXEC);
+		assert(ftruncate(in_fd, BYTES) == 0 && ftruncate(out_fd, BYTES) == 0);
+		page = map(in_fd);
+		out = map(out_fd);
+	}
+	memset(page, 0, BYTES);
+	memset(out, 0, BYTES);
 	memcpy(page, &good, sizeof(good));
 	for (uint64_t n = take(in, 1) % 8; n > 0; n--)
 		poke(in, page);
@@ -160,7 +184,6 @@ static void hostile_trusted_side(struct input *in)
 		}
 	}
 	tap_detach(p);
-	munmap(page, BYTES);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
