@@ -188,6 +188,7 @@ class Culprit:
 
     def _run(self):
         while True:
+            self.devices.suite.control({"op": "release", "graph": "%s/%s" % (CLIENT, self.device)})  # it may be quarantined
             self.devices.client.publish(self.topic, "[1]", qos=1)
             if self._stop.wait(self.EVERY_S):
                 return
