@@ -288,6 +288,7 @@ static void take_over(struct graph *g, struct graph *old)
 {
 	g->fault_next_ms = old->fault_next_ms;
 	g->strike_next_ms = old->strike_next_ms;
+	g->prints = old->prints;
 	for (size_t i = 0; i < g->n_idf; i++) {
 		struct link *l = &g->idf[i], *was = find_lid(old->idf, old->n_idf, l->lid);
 		if (was == NULL)

@@ -64,6 +64,11 @@ struct graph {
 	char *id;
 	int64_t fault_next_ms;  /* not before that another fault is reported */
 	int64_t strike_next_ms; /* the same for one that counts against the function */
+	struct prints {
+		int64_t second;
+		size_t bytes;      /* told to the monitor in it */
+		uint64_t left_out; /* messages, since the last that was told */
+	} prints;
 };
 
 /* The IDF links that a slot feeds. */

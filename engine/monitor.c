@@ -1,5 +1,8 @@
 #include "engine/monitor.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+
 static void put(struct monitor *m, const char *s)
 {
 	m->fits = m->fits && text_puts(m->out, s);
@@ -72,15 +75,31 @@ bool monitor_end(struct monitor *m)
 	return m->fits;
 }
 
-bool monitor_print(struct text *out, const char *stage, const struct link *link, const char *text,
-		   size_t len)
+static bool write_print(struct text *out, const char *stage, const struct link *link,
+			uint64_t left_out, const char *text, size_t len)
 {
+	char count[40] = "";
+
+	if (left_out > 0)
+		snprintf(count, sizeof(count), ",\"left_out\":%" PRIu64, left_out);
 	text_clear(out);
 	return text_puts(out, "{\"op\":\"esm_print\",\"data\":{\"id\":") &&
 	       text_puts(out, link != NULL ? link->name_json : "null") &&
 	       text_puts(out, ",\"mode\":\"") && text_puts(out, stage) &&
 	       text_puts(out, "\",\"text\":") && text_put_json(out, text, len) &&
-	       text_puts(out, "}}");
+	       text_puts(out, count) && text_puts(out, "}}");
+}
+
+bool monitor_print(struct text *out, const char *stage, const struct link *link, uint64_t left_out,
+		   const char *text, size_t len)
+{
+	/* control characters are six times as long in JSON */
+	while (!write_print(out, stage, link, left_out, text, len)) {
+		if (len == 0)
+			return false;
+		len = text_whole(text, len, len / 2);
+	}
+	return true;
 }
 
 static bool write_error(struct text *out, const char *stage, const char *msg, size_t msg_len,

@@ -26,10 +26,10 @@ void monitor_odf(struct monitor *m, const struct link *odf, const char *json, si
 /* Complete the message. ret: true if there is one to send. */
 bool monitor_end(struct monitor *m);
 
-/* Write an esm_print: what was printed by a function of a link, or of the join (link NULL). ret: false
- * if it does not fit. */
-bool monitor_print(struct text *out, const char *stage, const struct link *link, const char *text,
-		   size_t len);
+/* Write an esm_print: what was printed by a function of a link, or of the join (link NULL); as much of
+ * its beginning as fits. left_out: others before it were not told. ret: false if nothing fits. */
+bool monitor_print(struct text *out, const char *stage, const struct link *link, uint64_t left_out,
+		   const char *text, size_t len);
 
 /* Write an esm_error: stage is "idf", "join" or "odf". ret: false if it does not fit even without
  * the source. */

@@ -3,6 +3,8 @@
 #include <time.h>
 
 #define FAULT_EVERY_MS 1000
+/* Of what is printed, to the monitor of a graph: results wait for the same ring. */
+#define PRINT_BYTES_PER_S 65536
 
 static const char *const kind_names[] = {[TAP_IDF] = "idf", [TAP_JOIN] = "join", [TAP_ODF] = "odf"};
 
@@ -50,12 +52,31 @@ static int tell_error(struct pass *p, enum tap_kind kind, const struct fn_use *u
 		monitor_error(&ev->out, kind_names[kind], ev->why.data, ev->why.len, use));
 }
 
+static bool may_print(struct prints *prints, size_t bytes)
+{
+	int64_t second = now_ms() / 1000;
+
+	if (second != prints->second)
+		*prints = (struct prints){.second = second, .left_out = prints->left_out};
+	if (prints->bytes + bytes > PRINT_BYTES_PER_S) {
+		prints->left_out++;
+		return false;
+	}
+	prints->bytes += bytes;
+	return true;
+}
+
 int pass_printed(struct pass *p, enum tap_kind kind, const struct link *link)
 {
 	struct eval *ev = p->ev;
-	return pass_publish_monitor(
-		p, &ev->out,
-		monitor_print(&ev->out, kind_names[kind], link, ev->printed.data, ev->printed.len));
+	struct prints *prints = &p->graph->prints;
+
+	if (!may_print(prints, ev->printed.len))
+		return 0;
+	bool fits = monitor_print(&ev->out, kind_names[kind], link, prints->left_out,
+				  ev->printed.data, ev->printed.len);
+	prints->left_out = 0;
+	return pass_publish_monitor(p, &ev->out, fits);
 }
 
 /* Whether the time has come, and then when it comes again. */

@@ -28,7 +28,7 @@ int pass_publish(struct pass *p, uint32_t slot, const struct text *payload);
 /* Send a monitor message, if it fits into its text. */
 int pass_publish_monitor(struct pass *p, const struct text *message, bool fits);
 
-/* What the function printed is for the monitor: in ev->printed. */
+/* What the function printed, in ev->printed, is for the monitor, up to some amount a second. */
 int pass_printed(struct pass *p, enum tap_kind kind, const struct link *link);
 
 /* A function raised, and Python knows what; code as pyfn_call() says. link: NULL: the join. */

@@ -69,6 +69,8 @@ static int call(struct pass *p, enum tap_kind kind, const struct link *link,
 				     : pyfn_call(use->fn, args, n, ret);
 	if (rc < 0)
 		rc = pass_raised(p, kind, link, use, rc);
+	if (sent < 0)
+		*ret = val_drop(*ret);
 	return sent < 0 ? sent : rc;
 }
 

@@ -453,6 +453,37 @@ static void a_monitor_gets_the_beginning_of_what_is_too_long(void **state)
 	}
 }
 
+/* Six bytes of JSON for each. */
+static void a_monitor_gets_as_much_of_control_characters_as_fits(void **state)
+{
+	struct world *w = *state;
+	world_must_put(w, "{\"monitor_slot\": 5, \"idf\": [{\"slot\": 1, \"func\": \"def "
+			  "run(x):\\n print(chr(1) * 10 ** 4)\\n "
+			  "return x\\n\"}], \"odf\": [{\"slot\": 2}]}");
+	world_send(w, 1, "[1]");
+	assert_non_null(strstr(world_log(w), "\\u0001\"}}\n2 1\n"));
+}
+
+/* About 64 KiB in a second. */
+static void who_prints_much_is_told_in_part(void **state)
+{
+	struct world *w = *state;
+	size_t sent = 0;
+	bool all = true, told = false;
+	world_must_put(w, "{\"monitor_slot\": 5, \"idf\": [{\"slot\": 1, \"func\": \"def "
+			  "run(x):\\n print('x' * 1000)\\n "
+			  "return None\\n\"}], \"odf\": [{\"slot\": 2}]}");
+	while (!told) { /* until some are left out, and then until that is told */
+		world_send(w, 1, "[1]");
+		const char *log = world_log(w);
+		all = all && strstr(log, "esm_print") != NULL;
+		told = strstr(log, "\"left_out\":") != NULL;
+		sent++;
+	}
+	assert_false(all);
+	assert_in_range(sent, 66, SIZE_MAX);
+}
+
 static void functions_of_one_graph_do_not_see_changes_by_another(void **state)
 {
 	struct world *w = *state;
@@ -501,6 +532,8 @@ int main(void)
 		T(monitors_get_what_functions_print),
 		T(what_is_printed_before_a_failure_is_told),
 		T(a_monitor_gets_the_beginning_of_what_is_too_long),
+		T(a_monitor_gets_as_much_of_control_characters_as_fits),
+		T(who_prints_much_is_told_in_part),
 		T(functions_of_one_graph_do_not_see_changes_by_another),
 		T(messages_for_nobody_are_counted),
 	};
