@@ -32,14 +32,20 @@ static bool watches(int epoll_fd, int fd)
 
 int ahead_find(void)
 {
+	int found = -1;
+
 	for (int fd = 0; fd < FDS; fd++) {
 		if (!listens_on_tcp(fd))
 			continue;
-		for (int e = 0; e < FDS; e++)
-			if (watches(e, fd))
-				return e;
+		for (int e = 0; e < FDS; e++) {
+			if (!watches(e, fd))
+				continue;
+			if (found >= 0 && found != e)
+				return -1;
+			found = e;
+		}
 	}
-	return -1;
+	return found;
 }
 
 bool ahead_events(int epoll_fd)

@@ -5,8 +5,9 @@
 
 #include <stdbool.h>
 
-/* The instance that watches a listening TCP socket, of the first descriptors of the process. ret:
- * its descriptor, not yours to close; -1: there is none. Once, when the broker turns. */
+/* The instance that watches listening TCP sockets, of the first descriptors of the process. ret: its
+ * descriptor, not yours to close; -1: there is none, or more than one (another plugin may have a
+ * server of its own). Once, when the broker turns. */
 int ahead_find(void);
 /* Whether the next wait on it will end at once. -1: false. */
 bool ahead_events(int epoll_fd);

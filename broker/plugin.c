@@ -126,7 +126,7 @@ static void first_tick(struct plugin *p)
 		rc = server_watch(p->server, &err);
 	if (rc < 0)
 		mosquitto_log_printf(MOSQ_LOG_WARNING, "iottalk: plugin.slow why=\"%s\"", err.text);
-	p->epoll_fd = ahead_find();
+	p->epoll_fd = rc == 0 ? ahead_find() : -1; /* nobody would see to it that a turn follows */
 	p->ticked = true;
 }
 
@@ -141,7 +141,7 @@ static int on_tick(int event, void *data, void *arg)
 	if (!p->ticked)
 		first_tick(p);
 	bool kicked = wake_turn();
-	bool ahead = ahead_events(p->epoll_fd);
+	bool ahead = ports_any(p->ports) && ahead_events(p->epoll_fd);
 
 	ports_fed(p->ports, now, ahead);
 	if (due) {
@@ -152,6 +152,12 @@ static int on_tick(int event, void *data, void *arg)
 
 	if (due || kicked || server_has_news(p->server))
 		unserved = server_serve(p->server);
+	/* what there was to do may be done by this turn's end: a result that could be sent at once
+	 * takes the word that a socket can be written to with it */
+	if (ahead)
+		wake_guard();
+	else
+		wake_rest();
 	if (unserved || (!ahead && (more || ports_sleep(p->ports))))
 		wake_soon();
 	return MOSQ_ERR_SUCCESS;

@@ -121,6 +121,7 @@ static int take_engine(struct port *p, int wake_fd, int result_fd, struct err *e
 	if (rc < 0)
 		return rc;
 	drop_engine(p);
+	wake_watch(result, NULL); /* again, for it may be the same pipe */
 	p->wake_fd = TAKE_FD(wake);
 	p->result_fd = TAKE_FD(result);
 	p->state = PLUG_STATE_RUNNING;
@@ -235,10 +236,12 @@ int ports_add(struct ports *ps, const void *owner, const char *name, const int *
 		return err_set(err, ERR_LIMIT, "there are %u ports already", PORTS_MAX);
 	int rc = port_new(ps, name, fds, n_fds, &p, err);
 
-	if (rc < 0)
+	if (p == NULL)
 		return rc;
 	if (old != NULL)
 		remove_port(old); /* now that there is another */
+	if (p->result_fd >= 0)
+		wake_watch(p->result_fd, NULL); /* as in take_engine() */
 	p->owner = owner;
 	p->id = ps->next_number * PORTS_MAX + place;
 	ps->next_number = (ps->next_number + 1) % NUMBER_MAX;
@@ -252,6 +255,11 @@ int ports_add(struct ports *ps, const void *owner, const char *name, const int *
 	*ret_port = p->id;
 	*ret_living = false;
 	return 0;
+}
+
+bool ports_any(const struct ports *ps)
+{
+	return ps->n_port > 0;
 }
 
 int ports_state(const struct ports *ps, uint32_t port, enum plug_state *ret, struct err *err)

@@ -94,6 +94,8 @@ size_t ports_print_stats(const struct ports *ps, char *buf, size_t size);
 
 void ports_deliver(struct ports *ps,
 		   const struct mosquitto_evt_message *m); /* any number of them */
+/* Whether there are ports at all. */
+bool ports_any(const struct ports *ps);
 /* After the messages: wake whom it takes. ahead: the next turn follows at once, and may wake whom
  * this one lets sleep. */
 void ports_fed(struct ports *ps, int64_t now_ms, bool ahead);

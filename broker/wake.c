@@ -15,11 +15,12 @@
  * writes much. */
 #define FIRST_NS 50000
 #define AGAIN_NS 500000
+#define GUARD_NS 2000000
 
 /* Signals belong to the process, and a handler gets no argument of ours. */
 static volatile sig_atomic_t kicked, timer_runs;
 static timer_t timer;
-static bool started;
+static bool started, guarded;
 static sigset_t mask_before;
 
 static void set_timer(long first_ns, long again_ns)
@@ -102,7 +103,7 @@ void wake_stop(void)
 
 	if (!started)
 		return;
-	started = false;
+	started = guarded = false;
 	timer_delete(timer);
 	/* Not the default, which would end the process: what is on its way is forgotten. */
 	sigaction(SIGIO, &ignore, NULL);
@@ -137,11 +138,34 @@ bool wake_turn(void)
 	/* A signal before the last line is for work that this turn is about to do; one after it
 	 * starts the timer again. In this order: a timer that a signal has started is not stopped
 	 * with the word left that it runs. */
-	if (timer_runs) {
+	if (timer_runs && !guarded) {
 		set_timer(0, 0);
 		timer_runs = 0;
 	}
 	bool was = kicked != 0;
 	kicked = 0;
 	return was;
+}
+
+void wake_guard(void)
+{
+	if (!started || guarded)
+		return;
+	guarded = true;
+	if (timer_runs) /* more often than we need */
+		return;
+	timer_runs = 1;
+	set_timer(GUARD_NS, GUARD_NS);
+}
+
+void wake_rest(void)
+{
+	if (!guarded)
+		return;
+	guarded = false;
+	set_timer(0, 0);
+	timer_runs = 0;
+	/* a signal since wake_turn() has relied on the timer */
+	if (kicked)
+		wake_soon();
 }

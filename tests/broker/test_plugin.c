@@ -471,6 +471,64 @@ static void a_broker_that_has_more_to_do_does_not_say_that_it_sleeps(void **stat
 	assert_true(tap_trusted_sleeps(e->tap));
 }
 
+/* A result that is sent may take the event that announced the next turn with it. */
+static void a_broker_that_waits_after_all_is_interrupted(void **state)
+{
+	struct world *w = *state;
+	struct engine *e = &w->e[0];
+	struct epoll_event none = {0}, in = {.events = EPOLLIN};
+
+	add_engine(w, 0);
+	for (int i = 0; i < 3; i++) {
+		sleep_again(e);
+		message("iottalk/esm/in0", "[1]", 0);
+		tick();
+		assert_false(was_woken(e));
+		assert_int_equal(epoll_ctl(loop.epoll_fd, EPOLL_CTL_MOD, loop.listen_fd, &none), 0);
+		assert_true(interrupted());
+		tick();
+		assert_true(was_woken(e));
+		assert_int_equal(epoll_ctl(loop.epoll_fd, EPOLL_CTL_MOD, loop.listen_fd, &in), 0);
+	}
+	assert_int_equal(epoll_ctl(loop.epoll_fd, EPOLL_CTL_MOD, loop.listen_fd, &none), 0);
+	while (interrupted()) /* by what was armed before */
+		tick();
+}
+
+/* Somebody else in the broker has a server, too: which of them is mosquitto's? */
+static struct {
+	int epoll_fd, listen_fd;
+} other;
+
+static int setup_two(void **state)
+{
+	struct epoll_event ev = {.events = EPOLLIN};
+
+	other.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	other.listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(listen(other.listen_fd, 1), 0);
+	assert_int_equal(epoll_ctl(other.epoll_fd, EPOLL_CTL_ADD, other.listen_fd, &ev), 0);
+	return setup_loop(state);
+}
+
+static int teardown_two(void **state)
+{
+	close(other.listen_fd);
+	close(other.epoll_fd);
+	return teardown_loop(state);
+}
+
+static void where_two_listen_each_turn_counts_as_the_last(void **state)
+{
+	struct world *w = *state;
+
+	add_engine(w, 0);
+	sleep_again(&w->e[0]);
+	message("iottalk/esm/in0", "[1]", 0);
+	tick();
+	assert_true(was_woken(&w->e[0]));
+}
+
 static void *kick_soon(void *arg)
 {
 	nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
@@ -622,6 +680,9 @@ int main(void)
 		TEST(an_engine_is_woken_at_the_end_of_a_turn_or_when_much_has_come),
 		TEST_LOOP(an_engine_sleeps_on_while_the_broker_has_more_to_do),
 		TEST_LOOP(a_broker_that_has_more_to_do_does_not_say_that_it_sleeps),
+		TEST_LOOP(a_broker_that_waits_after_all_is_interrupted),
+		cmocka_unit_test_setup_teardown(where_two_listen_each_turn_counts_as_the_last,
+						setup_two, teardown_two),
 		TEST(a_kick_ends_the_wait),
 		TEST(a_kick_before_the_wait_ends_it_too),
 		TEST(a_request_ends_the_wait),

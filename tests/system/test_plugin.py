@@ -441,6 +441,21 @@ def test_descriptors_that_are_no_rings_and_pipes_are_refused(world):
     b.close()
 
 
+def test_a_result_pipe_that_goes_on_goes_on_waking_the_broker(world, bench):
+    """Its mode belongs to the description, which the old and the new descriptor share."""
+    def wakes(rings):
+        return bool(plug.flags_of(rings.result_r) & os.O_ASYNC)
+
+    assert wakes(world.rings)
+    world.agent.ok(PORT_HOLD, port=world.port)
+    world.agent.ok(PORT_RESUME, port=world.port, fds=world.rings.engine_fds())
+    assert wakes(world.rings), "the engine is the same"
+    others = bench.rings()
+    fds = [others.in_fd, others.out_fd, world.rings.wake_w, world.rings.result_r]
+    assert not world.agent.ok(PORT_ADD, "e1", fds=fds).flags & LIVING
+    assert wakes(world.rings), "other rings, the same pipes"
+
+
 @pytest.mark.parametrize("topic", [
     "", "x", "iottalk", "iottalk/esm/", "iottalk/esm/a/b", "iottalk/esm/+", "iottalk/esm/#", "iottalk/esm/a b",
     "iottalk/esm/\x01", "iottalk/esm/é", "/iottalk/esm/a", "iottalk/api/req/x", "$SYS/broker", "iottalk/monitor/a/b"])
