@@ -5,7 +5,7 @@ import re
 
 import chart
 from goals import judge
-from results import cost_us, system_us
+from results import Spread, cost_us, system_us
 
 QOS_PANELS = ["QoS 0", "QoS 1", "QoS 2"]
 QUIET, NOISY = 0.05, 0.2  # of the machine used by others: disturbs, makes useless
@@ -118,7 +118,7 @@ def change(r):
 def neighbour(r):
     if not r.select(scenario="neighbour"):
         return
-    yield "### A graph beside one of another owner that does harm each second"
+    yield "### A graph beside one of another owner that does harm each second, until it is quarantined"
     yield ""
     rows = []
     for qos in sorted(r.distinct("qos", scenario="neighbour")):
@@ -158,7 +158,7 @@ def goals(r):
 
 def conditions(r):
     m = r.machine
-    strangers = r.spread("strangers")
+    strangers = Spread([row["strangers"] for row in r.rows if row.get("culprit") in (None, "none")])  # a culprit is one, and ours
     yield "%d cores (%s), Linux %s, mosquitto %s%s; %d repeats of %g s." % (
         m["cores"], m["processor"], m["kernel"], m["mosquitto"], ", " + m["peer"] if m["peer"] else "", m["repeats"], m["seconds"])
     if strangers:

@@ -175,7 +175,8 @@ class Devices:
 
 
 class Culprit:
-    """A graph of another owner that does harm, told to do so again and again."""
+    """A graph of another owner that does harm, told to do so again and again. As in life: a function that gets its engine killed
+    is quarantined at the third time."""
 
     EVERY_S = 1.0
 
@@ -188,7 +189,6 @@ class Culprit:
 
     def _run(self):
         while True:
-            self.devices.suite.control({"op": "release", "graph": "%s/%s" % (CLIENT, self.device)})  # it may be quarantined
             self.devices.client.publish(self.topic, "[1]", qos=1)
             if self._stop.wait(self.EVERY_S):
                 return
