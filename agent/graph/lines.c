@@ -7,15 +7,18 @@
 
 #define LINE_MAX_BYTES   1000
 #define LINES_PER_SECOND 20
+#define BYTES_PER_SECOND (256u << 10)
 #define READS_PER_TURN   8
 
 struct lines {
 	struct loop *loop;
-	struct loop_src *src;
+	struct loop_src *src, *resume_timer;
+	bool paused;
 	int fd;
 	const char *stream;
-	int64_t second_ms; /* when the present second began */
-	unsigned in_second;
+	int64_t second_ms;  /* when the present second began */
+	unsigned in_second; /* lines */
+	size_t bytes_in_second;
 	uint64_t suppressed;
 	size_t len;
 	bool cut; /* the rest of this line is thrown away */
@@ -62,15 +65,20 @@ static void clean(char *line, size_t len)
 	line[len] = '\0';
 }
 
-static void end_line(struct lines *s)
+static void look_at_clock(struct lines *s)
 {
 	int64_t now = loop_now_ms(s->loop);
 
+	if (now - s->second_ms < 1000)
+		return;
+	s->second_ms = now;
+	s->in_second = 0;
+	s->bytes_in_second = 0;
+}
+
+static void end_line(struct lines *s)
+{
 	if (s->len > 0) {
-		if (now - s->second_ms >= 1000) {
-			s->second_ms = now;
-			s->in_second = 0;
-		}
 		if (s->in_second++ < LINES_PER_SECOND) {
 			clean(s->line, s->len);
 			log_info("engine.output", KV("stream", s->stream), KV("line", s->line),
@@ -96,16 +104,32 @@ static void take(struct lines *s, const char *buf, size_t n)
 	}
 }
 
-static void on_readable(void *arg, uint32_t events)
+static void on_resume(void *arg)
 {
 	struct lines *s = arg;
+
+	s->paused = false;
+	if (s->src != NULL)
+		loop_set_events(s->loop, s->src, EPOLLIN);
+}
+
+static void pause_reading(struct lines *s)
+{
+	s->paused = true;
+	loop_set_events(s->loop, s->src, 0);
+	loop_arm(s->loop, s->resume_timer, s->second_ms + 1000 - loop_now_ms(s->loop));
+}
+
+static void read_some(struct lines *s)
+{
 	char buf[4096];
 
-	(void)events;
+	look_at_clock(s);
 	for (int i = 0; i < READS_PER_TURN; i++) {
 		ssize_t n = read(s->fd, buf, sizeof(buf));
 
 		if (n > 0) {
+			s->bytes_in_second += (size_t)n;
 			take(s, buf, (size_t)n);
 			continue;
 		}
@@ -113,6 +137,17 @@ static void on_readable(void *arg, uint32_t events)
 			s->src = loop_remove(s->loop, s->src);
 		return;
 	}
+}
+
+/* Who pauses is told of the end all the same: then what is left in the pipe is read. */
+static void on_readable(void *arg, uint32_t events)
+{
+	struct lines *s = arg;
+
+	read_some(s);
+	if (s->src != NULL && !s->paused && (events & EPOLLHUP) == 0 &&
+	    s->bytes_in_second >= BYTES_PER_SECOND)
+		pause_reading(s);
 }
 
 int lines_new(struct loop *l, int fd, const char *stream, struct lines **ret, struct err *err)
@@ -128,6 +163,8 @@ int lines_new(struct loop *l, int fd, const char *stream, struct lines **ret, st
 	s->stream = stream;
 	s->second_ms = loop_now_ms(l);
 	int rc = loop_add_fd(l, fd, EPOLLIN, on_readable, s, &s->src, err);
+	if (rc == 0)
+		rc = loop_add_timer(l, -1, 0, on_resume, s, &s->resume_timer, err);
 	if (rc < 0) {
 		lines_free(s);
 		return rc;
@@ -141,11 +178,12 @@ struct lines *lines_free(struct lines *s)
 	if (s == NULL)
 		return NULL;
 	if (s->src != NULL)
-		on_readable(s, EPOLLIN);
+		read_some(s);
 	end_line(s);
 	if (s->suppressed > 0)
 		log_info("engine.output", KV("stream", s->stream), KV("suppressed", s->suppressed));
 	loop_remove(s->loop, s->src);
+	loop_remove(s->loop, s->resume_timer);
 	close(s->fd);
 	free(s);
 	return NULL;

@@ -1,7 +1,8 @@
 /* lines.h - what an engine prints, line by line to the log as event engine.output.
  *
  * At most 20 lines a second; the rest is counted and the count is logged with the next line that is
- * let through. Control characters and broken UTF-8 are replaced, long lines are cut.
+ * let through. At most 256 KiB a second are read: who prints more finds its pipe full, and pays for it
+ * alone. Control characters and broken UTF-8 are replaced, long lines are cut.
  */
 #pragma once
 
