@@ -156,11 +156,21 @@ def goals(r):
         yield ""
 
 
+def repeats(r):
+    """Scenarios that were measured again, and kept the others (--keep), may have been so in another number of repeats."""
+    found = {}
+    for scenario in r.distinct("scenario"):
+        found.setdefault(len(r.distinct("repeat", scenario=scenario)), []).append(scenario)
+    most = max(found, key=lambda n: len(found[n]), default=0)
+    others = "".join(" (%s: %d)" % (", ".join(found[n]), n) for n in sorted(found) if n != most)
+    return "%d repeats%s of %g s" % (most, others, r.machine["seconds"])
+
+
 def conditions(r):
     m = r.machine
     strangers = Spread([row["strangers"] for row in r.rows if row.get("culprit") in (None, "none")])  # a culprit is one, and ours
-    yield "%d cores (%s), Linux %s, mosquitto %s%s; %d repeats of %g s." % (
-        m["cores"], m["processor"], m["kernel"], m["mosquitto"], ", " + m["peer"] if m["peer"] else "", m["repeats"], m["seconds"])
+    yield "%d cores (%s), Linux %s, mosquitto %s%s; %s." % (
+        m["cores"], m["processor"], m["kernel"], m["mosquitto"], ", " + m["peer"] if m["peer"] else "", repeats(r))
     if strangers:
         often = 100 * sum(v > QUIET for v in strangers.values) / len(strangers.values)
         verdict = "" if strangers.median < QUIET else (

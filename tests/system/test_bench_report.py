@@ -76,6 +76,12 @@ def test_what_was_not_measured_is_said(results):
     assert "Left out: node-red (not there)." in text
 
 
+def test_repeats_are_counted_where_they_differ(results):
+    assert report.repeats(results) == "3 repeats of 1 s"
+    results.rows += [row(FLOOR, n, 3000, "latency") for n in (3, 4)]
+    assert report.repeats(results) == "3 repeats (latency: 5) of 1 s"
+
+
 def test_tables_hold_every_system_once(results):
     lines = list(report.throughput(results))
     for system in (FLOOR, RELAY, PLUGIN, CLIENT):
