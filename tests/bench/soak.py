@@ -134,7 +134,7 @@ class Samples:
         before_kills = list({r["kills"]: r for r in warm}.values())
         sizes = before_kills if len(before_kills) > 1 else warm
         return {"own_kib": ends([r["own_kib"] for r in sizes]), "rings_kib": ends([r["rings_kib"] for r in sizes]),
-                "descriptors": ends([r["descriptors"] for r in warm])}
+                "descriptors": ends([r["descriptors"] for r in warm], min)}
 
     def save(self, path):
         with open(path, "w", newline="") as f:
@@ -143,10 +143,10 @@ class Samples:
             writer.writerows(self.rows)
 
 
-def ends(values):
-    """Medians of the first and the last third."""
+def ends(values, of=statistics.median):
+    """That of the first and of the last third."""
     third = max(1, len(values) // 3)
-    return statistics.median(values[:third]), statistics.median(values[-third:])
+    return of(values[:third]), of(values[-third:])
 
 
 def read_options():
