@@ -24,6 +24,9 @@
 		take_;                                                                             \
 	})
 
+/* A static function of a header, which not everyone who includes it calls. */
+#define MAYBE_UNUSED __attribute__((unused))
+
 /* CLEANUP(freep) char *s; */
 static inline void freep(void *pointer_to_pointer)
 {

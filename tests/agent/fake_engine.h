@@ -242,7 +242,8 @@ static void fake_main(struct tap_peer *tap)
 			if (strcmp(payload, "die when done") != 0)
 				continue;
 			while (tap_next(e.tap, &rec, payload, sizeof(payload)) != 1)
-				usleep(1000);
+				must(poll(&fds[1], 1, -1) > 0 &&
+				     read(FD_WAKE, sink, sizeof(sink)) > 0);
 			raise(SIGKILL);
 		}
 	}

@@ -13,8 +13,7 @@
 #include <signal.h>
 #include <sys/epoll.h>
 
-#define MAYBE_UNUSED __attribute__((unused))
-#define PATIENCE     5000
+#define PATIENCE 5000
 
 struct bench {
 	char userdir[40], run[60];

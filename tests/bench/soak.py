@@ -105,10 +105,11 @@ class Samples:
     def __init__(self, suite):
         self.suite = suite
         self.rows = []
+        # once: the agent would still have the connection of a question when its descriptors are counted
+        self._keeper = suite.status()["keeper"]["pid"]
 
     def _pids(self):
-        pids = self.suite.pids()
-        keeper = self.suite.status().get("keeper", {}).get("pid")
+        pids, keeper = self.suite.pids(), self._keeper
         return {"broker": pids["broker"], "csm": pids["csm"], "agent": pids["agent"],
                 "keeper": [p for p in pids["engine"] if p == keeper], "engine": [p for p in pids["engine"] if p != keeper]}
 
@@ -134,7 +135,7 @@ class Samples:
         before_kills = list({r["kills"]: r for r in warm}.values())
         sizes = before_kills if len(before_kills) > 1 else warm
         return {"own_kib": ends([r["own_kib"] for r in sizes]), "rings_kib": ends([r["rings_kib"] for r in sizes]),
-                "descriptors": ends([r["descriptors"] for r in warm], min)}
+                "descriptors": ends([r["descriptors"] for r in warm])}
 
     def save(self, path):
         with open(path, "w", newline="") as f:
@@ -143,10 +144,10 @@ class Samples:
             writer.writerows(self.rows)
 
 
-def ends(values, of=statistics.median):
-    """That of the first and of the last third."""
+def ends(values):
+    """Medians of the first and the last third."""
     third = max(1, len(values) // 3)
-    return of(values[:third]), of(values[-third:])
+    return statistics.median(values[:third]), statistics.median(values[-third:])
 
 
 def read_options():

@@ -20,8 +20,7 @@
 /* after what it needs */
 #include <cmocka.h>
 
-#define WAIT_MS      30000 /* for what must happen; only a failure waits so long */
-#define MAYBE_UNUSED __attribute__((unused))
+#define WAIT_MS 30000 /* for what must happen; only a failure waits so long */
 
 struct client {
 	char dir[40], socket[60];

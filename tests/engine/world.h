@@ -14,7 +14,6 @@
 #include <cmocka.h>
 
 #define WORLD_PAYLOAD 4096
-#define MAYBE_UNUSED  __attribute__((unused))
 
 SANITIZER_OPTIONS
 

@@ -76,6 +76,16 @@ def test_what_was_not_measured_is_said(results):
     assert "Left out: node-red (not there)." in text
 
 
+def test_neighbours_are_judged_by_each_culprit(results):
+    for repeat in range(3):
+        for culprit, p99 in (("none", 200.0), ("busy", 210.0), ("endless", 300.0)):
+            results.rows.append(dict(row(PLUGIN, repeat, 1000, "neighbour"), culprit=culprit, p99_us=p99, strangers=0.5))
+    what = "plugin transport: p99 of a graph beside one of another owner, "
+    assert verdicts(results, "hostile") == {what + "busy": "PASS", what + "endless": "MISSED by 36 %"}
+    table = "\n".join(report.neighbour(results))
+    assert "| 1 | plugin transport | endless | 0.10 | 0.30 |" in table and "| none |" in table
+
+
 def test_repeats_are_counted_where_they_differ(results):
     assert report.repeats(results) == "3 repeats of 1 s"
     results.rows += [row(FLOOR, n, 3000, "latency") for n in (3, 4)]
