@@ -509,6 +509,8 @@ void conf_sample(const struct conf_row *rows, size_t n, FILE *out)
 			names_text(row, names, sizeof(names));
 			fprintf(out, "# (one of %s)\n", names);
 		}
+		if (row->live)
+			fprintf(out, "# (`iotctl reload` is enough after a change)\n");
 		fprintf(out, ";%s =%s%s\n", row->key, row->def[0] != '\0' ? " " : "", row->def);
 	}
 }

@@ -27,6 +27,7 @@ struct conf_row {
 	int64_t min, max;         /* CONF_INT */
 	const char *const *names; /* CONF_ENUM: NULL-terminated */
 	const char *unit;         /* "s", "ms", "bytes" ...; NULL: none */
+	bool live;                /* a running program may take another value */
 	const char *help;         /* one or two lines for the sample file */
 	/* A further look at a value that has the right type; optional. ret: NULL if fine, or what
 	 * is wrong, to be read after "section.key = value: ". */
@@ -45,5 +46,10 @@ int conf_load(const char *path, const struct conf_row *rows, size_t n, const cha
 	      void *target, conf_note_fn *note, void *arg, struct err *err);
 /* Release the strings of *target. */
 void conf_done(const struct conf_row *rows, size_t n, void *target);
+/* Compare two fillings of the same table; values of live rows that differ change places, so that
+ * `running` has the new ones and `fresh` is released as ever. fn hears of each difference. */
+typedef void conf_change_fn(void *arg, const struct conf_row *row, bool adopted);
+void conf_adopt(const struct conf_row *rows, size_t n, void *running, void *fresh,
+		conf_change_fn *fn, void *arg);
 /* A commented sample: each row with help, unit, range and default, commented out. */
 void conf_sample(const struct conf_row *rows, size_t n, FILE *out);

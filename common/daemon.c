@@ -50,8 +50,7 @@ static void print_help(const char *name)
 }
 
 /* ret: 0 go on, 1 done (help, version), negative: wrong usage */
-static int parse_options(struct daemon_opts *d, int argc, char *argv[], bool *ret_debug,
-			 struct err *err)
+static int parse_options(struct daemon_opts *d, int argc, char *argv[], struct err *err)
 {
 	static const struct option longs[] = {
 		{"help", no_argument, NULL, 'h'},
@@ -71,7 +70,7 @@ static int parse_options(struct daemon_opts *d, int argc, char *argv[], bool *re
 			printf("%s %s\n", program_invocation_short_name, IOTTALK_VERSION);
 			return 1;
 		case 'd':
-			*ret_debug = true;
+			d->debug = true;
 			break;
 		case 'c':
 			free(d->conf_path);
@@ -151,21 +150,24 @@ static int take_lock(struct daemon_opts *d, struct err *err)
 	return 0;
 }
 
+void daemon_set_log(const struct daemon_opts *d)
+{
+	log_init(d->name, d->debug ? LOG_LEVEL_DEBUG : (enum log_level)d->settings.core.log_level,
+		 (enum log_format)d->settings.core.log_format);
+}
+
 int daemon_start(struct daemon_opts *d, const char *name, int argc, char *argv[], struct err *err)
 {
-	bool debug = false;
-
 	*d = (struct daemon_opts){.name = name, .lock_fd = -1};
 	log_init(name, LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
-	int rc = parse_options(d, argc, argv, &debug, err);
+	int rc = parse_options(d, argc, argv, err);
 
 	if (rc != 0)
 		return rc;
 	rc = settings_load(d->conf_path, &d->settings, on_note, NULL, err);
 	if (rc < 0)
 		return rc;
-	log_init(name, debug ? LOG_LEVEL_DEBUG : (enum log_level)d->settings.core.log_level,
-		 (enum log_format)d->settings.core.log_format);
+	daemon_set_log(d);
 	rc = daemon_make_dirs(&d->settings, err);
 	return rc < 0 ? rc : take_lock(d, err);
 }

@@ -21,6 +21,7 @@ struct daemon_opts {
 	char *conf_path;  /* owned; NULL: no file, defaults */
 	struct settings settings;
 	int lock_fd;
+	bool debug; /* -d: log everything, whatever the settings say */
 };
 
 /* Block SIGTERM, SIGINT, SIGHUP, SIGCHLD, SIGPIPE; first thing in main(), before any thread exists.
@@ -34,6 +35,8 @@ int daemon_start(struct daemon_opts *d, const char *name, int argc, char *argv[]
 /* Make userdir, run/ and log/ (0700) as far as they are missing; part of daemon_start(). */
 int daemon_make_dirs(const struct settings *s, struct err *err);
 void daemon_stop(struct daemon_opts *d);
+/* Log as the settings (and -d) say; part of daemon_start(). */
+void daemon_set_log(const struct daemon_opts *d);
 /* SIGTERM and SIGINT end the loop with code 0; a second SIGINT exits the process at once. */
 int daemon_handle_stop(struct loop *l, struct err *err);
 /* Tell the supervisor (sd_notify protocol on $NOTIFY_SOCKET; no-op without). */

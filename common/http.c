@@ -275,6 +275,17 @@ static int start_library(struct http_server *s, const struct http_conf *c, int f
 	return loop_add_fd(s->loop, info->epoll_fd, EPOLLIN, on_io, s, &s->io, err);
 }
 
+int http_server_set_cors(struct http_server *s, const char *origin)
+{
+	bool none = origin == NULL || *origin == '\0';
+	char *copy = none ? NULL : strdup(origin);
+	if (!none && copy == NULL)
+		return ERR_NOMEM;
+	free(s->cors_origin);
+	s->cors_origin = copy;
+	return 0;
+}
+
 int http_server_new(struct loop *l, const struct http_conf *c, void *arg, struct http_server **ret,
 		    struct err *err)
 {
@@ -290,8 +301,7 @@ int http_server_new(struct loop *l, const struct http_conf *c, void *arg, struct
 	if (gethostname(s->own_name, sizeof(s->own_name) - 1) < 0)
 		s->own_name[0] = '\0';
 	int rc = 0;
-	if (c->cors_origin != NULL && *c->cors_origin != '\0' &&
-	    (s->cors_origin = strdup(c->cors_origin)) == NULL)
+	if (http_server_set_cors(s, c->cors_origin) < 0)
 		rc = err_set(err, ERR_NOMEM, "HTTP server");
 	s->drain = drain_new(l);
 	if (s->drain == NULL)

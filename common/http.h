@@ -47,6 +47,8 @@ int http_server_new(struct loop *l, const struct http_conf *conf, void *arg,
 		    struct http_server **ret, struct err *err);
 /* Closes all connections; requests not answered yet become invalid. Not from within a handler. NULL
  * is fine; returns NULL. */
+/* From now on; as cors_origin of the configuration. ret: 0 or ERR_NOMEM (nothing changed). */
+int http_server_set_cors(struct http_server *s, const char *origin);
 struct http_server *http_server_free(struct http_server *s);
 unsigned http_port(const struct http_server *s);
 

@@ -19,7 +19,6 @@
 /* The log is a process-wide service like stderr itself: the one place with state outside a struct of the program. */
 static struct {
 	const char *program;
-	enum log_level level;
 	enum log_format format;
 	pthread_mutex_t lock;
 	struct {
@@ -31,14 +30,7 @@ static struct {
 		int64_t since_s;
 		unsigned lines, suppressed;
 	} budgets[EVENTS];
-} state = {.program = "?", .level = LOG_LEVEL_INFO, .lock = PTHREAD_MUTEX_INITIALIZER};
-
-static const char *const level_names[] = {
-	[LOG_LEVEL_ERROR] = "error",
-	[LOG_LEVEL_WARN] = "warn",
-	[LOG_LEVEL_INFO] = "info",
-	[LOG_LEVEL_DEBUG] = "debug",
-};
+} state = {.program = "?", .lock = PTHREAD_MUTEX_INITIALIZER};
 
 struct kv kv_str(const char *key, const char *value)
 {
@@ -63,19 +55,9 @@ struct kv kv_bool(const char *key, bool value)
 void log_init(const char *program, enum log_level level, enum log_format format)
 {
 	state.program = program;
-	state.level = level;
 	state.format = format;
-}
-
-int log_level_parse(const char *name, enum log_level *ret)
-{
-	for (size_t i = 0; i < sizeof(level_names) / sizeof(level_names[0]); i++) {
-		if (strcasecmp(name, level_names[i]) == 0) {
-			*ret = (enum log_level)i;
-			return 0;
-		}
-	}
-	return ERR_INVAL;
+	log_level_unset(NULL);
+	log_level_set(NULL, level);
 }
 
 int log_format_parse(const char *name, enum log_format *ret)
@@ -264,7 +246,7 @@ static void put_field(struct line *l, const struct kv *f)
 
 void log_event(enum log_level level, const char *event, const struct kv *fields, size_t n)
 {
-	if (level > state.level)
+	if (!log_level_allows(level, event))
 		return;
 	struct line l = {.len = 0};
 	struct timespec now;
@@ -279,7 +261,7 @@ void log_event(enum log_level level, const char *event, const struct kv *fields,
 	puts_(&l, stamp);
 	puts_(&l, ms);
 	puts_(&l, json ? "\",\"level\":\"" : " ");
-	puts_(&l, level_names[level]);
+	puts_(&l, log_level_name(level));
 	puts_(&l, json ? "\",\"program\":\"" : " ");
 	puts_(&l, state.program);
 	puts_(&l, json ? "\",\"event\":\"" : " ");

@@ -44,11 +44,27 @@ int log_format_parse(const char *name, enum log_format *ret);
  * provoke. What was not written is counted in a line of its own. */
 bool log_allowed(const char *event, const char *source);
 
+/* The level of one module - the first word of its events: "device" of "device.added" - or, with NULL, of all that have none of their own.
+ * ret: 0, ERR_NOENT (this program has no such module) or ERR_LIMIT (32 have a level of their own already). */
+int log_level_set(const char *module, enum log_level level);
+/* The module has no level of its own any more; NULL: none has. */
+void log_level_unset(const char *module);
+/* All modules of this program, in the order of the alphabet; own: whether it has a level of its own. */
+typedef void log_module_fn(void *arg, const char *module, enum log_level level, bool own);
+void log_module_each(log_module_fn *fn, void *arg);
+const char *log_level_name(enum log_level level);
+bool log_level_allows(enum log_level level, const char *event);
+
 void log_event(enum log_level level, const char *event, const struct kv *fields, size_t n);
 
+/* The event is a literal and is noted in a section of the program, so that the program knows its modules. */
 #define LOG_AT(level, event, ...)                                                                  \
-	log_event((level), (event), (const struct kv[]){{0}, ##__VA_ARGS__},                       \
-		  sizeof((const struct kv[]){{0}, ##__VA_ARGS__}) / sizeof(struct kv))
+	do {                                                                                       \
+		static const char *const log_known_                                                \
+			__attribute__((section("log_events"), used)) = "" event;                   \
+		log_event((level), log_known_, (const struct kv[]){{0}, ##__VA_ARGS__},            \
+			  sizeof((const struct kv[]){{0}, ##__VA_ARGS__}) / sizeof(struct kv));    \
+	} while (0)
 #define log_error(event, ...) LOG_AT(LOG_LEVEL_ERROR, event, ##__VA_ARGS__)
 #define log_warn(event, ...)  LOG_AT(LOG_LEVEL_WARN, event, ##__VA_ARGS__)
 #define log_info(event, ...)  LOG_AT(LOG_LEVEL_INFO, event, ##__VA_ARGS__)

@@ -112,22 +112,22 @@ static const struct conf_row rows[] = {
 		 "taken from the directory of this file."},
 	{"core", "da-expiration", CONF_INT, AT(core.da_expiration_s), .def = "259200", .min = 1,
 	 .max = 3650LL * DAY_S, .unit = "s",
-	 .help = "Seconds that an offline device application is kept before it is deregistered."},
+	 .live = true, .help = "Seconds that an offline device application is kept before it is deregistered."},
 	{"core", "cors-origin", CONF_STR, AT(core.cors_origin), .def = "*", .check = check_origin,
-	 .help = "Web pages of which origin may use the HTTP API; empty: none."},
+	 .live = true, .help = "Web pages of which origin may use the HTTP API; empty: none."},
 	{"core", "command-timeout-ms", CONF_INT, AT(core.command_timeout_ms), .def = "10000", .min = 10,
 	 .max = 3600000, .unit = "ms",
-	 .help = "How long a device application may take to answer a command before its link shows that."},
+	 .live = true, .help = "How long a device application may take to answer a command before its link shows that."},
 	{"core", "agent-timeout-ms", CONF_INT, AT(core.agent_timeout_ms), .def = "5000", .min = 10,
 	 .max = 3600000, .unit = "ms",
-	 .help = "How long an agent may take to answer before a request is answered as pending."},
+	 .live = true, .help = "How long an agent may take to answer before a request is answered as pending."},
 	{"core", "cleanup-delay-ms", CONF_INT, AT(core.cleanup_delay_ms), .def = "60000", .min = 0,
 	 .max = 3600000, .unit = "ms",
-	 .help = "When the retained messages of a deregistered device application are cleared."},
+	 .live = true, .help = "When the retained messages of a deregistered device application are cleared."},
 	{"core", "log-level", CONF_ENUM, AT(core.log_level), .def = "info", .names = log_levels,
-	 .help = "How much the daemons log."},
+	 .live = true, .help = "How much the daemons log."},
 	{"core", "log-format", CONF_ENUM, AT(core.log_format), .def = "text", .names = log_formats,
-	 .help = "Text for people or JSON for programs; one line for each event."},
+	 .live = true, .help = "Text for people or JSON for programs; one line for each event."},
 
 	{"core-db", "type", CONF_ENUM, AT(core_db.type), .def = "sqlite", .names = stores,
 	 .check = check_store, .help = "Kind of store."},
@@ -199,12 +199,12 @@ static const struct conf_row rows[] = {
 	{"engine", "qos", CONF_ENUM, AT(engine.qos), .def = "auto", .names = qos_names,
 	 .help = "QoS of results; auto: that of the message they come from."},
 	{"engine", "per-owner", CONF_INT, AT(engine.per_owner), .def = "0", .min = 0, .max = 64,
-	 .help = "Over how many engines the graphs of one owner are spread; 0: as many as there are cores.\n"
+	 .live = true, .help = "Over how many engines the graphs of one owner are spread; 0: as many as there are cores.\n"
 		 "Graphs of different owners never share one."},
 	{"engine", "max-engines", CONF_INT, AT(engine.max_engines), .def = "128", .min = 1, .max = 250,
-	 .help = "Engines of all owners together; a graph that would need one more is refused."},
+	 .live = true, .help = "Engines of all owners together; a graph that would need one more is refused."},
 	{"engine", "idle-ms", CONF_INT, AT(engine.idle_ms), .def = "10000", .min = 0, .max = 3600000,
-	 .unit = "ms", .help = "How long an engine is kept when it has no graph."},
+	 .unit = "ms", .live = true, .help = "How long an engine is kept when it has no graph."},
 };
 /* clang-format on */
 
@@ -380,6 +380,11 @@ char *settings_default_path(void)
 void settings_done(struct settings *s)
 {
 	conf_done(rows, ARRAY_LEN(rows), s);
+}
+
+void settings_adopt(struct settings *running, struct settings *fresh, conf_change_fn *fn, void *arg)
+{
+	conf_adopt(rows, ARRAY_LEN(rows), running, fresh, fn, arg);
 }
 
 void settings_sample(FILE *out)

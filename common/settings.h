@@ -79,6 +79,8 @@ int settings_load(const char *path, struct settings *ret, conf_note_fn *note, vo
  * there is no such file. */
 char *settings_default_path(void);
 void settings_done(struct settings *s);
+/* Take from another reading what may change while a program runs (conf_adopt()). */
+void settings_adopt(struct settings *running, struct settings *fresh, conf_change_fn *fn, void *arg);
 void settings_sample(FILE *out);
 /* Paths below userdir: "run/csm.sock", "key" ...; a new string, yours. NULL: out of memory. */
 char *settings_path(const struct settings *s, const char *relative);

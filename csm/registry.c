@@ -394,8 +394,10 @@ void registry_set_online(struct registry *r, struct device *d, bool online)
 		d->online = online;
 		r->online += online ? 1 : -1;
 		d->state_since = csm_now();
-		log_info(online ? "device.online" : "device.offline", KV("device", d->id.s),
-			 KV("name", d->info.name));
+		if (online)
+			log_info("device.online", KV("device", d->id.s), KV("name", d->info.name));
+		else
+			log_info("device.offline", KV("device", d->id.s), KV("name", d->info.name));
 		store_exec(r->csm->store,
 			   "UPDATE device SET online = $1, state_since = $2 WHERE id = $3",
 			   DB_V_INT(online), DB_V_REAL(d->state_since), DB_V_TEXT(d->id.s));

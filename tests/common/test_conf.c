@@ -195,7 +195,8 @@ static void bad_values_are_errors_with_file_and_line(void **state)
 		 "leads in a circle"},
 		{"[core\nhttp-port = 1\n", ":1: neither [section], nor key = value, nor a comment"},
 		{"[core]\nhello\n", ":2: neither [section]"},
-		{"http-port = 1\n[core]\n", ":1: key 'http-port' stands before the first [section]"},
+		{"http-port = 1\n[core]\n",
+		 ":1: key 'http-port' stands before the first [section]"},
 	};
 	struct place *p = *state;
 
@@ -423,6 +424,43 @@ static void pid_lock_passes_to_an_executed_program(void **state)
 	assert_int_equal(pidfile_owner(p->ini, &owner), ERR_NOENT);
 }
 
+struct changes {
+	unsigned adopted, waiting;
+	char waits[64];
+};
+
+static void on_change(void *arg, const struct conf_row *row, bool adopted)
+{
+	struct changes *c = arg;
+
+	*(adopted ? &c->adopted : &c->waiting) += 1;
+	if (!adopted)
+		snprintf(c->waits, sizeof(c->waits), "%s.%s", row->section, row->key);
+}
+
+static void only_what_may_change_is_taken_from_another_reading(void **state)
+{
+	struct place *p = *state;
+	struct settings fresh;
+	struct changes c = {0};
+
+	load(p, "[core]\nuserdir = /x\nda-expiration = 5\ncors-origin = *\nlog-level = info\n");
+	const char *text = "[core]\nuserdir = /y\nda-expiration = 6\ncors-origin = https://a.org\n"
+			   "log-level = debug\n";
+
+	write_file(p->ini, text, strlen(text));
+	assert_int_equal(settings_load(p->ini, &fresh, on_note, &p->notes, &p->err), 0);
+	settings_adopt(&p->s, &fresh, on_change, &c);
+	settings_done(&fresh);
+	assert_int_equal(c.adopted, 3);
+	assert_int_equal(p->s.core.da_expiration_s, 6);
+	assert_string_equal(p->s.core.cors_origin, "https://a.org");
+	assert_string_equal(p->s.core.userdir, "/x");
+	/* the store lies below userdir, and moves with it */
+	assert_int_equal(c.waiting, 2);
+	assert_string_equal(c.waits, "core-db.url");
+}
+
 int main(void)
 {
 #define PLACED(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
@@ -441,6 +479,7 @@ int main(void)
 		PLACED(missing_file_is_no_entry),
 		PLACED(directory_is_not_a_file),
 		PLACED(sample_is_the_defaults),
+		PLACED(only_what_may_change_is_taken_from_another_reading),
 		PLACED(pid_lock_tells_its_owner_while_that_lives),
 		PLACED(pid_lock_passes_to_an_executed_program),
 	};

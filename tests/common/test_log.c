@@ -1,3 +1,4 @@
+#include "common/err.h"
 #include "common/log.h"
 #include "common/util.h"
 #include <jansson.h>
@@ -237,6 +238,67 @@ static void lines_of_threads_do_not_mix(void **state)
 	assert_int_equal(lines, 800);
 }
 
+struct seen {
+	unsigned modules, own;
+	enum log_level of_a, of_b;
+	char last[64];
+	bool sorted;
+};
+
+static void see(void *arg, const char *module, enum log_level level, bool own)
+{
+	struct seen *s = arg;
+	s->sorted = s->sorted && strcmp(s->last, module) < 0;
+	snprintf(s->last, sizeof(s->last), "%s", module);
+	s->modules++;
+	s->own += own;
+	if (strcmp(module, "module_a") == 0)
+		s->of_a = level;
+	if (strcmp(module, "module_b") == 0)
+		s->of_b = level;
+}
+
+static void a_module_has_a_level_of_its_own(void **state)
+{
+	struct capture *c = *state;
+	struct seen seen = {.sorted = true};
+	log_level_set(NULL, LOG_LEVEL_WARN);
+	assert_int_equal(log_level_set("module_a", LOG_LEVEL_DEBUG), 0);
+	log_debug("module_a.one");
+	log_info("module_a");
+	log_info("module_b.one");
+	log_info("module.one"); /* the begin of a name is another name */
+	const char *text = written(c);
+	assert_non_null(strstr(text, "module_a.one"));
+	assert_non_null(strstr(text, "module_a\n"));
+	assert_null(strstr(text, "module_b"));
+	assert_null(strstr(text, "module.one"));
+	log_module_each(see, &seen);
+	assert_true(seen.sorted && seen.modules >= 3);
+	assert_int_equal(seen.own, 1);
+	assert_int_equal(seen.of_a, LOG_LEVEL_DEBUG);
+	assert_int_equal(seen.of_b, LOG_LEVEL_WARN);
+	assert_int_equal(log_level_set("module_a", LOG_LEVEL_ERROR), 0); /* quieter than the others, too */
+	log_warn("module_a.one");
+	assert_string_equal(written(c), "");
+	log_level_unset("module_a");
+	log_level_unset("module_b"); /* has none: nothing happens */
+	log_warn("module_a.one");
+	log_debug("module_a.one");
+	text = written(c);
+	assert_non_null(strstr(text, "warn tester module_a.one"));
+	assert_null(strstr(text, "debug"));
+}
+
+static void a_module_that_is_none_is_refused(void **state)
+{
+	(void)state;
+	static const char *const none[] = {"", "no_such", "module_a.one", "thre",
+					   "a_name_that_is_much_longer_than_any_module_has"};
+	for (size_t i = 0; i < ARRAY_LEN(none); i++)
+		assert_int_equal(log_level_set(none[i], LOG_LEVEL_DEBUG), ERR_NOENT);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -252,6 +314,8 @@ int main(void)
 		T(levels_and_formats_have_names),
 		T(a_source_complains_once_a_minute),
 		T(lines_of_threads_do_not_mix),
+		T(a_module_has_a_level_of_its_own),
+		T(a_module_that_is_none_is_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
