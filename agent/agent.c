@@ -11,10 +11,11 @@
 
 #define STATS_EVERY_MS 1000
 #define ENGINE_NAME    "iottalk-engine"
-/* How long a broker may be without the plugin it had: longer, and another transport is looked for. */
+/* How long a broker may be without the plugin it had: longer, and another transport is looked for.
+ */
 #define PLUGIN_GONE_MS 10000
 #define PLUGIN_LOOK_MS 1000
-#define KEEPER_TRIES   3 /* then it is no passing trouble */
+#define KEEPER_TRIES   3    /* then it is no passing trouble */
 #define ENGINES_TOLD   4096 /* pids in status */
 
 /* ---- who we are ---- */
@@ -212,8 +213,9 @@ static void on_status(void *arg, json_t *request, struct ctl_call *call)
 		{"transport_why",
 		 json_string(plugin_is_away(&graphs) ? plugin_away : a->transport_why)},
 		{"engine", engine_status(a, &graphs)},
-		{"keeper", json_pack("{s:i, s:s, s:O?}", "pid", (int)graphs.keeper_pid, "why",
-				     graphs.keeper_why, "layers", (json_t *)(uintptr_t)graphs.layers)},
+		{"keeper",
+		 json_pack("{s:i, s:s, s:O?}", "pid", (int)graphs.keeper_pid, "why",
+			   graphs.keeper_why, "layers", (json_t *)(uintptr_t)graphs.layers)},
 		{"counters", counters(a)},
 	};
 	json_t *status = json_object();
@@ -286,10 +288,27 @@ static void on_release(void *arg, json_t *request, struct ctl_call *call)
 			   json_pack("{s:s, s:s, s:i}", "state", "ok", "graph", id, "released", n));
 }
 
+static void on_reload(void *arg, json_t *request, struct ctl_call *call)
+{
+	struct agent *a = arg;
+
+	(void)request;
+	reload_ctl(&a->reload, call);
+}
+
+static void on_log_level(void *arg, json_t *request, struct ctl_call *call)
+{
+	struct agent *a = arg;
+
+	reload_ctl_log_level(&a->reload, request, call);
+}
+
 static const struct ctl_op ctl_ops[] = {
 	{"status", "how the agent, its engines and its connections are", on_status},
 	{"graphs", "the graphs that run here, and what they have done", on_graphs},
 	{"graph", "one of them (`graph`: its id), with its links and functions", on_graph},
+	{"reload", "read the configuration again", on_reload},
+	{"log-level", "how much each module logs; `level` (of `module`) sets it", on_log_level},
 	{"release", "run what is quarantined of a graph (`graph`: its id) again", on_release},
 };
 
@@ -449,8 +468,8 @@ static int start_services(struct agent *a, struct err *err)
 	int rc = find_engine(engine, err);
 	const struct transport_ops *transport = rc == 0 ? choose_transport(a) : NULL;
 	if (rc == 0)
-		rc = service_new(a->loop, s, a->id, engine, transport, &service_events, a, &a->graphs,
-				 err);
+		rc = service_new(a->loop, s, a->id, engine, transport, &service_events, a,
+				 &a->graphs, err);
 	if (rc == 0)
 		rc = watch_plugin(a, transport, err);
 	if (rc < 0)
@@ -471,6 +490,9 @@ int agent_start(struct agent *a, int argc, char *argv[], struct err *err)
 	rc = loop_new(&a->loop, err);
 	if (rc == 0)
 		rc = daemon_handle_stop(a->loop, err);
+	a->reload = (struct reload){.daemon = &a->daemon};
+	if (rc == 0)
+		rc = reload_start(&a->reload, a->loop, err);
 	if (rc == 0)
 		rc = find_id(a, err);
 	if (rc == 0)

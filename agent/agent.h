@@ -10,6 +10,7 @@
 #include "common/ctl.h"
 #include "common/daemon.h"
 #include "common/loop.h"
+#include "common/reload.h"
 #include "common/seal.h"
 
 struct agent {
@@ -20,11 +21,12 @@ struct agent {
 	struct service *graphs;
 	struct uplink *uplink;
 	struct ctl *ctl;
+	struct reload reload;
 	char transport_why[300]; /* why it is not the plugin; empty: it is, or need not be */
 	struct loop_src *stats_timer, *plugin_timer;
-	int64_t plugin_lost_ms; /* since when it does not answer; 0: it does */
-	json_t *reported; /* counters as csm has them */
-	bool link, ready; /* the broker is reached; ready was announced */
+	int64_t plugin_lost_ms;   /* since when it does not answer; 0: it does */
+	json_t *reported;         /* counters as csm has them */
+	bool link, ready;         /* the broker is reached; ready was announced */
 	unsigned keeper_failures; /* before there was one */
 	int64_t started_ms;
 };

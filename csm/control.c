@@ -5,6 +5,7 @@
 #include "csm/links.h"
 #include "csm/metrics.h"
 #include "csm/registry.h"
+#include "csm/suspensions.h"
 #include <string.h>
 
 #define GOODBYE_MAX_BYTES 200
@@ -41,10 +42,12 @@ static void on_answer(struct csm *csm, const struct bus_msg *m, struct device *d
 	const char *msg_id = json_string_value(json_object_get(message, "msg_id"));
 	const char *reason = json_string_value(json_object_get(message, "reason"));
 	bool ok = strcmp(state, "ok") == 0;
+	if (reason == NULL)
+		reason = "the device refused";
 	if (msg_id == NULL)
 		drop(csm, m, "unknown_state", state);
-	else if (!links_on_answer(csm->links, d->id.s, msg_id, ok,
-				  reason != NULL ? reason : "the device refused"))
+	else if (!links_on_answer(csm->links, d->id.s, msg_id, ok, reason) &&
+		 !suspensions_on_answer(csm->suspensions, d->id.s, msg_id, ok, reason))
 		log_debug("control.late_answer", KV("device", d->id.s), KV("msg_id", msg_id));
 }
 

@@ -5,6 +5,7 @@
 #include "common/util.h"
 #include "csm/agents.h"
 #include "csm/api.h"
+#include "csm/apps.h"
 #include "csm/cleanup.h"
 #include "csm/control.h"
 #include "csm/funcs.h"
@@ -15,6 +16,7 @@
 #include "csm/registry.h"
 #include "csm/resource.h"
 #include "csm/store.h"
+#include "csm/suspensions.h"
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -202,11 +204,39 @@ static void ctl_status(void *arg, json_t *request, struct ctl_call *call)
 			     agents_up(csm->agents, NULL)));
 }
 
+static void ctl_reload(void *arg, json_t *request, struct ctl_call *call)
+{
+	struct csm *csm = arg;
+	(void)request;
+	reload_ctl(&csm->reload, call);
+}
+
+static void ctl_log_level(void *arg, json_t *request, struct ctl_call *call)
+{
+	struct csm *csm = arg;
+	reload_ctl_log_level(&csm->reload, request, call);
+}
+
 static const struct ctl_op ctl_ops[] = {
 	{"status", "what csm is doing", ctl_status},
+	{"reload", "read the configuration again", ctl_reload},
+	{"log-level", "how much each module logs; `level` (of `module`) sets it", ctl_log_level},
+	{"apps", "device applications by id, at most `limit` after the id `after`", apps_list},
+	{"app", "one of them (`app`: its id, the begin of its id, or its name)", apps_show},
+	{"suspend", "suspend the `feature` of `app` (`mode`: idf or odf, else both)", apps_suspend},
+	{"resume", "take that back", apps_resume},
+	{"deregister", "deregister `app`", apps_deregister},
 };
 
 /* ---- life ---- */
+
+static void on_settings(void *arg)
+{
+	struct csm *csm = arg;
+	registry_rearm(csm->registry);
+	if (http_server_set_cors(csm->http, csm->settings->core.cors_origin) < 0)
+		log_error("config.not_applied", KV("setting", "core.cors-origin"), KV("why", "out of memory"));
+}
 
 static int on_text(void *arg, const struct db_value *v, size_t n)
 {
@@ -260,6 +290,7 @@ int csm_start(struct csm *csm, int argc, char *argv[], struct err *err)
 	CLEANUP(freep) char *socket = settings_path(csm->settings, "run/csm.sock");
 	if (key == NULL || socket == NULL || (csm->metrics = metrics_new()) == NULL)
 		return err_set(err, ERR_NOMEM, "starting");
+	csm->reload = (struct reload){.daemon = &csm->daemon, .on_change = on_settings, .arg = csm};
 	if ((rc = loop_new(&csm->loop, err)) < 0 || (rc = daemon_handle_stop(csm->loop, err)) < 0 ||
 	    (rc = seal_key_load(key, &csm->key, err)) < 0 ||
 	    (rc = store_open(csm, &csm->store, err)) < 0)
@@ -268,17 +299,20 @@ int csm_start(struct csm *csm, int argc, char *argv[], struct err *err)
 	if ((csm->links = links_new(csm)) == NULL)
 		return err_set(err, ERR_NOMEM, "starting");
 	if ((rc = registry_new(csm, &csm->registry, err)) < 0 ||
+	    (rc = suspensions_new(csm, &csm->suspensions, err)) < 0 ||
 	    (rc = listeners_new(csm, &csm->listeners, err)) < 0 ||
 	    (rc = funcs_new(csm, &csm->funcs, err)) < 0 ||
 	    (rc = agents_new(csm, &csm->agents, err)) < 0 || (rc = connect_bus(csm, err)) < 0 ||
 	    (rc = graphs_new(csm, &csm->graphs, err)) < 0 || (rc = cleanup_load(csm, err)) < 0 ||
 	    (rc = resource_start(csm, &csm->http, err)) < 0 ||
-	    (rc = ctl_listen(csm->loop, socket, ctl_ops, ARRAY_LEN(ctl_ops), csm, &csm->ctl, err)) < 0)
+	    (rc = ctl_listen(csm->loop, socket, ctl_ops, ARRAY_LEN(ctl_ops), csm, &csm->ctl, err)) < 0 ||
+	    (rc = reload_start(&csm->reload, csm->loop, err)) < 0)
 		return rc;
 	csm->silent = false;
 	funcs_sweep(csm->funcs);
 	if ((rc = links_resend(csm->links, err)) < 0)
 		return rc;
+	suspensions_resend(csm->suspensions);
 	graphs_settle(csm->graphs);
 	log_info("csm.started", KV("http_port", http_port(csm->http)),
 		 KV("registrations", registry_count(csm->registry)),
@@ -296,6 +330,7 @@ void csm_stop(struct csm *csm)
 	csm->store = store_close(csm->store); /* what still waits for a commit gets its answer now */
 	csm->http = http_server_free(csm->http);
 	csm->bus = bus_free(csm->bus);
+	csm->suspensions = suspensions_free(csm->suspensions);
 	csm->registry = registry_free(csm->registry);
 	csm->links = links_free(csm->links);
 	csm->funcs = funcs_free(csm->funcs);

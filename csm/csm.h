@@ -13,6 +13,7 @@
 #include "common/daemon.h"
 #include "common/http.h"
 #include "common/loop.h"
+#include "common/reload.h"
 #include "common/seal.h"
 #include <stdint.h>
 
@@ -25,6 +26,7 @@ struct csm {
 	struct metrics *metrics;
 	struct registry *registry;	 /* device applications */
 	struct links *links;		 /* data topics and their CONNECTs */
+	struct suspensions *suspensions; /* features that operators have suspended */
 	struct funcs *funcs;		 /* function sources by digest */
 	struct graphs *graphs;		 /* graphs: confirmed and proposed */
 	struct agents *agents;		 /* sessions with agents */
@@ -35,6 +37,7 @@ struct csm {
 	bool silent;	 /* starting or stopping: links change hands without commands to devices */
 	struct http_server *http;
 	struct ctl *ctl;
+	struct reload reload;
 	int64_t started_ms;
 };
 

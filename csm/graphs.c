@@ -9,6 +9,7 @@
 #include "csm/graph_propose.h"
 #include "csm/graph_trouble.h"
 #include "csm/store.h"
+#include "csm/suspensions.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -516,10 +517,11 @@ static void tell_link(void *arg, const char *mode, json_t *entry)
 		state = "pending";
 	}
 	json_array_append_new(
-		t->links, json_pack("{s:s, s:s, s:s, s:O?, s:O?, s:s, s:s?}", "da_id", da_id, "feature",
-				    feature, "mode", mode, "topic", json_object_get(entry, "topic"),
-				    "func", json_object_get(entry, "func"), "state", state, "reason",
-				    reason));
+		t->links, json_pack("{s:s, s:s, s:s, s:O?, s:O?, s:s, s:s?, s:s*}", "da_id", da_id,
+				    "feature", feature, "mode", mode, "topic",
+				    json_object_get(entry, "topic"), "func", json_object_get(entry, "func"),
+				    "state", state, "reason", reason, "suspension",
+				    suspension_state(g->csm->suspensions, da_id, mode, feature)));
 }
 
 json_t *graphs_state(const struct graph *g)

@@ -6,6 +6,7 @@
 #include "common/util.h"
 #include "csm/graphs.h"
 #include "csm/store.h"
+#include "csm/suspensions.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -211,6 +212,8 @@ static void connect_link(struct link *k)
 	k->connected = true;
 	k->state = k->links->csm->silent ? LINK_CONNECTED : LINK_CONNECTING;
 	command(k, "CONNECT");
+	if (!k->links->csm->silent)
+		suspensions_on_connect(k->links->csm->suspensions, k->da_id, k->mode, k->feature);
 }
 
 static void disconnect_link(struct link *k)
@@ -395,6 +398,19 @@ int links_resend(struct links *l, struct err *err)
 	store_exec(l->csm->store, "DELETE FROM command WHERE command = 'DISCONNECT'");
 	map_each(l->by_key, connect_again, NULL);
 	return 0;
+}
+
+json_t *links_of(const struct links *l, const char *da_id)
+{
+	json_t *list = json_array();
+	for (const struct link *k = first_of(l, da_id); k != NULL && list != NULL; k = k->next_of_device) {
+		const char *reason = link_reason(k);
+		json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s, s:I, s:o*}", "mode", k->mode, "feature",
+						      k->feature, "topic", k->topic, "state", link_state(k), "graphs",
+						      (json_int_t)k->live, "reason",
+						      reason != NULL ? csm_text(reason) : NULL));
+	}
+	return list;
 }
 
 const char *link_topic(const struct link *k)

@@ -40,6 +40,9 @@ bool links_on_answer(struct links *l, const char *da_id, const char *msg_id, boo
 /* Once, after all is loaded and commands may go out: repeat those that an earlier run may not have brought to their devices. */
 int links_resend(struct links *l, struct err *err);
 
+/* [{"mode", "feature", "topic", "state", "reason"?, "graphs"}] of a device, graphs: in how many it is in force; a new list, NULL: out of memory. */
+json_t *links_of(const struct links *l, const char *da_id);
+
 const char *link_topic(const struct link *link);
 const char *link_state(const struct link *link);  /* "waiting", "connecting", "connected", "error" */
 const char *link_reason(const struct link *link); /* NULL unless "error" */

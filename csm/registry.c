@@ -8,6 +8,7 @@
 #include "csm/listeners.h"
 #include "csm/names.h"
 #include "csm/store.h"
+#include "csm/suspensions.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -351,6 +352,7 @@ static void removed(void *arg, const char *why)
 	log_info("device.deregistered", KV("device", d->id.s), KV("name", d->info.name),
 		 KV("why", d->why_removed));
 	links_on_removed(d->csm->links, d->id.s);
+	suspensions_on_removed(d->csm->suspensions, d->id.s);
 	device_free(d);
 }
 
@@ -408,10 +410,13 @@ void registry_set_online(struct registry *r, struct device *d, bool online)
 		else
 			arm_expiry(d);
 	}
-	if (online)
+	if (online) {
 		links_on_online(r->csm->links, d->id.s);
-	else
+		suspensions_on_online(r->csm->suspensions, d->id.s);
+	} else {
 		links_on_offline(r->csm->links, d->id.s);
+		suspensions_on_offline(r->csm->suspensions, d->id.s);
+	}
 }
 
 /* ---- JSON ---- */
@@ -429,6 +434,36 @@ json_t *device_to_json(const struct device *d)
 	json_object_set_new(o, "odf_list",
 			    d->info.odf_list ? json_incref(d->info.odf_list) : json_array());
 	return o;
+}
+
+struct visit {
+	registry_fn *fn;
+	void *arg;
+};
+
+static void visit_one(void *arg, const char *id, void *value)
+{
+	const struct visit *v = arg;
+	(void)id;
+	v->fn(v->arg, value);
+}
+
+void registry_each(const struct registry *r, registry_fn *fn, void *arg)
+{
+	struct visit v = {.fn = fn, .arg = arg};
+	map_each(r->devices, visit_one, &v);
+}
+
+static void rearm_one(void *arg, struct device *d)
+{
+	(void)arg;
+	if (!d->online)
+		arm_expiry(d);
+}
+
+void registry_rearm(const struct registry *r)
+{
+	registry_each(r, rearm_one, NULL);
 }
 
 struct device **registry_all(const struct registry *r)

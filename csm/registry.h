@@ -41,7 +41,13 @@ void registry_remove(struct registry *r, struct device *d, const char *why);
 /* From the control channel; announces and sends CONNECTs. Not undone: it is a fact, whatever the store says. */
 void registry_set_online(struct registry *r, struct device *d, bool online);
 
+/* [core] da-expiration has changed. */
+void registry_rearm(const struct registry *r);
+
 /* The device as the device API tells it (spec 5.1); a new object, NULL: out of memory. */
 json_t *device_to_json(const struct device *d);
+/* Each device by id; fn changes nothing. */
+typedef void registry_fn(void *arg, struct device *d);
+void registry_each(const struct registry *r, registry_fn *fn, void *arg);
 /* All devices by id, NULL-terminated, yours to free(); NULL: out of memory. */
 struct device **registry_all(const struct registry *r);

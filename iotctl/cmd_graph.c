@@ -1,8 +1,7 @@
 /* cmd_graph.c - iotctl graph: what the agent's graphs do, and the word that runs quarantined
  * functions again. */
-#include "common/ctl.h"
 #include "common/util.h"
-#include "iotctl/iotctl.h"
+#include "iotctl/show.h"
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,47 +11,8 @@
 /* Ask the agent. ret: EXIT_OK and *ret_answer, or told already. */
 static int ask(const struct iotctl *app, const char *op, const char *graph, json_t **ret_answer)
 {
-	CLEANUP(freep)
-	char *path = settings_path(&app->settings, "run/agent.sock");
-	json_auto_t *request = json_pack("{s:s, s:s*}", "op", op, "graph", graph);
-	struct err err = {0};
-
-	if (path == NULL || request == NULL)
-		return complain("graph: out of memory");
-	int rc = ctl_request(path, request, ASK_MS, ret_answer, &err);
-	if (rc == ERR_NOENT) {
-		complain("graph: the agent does not run; start it with `iotctl start`");
-		return EXIT_NOT_RUNNING;
-	}
-	return rc < 0 ? complain("graph: %s", err.text) : EXIT_OK;
-}
-
-static int print_json(json_t *value)
-{
-	json_dumpf(value, stdout, JSON_INDENT(2));
-	putchar('\n');
-	return EXIT_OK;
-}
-
-static const char *text_of(json_t *o, const char *key)
-{
-	const char *text = json_string_value(json_object_get(o, key));
-
-	return text != NULL ? text : "-";
-}
-
-/* A number as text; what is not known is "-". */
-static const char *number_of(json_t *o, const char *key, char buf[32])
-{
-	json_t *n = json_object_get(o, key);
-
-	if (json_is_integer(n))
-		snprintf(buf, 32, "%lld", (long long)json_integer_value(n));
-	else if (json_is_real(n))
-		snprintf(buf, 32, "%.1f", json_real_value(n));
-	else
-		snprintf(buf, 32, "-");
-	return buf;
+	return ask_daemon(app, "graph", "agent", json_pack("{s:s, s:s*}", "op", op, "graph", graph),
+			  ASK_MS, ret_answer);
 }
 
 /* ---- list ---- */
@@ -60,14 +20,6 @@ static const char *number_of(json_t *o, const char *key, char buf[32])
 static int by_id(const void *a, const void *b)
 {
 	return strcmp(text_of(*(json_t *const *)a, "id"), text_of(*(json_t *const *)b, "id"));
-}
-
-static int widest(json_t *const *rows, size_t n, const char *key, size_t least)
-{
-	for (size_t i = 0; i < n; i++)
-		if (strlen(text_of(rows[i], key)) > least)
-			least = strlen(text_of(rows[i], key));
-	return (int)least;
 }
 
 static void print_row(json_t *g, int id_width, int owner_width)
@@ -109,7 +61,7 @@ static int graph_list(const struct iotctl *app, const char *graph, bool as_json)
 
 		return print_json(all);
 	}
-	int id_width = widest(rows, n, "id", 24), owner_width = widest(rows, n, "owner", 16);
+	int id_width = width_of(list, "id", 24), owner_width = width_of(list, "owner", 16);
 
 	printf("%-*s %-*s %6s %-11s %7s %10s %8s %8s %8s\n", id_width, "graph", owner_width,
 	       "owner", "rev", "state", "engine", "per s", "p50 us", "p99 us", "dropped");

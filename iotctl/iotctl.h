@@ -63,5 +63,9 @@ int cmd_status(struct iotctl *app, int argc, char *argv[]);
  * all: also those that do not run. ret: whether there is anything. */
 bool status_trouble(const struct iotctl *app, bool all, char *buf, size_t cap);
 int cmd_demo(struct iotctl *app, int argc, char *argv[]);
+int cmd_reload(struct iotctl *app, int argc, char *argv[]);
+int cmd_log_level(struct iotctl *app, int argc, char *argv[]);
+int cmd_logs(struct iotctl *app, int argc, char *argv[]);
+int cmd_app(struct iotctl *app, int argc, char *argv[]);
 int cmd_graph(struct iotctl *app, int argc, char *argv[]);
 int cmd_doctor(struct iotctl *app, int argc, char *argv[]);

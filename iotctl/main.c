@@ -103,6 +103,47 @@ static const struct command commands[] = {
 	 "numbers, show what comes out,\n"
 	 "and take everything away again. The suite must be running.",
 	 cmd_demo},
+	{"reload", "[--json] [csm|agent ...]", "read the configuration again",
+	 "Have daemons that run read the configuration file again. What may change while they run "
+	 "takes effect at once;\n"
+	 "what may not is named, and waits for `iotctl restart`. A file with an error changes "
+	 "nothing. SIGHUP does the same.\n"
+	 "Exit status: 0 done, 1 error, 2 wrong command line, 3 one does not run.",
+	 cmd_reload},
+	{"log-level", "[--json] NAME [MODULE LEVEL]", "see or change how much a daemon logs",
+	 "NAME is csm or agent; without MODULE: the levels of all its modules. MODULE is the first "
+	 "word of an event in the\n"
+	 "log (`device` of device.online), or all; LEVEL is error, warn, info, debug, or default: "
+	 "as "
+	 "the configuration says.\n"
+	 "It holds until the daemon ends or reads a changed configuration.",
+	 cmd_log_level},
+	{"logs", "[-f] [-n LINES] [broker|csm|agent|supervisor ...]", "show what the daemons log",
+	 "The last lines (-n, 20) of the logs under userdir/log, in the order of their times; no "
+	 "name: all of them. -f goes\n"
+	 "on with what is written from now on, until Ctrl-C.",
+	 cmd_logs},
+	{"app",
+	 "[--json] {list,show APP,suspend APP FEATURE [idf|odf],resume APP FEATURE [idf|odf],"
+	 "deregister APP}",
+	 "see, suspend and deregister device applications",
+	 "list: the registered device applications, since when they are online or offline, and how "
+	 "many "
+	 "features they have.\n"
+	 "show: one of them (APP: its id, the begin of its id, or its name), with its features, "
+	 "their "
+	 "topics and links.\n"
+	 "suspend: ask it to send (idf) or take (odf) no data for a feature. That is kept until "
+	 "resume takes "
+	 "it back: an\n"
+	 "application that is offline, or comes again, is told then. One that does not know the "
+	 "command "
+	 "refuses, and goes on.\n"
+	 "deregister: as if it had asked for that itself.\n"
+	 "Exit status: 0 done (or kept for an offline one), 1 refused or error, 2 wrong command "
+	 "line, 3 csm "
+	 "does not run.",
+	 cmd_app},
 	{"graph", "[--json] {list,show GRAPH,release GRAPH}",
 	 "see graphs run, release what is quarantined",
 	 "list: the graphs of this machine's agent, with the engine that runs each, messages "

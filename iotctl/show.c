@@ -1,0 +1,83 @@
+/* show.c - asking a daemon, and its answer as text for people. */
+#include "iotctl/show.h"
+#include "common/ctl.h"
+#include "common/util.h"
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+int ask_daemon(const struct iotctl *app, const char *command, const char *daemon, json_t *request,
+	       int timeout_ms, json_t **ret_answer)
+{
+	json_auto_t *taken = request;
+	char relative[64];
+	struct err err = {0};
+
+	snprintf(relative, sizeof(relative), "run/%s.sock", daemon);
+	CLEANUP(freep)
+	char *path = settings_path(&app->settings, relative);
+	if (path == NULL || taken == NULL)
+		return complain("%s: out of memory", command);
+	int rc = ctl_request(path, taken, timeout_ms, ret_answer, &err);
+	if (rc == ERR_NOENT) {
+		complain("%s: the %s does not run; start it with `iotctl start`", command, daemon);
+		return EXIT_NOT_RUNNING;
+	}
+	return rc < 0 ? complain("%s: %s", command, err.text) : EXIT_OK;
+}
+
+int print_json(json_t *value)
+{
+	json_dumpf(value, stdout, JSON_INDENT(2));
+	putchar('\n');
+	return EXIT_OK;
+}
+
+const char *text_of(const json_t *o, const char *key)
+{
+	const char *text = json_string_value(json_object_get(o, key));
+
+	return text != NULL ? text : "-";
+}
+
+const char *number_of(const json_t *o, const char *key, char buf[32])
+{
+	json_t *n = json_object_get(o, key);
+
+	if (json_is_integer(n))
+		snprintf(buf, 32, "%lld", (long long)json_integer_value(n));
+	else if (json_is_real(n))
+		snprintf(buf, 32, "%.1f", json_real_value(n));
+	else
+		snprintf(buf, 32, "-");
+	return buf;
+}
+
+const char *age_of(double since, char buf[32])
+{
+	static const struct {
+		double seconds;
+		const char *unit;
+	} units[] = {{86400, "d"}, {3600, "h"}, {60, "min"}, {1, "s"}};
+	double age = (double)time(NULL) - since;
+
+	for (size_t i = 0; i < ARRAY_LEN(units); i++) {
+		if (age >= 2 * units[i].seconds || i + 1 == ARRAY_LEN(units)) {
+			snprintf(buf, 32, "%.0f %s", age > 0 ? age / units[i].seconds : 0,
+				 units[i].unit);
+			break;
+		}
+	}
+	return buf;
+}
+
+int width_of(const json_t *list, const char *key, size_t least)
+{
+	json_t *row;
+	size_t i;
+
+	json_array_foreach (list, i, row)
+		if (strlen(text_of(row, key)) > least)
+			least = strlen(text_of(row, key));
+	return (int)least;
+}

@@ -1,0 +1,21 @@
+/* show.h - what commands share that ask a daemon and show its answer. */
+#pragma once
+
+#include "iotctl/iotctl.h"
+#include <jansson.h>
+#include <stdint.h>
+
+/* Ask a daemon ("csm", "agent") over its control socket; request: taken, NULL: out of memory. ret:
+ * EXIT_OK and *ret_answer (yours), or another exit code, told already in the name of `command`. */
+int ask_daemon(const struct iotctl *app, const char *command, const char *daemon, json_t *request,
+	       int timeout_ms, json_t **ret_answer);
+/* Indented, with an end of line. ret: EXIT_OK. */
+int print_json(json_t *value);
+/* A string of an object; "-": there is none. */
+const char *text_of(const json_t *o, const char *key);
+/* A number of an object as text, in buf; "-": there is none. */
+const char *number_of(const json_t *o, const char *key, char buf[32]);
+/* How long ago a time (seconds since 1970) is: "12 s", "3 min", "5 h", "2 d". */
+const char *age_of(double since, char buf[32]);
+/* The longest text under a key of a list of objects, at least `least`: a column's width. */
+int width_of(const json_t *list, const char *key, size_t least);
