@@ -24,6 +24,13 @@ static const char *check_address(const char *value)
 	return "must be an IP address of this machine (127.0.0.1: this machine only, 0.0.0.0: all)";
 }
 
+static const char *check_ipv4_or_empty(const char *value)
+{
+	struct in_addr addr;
+
+	return value[0] == '\0' || inet_pton(AF_INET, value, &addr) == 1 ? NULL : "must be an IPv4 address";
+}
+
 static const char *check_host_or_empty(const char *value)
 {
 	for (const char *p = value; *p != '\0'; p++) {
@@ -124,6 +131,14 @@ static const struct conf_row rows[] = {
 	{"core", "cleanup-delay-ms", CONF_INT, AT(core.cleanup_delay_ms), .def = "60000", .min = 0,
 	 .max = 3600000, .unit = "ms",
 	 .live = true, .help = "When the retained messages of a deregistered device application are cleared."},
+	{"core", "beacon", CONF_BOOL, AT(core.beacon), .def = "false",
+	 .help = "Whether csm says by UDP broadcast that it is here, and answers who asks, so that devices find it."},
+	{"core", "beacon-address", CONF_STR, AT(core.beacon_address), .def = "", .check = check_ipv4_or_empty,
+	 .help = "Broadcast address that it says so to; empty: 255.255.255.255, all of this network."},
+	{"core", "beacon-port", CONF_INT, AT(core.beacon_port), .def = "1900", .min = 1, .max = PORT_MAX,
+	 .help = "UDP port of the beacon, from everybody to everybody."},
+	{"core", "beacon-interval-ms", CONF_INT, AT(core.beacon_interval_ms), .def = "3000", .min = 1000, .max = 5000,
+	 .unit = "ms", .help = "How often it says so."},
 	{"core", "log-level", CONF_ENUM, AT(core.log_level), .def = "info", .names = log_levels,
 	 .live = true, .help = "How much the daemons log."},
 	{"core", "log-format", CONF_ENUM, AT(core.log_format), .def = "text", .names = log_formats,

@@ -21,8 +21,12 @@ struct settings {
 		int64_t agent_timeout_ms;   /* [core] agent-timeout-ms, 5000: answer of an agent */
 		int64_t cleanup_delay_ms; /* [core] cleanup-delay-ms, 60000: retained messages of a
 					     deregistered DA */
-		int log_level;            /* enum log_level; [core] log-level, info */
-		int log_format;           /* enum log_format; [core] log-format, text */
+		bool beacon;              /* [core] beacon, false */
+		char *beacon_address;     /* [core] beacon-address; empty: 255.255.255.255 */
+		int64_t beacon_port;      /* [core] beacon-port, 1900 */
+		int64_t beacon_interval_ms; /* [core] beacon-interval-ms, 3000 */
+		int log_level;              /* enum log_level; [core] log-level, info */
+		int log_format;             /* enum log_format; [core] log-format, text */
 	} core;
 	struct {
 		int type;  /* 0: sqlite, the only one */
@@ -46,9 +50,9 @@ struct settings {
 		int managed;                /* enum broker_managed; [broker] managed, auto */
 		char *bind;                 /* [broker] bind, "127.0.0.1" */
 		int64_t message_size_limit; /* bytes, 1048576 */
-		char *plugin_socket; /* [broker] plugin-socket; empty: run/broker-plugin.sock
-					below userdir */
-		char *plugin;  /* path; empty: the one beside the programs; "none" */
+		char *plugin_socket;        /* [broker] plugin-socket; empty: run/broker-plugin.sock
+					       below userdir */
+		char *plugin;               /* path; empty: the one beside the programs; "none" */
 		char *program; /* "mosquitto": name on the PATH (sbin included) or absolute */
 	} broker;
 	struct {
@@ -80,10 +84,11 @@ int settings_load(const char *path, struct settings *ret, conf_note_fn *note, vo
 char *settings_default_path(void);
 void settings_done(struct settings *s);
 /* Take from another reading what may change while a program runs (conf_adopt()). */
-void settings_adopt(struct settings *running, struct settings *fresh, conf_change_fn *fn, void *arg);
+void settings_adopt(struct settings *running, struct settings *fresh, conf_change_fn *fn,
+		    void *arg);
 void settings_sample(FILE *out);
 /* Paths below userdir: "run/csm.sock", "key" ...; a new string, yours. NULL: out of memory. */
 char *settings_path(const struct settings *s, const char *relative);
-/* Where the broker plugin listens: [broker] plugin-socket or its default, absolute; a new string, yours. NULL:
- * out of memory. */
+/* Where the broker plugin listens: [broker] plugin-socket or its default, absolute; a new string,
+ * yours. NULL: out of memory. */
 char *settings_plugin_socket(const struct settings *s);

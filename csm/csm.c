@@ -6,6 +6,7 @@
 #include "csm/agents.h"
 #include "csm/api.h"
 #include "csm/apps.h"
+#include "csm/beacon.h"
 #include "csm/cleanup.h"
 #include "csm/control.h"
 #include "csm/funcs.h"
@@ -238,32 +239,12 @@ static void on_settings(void *arg)
 		log_error("config.not_applied", KV("setting", "core.cors-origin"), KV("why", "out of memory"));
 }
 
-static int on_text(void *arg, const struct db_value *v, size_t n)
-{
-	(void)n;
-	snprintf(arg, 64, "%s", v[0].type == DB_TEXT ? v[0].text : "");
-	return 0;
-}
-
-/* The client id is kept, because the broker keeps our session under it. */
-static int load_client_id(struct csm *csm, char ret_id[64], struct err *err)
-{
-	ret_id[0] = '\0';
-	int rc = db_run(store_db(csm->store), err, on_text, ret_id,
-			"SELECT value FROM meta WHERE name = 'client_id'");
-	if (rc == 0 && ret_id[0] == '\0') {
-		snprintf(ret_id, 64, "csm-%s", uuid4().s);
-		rc = db_run(store_db(csm->store), err, NULL, NULL,
-			    "INSERT INTO meta (name, value) VALUES ('client_id', $1)",
-			    DB_V_TEXT(ret_id));
-	}
-	return rc;
-}
-
 static int connect_bus(struct csm *csm, struct err *err)
 {
-	char client_id[64];
-	int rc = load_client_id(csm, client_id, err);
+	char client_id[64], new_id[64];
+	snprintf(new_id, sizeof(new_id), "csm-%s", uuid4().s);
+	/* kept, because the broker keeps our session under it */
+	int rc = store_keep(csm->store, "client_id", new_id, client_id, sizeof(client_id), err);
 	if (rc < 0)
 		return rc;
 	const struct bus_conf conf = {
@@ -304,7 +285,7 @@ int csm_start(struct csm *csm, int argc, char *argv[], struct err *err)
 	    (rc = funcs_new(csm, &csm->funcs, err)) < 0 ||
 	    (rc = agents_new(csm, &csm->agents, err)) < 0 || (rc = connect_bus(csm, err)) < 0 ||
 	    (rc = graphs_new(csm, &csm->graphs, err)) < 0 || (rc = cleanup_load(csm, err)) < 0 ||
-	    (rc = resource_start(csm, &csm->http, err)) < 0 ||
+	    (rc = resource_start(csm, &csm->http, err)) < 0 || (rc = beacon_start(csm, &csm->beacon, err)) < 0 ||
 	    (rc = ctl_listen(csm->loop, socket, ctl_ops, ARRAY_LEN(ctl_ops), csm, &csm->ctl, err)) < 0 ||
 	    (rc = reload_start(&csm->reload, csm->loop, err)) < 0)
 		return rc;
@@ -324,6 +305,7 @@ void csm_stop(struct csm *csm)
 {
 	csm->silent = true;
 	csm->ctl = ctl_close(csm->ctl);
+	csm->beacon = beacon_stop(csm->beacon);
 	if (csm->graphs != NULL)
 		csm->graphs = graphs_free(csm->graphs);
 	csm->agents = agents_free(csm->agents);

@@ -36,6 +36,7 @@ struct csm {
 	bool bus_was_up; /* once: then we said that we are ready */
 	bool silent;	 /* starting or stopping: links change hands without commands to devices */
 	struct http_server *http;
+	struct beacon *beacon; /* NULL: the settings leave it off */
 	struct ctl *ctl;
 	struct reload reload;
 	int64_t started_ms;

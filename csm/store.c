@@ -19,6 +19,31 @@ struct store {
 	struct effect *first, **last;
 };
 
+struct kept {
+	char *value;
+	size_t cap;
+};
+
+static int on_kept(void *arg, const struct db_value *v, size_t n)
+{
+	const struct kept *k = arg;
+	(void)n;
+	snprintf(k->value, k->cap, "%s", v[0].type == DB_TEXT ? v[0].text : "");
+	return 0;
+}
+
+int store_keep(struct store *s, const char *name, const char *first, char *ret_value, size_t cap, struct err *err)
+{
+	struct kept k = {.value = ret_value, .cap = cap};
+	ret_value[0] = '\0';
+	int rc = db_run(s->db, err, on_kept, &k, "SELECT value FROM meta WHERE name = $1", DB_V_TEXT(name));
+	if (rc < 0 || ret_value[0] != '\0')
+		return rc;
+	snprintf(ret_value, cap, "%s", first);
+	return db_run(s->db, err, NULL, NULL, "INSERT INTO meta (name, value) VALUES ($1, $2)", DB_V_TEXT(name),
+		      DB_V_TEXT(first));
+}
+
 struct db *store_db(struct store *s)
 {
 	return s->db;

@@ -25,6 +25,10 @@ struct store *store_close(struct store *s);
 			store_failed((s), &store_err_);                                            \
 	} while (0)
 
+/* A value that is kept for good: what the store has under the name, else `first`, which it has from then on. value: of cap bytes; first
+ * must fit. Outside of a turn's transaction, for the start. */
+int store_keep(struct store *s, const char *name, const char *first, char *ret_value, size_t cap, struct err *err);
+
 struct db *store_db(struct store *s);
 int store_begin(struct store *s); /* ret: 0, negative if this turn has failed already */
 void store_failed(struct store *s, const struct err *why);
