@@ -181,12 +181,14 @@ install: all
 	install -m 755 $(BINS) $(DESTDIR)$(PREFIX)/bin
 	install -m 644 $(O)/lib/$(PLUGIN) $(DESTDIR)$(PREFIX)/lib/iottalk
 	install -m 644 $(O)/share/iottalk.ini.sample $(DESTDIR)$(PREFIX)/share/iottalk
+	install -d $(DESTDIR)$(PREFIX)/share/iottalk/grafana
+	install -m 644 conf/grafana/iottalk.json $(DESTDIR)$(PREFIX)/share/iottalk/grafana
 
 # what people made (userdirs, /var/lib/iottalk, the user iottalk) stays: README.rst, "Uninstall"
 uninstall:
 	rm -f $(PROGRAMS:%=$(DESTDIR)$(PREFIX)/bin/%) $(DESTDIR)$(PREFIX)/share/iottalk/iottalk.ini.sample \
-		$(DESTDIR)$(PREFIX)/lib/iottalk/$(PLUGIN)
-	-rmdir $(DESTDIR)$(PREFIX)/share/iottalk $(DESTDIR)$(PREFIX)/lib/iottalk
+		$(DESTDIR)$(PREFIX)/lib/iottalk/$(PLUGIN) $(DESTDIR)$(PREFIX)/share/iottalk/grafana/iottalk.json
+	-rmdir $(DESTDIR)$(PREFIX)/share/iottalk/grafana $(DESTDIR)$(PREFIX)/share/iottalk $(DESTDIR)$(PREFIX)/lib/iottalk
 
 clean:
 	rm -rf $(B)

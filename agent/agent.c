@@ -147,6 +147,31 @@ static json_t *counters(const struct agent *a)
 	return all;
 }
 
+/* What csm shows on its page of metrics: all that was counted, and what there is now. A new object;
+ * NULL: out of memory. */
+static json_t *stats(const struct agent *a)
+{
+	/* what the plugin tells among its counters, but goes up and down */
+	static const char *const levels[] = {"ports", "topics", "topic_bytes"};
+	struct service_status s;
+	json_t *totals = counters(a);
+
+	service_get_status(a->graphs, &s);
+	json_t *now = json_pack("{s:I, s:I, s:I, s:I, s:I}", "graphs", (json_int_t)s.graphs,
+				"engines", (json_int_t)s.engines, "engines_ready",
+				(json_int_t)s.engines_ready, "quarantined",
+				(json_int_t)s.quarantined, "data_link", (json_int_t)s.link);
+	for (size_t i = 0; i < ARRAY_LEN(levels); i++) {
+		json_t *n = json_object_get(totals, levels[i]);
+
+		if (n == NULL)
+			continue;
+		json_object_set(now, levels[i], n);
+		json_object_del(totals, levels[i]);
+	}
+	return json_pack("{s:s, s:o, s:o}", "op", "stats", "counters", totals, "gauges", now);
+}
+
 static const char plugin_away[] = "the broker plugin is not reached";
 
 static bool plugin_is_away(const struct service_status *graphs)
@@ -372,9 +397,10 @@ static void on_stats(void *arg)
 	uplink_get_status(a->uplink, &up);
 	if (!up.session)
 		return;
-	json_t *now = counters(a);
+	json_t *now = stats(a);
+
 	if (now == NULL || (a->reported != NULL && json_equal(now, a->reported)) ||
-	    uplink_report(a->uplink, json_pack("{s:s, s:O}", "op", "stats", "counters", now)) < 0) {
+	    uplink_report(a->uplink, json_incref(now)) < 0) {
 		json_decref(now);
 		return;
 	}

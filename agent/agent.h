@@ -25,7 +25,7 @@ struct agent {
 	char transport_why[300]; /* why it is not the plugin; empty: it is, or need not be */
 	struct loop_src *stats_timer, *plugin_timer;
 	int64_t plugin_lost_ms;   /* since when it does not answer; 0: it does */
-	json_t *reported;         /* counters as csm has them */
+	json_t *reported;         /* stats as csm has them */
 	bool link, ready;         /* the broker is reached; ready was announced */
 	unsigned keeper_failures; /* before there was one */
 	int64_t started_ms;

@@ -1,6 +1,7 @@
 /* request.h - a verified request of csm on its way to the service that answers it. */
 #pragma once
 
+#include "common/trace.h"
 #include <jansson.h>
 #include <stdint.h>
 
@@ -9,7 +10,8 @@
 struct request_tag {
 	uint64_t session;
 	json_int_t id;
-	const char *op; /* of a table row: lives as long as the program */
+	const char *op;      /* of a table row: lives as long as the program */
+	struct traces trace; /* whose requests at csm it comes from, for the log */
 };
 
 struct request_op {

@@ -119,7 +119,10 @@ static void dispatch(struct uplink *u, json_t *body)
 {
 	const char *op = json_string_value(json_object_get(body, "op"));
 	json_t *id = json_object_get(body, "id");
-	struct request_tag tag = {.session = session_number(u->session)};
+	struct request_tag tag = {
+		.session = session_number(u->session),
+		.trace = traces_parse(json_string_value(json_object_get(body, "trace"))),
+	};
 
 	for (size_t i = 0; i < u->n_ops; i++) {
 		const struct request_op *row = &u->ops[i];

@@ -1,17 +1,17 @@
 #include "common/http.h"
 
+#include "common/histogram.h"
 #include "common/http_int.h"
 #include "common/util.h"
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/epoll.h>
 
-#define CONNECTIONS_DEFAULT 1000
-#define MEMORY_DEFAULT      (32u << 10)
-#define IDLE_DEFAULT_S      30
-#define BODY_FIRST_BYTES    1024
+#define MEMORY_DEFAULT   (32u << 10)
+#define BODY_FIRST_BYTES 1024
 #define DISCARD_MAX                                                                  \
 	(8u << 20) /* of a chunked body that is too long; then the connection is cut \
 		    */
@@ -43,7 +43,7 @@ static void on_io(void *arg, uint32_t events)
 	run(arg);
 }
 
-/* ---- the gate ---- */
+/* ---- routes ---- */
 
 static void refuse(struct http_request *req, unsigned status, const char *why)
 {
@@ -72,6 +72,56 @@ static void find_route(struct http_request *req)
 	else
 		refuse(req, MHD_HTTP_NOT_FOUND, "not found");
 }
+
+/* ---- what is framed in two ways is refused: whoever stands between us and the client may read it
+ * in the other ---- */
+
+struct framing {
+	unsigned hosts, lengths, encodings;
+	const char *length, *encoding;
+	bool bad_name;
+};
+
+static enum MHD_Result look_at_header(void *arg, enum MHD_ValueKind kind, const char *name,
+				      const char *value)
+{
+	struct framing *f = arg;
+	(void)kind;
+	if (name[strcspn(name, " \t\r\n()<>@,;:\\\"/[]?={}")] != '\0')
+		f->bad_name = true;
+	if (strcasecmp(name, MHD_HTTP_HEADER_HOST) == 0) {
+		f->hosts++;
+	} else if (strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0) {
+		f->lengths++;
+		f->length = value;
+	} else if (strcasecmp(name, MHD_HTTP_HEADER_TRANSFER_ENCODING) == 0) {
+		f->encodings++;
+		f->encoding = value;
+	}
+	return MHD_YES;
+}
+
+/* ret: NULL: there is one way to read it. */
+static const char *framing_trouble(const struct http_request *req, const char *version)
+{
+	struct framing f = {0};
+	bool is_1_1 = strcmp(version, MHD_HTTP_VERSION_1_1) == 0;
+	MHD_get_connection_values(req->connection, MHD_HEADER_KIND, look_at_header, &f);
+	if (f.bad_name)
+		return "bad header name";
+	if (f.hosts > 1 || (f.hosts == 0 && is_1_1))
+		return "exactly one Host is required";
+	if (f.lengths + f.encodings > 1)
+		return "more than one Content-Length or Transfer-Encoding";
+	if (f.encodings == 1 && (!is_1_1 || strcasecmp(f.encoding, "chunked") != 0))
+		return "bad Transfer-Encoding";
+	if (f.lengths == 1 &&
+	    (*f.length == '\0' || f.length[strspn(f.length, "0123456789")] != '\0'))
+		return "bad Content-Length";
+	return NULL;
+}
+
+/* ---- the gate ---- */
 
 /* Everything that can be said before the body is read. */
 static void gate(struct http_request *req, const char *url)
@@ -123,6 +173,11 @@ static int body_append(struct http_request *req, const char *data, size_t len)
 		size_t cap = req->body_cap != 0 ? req->body_cap : BODY_FIRST_BYTES;
 		while (cap < need)
 			cap *= 2;
+		if (!http_hold(req, cap)) {
+			refuse(req, MHD_HTTP_SERVICE_UNAVAILABLE,
+			       "too many large requests are under way");
+			return 0;
+		}
 		char *body = realloc(req->body, cap);
 		if (body == NULL) {
 			refuse(req, MHD_HTTP_SERVICE_UNAVAILABLE, "out of memory");
@@ -139,8 +194,18 @@ static int body_append(struct http_request *req, const char *data, size_t len)
 
 /* ---- the library's callbacks (on the loop's thread) ---- */
 
-static enum MHD_Result begin_request(struct http_request *req, const char *url)
+static enum MHD_Result begin_request(struct http_request *req, const char *url, const char *version)
 {
+	const char *trouble = framing_trouble(req, version);
+	http_conn_enter(req->conn, HTTP_BODY);
+	if (trouble != NULL) {
+		/* where the next request would begin is anybody's guess: the connection ends here
+		 */
+		refuse(req, MHD_HTTP_BAD_REQUEST, trouble);
+		req->early = true;
+		http_store_refusal(req);
+		return http_queue_answer(req);
+	}
 	gate(req, url);
 	if (req->route != NULL && announced_length(req) > req->route->max_body_bytes)
 		refuse(req, MHD_HTTP_CONTENT_TOO_LARGE, "body too large");
@@ -154,6 +219,8 @@ static enum MHD_Result begin_request(struct http_request *req, const char *url)
 
 static enum MHD_Result end_request(struct http_request *req)
 {
+	req->complete_us = monotonic_us();
+	http_conn_enter(req->conn, HTTP_OURS);
 	if (req->route != NULL) {
 		req->progress = REQ_HANDLED;
 		req->route->handler(req->server->arg, req);
@@ -171,14 +238,13 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *connection, c
 				 const char *method, const char *version, const char *upload,
 				 size_t *upload_len, void **con_cls)
 {
-	(void)version;
 	struct http_server *s = arg;
 	struct http_request *req = *con_cls;
-	if (s->stopping)
+	if (s->stopping || http_conn_of(connection) == NULL)
 		return MHD_NO;
 	if (req == NULL) {
 		req = *con_cls = http_request_new(s, connection, method);
-		return req != NULL ? begin_request(req, url) : MHD_NO;
+		return req != NULL ? begin_request(req, url, version) : MHD_NO;
 	}
 	if (req->progress == REQ_ANSWERED)
 		return http_queue_answer(req);
@@ -197,11 +263,14 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *connection, c
 static void on_completed(void *arg, struct MHD_Connection *connection, void **con_cls,
 			 enum MHD_RequestTerminationCode how)
 {
+	struct http_request *req = *con_cls;
 	(void)arg;
 	(void)connection;
 	(void)how;
-	if (*con_cls != NULL)
-		http_request_free(*con_cls);
+	if (req == NULL)
+		return;
+	http_conn_enter(req->conn, HTTP_NEXT_HEAD);
+	http_request_free(req);
 	*con_cls = NULL;
 }
 
@@ -257,13 +326,13 @@ static int start_library(struct http_server *s, const struct http_conf *c, int f
 	s->daemon = MHD_start_daemon(
 		MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_access, s,
 		MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
-		MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, s, MHD_OPTION_CONNECTION_LIMIT,
-		c->max_connections != 0 ? c->max_connections : CONNECTIONS_DEFAULT,
+		MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, s, MHD_OPTION_NOTIFY_CONNECTION,
+		http_conn_notify, s, MHD_OPTION_CONNECTION_LIMIT, (unsigned)s->max_conns,
 		MHD_OPTION_CONNECTION_MEMORY_LIMIT,
 		c->connection_memory_bytes != 0 ? c->connection_memory_bytes
 						: (size_t)MEMORY_DEFAULT,
-		MHD_OPTION_CONNECTION_TIMEOUT,
-		c->idle_timeout_s != 0 ? c->idle_timeout_s : IDLE_DEFAULT_S, MHD_OPTION_END);
+		MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)(s->phase_ms[HTTP_NEXT_HEAD] / 1000),
+		MHD_OPTION_END);
 	if (s->daemon == NULL) {
 		close(fd);
 		return err_set(err, ERR_SYS, "the HTTP library does not start on %s port %u",
@@ -298,6 +367,7 @@ int http_server_new(struct loop *l, const struct http_conf *c, void *arg, struct
 	s->prefixes = c->prefixes;
 	s->arg = arg;
 	s->on_done = c->on_done;
+	s->on_cut = c->on_cut;
 	if (gethostname(s->own_name, sizeof(s->own_name) - 1) < 0)
 		s->own_name[0] = '\0';
 	int rc = 0;
@@ -308,6 +378,8 @@ int http_server_new(struct loop *l, const struct http_conf *c, void *arg, struct
 		rc = err_set(err, ERR_NOMEM, "HTTP server");
 	if (rc == 0)
 		rc = loop_add_timer(l, -1, 0, run, s, &s->timer, err);
+	if (rc == 0)
+		rc = http_conns_start(s, c, err);
 	int fd = rc == 0 ? listen_on(c, s, err) : rc;
 	if (fd >= 0)
 		rc = start_library(s, c, fd, err);
@@ -333,6 +405,7 @@ struct http_server *http_server_free(struct http_server *s)
 			MHD_resume_connection(req->connection);
 	if (s->daemon != NULL)
 		MHD_stop_daemon(s->daemon); /* ends every request through on_completed() */
+	s->sweeper = loop_remove(s->loop, s->sweeper);
 	s->drain = drain_free(s->drain);
 	free(s->cors_origin);
 	free(s);

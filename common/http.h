@@ -26,6 +26,13 @@ struct http_route {
 	http_handler_fn *handler;
 };
 
+/* One answer, for metrics and logs; borrowed. */
+struct http_done {
+	const char *method, *path, *id; /* of the request; method: one that is known, or "OTHER" */
+	unsigned status;
+	int64_t took_us; /* since the request was complete; -1: it never was */
+};
+
 struct http_conf {
 	const char *bind; /* "127.0.0.1", "0.0.0.0", "::1", ...; strings are copied */
 	unsigned port;    /* 0: any free one, see http_port() */
@@ -36,9 +43,16 @@ struct http_conf {
 	const char *cors_origin;        /* NULL or "": no CORS headers */
 	unsigned max_connections;       /* 0: 1000 */
 	size_t connection_memory_bytes; /* request line and headers must fit; 0: 32 KiB */
-	unsigned idle_timeout_s;        /* 0: 30 */
+	size_t memory_bytes;            /* of all bodies and answers under way; 0: 64 MiB */
+	unsigned idle_timeout_s;        /* without a byte, and between two requests; 0: 30 */
+	unsigned head_timeout_s;        /* for the first request line with its headers; 0: 10 */
+	unsigned transfer_timeout_s;    /* for a body, and for taking an answer; 0: 60 */
 	/* For metrics, may be NULL: every request that got an answer, refused ones included. */
-	void (*on_done)(void *arg, const char *method, unsigned status);
+	void (*on_done)(void *arg, const struct http_done *done);
+	/* The same for connections that are closed because their client is slow: why is "slow"
+	 * (over its time), "full" (another one came, and this one had waited for its client
+	 * longest) or "memory" (as full). */
+	void (*on_cut)(void *arg, const char *why);
 };
 
 /* Listen. arg goes to handlers and on_done. ret: yours. Errors: ERR_BUSY (address in use),
@@ -51,6 +65,7 @@ int http_server_new(struct loop *l, const struct http_conf *conf, void *arg,
 int http_server_set_cors(struct http_server *s, const char *origin);
 struct http_server *http_server_free(struct http_server *s);
 unsigned http_port(const struct http_server *s);
+unsigned http_connections(const struct http_server *s);
 
 /* ---- the request; strings are borrowed until the answer ---- */
 const char *http_method(const struct http_request *req); /* "GET" for HEAD too */
@@ -59,6 +74,9 @@ const char *http_path(const struct http_request *req);   /* decoded, without pre
  * promised, but no NUL and no bad escape. {name...} keeps its slashes. NULL: no such name. */
 const char *http_param(const struct http_request *req, const char *name);
 const char *http_header(const struct http_request *req, const char *name); /* NULL: none */
+/* The client's X-Request-Id if it is a sane one (common/trace.h), else one of ours; every answer
+ * carries it. */
+const char *http_request_id(const struct http_request *req);
 const char *http_query(const struct http_request *req,
 		       const char *name); /* ?name=value, decoded; NULL: none */
 /* NUL-terminated beyond *ret_len; never NULL. */

@@ -1,5 +1,6 @@
 #include "common/http.h"
 
+#include "common/histogram.h"
 #include "common/http_int.h"
 #include "common/util.h"
 #include <arpa/inet.h>
@@ -8,7 +9,8 @@
 #include <string.h>
 
 #define JSON_TYPE     "application/json; charset=utf-8"
-#define ALLOW_HEADERS "Content-Type, Accept, Authorization, X-Requested-With"
+#define ID_HEADER     "X-Request-Id"
+#define ALLOW_HEADERS "Content-Type, Accept, Authorization, X-Requested-With, " ID_HEADER
 #define EVERY_METHOD  "GET, HEAD, POST, PUT, DELETE, OPTIONS"
 
 static const char *const methods[] = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"};
@@ -28,6 +30,8 @@ static void texts_free(struct text *t)
 
 void http_request_free(struct http_request *req)
 {
+	http_hold(req, 0);
+	req->conn->req = NULL;
 	if (req->prev != NULL)
 		req->prev->next = req->next;
 	else
@@ -57,6 +61,9 @@ struct http_request *http_request_new(struct http_server *s, struct MHD_Connecti
 	}
 	req->server = s;
 	req->connection = connection;
+	req->conn = http_conn_of(connection);
+	req->conn->req = req;
+	req->id = trace_of(http_header(req, ID_HEADER));
 	req->next = s->requests;
 	if (req->next != NULL)
 		req->next->prev = req;
@@ -96,6 +103,11 @@ const char *http_param(const struct http_request *req, const char *name)
 const char *http_header(const struct http_request *req, const char *name)
 {
 	return MHD_lookup_connection_value(req->connection, MHD_HEADER_KIND, name);
+}
+
+const char *http_request_id(const struct http_request *req)
+{
+	return req->id.s;
 }
 
 const char *http_query(const struct http_request *req, const char *name)
@@ -210,6 +222,7 @@ static void add_common_headers(struct http_request *req, struct MHD_Response *r)
 {
 	char allowed[128];
 	const char *origin = req->server->cors_origin;
+	MHD_add_response_header(r, ID_HEADER, req->id.s);
 	if (req->status == MHD_HTTP_METHOD_NOT_ALLOWED || strcmp(req->method, "OPTIONS") == 0) {
 		allowed_methods(req, allowed, sizeof(allowed));
 		MHD_add_response_header(r, MHD_HTTP_HEADER_ALLOW, allowed);
@@ -219,6 +232,7 @@ static void add_common_headers(struct http_request *req, struct MHD_Response *r)
 	MHD_add_response_header(r, MHD_HTTP_HEADER_ACCESS_CONTROL_ALLOW_ORIGIN, origin);
 	MHD_add_response_header(r, MHD_HTTP_HEADER_ACCESS_CONTROL_ALLOW_METHODS, EVERY_METHOD);
 	MHD_add_response_header(r, MHD_HTTP_HEADER_ACCESS_CONTROL_ALLOW_HEADERS, ALLOW_HEADERS);
+	MHD_add_response_header(r, MHD_HTTP_HEADER_ACCESS_CONTROL_EXPOSE_HEADERS, ID_HEADER);
 	MHD_add_response_header(r, MHD_HTTP_HEADER_ACCESS_CONTROL_MAX_AGE, "600");
 	MHD_add_response_header(r, MHD_HTTP_HEADER_VARY, MHD_HTTP_HEADER_ORIGIN);
 }
@@ -232,6 +246,10 @@ static int store_answer(struct http_request *req, unsigned status, const char *c
 		body != NULL ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
 	req->progress = REQ_ANSWERED;
 	req->status = status;
+	http_hold(
+		req,
+		req->body_cap +
+			len); /* there is no better answer than this one, whatever room it takes */
 	if (r == NULL) {
 		free(body);
 		return ERR_NOMEM; /* no answer to give: the connection is closed */
@@ -275,8 +293,16 @@ enum MHD_Result http_queue_answer(struct http_request *req)
 			drain_add(s->drain, info->connect_fd);
 	}
 	enum MHD_Result ok = MHD_queue_response(req->connection, req->status, req->response);
+	const struct http_done done = {
+		.method = known_method(req->method),
+		.path = req->path.joined != NULL ? req->path.joined : "",
+		.id = req->id.s,
+		.status = req->status,
+		.took_us = req->complete_us != 0 ? monotonic_us() - req->complete_us : -1,
+	};
+	http_conn_enter(req->conn, HTTP_ANSWER);
 	if (ok == MHD_YES && s->on_done != NULL)
-		s->on_done(s->arg, known_method(req->method), req->status);
+		s->on_done(s->arg, &done);
 	return ok;
 }
 

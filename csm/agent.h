@@ -10,7 +10,7 @@ struct agent {
 	char id[AGENT_ID_MAX + 1];
 	struct agent_session session;
 	struct map *sent;    /* digest -> digest, sources it has in this session */
-	json_t *counters;    /* as it reported them last */
+	json_t *counters, *gauges; /* as it reported them last */
 	struct requests *requests;
 };
 

@@ -1,14 +1,23 @@
 #include "csm/agent.h"
 
+#include "common/histogram.h"
 #include "common/log.h"
 #include "common/util.h"
 #include "csm/graphs.h"
+#include "csm/metrics.h"
 #include <stdio.h>
 #include <string.h>
 
 /* With the agent at a time: enough to keep it busy, little enough that the MQTT library's queue stays short. */
 #define WINDOW	  256
 #define NEEDS_MAX 3 /* times an agent may say that it lacks sources for one request */
+
+static const char *const kind_names[] = {
+	[REQUEST_PUT] = "put",
+	[REQUEST_DROP] = "drop",
+	[REQUEST_SYNC] = "sync",
+	[REQUEST_CHECK] = "check",
+};
 
 struct request {
 	struct requests *all;
@@ -20,6 +29,7 @@ struct request {
 	unsigned needs;
 	agents_answer_fn *fn;
 	void *arg;
+	int64_t began_us;
 	struct loop_src *timer;
 	struct request *prev_unsent, *next_unsent;
 };
@@ -159,7 +169,8 @@ void requests_add(struct requests *r, enum request_kind kind, const char *graph,
 			fn(arg, NULL, "out of memory", true);
 		return;
 	}
-	*q = (struct request){.all = r, .kind = kind, .body = body, .fn = fn, .arg = arg};
+	*q = (struct request){
+		.all = r, .kind = kind, .body = body, .fn = fn, .arg = arg, .began_us = monotonic_us()};
 	snprintf(q->id, sizeof(q->id), "%lld", (long long)++r->last_id);
 	q->graph = graph != NULL ? strdup(graph) : NULL;
 	if ((graph != NULL && q->graph == NULL) ||
@@ -215,10 +226,12 @@ bool requests_answer(struct requests *r, json_int_t id, json_t *answer)
 	const char *state = json_string_value(json_object_get(answer, "state"));
 	if (q == NULL)
 		return false;
-	if (state != NULL && strcmp(state, "need") == 0)
+	if (state != NULL && strcmp(state, "need") == 0) {
 		send_needed(q, json_object_get(answer, "digests"));
-	else
+	} else {
+		metrics_agent(r->agent->csm->metrics, kind_names[q->kind], monotonic_us() - q->began_us);
 		finish(q, answer, NULL);
+	}
 	return true;
 }
 

@@ -69,6 +69,7 @@ static void agent_free(void *value)
 	requests_free(ag->requests);
 	map_free(ag->sent, free);
 	json_decref(ag->counters);
+	json_decref(ag->gauges);
 	free(ag);
 }
 
@@ -165,20 +166,29 @@ static void request(struct agent *ag, enum request_kind kind, const char *graph,
 		fn(arg, NULL, "the agent is not connected", true);
 }
 
+/* trace may be "". body may be NULL. */
+static json_t *with_trace(json_t *body, const char *trace)
+{
+	if (*trace != '\0')
+		json_object_set_new(body, "trace", json_string(trace));
+	return body;
+}
+
 void agents_put(struct agents *a, const char *agent_id, const char *graph, const json_t *doc,
-		agents_answer_fn *fn, void *arg)
+		const char *trace, agents_answer_fn *fn, void *arg)
 {
 	struct agent *ag = find(a, agent_id);
 	if (ag != NULL && ag->session.up)
 		graphdoc_each_digest(doc, send_source, ag);
-	request(ag, REQUEST_PUT, graph, json_pack("{s:s, s:O}", "op", "put", "graph", doc), fn, arg);
+	request(ag, REQUEST_PUT, graph, with_trace(json_pack("{s:s, s:O}", "op", "put", "graph", doc), trace),
+		fn, arg);
 }
 
-void agents_drop_graph(struct agents *a, const char *agent_id, const char *graph,
+void agents_drop_graph(struct agents *a, const char *agent_id, const char *graph, const char *trace,
 		       agents_answer_fn *fn, void *arg)
 {
 	request(find(a, agent_id), REQUEST_DROP, graph,
-		json_pack("{s:s, s:s}", "op", "drop", "graph", graph), fn, arg);
+		with_trace(json_pack("{s:s, s:s}", "op", "drop", "graph", graph), trace), fn, arg);
 }
 
 void agents_sync(struct agents *a, const char *agent_id)
@@ -214,13 +224,13 @@ bool agents_up(struct agents *a, const char *agent_id)
 }
 
 void agents_check(struct agents *a, const char *owner, json_t *codes, json_t *depends,
-		  agents_answer_fn *fn, void *arg)
+		  const char *trace, agents_answer_fn *fn, void *arg)
 {
 	const char *id = agents_pick(a);
 	struct agent *ag = id != NULL ? find(a, id) : NULL;
-	json_auto_t *body =
-		json_pack("{s:s, s:s, s:O, s:O}", "op", "check", "owner", owner, "codes", codes, "depends",
-			  depends);
+	json_auto_t *body = with_trace(json_pack("{s:s, s:s, s:O, s:O}", "op", "check", "owner", owner,
+						 "codes", codes, "depends", depends),
+				       trace);
 	size_t limit = (size_t)a->csm->settings->broker.message_size_limit;
 	const char *why = NULL;
 	if (body != NULL && json_dumpb(body, NULL, 0, JSON_COMPACT) + SEAL_HEAD_MAX + 1024 > limit)
@@ -333,6 +343,14 @@ static void on_answer(struct agent *ag, const char *topic, json_t *body)
 		log_debug("agent.late_answer", KV("agent", ag->id), KV("id", id));
 }
 
+static void keep_numbers(json_t **which, json_t *told)
+{
+	if (!json_is_object(told))
+		return;
+	json_decref(*which);
+	*which = json_incref(told);
+}
+
 static void on_res(struct agent *ag, const char *topic, const struct seal_head *head, json_t *body)
 {
 	const char *op = json_string_value(json_object_get(body, "op"));
@@ -341,11 +359,8 @@ static void on_res(struct agent *ag, const char *topic, const struct seal_head *
 	} else if (op == NULL) {
 		drop(ag, topic, "malformed");
 	} else if (strcmp(op, "stats") == 0) {
-		json_t *counters = json_object_get(body, "counters");
-		if (json_is_object(counters)) {
-			json_decref(ag->counters);
-			ag->counters = json_incref(counters);
-		}
+		keep_numbers(&ag->counters, json_object_get(body, "counters"));
+		keep_numbers(&ag->gauges, json_object_get(body, "gauges"));
 	} else if (strcmp(op, "report") == 0) {
 		on_report(ag, body);
 	} else {
@@ -401,21 +416,43 @@ void agents_on_message(struct agents *a, const struct bus_msg *m)
 
 /* ---- metrics ---- */
 
-static void write_agent(void *arg, const char *key, void *value)
+static void write_up(void *arg, const char *key, void *value)
 {
 	const struct agent *ag = value;
-	FILE *out = arg;
+	fprintf(arg, "iottalk_agent_up{agent=\"%s\"} %d\n", key, ag->session.up);
+}
+
+static void write_numbers(FILE *out, const char *family, const char *agent, json_t *numbers)
+{
 	const char *name;
 	json_t *n;
-	fprintf(out, "iottalk_agent_up{agent=\"%s\"} %d\n", key, ag->session.up);
-	json_object_foreach (ag->counters, name, n)
+	json_object_foreach (numbers, name, n)
 		if (json_is_integer(n) && strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789._") ==
 						  strlen(name))
-			fprintf(out, "iottalk_agent_counter{agent=\"%s\",name=\"%s\"} %lld\n", key, name,
+			fprintf(out, "%s{agent=\"%s\",name=\"%s\"} %lld\n", family, agent, name,
 				(long long)json_integer_value(n));
+}
+
+static void write_counters(void *arg, const char *key, void *value)
+{
+	const struct agent *ag = value;
+	write_numbers(arg, "iottalk_agent_counter", key, ag->counters);
+}
+
+static void write_gauges(void *arg, const char *key, void *value)
+{
+	const struct agent *ag = value;
+	if (ag->session.up) /* what one was that is gone says nothing of now */
+		write_numbers(arg, "iottalk_agent_gauge", key, ag->gauges);
 }
 
 void agents_write_metrics(struct agents *a, FILE *out)
 {
-	map_each(a->by_id, write_agent, out);
+	metrics_head(out, "iottalk_agent_up", "gauge", "1 while the agent has a session with csm.");
+	map_each(a->by_id, write_up, out);
+	metrics_head(out, "iottalk_agent_counter", "counter",
+		     "What an agent has counted since its start: messages, drops, restarts of engines.");
+	map_each(a->by_id, write_counters, out);
+	metrics_head(out, "iottalk_agent_gauge", "gauge", "How many engines and graphs an agent has now.");
+	map_each(a->by_id, write_gauges, out);
 }

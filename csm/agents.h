@@ -24,16 +24,17 @@ int64_t agents_next_rev(struct agents *a);
 typedef void agents_answer_fn(void *arg, json_t *answer, const char *why, bool final);
 
 /* Send a document, and before it the sources the agent has not had in this session. doc: borrowed. A newer put of
- * the same graph ends the resending of an older one (its fn hears so, finally). */
+ * the same graph ends the resending of an older one (its fn hears so, finally). trace: of whose requests it is (common/trace.h),
+ * for the agent's log; "": nobody's. */
 void agents_put(struct agents *a, const char *agent_id, const char *graph, const json_t *doc,
-		agents_answer_fn *fn, void *arg);
-void agents_drop_graph(struct agents *a, const char *agent_id, const char *graph,
+		const char *trace, agents_answer_fn *fn, void *arg);
+void agents_drop_graph(struct agents *a, const char *agent_id, const char *graph, const char *trace,
 		       agents_answer_fn *fn, void *arg);
 /* After all puts of a new session: the agent drops what graphs_ids() does not list. */
 void agents_sync(struct agents *a, const char *agent_id);
 /* Compile on any agent, for owner. codes borrowed, depends {alias: source} borrowed. fn is called once: a check is not repeated. */
 void agents_check(struct agents *a, const char *owner, json_t *codes, json_t *depends,
-		  agents_answer_fn *fn, void *arg);
+		  const char *trace, agents_answer_fn *fn, void *arg);
 
 /* Prometheus lines: what agents report, and our drops by agent. */
 void agents_write_metrics(struct agents *a, FILE *out);

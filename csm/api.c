@@ -1,5 +1,6 @@
 #include "csm/api.h"
 
+#include "common/histogram.h"
 #include "common/id.h"
 #include "common/log.h"
 #include "common/util.h"
@@ -29,13 +30,14 @@ struct call {
 	enum service service;
 	char client[NAME_MAX_BYTES + 1], graph_id[NAME_MAX_BYTES + 1];
 	const char *topic; /* of the answer */
-	const char *op;
+	struct asked asked;
 	json_t *request;
 };
 
 /* ---- answers ---- */
 
-static void reply(const struct call *c, json_t *answer, const char *state, const char *reason)
+/* more: further answers follow. */
+static void reply(const struct call *c, json_t *answer, const char *state, const char *reason, bool more)
 {
 	if (answer == NULL) {
 		log_error("api.answer_lost", KV("topic", c->topic), KV("why", "out of memory"));
@@ -44,29 +46,27 @@ static void reply(const struct call *c, json_t *answer, const char *state, const
 	json_object_set_new(answer, "state", json_string(state));
 	if (reason != NULL)
 		json_object_set_new(answer, "reason", csm_text(reason));
-	csm_answer(c->csm, c->topic, answer);
+	csm_answer(c->csm, c->topic, answer, more ? NULL : &c->asked);
 }
 
-static void count(const struct call *c, const char *op, const char *state)
-{
-	metrics_api(c->csm->metrics, service_names[c->service], op, state);
-}
-
-static void ok(const struct call *c, json_t *extra)
+static void ok_so_far(const struct call *c, json_t *extra, bool more)
 {
 	json_t *answer = json_deep_copy(c->request);
 	if (answer != NULL && extra != NULL)
 		json_object_update(answer, extra);
 	json_decref(extra);
-	count(c, c->op, "ok");
-	reply(c, answer, "ok", NULL);
+	reply(c, answer, "ok", NULL, more);
 }
 
-static void refuse(const struct call *c, const char *op, const char *reason)
+static void ok(const struct call *c, json_t *extra)
+{
+	ok_so_far(c, extra, false);
+}
+
+static void refuse(const struct call *c, const char *reason)
 {
 	json_t *answer = json_is_object(c->request) ? json_deep_copy(c->request) : json_object();
-	count(c, op, "error");
-	reply(c, answer, "error", reason);
+	reply(c, answer, "error", reason, false);
 }
 
 /* ---- device API ---- */
@@ -80,7 +80,7 @@ static void send_snapshot(const struct call *c, struct device **all)
 		json_t *one = device_to_json(all[i]);
 		size_t size = one != NULL ? json_dumpb(one, NULL, 0, JSON_COMPACT) + UUID_LEN + 8 : 0;
 		if (bytes > 0 && bytes + size > limit) {
-			ok(c, json_pack("{s:o, s:b}", "da_list", TAKE(part), "more", true));
+			ok_so_far(c, json_pack("{s:o, s:b}", "da_list", TAKE(part), "more", true), true);
 			part = json_object();
 			bytes = 0;
 		}
@@ -95,7 +95,7 @@ static void device_attach(const struct call *c)
 	CLEANUP(freep) struct device **all = registry_all(c->csm->registry);
 	int rc = all != NULL ? listeners_attach(c->csm->listeners, c->client) : ERR_NOMEM;
 	if (rc < 0)
-		refuse(c, c->op,
+		refuse(c,
 		       rc == ERR_LIMIT ? "too many clients are attached: detach some" : "out of memory");
 	else
 		send_snapshot(c, all);
@@ -116,7 +116,7 @@ static void graph_attach(const struct call *c)
 	if (owner != NULL && (!json_is_string(owner) || json_string_length(owner) == 0 ||
 			      json_string_length(owner) > NAME_MAX_BYTES ||
 			      strlen(json_string_value(owner)) != json_string_length(owner))) {
-		refuse(c, c->op, "`owner` must be a string of 1 to 255 bytes");
+		refuse(c, "`owner` must be a string of 1 to 255 bytes");
 		return;
 	}
 	if (g != NULL) {
@@ -126,7 +126,7 @@ static void graph_attach(const struct call *c)
 	g = graphs_attach(c->csm->graphs, c->client, c->graph_id,
 			  owner != NULL ? json_string_value(owner) : c->client);
 	if (g == NULL)
-		refuse(c, c->op, "no room for another graph");
+		refuse(c, "no room for another graph");
 	else
 		ok(c, NULL);
 }
@@ -134,6 +134,7 @@ static void graph_attach(const struct call *c)
 /* An answer that waits for agents to let go of graphs. */
 struct detaching {
 	struct csm *csm;
+	struct asked asked;
 	json_t *answer;
 	char *topic;
 	size_t left;
@@ -154,7 +155,7 @@ static void one_detached(void *arg, bool pending, const char *error)
 	json_object_set_new(d->answer, "state", json_string(d->error[0] == '\0' ? "ok" : "error"));
 	if (d->error[0] != '\0')
 		json_object_set_new(d->answer, "reason", json_string(d->error));
-	csm_answer(d->csm, d->topic, d->answer);
+	csm_answer(d->csm, d->topic, d->answer, &d->asked);
 	free(d->topic);
 	free(d);
 }
@@ -173,16 +174,16 @@ static void detach_all(const struct call *c, struct graph **graphs)
 			free(d->topic);
 			free(d);
 		}
-		refuse(c, c->op, "out of memory");
+		refuse(c, "out of memory");
 		return;
 	}
 	while (graphs[n] != NULL)
 		n++;
 	d->csm = c->csm;
+	d->asked = c->asked;
 	d->left = n + 1; /* ours, so that it is not over before all have begun */
-	count(c, c->op, "ok");
 	for (size_t i = 0; i < n; i++)
-		graphs_detach(graphs[i], one_detached, d);
+		graphs_detach(graphs[i], c->asked.trace.s, one_detached, d);
 	one_detached(d, false, NULL);
 }
 
@@ -196,7 +197,7 @@ static void graphs_detach_client(const struct call *c)
 {
 	CLEANUP(freep) struct graph **all = graphs_of_client(c->csm->graphs, c->client);
 	if (all == NULL)
-		refuse(c, c->op, "out of memory");
+		refuse(c, "out of memory");
 	else
 		detach_all(c, all);
 }
@@ -211,7 +212,7 @@ static void graph_add_funcs(const struct call *c)
 {
 	char reason[OP_REASON_MAX];
 	if (graph_op_add_funcs(c->csm, c->request, reason) < 0)
-		refuse(c, c->op, reason);
+		refuse(c, reason);
 	else
 		ok(c, NULL);
 }
@@ -220,13 +221,14 @@ static void graph_rm_funcs(const struct call *c)
 {
 	char reason[OP_REASON_MAX];
 	if (graph_op_rm_funcs(c->csm, c->request, reason) < 0)
-		refuse(c, c->op, reason);
+		refuse(c, reason);
 	else
 		ok(c, NULL);
 }
 
 struct checking {
 	struct csm *csm;
+	struct asked asked;
 	json_t *answer; /* NULL once it was sent */
 	char *topic;
 };
@@ -238,14 +240,14 @@ static void checked(void *arg, json_t *answer, const char *why, bool final)
 	if (k->answer != NULL && state != NULL && strcmp(state, "ok") == 0) {
 		json_object_set_new(k->answer, "state", json_string("ok"));
 		json_object_set(k->answer, "results", json_object_get(answer, "results"));
-		csm_answer(k->csm, k->topic, TAKE(k->answer));
+		csm_answer(k->csm, k->topic, TAKE(k->answer), &k->asked);
 	} else if (k->answer != NULL) {
 		/* no agent in time is an error too: nothing here could come into force later */
 		json_t *reason = json_object_get(answer, "reason");
 		json_object_set_new(k->answer, "state", json_string("error"));
 		json_object_set_new(k->answer, "reason",
 				    reason != NULL ? json_incref(reason) : json_string(why));
-		csm_answer(k->csm, k->topic, TAKE(k->answer));
+		csm_answer(k->csm, k->topic, TAKE(k->answer), &k->asked);
 	}
 	if (final) {
 		free(k->topic);
@@ -260,22 +262,23 @@ static void graph_check_funcs(const struct call *c)
 	json_t *codes = json_object_get(c->request, "codes"), *code;
 	size_t i;
 	if (!json_is_array(codes)) {
-		refuse(c, c->op, "`codes` must be a list of strings");
+		refuse(c, "`codes` must be a list of strings");
 		return;
 	}
 	json_array_foreach (codes, i, code) {
 		if (!json_is_string(code)) {
-			refuse(c, c->op, "`codes` must be a list of strings");
+			refuse(c, "`codes` must be a list of strings");
 			return;
 		}
 	}
 	if (graph_op_sources(c->csm, json_object_get(c->request, "depends"), &sources, reason) < 0) {
-		refuse(c, c->op, reason);
+		refuse(c, reason);
 		return;
 	}
 	struct checking *k = calloc(1, sizeof(*k));
 	if (k != NULL) {
 		*k = (struct checking){.csm = c->csm,
+				       .asked = c->asked,
 				       .answer = json_deep_copy(c->request),
 				       .topic = strdup(c->topic)};
 	}
@@ -285,12 +288,12 @@ static void graph_check_funcs(const struct call *c)
 			free(k->topic);
 			free(k);
 		}
-		refuse(c, c->op, "out of memory");
+		refuse(c, "out of memory");
 		return;
 	}
-	count(c, c->op, "ok");
 	const struct graph *g = graphs_find(c->csm->graphs, c->client, c->graph_id);
-	agents_check(c->csm->agents, g != NULL ? graphs_owner(g) : c->client, codes, sources, checked, k);
+	agents_check(c->csm->agents, g != NULL ? graphs_owner(g) : c->client, codes, sources,
+		     c->asked.trace.s, checked, k);
 }
 
 /* ---- dispatch ---- */
@@ -299,17 +302,18 @@ static const struct row {
 	enum service service;
 	const char *op;
 	bool without_attach; /* allowed before the graph is attached */
+	bool changes;	     /* something */
 	void (*handler)(const struct call *c);
 } rows[] = {
-	{SERVICE_CLIENT, "detach", true, client_detach},
-	{SERVICE_DEVICE, "attach", true, device_attach},
-	{SERVICE_DEVICE, "detach", true, device_detach},
-	{SERVICE_GRAPHS, "detach", true, graphs_detach_client},
-	{SERVICE_GRAPH, "attach", true, graph_attach},
-	{SERVICE_GRAPH, "detach", false, graph_detach},
-	{SERVICE_GRAPH, "check_funcs", false, graph_check_funcs},
-	{SERVICE_GRAPH, "add_funcs", false, graph_add_funcs},
-	{SERVICE_GRAPH, "rm_funcs", false, graph_rm_funcs},
+	{SERVICE_CLIENT, "detach", true, true, client_detach},
+	{SERVICE_DEVICE, "attach", true, true, device_attach},
+	{SERVICE_DEVICE, "detach", true, true, device_detach},
+	{SERVICE_GRAPHS, "detach", true, true, graphs_detach_client},
+	{SERVICE_GRAPH, "attach", true, true, graph_attach},
+	{SERVICE_GRAPH, "detach", false, true, graph_detach},
+	{SERVICE_GRAPH, "check_funcs", false, false, graph_check_funcs},
+	{SERVICE_GRAPH, "add_funcs", false, true, graph_add_funcs},
+	{SERVICE_GRAPH, "rm_funcs", false, true, graph_rm_funcs},
 };
 
 static const struct row *find_row(enum service service, const char *op)
@@ -324,32 +328,36 @@ static void dispatch(struct call *c)
 {
 	char reason[400];
 	json_t *op = json_object_get(c->request, "op");
+	c->asked.op = "none";
 	if (!json_is_object(c->request)) {
-		refuse(c, "none", "the request is not a json object");
+		refuse(c, "the request is not a json object");
 		return;
 	}
 	if (!json_is_string(op)) {
-		refuse(c, "none", "`op` is required: a string");
+		refuse(c, "`op` is required: a string");
 		return;
 	}
-	c->op = json_string_value(op);
-	const struct row *row = find_row(c->service, c->op);
-	bool changes = c->service == SERVICE_GRAPH && graph_op_known(c->op);
+	const struct row *row = find_row(c->service, json_string_value(op));
+	const char *graph_op = c->service == SERVICE_GRAPH ? graph_op_name(json_string_value(op)) : NULL;
 	struct graph *g = NULL;
-	if (row == NULL && !changes) {
-		snprintf(reason, sizeof(reason), "op %.200s unknown", c->op);
-		refuse(c, "unknown", reason);
+	if (row == NULL && graph_op == NULL) {
+		c->asked.op = "unknown";
+		snprintf(reason, sizeof(reason), "op %.200s unknown", json_string_value(op));
+		refuse(c, reason);
 		return;
 	}
+	c->asked.op = row != NULL ? row->op : graph_op;
+	c->asked.changes = row == NULL || row->changes;
+	log_debug("api.request", KV("trace", c->asked.trace.s), KV("topic", c->topic), KV("op", c->asked.op));
 	if (c->service == SERVICE_GRAPH)
 		g = graphs_find(c->csm->graphs, c->client, c->graph_id);
-	if (c->service == SERVICE_GRAPH && g == NULL && (changes || !row->without_attach)) {
+	if (c->service == SERVICE_GRAPH && g == NULL && (row == NULL || !row->without_attach)) {
 		snprintf(reason, sizeof(reason), "Unknown graph id %s", c->graph_id);
-		refuse(c, c->op, reason);
+		refuse(c, reason);
 		return;
 	}
-	if (changes)
-		graphs_request(g, c->request, c->topic);
+	if (row == NULL)
+		graphs_request(g, c->request, c->topic, &c->asked);
 	else
 		row->handler(c);
 }
@@ -402,6 +410,12 @@ void api_on_message(struct csm *csm, const struct bus_msg *m)
 	c.service = parse_topic(m->topic + strlen(REQUEST_PREFIX), &c);
 	json_auto_t *request = json_loadb(m->payload, m->len, JSON_ALLOW_NUL, &why);
 	c.request = request;
+	c.asked = (struct asked){
+		.trace = trace_of(json_string_value(json_object_get(request, "trace"))),
+		.service = service_names[c.service],
+		.op = "unknown",
+		.at_us = monotonic_us(),
+	};
 	if (request == NULL || !json_is_object(request)) {
 		metrics_drop(csm->metrics, "api", "not_json");
 		if (log_allowed("api.malformed", m->topic))
@@ -409,7 +423,7 @@ void api_on_message(struct csm *csm, const struct bus_msg *m)
 				 KV("why", request == NULL ? why.text : "not an object"));
 	}
 	if (c.service == SERVICE_UNKNOWN)
-		refuse(&c, "unknown", "no such service: topics are <client>/device and <client>/graph/<id>");
+		refuse(&c, "no such service: topics are <client>/device and <client>/graph/<id>");
 	else
 		dispatch(&c);
 }

@@ -1,5 +1,6 @@
 #include "csm/csm.h"
 
+#include "common/histogram.h"
 #include "common/id.h"
 #include "common/log.h"
 #include "common/util.h"
@@ -79,11 +80,30 @@ void csm_send(struct csm *csm, const char *topic, json_t *body, uint8_t qos, boo
 		log_error("send.failed", KV("topic", topic), KV("why", err.text));
 }
 
+/* An answer goes out: refusals are told of once a minute and topic, what happens often only to those who look closer. */
+static void answered(struct csm *csm, const struct asked *from, const char *topic, const json_t *body)
+{
+	const char *state = json_string_value(json_object_get(body, "state"));
+	bool ok = state != NULL && strcmp(state, "ok") == 0, pending = json_is_true(json_object_get(body, "pending"));
+	bool tell = ok ? from->changes : log_allowed("api.answered", topic);
+	int64_t took_us = monotonic_us() - from->at_us;
+	metrics_api(csm->metrics, from->service, from->op, ok ? "ok" : "error", took_us);
+	LOG_AT(tell ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG, "api.answered", KV("trace", from->trace.s), KV("topic", topic),
+	       KV("op", from->op), KV("state", ok ? "ok" : "error"), KV("pending", pending), KV("took_us", took_us));
+}
+
+void csm_answer_now(struct csm *csm, const char *topic, json_t *answer, const struct asked *from)
+{
+	answered(csm, from, topic, answer);
+	csm_send(csm, topic, answer, 2, false);
+}
+
 struct outgoing {
 	struct csm *csm;
 	json_t *body;
 	uint8_t qos;
-	bool retain, is_answer;
+	bool retain, is_answer, is_last;
+	struct asked from; /* of the last answer */
 	char topic[];
 };
 
@@ -91,6 +111,8 @@ static void outgoing_commit(void *arg, const char *why)
 {
 	struct outgoing *o = arg;
 	(void)why;
+	if (o->is_last)
+		answered(o->csm, &o->from, o->topic, o->body);
 	csm_send(o->csm, o->topic, o->body, o->qos, o->retain);
 	free(o);
 }
@@ -101,6 +123,8 @@ static void outgoing_rollback(void *arg, const char *why)
 	if (o->is_answer) {
 		json_object_set_new(o->body, "state", json_string("error"));
 		json_object_set_new(o->body, "reason", json_string(why));
+		if (o->is_last)
+			answered(o->csm, &o->from, o->topic, o->body);
 		csm_send(o->csm, o->topic, o->body, o->qos, o->retain);
 	} else {
 		json_decref(o->body);
@@ -109,7 +133,7 @@ static void outgoing_rollback(void *arg, const char *why)
 }
 
 static void later(struct csm *csm, const char *topic, json_t *body, uint8_t qos, bool retain,
-		  bool is_answer)
+		  bool is_answer, const struct asked *from)
 {
 	size_t len = strlen(topic) + 1;
 	struct outgoing *o = body != NULL ? calloc(1, sizeof(*o) + len) : NULL;
@@ -120,18 +144,22 @@ static void later(struct csm *csm, const char *topic, json_t *body, uint8_t qos,
 	}
 	*o = (struct outgoing){
 		.csm = csm, .body = body, .qos = qos, .retain = retain, .is_answer = is_answer};
+	if (from != NULL) {
+		o->is_last = true;
+		o->from = *from;
+	}
 	memcpy(o->topic, topic, len);
 	store_then(csm->store, outgoing_commit, outgoing_rollback, o);
 }
 
 void csm_publish(struct csm *csm, const char *topic, json_t *body, uint8_t qos, bool retain)
 {
-	later(csm, topic, body, qos, retain, false);
+	later(csm, topic, body, qos, retain, false, NULL);
 }
 
-void csm_answer(struct csm *csm, const char *topic, json_t *answer)
+void csm_answer(struct csm *csm, const char *topic, json_t *answer, const struct asked *from)
 {
-	later(csm, topic, answer, 2, false, true);
+	later(csm, topic, answer, 2, false, true, from);
 }
 
 /* ---- messages in ---- */

@@ -15,6 +15,7 @@
 #include "common/loop.h"
 #include "common/reload.h"
 #include "common/seal.h"
+#include "common/trace.h"
 #include <stdint.h>
 
 struct csm {
@@ -50,8 +51,18 @@ void csm_stop(struct csm *csm);
 void csm_publish(struct csm *csm, const char *topic, json_t *body, uint8_t qos, bool retain);
 /* The same without waiting: for facts that hold whatever the store says. body: taken. */
 void csm_send(struct csm *csm, const char *topic, json_t *body, uint8_t qos, bool retain);
-/* An API answer: on a failed commit the same topic gets the request's fields with state error instead. answer: taken. */
-void csm_answer(struct csm *csm, const char *topic, json_t *answer);
+/* A request of the MQTT API that waits for its answer; copied freely. */
+struct asked {
+	struct trace_text trace;
+	const char *service, *op; /* literals, as metrics tell them */
+	bool changes;		  /* something, if it succeeds: told at level info */
+	int64_t at_us;
+};
+/* An API answer: on a failed commit the same topic gets the request's fields with state error instead. from: copied, logged and
+ * counted when the answer goes out; NULL: more answers to the request follow. answer: taken. */
+void csm_answer(struct csm *csm, const char *topic, json_t *answer, const struct asked *from);
+/* The same at once: for what is in the store already. */
+void csm_answer_now(struct csm *csm, const char *topic, json_t *answer, const struct asked *from);
 /* text as a JSON string whatever its bytes: what is no UTF-8 (a name that was cut, a path as it came) reads "?". NULL: out of memory. */
 json_t *csm_text(const char *text);
 /* Wall-clock seconds since 1970. */

@@ -8,6 +8,7 @@
 struct graph_request {
 	json_t *answer; /* the request's fields, to be answered */
 	char *topic;
+	struct asked asked;
 	bool evaluated; /* its change is part of the working document */
 	struct graph_request *next;
 };

@@ -321,9 +321,10 @@ static const struct op *find_op(const char *name)
 	return NULL;
 }
 
-bool graph_op_known(const char *op)
+const char *graph_op_name(const char *op)
 {
-	return find_op(op) != NULL;
+	const struct op *known_op = find_op(op);
+	return known_op != NULL ? known_op->name : NULL;
 }
 
 int graph_op_apply(struct csm *csm, json_t *doc, json_t *request, json_t *answer,

@@ -9,7 +9,8 @@
  * ret: 0; ERR_NOENT: no such operation (not one that changes a document); any other negative with a reason. */
 int graph_op_apply(struct csm *csm, json_t *doc, json_t *request, json_t *answer,
 		   char reason[OP_REASON_MAX]);
-bool graph_op_known(const char *op);
+/* The name as a literal; NULL: no such operation. */
+const char *graph_op_name(const char *op);
 
 /* add_funcs and rm_funcs: for all graphs, at once. */
 int graph_op_add_funcs(struct csm *csm, json_t *request, char reason[OP_REASON_MAX]);

@@ -5,7 +5,6 @@
 #include "csm/agents.h"
 #include "csm/funcs.h"
 #include "csm/graph_ops.h"
-#include "csm/metrics.h"
 #include "csm/store.h"
 #include <stdio.h>
 #include <string.h>
@@ -25,19 +24,17 @@ bool graph_is_known(const struct graph *g)
 
 static void answer(struct graph *g, struct graph_request *r, const char *reason, bool pending)
 {
-	const char *op = json_string_value(json_object_get(r->answer, "op"));
 	json_object_set_new(r->answer, "state", json_string(reason == NULL ? "ok" : "error"));
 	if (reason != NULL)
 		json_object_set_new(r->answer, "reason", csm_text(reason));
 	if (pending)
 		json_object_set_new(r->answer, "pending", json_true());
-	metrics_api(g->csm->metrics, "graph", op, reason == NULL ? "ok" : "error");
 	/* What is answered ok is in the store already, as a proposal: nothing to wait for. An error comes behind what was answered
 	 * before it in this turn. */
 	if (reason == NULL)
-		csm_send(g->csm, r->topic, r->answer, 2, false);
+		csm_answer_now(g->csm, r->topic, r->answer, &r->asked);
 	else
-		csm_answer(g->csm, r->topic, r->answer);
+		csm_answer(g->csm, r->topic, r->answer, &r->asked);
 	free(r->topic);
 	free(r);
 }
@@ -339,7 +336,7 @@ static void on_put_answer(void *arg, json_t *reply, const char *why, bool final)
 	bool current = !g->detached && g->proposed != NULL && graphdoc_rev(g->proposed) == sent->rev;
 	if (current && reply == NULL) {
 		if (g->proposing) {
-			log_info("graph.pending", KV("graph", g->key), KV("why", why));
+			log_info("graph.pending", KV("graph", g->key), KV("rev", sent->rev), KV("why", why));
 			answer_late(g);
 		}
 	} else if (current) {
@@ -368,7 +365,10 @@ static void put(struct graph *g, const json_t *doc, agents_answer_fn *fn)
 	}
 	sent->g = graph_hold(g);
 	sent->rev = graphdoc_rev(doc);
-	agents_put(g->csm->agents, g->agent, g->key, copy, fn, sent);
+	struct traces traces = {.s = ""};
+	for (const struct graph_request *r = doc == g->proposed ? g->inflight.first : NULL; r != NULL; r = r->next)
+		traces_add(&traces, r->asked.trace.s);
+	agents_put(g->csm->agents, g->agent, g->key, copy, traces.s, fn, sent);
 }
 
 static void send_proposal(struct graph *g)

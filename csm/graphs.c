@@ -375,12 +375,13 @@ struct graph *graphs_attach(struct graphs *gs, const char *client, const char *g
 	return g;
 }
 
-void graphs_request(struct graph *g, json_t *request, const char *topic)
+void graphs_request(struct graph *g, json_t *request, const char *topic, const struct asked *asked)
 {
 	struct graph_request *r = calloc(1, sizeof(*r));
 	if (r != NULL) {
 		r->answer = json_deep_copy(request);
 		r->topic = strdup(topic);
+		r->asked = *asked;
 	}
 	if (r == NULL || r->answer == NULL || r->topic == NULL) {
 		log_error("graph.request_lost", KV("graph", g->key), KV("why", "out of memory"));
@@ -400,6 +401,7 @@ struct detaching {
 	struct graph *g;
 	graphs_detached_fn *done;
 	void *arg;
+	struct trace_text trace;
 };
 
 static void on_dropped(void *arg, json_t *answer, const char *why, bool final)
@@ -429,7 +431,7 @@ static void detach_commit(void *arg, const char *why)
 		free(d);
 		return;
 	}
-	agents_drop_graph(g->csm->agents, g->agent, g->key, on_dropped, d);
+	agents_drop_graph(g->csm->agents, g->agent, g->key, d->trace.s, on_dropped, d);
 }
 
 static void detach_rollback(void *arg, const char *why)
@@ -450,7 +452,7 @@ static void detach_rollback(void *arg, const char *why)
 	free(d);
 }
 
-void graphs_detach(struct graph *g, graphs_detached_fn *done, void *arg)
+void graphs_detach(struct graph *g, const char *trace, graphs_detached_fn *done, void *arg)
 {
 	struct detaching *d = calloc(1, sizeof(*d));
 	if (d == NULL) {
@@ -459,7 +461,7 @@ void graphs_detach(struct graph *g, graphs_detached_fn *done, void *arg)
 			done(arg, false, "out of memory");
 		return;
 	}
-	*d = (struct detaching){.g = g, .done = done, .arg = arg};
+	*d = (struct detaching){.g = g, .done = done, .arg = arg, .trace = trace_of(trace)};
 	graph_fail_all(g, "the graph was detached");
 	map_remove(g->csm->graphs->by_key, g->key);
 	g->detached = true;

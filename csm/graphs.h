@@ -21,11 +21,11 @@ const char *graphs_owner(const struct graph *g);
 struct graph *graphs_attach(struct graphs *gs, const char *client, const char *graph_id,
 			    const char *owner);
 /* A request that changes the graph. request: borrowed; answered on topic, now or later. */
-void graphs_request(struct graph *g, json_t *request, const char *topic);
+void graphs_request(struct graph *g, json_t *request, const char *topic, const struct asked *asked);
 /* detach one. done is called once: when the agent has dropped it; when it answers too late (pending); when the store did not take it,
  * then error says why and the graph is still there. */
 typedef void graphs_detached_fn(void *arg, bool pending, const char *error);
-void graphs_detach(struct graph *g, graphs_detached_fn *done, void *arg);
+void graphs_detach(struct graph *g, const char *trace, graphs_detached_fn *done, void *arg);
 /* All graphs of a client, NULL-terminated, yours to free(); NULL: out of memory. */
 struct graph **graphs_of_client(const struct graphs *gs, const char *client);
 /* What attach tells of a graph: rev, pending, owner, links, join, monitor_topics. A new object. */

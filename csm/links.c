@@ -1,10 +1,12 @@
 #include "csm/links.h"
 
+#include "common/histogram.h"
 #include "common/id.h"
 #include "common/log.h"
 #include "common/map.h"
 #include "common/util.h"
 #include "csm/graphs.h"
+#include "csm/metrics.h"
 #include "csm/store.h"
 #include "csm/suspensions.h"
 #include <stdio.h>
@@ -33,8 +35,11 @@ struct link {
 	char reason[300];
 	struct uuid_text msg_id;    /* of the open command */
 	const char *open_command;   /* NULL: none open */
+	int64_t commanded_us;	    /* when that was sent */
 	struct loop_src *timer;	    /* runs while a command is open */
 	struct link *next_of_device;
+	bool leaving; /* nobody's any more, but its DISCONNECT has no answer yet: not in by_key */
+	struct link *prev_leaving, *next_leaving;
 };
 
 struct of_device {
@@ -46,6 +51,7 @@ struct links {
 	struct csm *csm;
 	struct map *by_key;    /* -> struct link */
 	struct map *by_device; /* da_id -> struct of_device */
+	struct link *leaving;
 };
 
 static char *make_key(const char *da_id, const char *feature, const char *mode)
@@ -88,6 +94,10 @@ struct links *links_free(struct links *l)
 	if (l == NULL)
 		return NULL;
 	map_free(l->by_key, free_link);
+	for (struct link *k = l->leaving, *next; k != NULL; k = next) {
+		next = k->next_leaving;
+		link_free(k);
+	}
 	map_free(l->by_device, free);
 	free(l);
 	return NULL;
@@ -156,6 +166,17 @@ static void fail(struct link *k, const char *reason)
 	report(k, k->reason);
 }
 
+/* A link whose last word has been answered, or never will be. */
+static void leave(struct link *k)
+{
+	struct links *l = k->links;
+	*(k->prev_leaving != NULL ? &k->prev_leaving->next_leaving : &l->leaving) = k->next_leaving;
+	if (k->next_leaving != NULL)
+		k->next_leaving->prev_leaving = k->prev_leaving;
+	remove_from_device(l, k);
+	link_free(k);
+}
+
 /* The open command is over: answered, given up, or without an addressee. */
 static void close_command(struct link *k)
 {
@@ -166,8 +187,8 @@ static void close_command(struct link *k)
 	loop_arm(csm->loop, k->timer, -1);
 	if (!csm->silent)
 		store_exec(csm->store,
-			   "DELETE FROM command WHERE da_id = $1 AND feature = $2 AND mode = $3",
-			   DB_V_TEXT(k->da_id), DB_V_TEXT(k->feature), DB_V_TEXT(k->mode));
+			   "DELETE FROM command WHERE da_id = $1 AND feature = $2 AND mode = $3 AND topic = $4",
+			   DB_V_TEXT(k->da_id), DB_V_TEXT(k->feature), DB_V_TEXT(k->mode), DB_V_TEXT(k->topic));
 }
 
 static void no_answer(void *arg)
@@ -177,8 +198,11 @@ static void no_answer(void *arg)
 	snprintf(reason, sizeof(reason), "no answer to %s within %lld ms", k->open_command,
 		 (long long)k->links->csm->settings->core.command_timeout_ms);
 	bool connect = strcmp(k->open_command, "CONNECT") == 0;
+	metrics_command(k->links->csm->metrics, k->open_command, "timeout", 0);
 	close_command(k);
-	if (connect)
+	if (k->leaving)
+		leave(k);
+	else if (connect)
 		fail(k, reason);
 }
 
@@ -190,6 +214,7 @@ static void command(struct link *k, const char *what)
 		return;
 	k->msg_id = uuid4();
 	k->open_command = what;
+	k->commanded_us = monotonic_us();
 	loop_arm(csm->loop, k->timer, csm->settings->core.command_timeout_ms);
 	snprintf(topic, sizeof(topic), "%s/ctrl/o", k->da_id);
 	/* remembered until it is answered: what the MQTT library still has to send dies with us */
@@ -268,8 +293,16 @@ void links_unref(struct links *l, struct link *k)
 {
 	if (k == NULL || --k->refs > 0)
 		return;
-	/* a DISCONNECT that is still open is sent again after a restart even without its link, by its row in the store */
 	map_remove(l->by_key, k->key);
+	if (k->open_command != NULL) {
+		/* its DISCONNECT, which is sent again after a restart by its row in the store */
+		k->leaving = true;
+		k->next_leaving = l->leaving;
+		if (k->next_leaving != NULL)
+			k->next_leaving->prev_leaving = k;
+		l->leaving = k;
+		return;
+	}
 	remove_from_device(l, k);
 	link_free(k);
 }
@@ -297,25 +330,31 @@ void links_on_online(struct links *l, const char *da_id)
 			connect_link(k);
 }
 
+/* Of a device that is not there; k is gone if nobody else has it. */
 static void forget(struct link *k)
 {
 	k->connected = false;
 	k->state = LINK_WAITING;
 	close_command(k);
+	if (k->leaving)
+		leave(k);
 }
 
 void links_on_offline(struct links *l, const char *da_id)
 {
-	for (struct link *k = first_of(l, da_id); k != NULL; k = k->next_of_device)
+	for (struct link *k = first_of(l, da_id), *next; k != NULL; k = next) {
+		next = k->next_of_device;
 		forget(k);
+	}
 }
 
 void links_on_removed(struct links *l, const char *da_id)
 {
-	for (struct link *k = first_of(l, da_id); k != NULL; k = k->next_of_device) {
+	for (struct link *k = first_of(l, da_id), *next; k != NULL; k = next) {
+		next = k->next_of_device;
 		disconnect_link(k);
-		forget(k);
 		free(TAKE(k->missing)); /* another device may come with this id */
+		forget(k);
 	}
 	store_exec(l->csm->store, "DELETE FROM command WHERE da_id = $1", DB_V_TEXT(da_id));
 }
@@ -325,6 +364,8 @@ void links_on_profile(struct links *l, const struct device *d, const struct prof
 	for (struct link *k = first_of(l, d->id.s); k != NULL; k = k->next_of_device) {
 		/* one that was never declared is the graph's business: its device answers CONNECT */
 		bool had = profile_has_feature(old, k->mode, k->feature);
+		if (k->leaving)
+			continue;
 		if (profile_has_feature(&d->info, k->mode, k->feature))
 			free(TAKE(k->missing));
 		else if (k->missing != NULL || !had)
@@ -343,8 +384,12 @@ bool links_on_answer(struct links *l, const char *da_id, const char *msg_id, boo
 		if (k->open_command == NULL || strcasecmp(k->msg_id.s, msg_id) != 0)
 			continue;
 		bool connect = strcmp(k->open_command, "CONNECT") == 0;
+		metrics_command(l->csm->metrics, k->open_command, ok ? "ok" : "error",
+				monotonic_us() - k->commanded_us);
 		close_command(k);
-		if (connect && ok)
+		if (k->leaving)
+			leave(k);
+		else if (connect && ok)
 			k->state = LINK_CONNECTED;
 		else if (connect)
 			fail(k, reason);

@@ -1,5 +1,6 @@
 #include "csm/metrics.h"
 
+#include "common/histogram.h"
 #include "common/map.h"
 #include "common/util.h"
 #include "csm/agents.h"
@@ -7,25 +8,70 @@
 #include "csm/links.h"
 #include "csm/registry.h"
 #include "csm/store.h"
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #define SERIES_MAX 2000 /* bound on what names can make us keep */
 
+enum family {
+	HTTP_REQUESTS,
+	HTTP_SECONDS,
+	API_REQUESTS,
+	API_SECONDS,
+	COMMANDS,
+	COMMAND_SECONDS,
+	AGENT_SECONDS,
+	COMMIT_SECONDS,
+	STATEMENTS,
+	ROLLBACKS,
+	DROPS,
+	FAMILIES
+};
+
+static const struct {
+	const char *name;
+	enum { COUNTER, HISTOGRAM } type;
+	const char *help;
+} families[FAMILIES] = {
+	[HTTP_REQUESTS] = {"iottalk_http_requests_total", COUNTER, "HTTP requests that got an answer."},
+	[HTTP_SECONDS] = {"iottalk_http_request_seconds", HISTOGRAM,
+			  "From a complete HTTP request to its answer, with the commit."},
+	[API_REQUESTS] = {"iottalk_api_requests_total", COUNTER, "Requests of the MQTT API that got an answer."},
+	[API_SECONDS] = {"iottalk_api_request_seconds", HISTOGRAM,
+			 "From a request of the MQTT API to its answer, with commit and agent."},
+	[COMMANDS] = {"iottalk_control_commands_total", COUNTER, "Commands to devices that are over, by what became of them."},
+	[COMMAND_SECONDS] = {"iottalk_control_round_trip_seconds", HISTOGRAM, "From a command to the device's answer."},
+	[AGENT_SECONDS] = {"iottalk_agent_round_trip_seconds", HISTOGRAM,
+			   "From a request to an agent (put: a proposal) to its answer."},
+	[COMMIT_SECONDS] = {"iottalk_store_commit_seconds", HISTOGRAM, "Time of a commit; all requests of a moment share one."},
+	[STATEMENTS] = {"iottalk_store_statements_total", COUNTER, "Changes written to the store."},
+	[ROLLBACKS] = {"iottalk_store_failures_total", COUNTER, "Transactions that the store did not take."},
+	[DROPS] = {"iottalk_drops_total", COUNTER, "What was thrown away, by where it came from and why."},
+};
+
 struct series {
-	uint64_t count;
-	char key[]; /* name{labels} */
+	union {
+		uint64_t count;
+		struct histogram times;
+	};
+	char labels[];
 };
 
 struct metrics {
-	struct map *series;
+	struct map *series[FAMILIES]; /* by labels */
+	size_t n;
 };
 
 struct metrics *metrics_new(void)
 {
 	struct metrics *m = calloc(1, sizeof(*m));
-	if (m != NULL && (m->series = map_new()) == NULL)
-		m = metrics_free(m);
+	if (m == NULL)
+		return NULL;
+	for (size_t i = 0; i < FAMILIES; i++)
+		if ((m->series[i] = map_new()) == NULL)
+			return metrics_free(m);
 	return m;
 }
 
@@ -33,111 +79,187 @@ struct metrics *metrics_free(struct metrics *m)
 {
 	if (m == NULL)
 		return NULL;
-	map_free(m->series, free);
+	for (size_t i = 0; i < FAMILIES; i++)
+		map_free(m->series[i], free);
 	free(m);
 	return NULL;
 }
 
-static void count(struct metrics *m, const char *key)
+/* ret: NULL if there is no room for it: a count lost, nothing else. */
+static struct series *find(struct metrics *m, enum family f, const char *labels)
 {
-	struct series *s = map_find(m->series, key);
-	if (s == NULL) {
-		size_t len = strlen(key) + 1;
-		if (map_count(m->series) >= SERIES_MAX)
-			return;
-		s = calloc(1, sizeof(*s) + len);
-		if (s == NULL)
-			return; /* a count lost, nothing else */
-		memcpy(s->key, key, len);
-		if (map_add(m->series, s->key, s) < 0) {
-			free(s);
-			return;
-		}
+	struct series *s = map_find(m->series[f], labels);
+	size_t len = strlen(labels) + 1;
+	if (s != NULL || m->n >= SERIES_MAX)
+		return s;
+	s = calloc(1, sizeof(*s) + len);
+	if (s == NULL)
+		return NULL;
+	memcpy(s->labels, labels, len);
+	if (map_add(m->series[f], s->labels, s) < 0) {
+		free(s);
+		return NULL;
 	}
-	s->count++;
+	m->n++;
+	return s;
 }
 
-void metrics_http(struct metrics *m, const char *method, unsigned status)
+static void count(struct metrics *m, enum family f, const char *labels, uint64_t n)
 {
-	char key[128];
-	static const char *const known[] = {"GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD"};
-	const char *name = "other";
-	for (size_t i = 0; i < ARRAY_LEN(known); i++)
-		if (strcmp(method, known[i]) == 0)
-			name = known[i];
-	snprintf(key, sizeof(key), "iottalk_http_requests_total{method=\"%s\",status=\"%u\"}", name,
-		 status);
-	count(m, key);
+	struct series *s = find(m, f, labels);
+	if (s != NULL)
+		s->count += n;
 }
 
-void metrics_api(struct metrics *m, const char *service, const char *op, const char *state)
+static void observe(struct metrics *m, enum family f, const char *labels, int64_t us)
 {
-	char key[192];
-	snprintf(key, sizeof(key),
-		 "iottalk_api_requests_total{service=\"%s\",op=\"%s\",state=\"%s\"}", service, op,
-		 state);
-	count(m, key);
+	struct series *s = find(m, f, labels);
+	if (s != NULL)
+		histogram_observe(&s->times, us);
+}
+
+void metrics_http(struct metrics *m, const struct http_done *done)
+{
+	char labels[64];
+	snprintf(labels, sizeof(labels), "method=\"%s\",status=\"%u\"", done->method, done->status);
+	count(m, HTTP_REQUESTS, labels, 1);
+	snprintf(labels, sizeof(labels), "method=\"%s\"", done->method);
+	if (done->took_us >= 0)
+		observe(m, HTTP_SECONDS, labels, done->took_us);
+}
+
+void metrics_api(struct metrics *m, const char *service, const char *op, const char *state, int64_t took_us)
+{
+	char labels[128];
+	snprintf(labels, sizeof(labels), "service=\"%s\",op=\"%s\",state=\"%s\"", service, op, state);
+	count(m, API_REQUESTS, labels, 1);
+	snprintf(labels, sizeof(labels), "service=\"%s\",op=\"%s\"", service, op);
+	observe(m, API_SECONDS, labels, took_us);
+}
+
+void metrics_command(struct metrics *m, const char *command, const char *result, int64_t took_us)
+{
+	char labels[96];
+	snprintf(labels, sizeof(labels), "command=\"%s\",result=\"%s\"", command, result);
+	count(m, COMMANDS, labels, 1);
+	snprintf(labels, sizeof(labels), "command=\"%s\"", command);
+	if (strcmp(result, "timeout") != 0)
+		observe(m, COMMAND_SECONDS, labels, took_us);
+}
+
+void metrics_agent(struct metrics *m, const char *op, int64_t took_us)
+{
+	char labels[32];
+	snprintf(labels, sizeof(labels), "op=\"%s\"", op);
+	observe(m, AGENT_SECONDS, labels, took_us);
+}
+
+void metrics_commit(struct metrics *m, bool stored, uint64_t statements, int64_t took_us)
+{
+	if (!stored) {
+		count(m, ROLLBACKS, "", 1);
+		return;
+	}
+	observe(m, COMMIT_SECONDS, "", took_us);
+	count(m, STATEMENTS, "", statements);
 }
 
 void metrics_drop(struct metrics *m, const char *source, const char *reason)
 {
-	char key[192];
-	snprintf(key, sizeof(key), "iottalk_drops_total{source=\"%s\",reason=\"%s\"}", source,
-		 reason);
-	count(m, key);
+	char labels[128];
+	snprintf(labels, sizeof(labels), "source=\"%s\",reason=\"%s\"", source, reason);
+	count(m, DROPS, labels, 1);
 }
 
-struct page {
+/* ---- the page ---- */
+
+void metrics_head(FILE *out, const char *name, const char *type, const char *help)
+{
+	fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+struct writing {
 	FILE *out;
-	size_t type_len;	/* of the metric name whose TYPE line was written last */
-	const char *type_of;
+	enum family family;
 };
 
 static void write_series(void *arg, const char *key, void *value)
 {
-	struct page *p = arg;
+	const struct writing *w = arg;
 	const struct series *s = value;
-	size_t len = strcspn(key, "{");
-	if (p->type_of == NULL || len != p->type_len || strncmp(p->type_of, key, len) != 0) {
-		fprintf(p->out, "# TYPE %.*s counter\n", (int)len, key);
-		p->type_of = key;
-		p->type_len = len;
-	}
-	fprintf(p->out, "%s %llu\n", key, (unsigned long long)s->count);
+	const char *name = families[w->family].name;
+	if (families[w->family].type == HISTOGRAM)
+		histogram_write(&s->times, w->out, name, key);
+	else if (*key == '\0')
+		fprintf(w->out, "%s %" PRIu64 "\n", name, s->count);
+	else
+		fprintf(w->out, "%s{%s} %" PRIu64 "\n", name, key, s->count);
 }
 
-static void gauge(FILE *out, const char *name, const char *help, double value)
+static void one(FILE *out, const char *name, const char *type, const char *help, double value)
 {
-	fprintf(out, "# HELP %s %s\n# TYPE %s gauge\n%s %.15g\n", name, help, name, name, value);
+	metrics_head(out, name, type, help);
+	fprintf(out, "%s %.15g\n", name, value);
+}
+
+/* Of this process, under the names that every program with such a page has. */
+static void write_process(FILE *out)
+{
+	struct rusage used = {0};
+	unsigned long pages = 0;
+	FILE *statm = fopen("/proc/self/statm", "re");
+	if (statm != NULL) {
+		if (fscanf(statm, "%*u %lu", &pages) != 1)
+			pages = 0;
+		fclose(statm);
+	}
+	getrusage(RUSAGE_SELF, &used);
+	one(out, "process_cpu_seconds_total", "counter", "CPU time of csm.",
+	    (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
+		    (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6);
+	one(out, "process_resident_memory_bytes", "gauge", "Memory of csm.",
+	    (double)pages * (double)sysconf(_SC_PAGESIZE));
 }
 
 char *metrics_page(struct csm *csm)
 {
 	char *text = NULL;
 	size_t size;
-	struct page p = {.out = open_memstream(&text, &size)};
+	FILE *out = open_memstream(&text, &size);
 	struct bus_stats bus = {0};
-	if (p.out == NULL)
+	if (out == NULL)
 		return NULL;
 	bus_get_stats(csm->bus, &bus);
-	gauge(p.out, "iottalk_registrations", "Registered device applications.",
-	      (double)registry_count(csm->registry));
-	gauge(p.out, "iottalk_online", "Device applications that are online.",
-	      (double)registry_online(csm->registry));
-	gauge(p.out, "iottalk_links", "Links (device application, feature, mode) in use by graphs.",
-	      (double)links_count(csm->links));
-	gauge(p.out, "iottalk_graphs", "Attached graphs.", (double)graphs_count(csm->graphs));
-	gauge(p.out, "iottalk_bus_up", "1 while the broker is connected.", bus.up);
-	gauge(p.out, "iottalk_store_ok", "1 while the store takes changes.",
-	      store_trouble(csm->store) == NULL);
-	gauge(p.out, "iottalk_uptime_seconds", "Seconds since start.",
-	      (double)(loop_now_ms(csm->loop) - csm->started_ms) / 1000);
-	fprintf(p.out, "# TYPE iottalk_bus_dropped_inbound_total counter\n"
-		       "iottalk_bus_dropped_inbound_total %llu\n",
-		(unsigned long long)bus.dropped_inbound);
-	map_each(csm->metrics->series, write_series, &p);
-	agents_write_metrics(csm->agents, p.out);
-	if (fclose(p.out) != 0) {
+	const struct {
+		const char *name, *type, *help;
+		double value;
+	} rows[] = {
+		{"iottalk_registrations", "gauge", "Registered device applications.",
+		 (double)registry_count(csm->registry)},
+		{"iottalk_online", "gauge", "Device applications that are online.",
+		 (double)registry_online(csm->registry)},
+		{"iottalk_links", "gauge", "Links (device application, feature, mode) in use by graphs.",
+		 (double)links_count(csm->links)},
+		{"iottalk_graphs", "gauge", "Attached graphs.", (double)graphs_count(csm->graphs)},
+		{"iottalk_bus_up", "gauge", "1 while the broker is connected.", bus.up},
+		{"iottalk_bus_dropped_inbound_total", "counter", "Messages of the broker that found no room.",
+		 (double)bus.dropped_inbound},
+		{"iottalk_store_ok", "gauge", "1 while the store takes changes.", store_trouble(csm->store) == NULL},
+		{"iottalk_http_connections", "gauge", "Open HTTP connections.", (double)http_connections(csm->http)},
+		{"iottalk_uptime_seconds", "gauge", "Seconds since start.",
+		 (double)(loop_now_ms(csm->loop) - csm->started_ms) / 1000},
+	};
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		one(out, rows[i].name, rows[i].type, rows[i].help, rows[i].value);
+	write_process(out);
+	for (enum family f = 0; f < FAMILIES; f++) {
+		struct writing w = {.out = out, .family = f};
+		metrics_head(out, families[f].name, families[f].type == HISTOGRAM ? "histogram" : "counter",
+			     families[f].help);
+		map_each(csm->metrics->series[f], write_series, &w);
+	}
+	agents_write_metrics(csm->agents, out);
+	if (fclose(out) != 0) {
 		free(text);
 		return NULL;
 	}

@@ -37,7 +37,7 @@ static void free_device(void *value)
 static void expire(void *arg)
 {
 	struct device *d = arg;
-	registry_remove(d->csm->registry, d, "expired");
+	registry_remove(d->csm->registry, d, "expired", NULL);
 }
 
 static struct device *device_new(struct csm *csm, const struct uuid_text *id, struct err *err)
@@ -54,10 +54,16 @@ static struct device *device_new(struct csm *csm, const struct uuid_text *id, st
 	return d;
 }
 
+/* Until an offline device expires. */
+static double left_s(const struct device *d)
+{
+	return d->state_since + (double)d->csm->settings->core.da_expiration_s - csm_now();
+}
+
 static void arm_expiry(struct device *d)
 {
-	double left_s = d->state_since + (double)d->csm->settings->core.da_expiration_s - csm_now();
-	loop_arm(d->csm->loop, d->expiry, left_s > 0 ? (int64_t)(left_s * 1000) + 1 : 0);
+	double in_s = left_s(d);
+	loop_arm(d->csm->loop, d->expiry, in_s > 0 ? (int64_t)(in_s * 1000) + 1 : 0);
 }
 
 static void disarm_expiry(struct device *d)
@@ -189,17 +195,22 @@ struct change {
 	struct device *device;
 	struct profile info; /* as it was */
 	struct uuid_text rev;
+	double since; /* its state_since, as it was */
+	bool again;   /* its time began anew */
+	struct trace_text trace;
 	bool is_new;
 	bool new_rev; /* with a new revision its old `online` counts no more: it says so again, or it is not there */
 };
 
-static struct change *change_new(struct device *d, bool is_new)
+static struct change *change_new(struct device *d, bool is_new, const char *trace)
 {
 	struct change *c = calloc(1, sizeof(*c));
 	if (c == NULL)
 		return NULL;
 	c->device = d;
 	c->rev = d->rev;
+	c->since = d->state_since;
+	c->trace = trace_of(trace);
 	c->is_new = is_new;
 	return c;
 }
@@ -212,7 +223,9 @@ static void change_commit(void *arg, const char *why)
 	(void)why;
 	if (c->is_new || c->new_rev)
 		log_info("device.registered", KV("device", d->id.s), KV("name", d->info.name),
-			 KV("again", again));
+			 KV("again", again), KV("trace", c->trace.s));
+	else
+		log_info("device.changed", KV("device", d->id.s), KV("trace", c->trace.s));
 	if (!c->is_new && !d->removed) {
 		if (c->new_rev && d->online)
 			registry_set_online(d->csm->registry, d, false);
@@ -237,6 +250,10 @@ static void change_rollback(void *arg, const char *why)
 		profile_done(&d->info);
 		d->info = c->info;
 		d->rev = c->rev;
+		if (c->again && !d->online) {
+			d->state_since = c->since;
+			arm_expiry(d);
+		}
 	}
 	free(c);
 }
@@ -272,11 +289,11 @@ static int fill_name(struct registry *r, const struct profile *old, struct profi
 	return p->name != NULL ? 0 : err_set(err, ERR_NOMEM, "name of the device");
 }
 
-static int put_new(struct registry *r, const struct uuid_text *id, struct profile *p,
+static int put_new(struct registry *r, const struct uuid_text *id, struct profile *p, const char *trace,
 		   struct device **ret, struct err *err)
 {
 	struct device *d = device_new(r->csm, id, err);
-	struct change *c = d != NULL ? change_new(d, true) : NULL;
+	struct change *c = d != NULL ? change_new(d, true, trace) : NULL;
 	if (c == NULL || names_use(r->names, p->name) < 0) {
 		free(c);
 		device_free(d);
@@ -302,9 +319,9 @@ static int put_new(struct registry *r, const struct uuid_text *id, struct profil
 }
 
 static int replace(struct registry *r, struct device *d, struct profile *p, bool new_rev,
-		   struct err *err)
+		   const char *trace, struct err *err)
 {
-	struct change *c = change_new(d, false);
+	struct change *c = change_new(d, false, trace);
 	if (c == NULL || names_use(r->names, p->name) < 0) {
 		free(c);
 		return err_set(err, ERR_NOMEM, "device %s", d->id.s);
@@ -316,6 +333,12 @@ static int replace(struct registry *r, struct device *d, struct profile *p, bool
 	*p = (struct profile){0};
 	if (new_rev)
 		d->rev = uuid4();
+	if (new_rev && !d->online) {
+		/* it was here just now: its time begins anew, as after a first registration */
+		c->again = true;
+		d->state_since = csm_now();
+		arm_expiry(d);
+	}
 	json_t *diff = difference(d, &c->info, new_rev);
 	save(r, d);
 	store_then(r->csm->store, change_commit, change_rollback, c);
@@ -323,7 +346,7 @@ static int replace(struct registry *r, struct device *d, struct profile *p, bool
 	return 0;
 }
 
-int registry_put(struct registry *r, const struct uuid_text *id, struct profile *p,
+int registry_put(struct registry *r, const struct uuid_text *id, struct profile *p, const char *trace,
 		 struct device **ret_dev, struct err *err)
 {
 	struct device *d = registry_find(r, id->s);
@@ -331,18 +354,19 @@ int registry_put(struct registry *r, const struct uuid_text *id, struct profile 
 	if (rc < 0)
 		return rc;
 	if (d == NULL)
-		return put_new(r, id, p, ret_dev, err);
-	rc = replace(r, d, p, true, err);
+		return put_new(r, id, p, trace, ret_dev, err);
+	rc = replace(r, d, p, true, trace, err);
 	if (rc < 0)
 		return rc;
 	*ret_dev = d;
 	return 0;
 }
 
-int registry_update(struct registry *r, struct device *d, struct profile *p, struct err *err)
+int registry_update(struct registry *r, struct device *d, struct profile *p, const char *trace,
+		    struct err *err)
 {
 	int rc = fill_name(r, &d->info, p, err);
-	return rc < 0 ? rc : replace(r, d, p, false, err);
+	return rc < 0 ? rc : replace(r, d, p, false, trace, err);
 }
 
 static void removed(void *arg, const char *why)
@@ -350,7 +374,7 @@ static void removed(void *arg, const char *why)
 	struct device *d = arg;
 	(void)why;
 	log_info("device.deregistered", KV("device", d->id.s), KV("name", d->info.name),
-		 KV("why", d->why_removed));
+		 KV("why", d->why_removed), KV("trace", d->trace.s));
 	links_on_removed(d->csm->links, d->id.s);
 	suspensions_on_removed(d->csm->suspensions, d->id.s);
 	device_free(d);
@@ -370,15 +394,16 @@ static void not_removed(void *arg, const char *why)
 	}
 	d->removed = false;
 	r->online += d->online;
-	if (!d->online) {
-		/* expired, but the store did not take it: try again in a while */
+	if (!d->online && left_s(d) > 0)
+		arm_expiry(d);
+	else if (!d->online) /* expired, but the store did not take it: try again in a while */
 		loop_arm(d->csm->loop, d->expiry, 60000);
-	}
 }
 
-void registry_remove(struct registry *r, struct device *d, const char *why)
+void registry_remove(struct registry *r, struct device *d, const char *why, const char *trace)
 {
 	d->why_removed = why;
+	d->trace = trace != NULL ? trace_of(trace) : (struct trace_text){""};
 	map_remove(r->devices, d->id.s);
 	names_release(r->names, d->info.name);
 	r->online -= d->online;

@@ -18,6 +18,7 @@ struct device { /* owned by the registry; read-only for others */
 	bool online;
 	bool removed; /* deregistered in this turn: about to be freed */
 	const char *why_removed; /* a literal */
+	struct trace_text trace; /* of the request that removed it; "": none */
 	struct loop_src *expiry;
 	struct csm *csm;
 };
@@ -30,14 +31,16 @@ struct device *registry_find(const struct registry *r, const char *id); /* lower
 size_t registry_count(const struct registry *r);
 size_t registry_online(const struct registry *r);
 
-/* PUT: register, or register again with a new revision. p: taken on success; a missing name is generated.
+/* PUT: register, or register again with a new revision. p: taken on success; a missing name is generated. trace: whose request it
+ * is, for the log; copied.
  * ret_dev: borrowed until the end of the turn. Errors: ERR_NOMEM. */
-int registry_put(struct registry *r, const struct uuid_text *id, struct profile *p,
+int registry_put(struct registry *r, const struct uuid_text *id, struct profile *p, const char *trace,
 		 struct device **ret_dev, struct err *err);
 /* POST: replace the profile, same revision. p: taken on success. */
-int registry_update(struct registry *r, struct device *d, struct profile *p, struct err *err);
-/* DELETE, or expiration. why: a literal. */
-void registry_remove(struct registry *r, struct device *d, const char *why);
+int registry_update(struct registry *r, struct device *d, struct profile *p, const char *trace,
+		    struct err *err);
+/* DELETE, or expiration (trace NULL). why: a literal. */
+void registry_remove(struct registry *r, struct device *d, const char *why, const char *trace);
 /* From the control channel; announces and sends CONNECTs. Not undone: it is a fact, whatever the store says. */
 void registry_set_online(struct registry *r, struct device *d, bool online);
 

@@ -11,8 +11,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/resource.h>
 
 #define BODY_MAX_BYTES (1024 * 1024)
+#define DESCRIPTORS    4096
 
 /* ---- replies, after the commit ---- */
 
@@ -152,7 +154,7 @@ static void put_device(void *arg, struct http_request *req)
 		refuse(req, id.s, why.status, why.reason);
 		return;
 	}
-	if (registry_put(csm->registry, &id, &p, &d, &err) < 0) {
+	if (registry_put(csm->registry, &id, &p, http_request_id(req), &d, &err) < 0) {
 		profile_done(&p);
 		refuse(req, id.s, 503, err.text);
 		return;
@@ -234,7 +236,7 @@ static void post_device(void *arg, struct http_request *req)
 		refuse(req, id.s, why.status, why.reason);
 		return;
 	}
-	if (registry_update(csm->registry, d, &p, &err) < 0) {
+	if (registry_update(csm->registry, d, &p, http_request_id(req), &err) < 0) {
 		profile_done(&p);
 		refuse(req, id.s, 503, err.text);
 		return;
@@ -257,7 +259,7 @@ static void delete_device(void *arg, struct http_request *req)
 		refuse(req, id.s, 400, "revision out-of-date or unknown");
 		return;
 	}
-	registry_remove(csm->registry, d, "requested");
+	registry_remove(csm->registry, d, "requested", http_request_id(req));
 	reply_later(csm, req, id.s, 200, json_pack("{s:s, s:s}", "id", id.s, "state", "ok"));
 }
 
@@ -303,10 +305,29 @@ static const struct http_route routes[] = {
 	{"DELETE", "/{id}", BODY_MAX_BYTES, delete_device},
 };
 
-static void on_done(void *arg, const char *method, unsigned status)
+static void on_done(void *arg, const struct http_done *done)
 {
 	struct csm *csm = arg;
-	metrics_http(csm->metrics, method, status);
+	metrics_http(csm->metrics, done);
+	log_debug("http.answered", KV("trace", done->id), KV("method", done->method), KV("path", done->path),
+		  KV("status", done->status), KV("took_us", done->took_us));
+}
+
+static void on_cut(void *arg, const char *why)
+{
+	struct csm *csm = arg;
+	metrics_drop(csm->metrics, "http", why);
+}
+
+/* As many connections as are allowed must not leave the store without a descriptor. */
+static void raise_descriptors(void)
+{
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= DESCRIPTORS)
+		return;
+	limit.rlim_cur = limit.rlim_max < DESCRIPTORS ? limit.rlim_max : DESCRIPTORS;
+	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+		log_warn("descriptors.few", KV("limit", (int64_t)limit.rlim_cur));
 }
 
 int resource_start(struct csm *csm, struct http_server **ret, struct err *err)
@@ -320,6 +341,8 @@ int resource_start(struct csm *csm, struct http_server **ret, struct err *err)
 		.prefixes = prefixes,
 		.cors_origin = csm->settings->core.cors_origin,
 		.on_done = on_done,
+		.on_cut = on_cut,
 	};
+	raise_descriptors();
 	return http_server_new(csm->loop, &conf, csm, ret, err);
 }

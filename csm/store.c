@@ -1,8 +1,10 @@
 #include "csm/store.h"
 
+#include "common/histogram.h"
 #include "common/log.h"
 #include "common/schema.h"
 #include "common/util.h"
+#include "csm/metrics.h"
 #include <stdio.h>
 
 struct effect {
@@ -12,8 +14,10 @@ struct effect {
 };
 
 struct store {
+	struct csm *csm;
 	struct db *db;
 	bool open, failed; /* a transaction is open; this turn must not commit */
+	uint64_t statements; /* of the open transaction */
 	struct err why;
 	char trouble[256]; /* of the last commit that failed; empty: all is well */
 	struct effect *first, **last;
@@ -66,6 +70,7 @@ int store_begin(struct store *s)
 	struct err err = {0};
 	if (s->failed)
 		return ERR_DB;
+	s->statements++;
 	if (s->open)
 		return 0;
 	if (db_run(s->db, &err, NULL, NULL, "BEGIN IMMEDIATE") < 0) {
@@ -106,6 +111,8 @@ static struct effect *reversed(struct effect *e)
 static bool settle(struct store *s)
 {
 	struct err err = {0};
+	bool was_open = s->open;
+	int64_t began_us = was_open ? monotonic_us() : 0;
 	if (s->open && !s->failed && db_run(s->db, &err, NULL, NULL, "COMMIT") < 0)
 		store_failed(s, &err);
 	if (s->open && s->failed)
@@ -118,7 +125,10 @@ static bool settle(struct store *s)
 		s->trouble[0] = '\0';
 	}
 	bool ok = !s->failed;
+	if (was_open || !ok)
+		metrics_commit(s->csm->metrics, ok, s->statements, monotonic_us() - began_us);
 	s->open = s->failed = false;
+	s->statements = 0;
 	return ok;
 }
 
@@ -147,6 +157,7 @@ int store_open(struct csm *csm, struct store **ret, struct err *err)
 	struct store *s = calloc(1, sizeof(*s));
 	if (s == NULL)
 		return err_set(err, ERR_NOMEM, "store");
+	s->csm = csm;
 	s->last = &s->first;
 	int rc = schema_open_csm(csm->settings, &s->db, err);
 	if (rc == 0)

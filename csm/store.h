@@ -30,7 +30,7 @@ struct store *store_close(struct store *s);
 int store_keep(struct store *s, const char *name, const char *first, char *ret_value, size_t cap, struct err *err);
 
 struct db *store_db(struct store *s);
-int store_begin(struct store *s); /* ret: 0, negative if this turn has failed already */
+int store_begin(struct store *s); /* before each statement. ret: 0, negative if this turn has failed already */
 void store_failed(struct store *s, const struct err *why);
 
 typedef void store_effect_fn(void *arg, const char *why);

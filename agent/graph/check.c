@@ -1,4 +1,5 @@
 #include "agent/graph/check.h"
+#include "common/log.h"
 #include "common/util.h"
 #include <stdio.h>
 #include <string.h>
@@ -37,6 +38,8 @@ static void on_checked(void *arg, json_t *answer)
 	json_t *results = json_object_get(answer, "results");
 	json_t *reason = json_object_get(answer, "reason");
 
+	log_debug("funcs.checked", KV("state", state), KV("engine", c->place->name),
+		  KV("trace", c->tag.trace.s));
 	if (state != NULL && strcmp(state, "ok") == 0 && json_is_array(results))
 		service_answer(s, &c->tag,
 			       json_pack("{s:s, s:O}", "state", "ok", "results", results));

@@ -138,6 +138,8 @@ static void dropped(struct graph *g)
 		put_drop_running(g);
 	place_leave(g);
 	quarantine_forget(g);
+	LOG_AT(job->tag.trace.s[0] != '\0' ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG, "graph.dropped",
+	       KV("graph", g->id), KV("trace", job->tag.trace.s));
 	if (job->answered)
 		service_answer(g->s, &job->tag,
 			       json_pack("{s:s, s:s}", "state", "ok", "graph", g->id));

@@ -134,7 +134,8 @@ void put_refused(struct graph *g, const char *reason, json_t *where)
 		graph_job_done(g);
 		return;
 	}
-	log_info("graph.refused", KV("graph", g->id), KV("rev", job->rev));
+	log_info("graph.refused", KV("graph", g->id), KV("rev", job->rev),
+		 KV("trace", job->tag.trace.s));
 	json_t *answer = json_pack("{s:s, s:s}", "state", "error", "reason", reason);
 	if (where != NULL)
 		json_object_set(answer, "where", where);
@@ -159,7 +160,10 @@ void put_confirmed(struct graph *g)
 		graph_set_stage(g, GRAPH_IDLE);
 		return;
 	}
-	log_debug("graph.running", KV("graph", g->id), KV("rev", g->running->rev));
+	/* what nobody asked for just now is a graph of an earlier session: there may be thousands
+	 */
+	LOG_AT(job->tag.trace.s[0] != '\0' ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG, "graph.running",
+	       KV("graph", g->id), KV("rev", g->running->rev), KV("trace", job->tag.trace.s));
 	put_answer(g, json_pack("{s:s}", "state", "ok"));
 	graph_job_done(g);
 }
@@ -195,6 +199,8 @@ static bool put_needs(struct graph *g)
 	doc_each_digest(g->first->doc, note_missing, &missing);
 	if (json_array_size(digests) == 0)
 		return false;
+	log_debug("graph.needs", KV("graph", g->id), KV("sources", json_array_size(digests)),
+		  KV("trace", g->first->tag.trace.s));
 	put_answer(g, json_pack("{s:s, s:O}", "state", "need", "digests", digests));
 	graph_job_done(g);
 	return true;

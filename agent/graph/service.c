@@ -197,6 +197,7 @@ void service_get_status(const struct service *s, struct service_status *ret)
 		.graphs = map_count(s->by_id),
 		.open = s->opened,
 		.link = s->link,
+		.quarantined = strikes_all_quarantined(s->strikes),
 		.engine_restarts = s->restarts,
 		.transport = s->ops->name,
 		.keeper_pid = keeper_pid(s->keeper),

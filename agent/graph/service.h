@@ -35,6 +35,7 @@ struct service_status {
 	size_t graphs;   /* running */
 	bool open, link; /* open: csm has synchronized; link: the data connection stands */
 	size_t engines, engines_ready;
+	size_t quarantined;       /* functions */
 	bool engine_late;         /* one that has graphs is not ready, and that for a while */
 	uint64_t engine_restarts; /* of all there ever were */
 	const char *transport;

@@ -236,13 +236,33 @@ void strikes_each(const struct strikes *b, const char *graph, strikes_fn *fn, vo
 		tell(u, fn, arg);
 }
 
-size_t strikes_quarantined(const struct strikes *b, const char *graph)
+static size_t quarantined_of(const struct record *r)
 {
-	const struct record *r = find(b, graph);
 	size_t n = 0;
 
 	for (const struct use *u = r != NULL ? r->uses : NULL; u != NULL; u = u->next)
 		n += u->reason != NULL;
+	return n;
+}
+
+size_t strikes_quarantined(const struct strikes *b, const char *graph)
+{
+	return quarantined_of(find(b, graph));
+}
+
+static void add_quarantined(void *arg, const char *key, void *value)
+{
+	size_t *n = arg;
+
+	(void)key;
+	*n += quarantined_of(value);
+}
+
+size_t strikes_all_quarantined(const struct strikes *b)
+{
+	size_t n = 0;
+
+	map_each(b->by_graph, add_quarantined, &n);
 	return n;
 }
 

@@ -57,6 +57,7 @@ void strikes_sweep(struct strikes *b, bool (*keep)(void *arg, const char *graph)
 
 void strikes_each(const struct strikes *b, const char *graph, strikes_fn *fn, void *arg);
 size_t strikes_quarantined(const struct strikes *b, const char *graph);
+size_t strikes_all_quarantined(const struct strikes *b);
 /* [{"kind", "lid", "strikes": n, "last_s": seconds ago or null, "quarantined": reason or null}]; a
  * new list. */
 json_t *strikes_tell(const struct strikes *b, const char *graph, int64_t now_ms);

@@ -26,7 +26,7 @@ struct site {
 	char seen[4096]; /* what the last handler saw */
 	size_t seen_body_len;
 	unsigned handled, done, last_status;
-	char last_method[16];
+	char last_method[16], last_id[80];
 };
 
 static void saw(struct site *t, struct http_request *req)
@@ -86,12 +86,13 @@ static void on_address(void *arg, struct http_request *req)
 	http_reply(req, 204, NULL, NULL, 0);
 }
 
-static void on_done(void *arg, const char *method, unsigned status)
+static void on_done(void *arg, const struct http_done *done)
 {
 	struct site *t = arg;
 	t->done++;
-	t->last_status = status;
-	snprintf(t->last_method, sizeof(t->last_method), "%s", method);
+	t->last_status = done->status;
+	snprintf(t->last_method, sizeof(t->last_method), "%s", done->method);
+	snprintf(t->last_id, sizeof(t->last_id), "%s", done->id);
 }
 
 static const struct http_route routes[] = {

@@ -59,11 +59,11 @@ static void put(struct csm *csm, const char *text, size_t len)
 		return;
 	d = registry_find(csm->registry, id.s);
 	if (d != NULL && profile_merge(&d->info, "profile/x", body, &merged, &why) == 0 &&
-	    registry_update(csm->registry, d, &merged, NULL) < 0)
+	    registry_update(csm->registry, d, &merged, NULL, NULL) < 0)
 		profile_done(&merged);
 	if (profile_parse(body, &p, &why) < 0)
 		return;
-	if (registry_put(csm->registry, &id, &p, &d, NULL) < 0)
+	if (registry_put(csm->registry, &id, &p, NULL, &d, NULL) < 0)
 		profile_done(&p);
 }
 
