@@ -50,8 +50,8 @@ struct http_conf {
 	/* For metrics, may be NULL: every request that got an answer, refused ones included. */
 	void (*on_done)(void *arg, const struct http_done *done);
 	/* The same for connections that are closed because their client is slow: why is "slow"
-	 * (over its time), "full" (another one came, and this one had waited for its client
-	 * longest) or "memory" (as full). */
+	 * (over its time), "gone" (it ended within a request), "full" (another one came, and this
+	 * one had waited for its client longest) or "memory" (as full). */
 	void (*on_cut)(void *arg, const char *why);
 };
 

@@ -41,14 +41,27 @@ static bool cut_oldest(struct http_server *s, const struct http_conn *but, bool 
 	return oldest != NULL;
 }
 
+/* Has the client said that it sends no more, with half a request before? The library overlooks that
+ * if both came together. */
+static bool is_gone(const struct http_conn *c)
+{
+	char byte;
+	return c->phase != HTTP_ANSWER && recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
 /* Who sends or reads a byte now and then is never idle, and never done. */
 static void sweep(void *arg)
 {
 	struct http_server *s = arg;
 	int64_t now = loop_now_ms(s->loop);
-	for (struct http_conn *c = s->conns; c != NULL; c = c->next)
-		if (!c->cut && c->phase != HTTP_OURS && now - c->since_ms > s->phase_ms[c->phase])
+	for (struct http_conn *c = s->conns; c != NULL; c = c->next) {
+		if (c->cut || c->phase == HTTP_OURS)
+			continue;
+		if (now - c->since_ms > s->phase_ms[c->phase])
 			cut(c, "slow");
+		else if (is_gone(c))
+			cut(c, "gone");
+	}
 	if (s->conns != NULL)
 		loop_arm(s->loop, s->sweeper, SWEEP_MS);
 }

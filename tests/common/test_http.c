@@ -27,6 +27,8 @@ struct site {
 	size_t seen_body_len;
 	unsigned handled, done, last_status;
 	char last_method[16], last_id[80];
+	unsigned cuts;
+	const char *last_cut;
 };
 
 static void saw(struct site *t, struct http_request *req)
@@ -95,6 +97,13 @@ static void on_done(void *arg, const struct http_done *done)
 	snprintf(t->last_id, sizeof(t->last_id), "%s", done->id);
 }
 
+static void on_cut(void *arg, const char *why)
+{
+	struct site *t = arg;
+	t->cuts++;
+	t->last_cut = why;
+}
+
 static const struct http_route routes[] = {
 	{"GET", "/", 0, on_echo},           {"GET", "/addresses", 0, on_address},
 	{"GET", "/later", 0, on_later},     {"POST", "/later", 100, on_later},
@@ -114,6 +123,7 @@ static void site_start(struct site *t, const struct http_conf *extra)
 	c.n_routes = ARRAY_LEN(routes);
 	c.prefixes = prefixes;
 	c.on_done = on_done;
+	c.on_cut = on_cut;
 	assert_int_equal(loop_new(&t->loop, &err), 0);
 	if (http_server_new(t->loop, &c, t, &t->server, &err) < 0)
 		fail_msg("%s", err.text);
@@ -654,6 +664,181 @@ static void more_connections_than_allowed_wait_or_are_closed(void **state)
 	loop_free(t.loop);
 }
 
+/* ---- slow, greedy, sly ---- */
+
+static void who_drips_is_cut_when_its_time_is_over(void **state)
+{
+	(void)state;
+	struct site t;
+	site_start(&t, &(struct http_conf){.head_timeout_s = 1, .transfer_timeout_s = 1});
+	static const char *const begins[] = {
+		"GET /x", "PUT /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999\r\n\r\n"};
+	for (size_t i = 0; i < ARRAY_LEN(begins); i++) {
+		int fd = dial(&t);
+		int64_t begin = now_ms();
+		char byte;
+		send_all(&t, fd, begins[i], strlen(begins[i]));
+		/* never idle for long */
+		while (recv(fd, &byte, 1, 0) != 0 && now_ms() - begin < 10000) {
+			send(fd, "y", 1, MSG_NOSIGNAL);
+			for (int64_t next = now_ms() + 100; now_ms() < next;)
+				loop_turn(t.loop, 10);
+		}
+		assert_in_range(now_ms() - begin, 1000, 9999);
+		assert_string_equal(t.last_cut, "slow");
+		close(fd);
+	}
+	http_server_free(t.server);
+	loop_free(t.loop);
+}
+
+static void an_idle_connection_between_two_requests_has_the_longer_time(void **state)
+{
+	(void)state;
+	struct site t;
+	site_start(&t, &(struct http_conf){.head_timeout_s = 1, .idle_timeout_s = 30});
+	int fd = dial(&t);
+	static const char get_x[] = "GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n";
+	send_all(&t, fd, get_x, sizeof(get_x) - 1);
+	receive(&t, fd, "handled 1");
+	for (int64_t end = now_ms() + 3000; now_ms() < end;)
+		loop_turn(t.loop, 50);
+	send_all(&t, fd, get_x, sizeof(get_x) - 1);
+	receive(&t, fd, "handled 2");
+	assert_int_equal(t.cuts, 0);
+	close(fd);
+	http_server_free(t.server);
+	loop_free(t.loop);
+}
+
+static void who_ends_within_a_request_is_forgotten(void **state)
+{
+	struct site *t = *state;
+	int fd = dial(t);
+	static const char half[] =
+		"PUT /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{";
+	/* both at once, before the library looks */
+	assert_int_equal(send(fd, half, sizeof(half) - 1, MSG_NOSIGNAL), sizeof(half) - 1);
+	shutdown(fd, SHUT_WR);
+	receive(t, fd, NULL);
+	close(fd);
+}
+
+static void who_has_waited_longest_makes_room(void **state)
+{
+	(void)state;
+	struct site t;
+	int fds[64];
+	site_start(&t, &(struct http_conf){.max_connections = 32});
+	for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
+		fds[i] = dial(&t);
+		send_all(&t, fds[i], "GET /", 5);
+		loop_turn(t.loop, 2);
+		loop_turn(t.loop, 2);
+		assert_true(http_connections(t.server) <= 32);
+		if (i > 32) /* they have filled it, and others are served all the same */
+			assert_int_equal(status_of(get(&t, "/x")), 200);
+	}
+	assert_string_equal(t.last_cut, "full");
+	receive(&t, fds[0], NULL); /* closed: it was the first */
+	for (size_t i = 0; i < ARRAY_LEN(fds); i++)
+		close(fds[i]);
+	http_server_free(t.server);
+	loop_free(t.loop);
+}
+
+static const char big_head[] =
+	"PUT /big HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1048576\r\n\r\n";
+static char big_body[MEGABYTE];
+
+static void bodies_share_a_bounded_memory(void **state)
+{
+	(void)state;
+	struct site t;
+	int fds[8];
+	memset(big_body, 'x', sizeof(big_body));
+	site_start(&t, &(struct http_conf){.memory_bytes = 4 * MEGABYTE});
+	for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
+		fds[i] = dial(&t);
+		send_all(&t, fds[i], big_head, sizeof(big_head) - 1);
+		send_all(&t, fds[i], big_body, sizeof(big_body) - 1);
+		for (int k = 0; k < 20; k++)
+			loop_turn(t.loop, 1);
+	}
+	assert_in_range(t.cuts, 1, ARRAY_LEN(fds) - 1);
+	assert_string_equal(t.last_cut, "memory");
+	receive(&t, fds[0], NULL); /* the first has gone, the last is served */
+	send_all(&t, fds[ARRAY_LEN(fds) - 1], big_body, 1);
+	receive(&t, fds[ARRAY_LEN(fds) - 1], "handled 1");
+	for (size_t i = 0; i < ARRAY_LEN(fds); i++)
+		close(fds[i]);
+	http_server_free(t.server);
+	loop_free(t.loop);
+}
+
+static void a_body_larger_than_the_memory_of_all_is_refused(void **state)
+{
+	(void)state;
+	struct site t;
+	memset(big_body, 'x', sizeof(big_body));
+	site_start(&t, &(struct http_conf){.memory_bytes = MEGABYTE / 4});
+	int fd = dial(&t);
+	send_all(&t, fd, big_head, sizeof(big_head) - 1);
+	send_all(&t, fd, big_body, sizeof(big_body));
+	assert_int_equal(status_of(receive(&t, fd, "under way")), 503);
+	close(fd);
+	assert_int_equal(status_of(get(&t, "/x")), 200);
+	http_server_free(t.server);
+	loop_free(t.loop);
+}
+
+static void a_request_that_can_be_read_in_two_ways_is_refused_and_the_last(void **state)
+{
+	struct site *t = *state;
+	static const char *const lines[] = {
+		"Host: localhost\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n",
+		"Host: localhost\r\nContent-Length: 3\r\nContent-Length: 3\r\n",
+		"Host: localhost\r\nTransfer-Encoding: gzip, chunked\r\n",
+		"Host: localhost\r\nTransfer-Encoding : chunked\r\n",
+		"Host: localhost\r\nHost: localhost\r\n",
+		"X: no host\r\n",
+	};
+	for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
+		char text[512];
+		int fd = dial(t);
+		snprintf(text, sizeof(text),
+			 "PUT /x HTTP/1.1\r\n%s\r\n0\r\n\r\nGET /x HTTP/1.1\r\nHost: "
+			 "localhost\r\n\r\n",
+			 lines[i]);
+		send_all(t, fd, text, strlen(text));
+		char *answer = receive(t, fd, NULL);
+		assert_int_equal(status_of(answer), 400);
+		assert_lacks(answer, "handled");
+		close(fd);
+	}
+	assert_int_equal(t->handled, 0);
+}
+
+static void every_answer_carries_the_id_of_its_request(void **state)
+{
+	struct site *t = *state;
+	static const char close_it[] = "Connection: close\r\n\r\n";
+	static const struct {
+		const char *path, *id;
+		bool taken;
+	} cases[] = {{"/x", "mine-1", true}, {"/%zz", "mine-2", true}, {"/x", "not<mine>", false}};
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		char line[128];
+		char *answer =
+			ask(t, "GET %s HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: %s\r\n%s",
+			    cases[i].path, cases[i].id, close_it);
+		snprintf(line, sizeof(line), "X-Request-Id: %s\r\n",
+			 cases[i].taken ? cases[i].id : t->last_id);
+		assert_has(answer, line);
+		assert_int_equal(strcmp(t->last_id, cases[i].id) == 0, cases[i].taken);
+	}
+}
+
 /* ---- answers that come later ---- */
 
 static void wait_deferred(struct site *t, size_t n)
@@ -808,6 +993,14 @@ int main(void)
 		T(a_slow_client_holds_nobody_up),
 		T(idle_connections_are_closed),
 		T(more_connections_than_allowed_wait_or_are_closed),
+		T(who_drips_is_cut_when_its_time_is_over),
+		T(an_idle_connection_between_two_requests_has_the_longer_time),
+		T(who_ends_within_a_request_is_forgotten),
+		T(who_has_waited_longest_makes_room),
+		T(bodies_share_a_bounded_memory),
+		T(a_body_larger_than_the_memory_of_all_is_refused),
+		T(a_request_that_can_be_read_in_two_ways_is_refused_and_the_last),
+		T(every_answer_carries_the_id_of_its_request),
 		T(an_answer_may_come_later),
 		T(waiting_costs_no_cpu),
 		T(a_client_may_be_gone_when_the_answer_comes),
