@@ -92,6 +92,7 @@ class Process:
 
     def __init__(self, name, argv, folder, notifies):
         self.name, self.argv, self.folder, self.notifies = name, argv, folder, notifies
+        self.env = {}
         self.log_path = folder / (name + ".log")
         self.popen = None
         self.killed = False
@@ -100,6 +101,7 @@ class Process:
         env = dict(os.environ, PATH=os.environ["PATH"] + ":/usr/sbin:/sbin",
                    ASAN_OPTIONS="exitcode=99:detect_leaks=1", TSAN_OPTIONS="exitcode=99",
                    UBSAN_OPTIONS="print_stacktrace=1")
+        env.update(self.env)
         notice = None
         if self.notifies:
             path = self.folder / (self.name + ".notify")

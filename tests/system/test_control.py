@@ -32,11 +32,14 @@ class World:
         """Everything csm sent before this on our connection has arrived when this returns."""
         self.api.request("fence")
 
+    def registered_again(self, da_id, **kw):
+        body = {"accept_protos": ["mqtt"], "idf_list": ["meow"], "odf_list": ["purr"], "profile": {"model": "M"}}
+        return self.http.put(da_id, dict(body, **kw)).json()
+
     def registered(self, **kw):
         """A device known to the registry that only this test speaks for. ret: (id, answer of PUT, its ctrl/o)"""
         da_id = new_id()
-        body = {"accept_protos": ["mqtt"], "idf_list": ["meow"], "odf_list": ["purr"], "profile": {"model": "M"}}
-        answer = self.http.put(da_id, dict(body, **kw)).json()
+        answer = self.registered_again(da_id, **kw)
         return da_id, answer, self.mqtt.subscribe(answer["ctrl_chans"][1])
 
     def tell(self, answer, state, **kw):
@@ -354,6 +357,17 @@ def test_coming_back_in_time_stops_the_expiration(forgetful, clients):
         w.api.announced("offline", da_id)
     w.tell(answer, "online")
     w.api.announced("online", da_id)
+
+
+def test_registering_again_begins_the_time_anew(forgetful, clients):
+    """Of two that are never online the first registers again behind the second, and so it goes behind it, too."""
+    w = World(forgetful, clients)
+    w.api.attach()
+    first, _, _ = w.registered()
+    second, _, _ = w.registered()
+    w.registered_again(first)
+    gone = w.api.answers.wait_for(lambda all: sum(m.json.get("type") == "deregister" for m in all) == 2)
+    assert [m.json["da"] for m in gone if m.json.get("type") == "deregister"] == [second, first]
 
 
 def test_expiration_goes_on_after_a_restart(forgetful, clients):
