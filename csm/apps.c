@@ -166,7 +166,7 @@ struct asking {
 	size_t left;
 };
 
-struct asked {
+struct entry {
 	struct asking *asking;
 	json_t *entry; /* borrowed from the answer */
 };
@@ -181,7 +181,7 @@ static void asking_done(struct asking *a)
 
 static void on_outcome(void *arg, const char *state, const char *reason)
 {
-	struct asked *one = arg;
+	struct entry *one = arg;
 	json_object_set_new(one->entry, "state", json_string(state));
 	if (reason != NULL)
 		json_object_set_new(one->entry, "reason", csm_text(reason));
@@ -192,13 +192,13 @@ static void on_outcome(void *arg, const char *state, const char *reason)
 static void ask_one(struct csm *csm, const struct device *d, struct asking *a, const char *mode, const char *feature,
 		    bool suspend)
 {
-	struct asked *one = calloc(1, sizeof(*one));
+	struct entry *one = calloc(1, sizeof(*one));
 	json_t *entry = json_pack("{s:s, s:s}", "mode", mode, "feature", feature);
 	if (one == NULL || json_array_append_new(a->features, entry) < 0) {
 		free(one); /* the answer lacks it */
 		return;
 	}
-	*one = (struct asked){.asking = a, .entry = entry};
+	*one = (struct entry){.asking = a, .entry = entry};
 	a->left++;
 	suspensions_set(csm->suspensions, d, mode, feature, suspend, on_outcome, one);
 }
@@ -295,6 +295,6 @@ void apps_deregister(void *arg, json_t *request, struct ctl_call *call)
 	*r = (struct removal){
 		.call = call,
 		.answer = json_pack("{s:s, s:s, s:s}", "state", "ok", "id", d->id.s, "name", d->info.name)};
-	registry_remove(csm->registry, d, "operator");
+	registry_remove(csm->registry, d, "operator", NULL);
 	store_then(csm->store, removal_commit, removal_rollback, r);
 }

@@ -1,9 +1,11 @@
 #include "csm/suspensions.h"
 
+#include "common/histogram.h"
 #include "common/id.h"
 #include "common/log.h"
 #include "common/map.h"
 #include "common/util.h"
+#include "csm/metrics.h"
 #include "csm/store.h"
 #include <stdio.h>
 #include <string.h>
@@ -27,6 +29,7 @@ struct suspension {
 	double since;
 	char reason[300];	 /* when REFUSED */
 	struct uuid_text msg_id; /* when TOLD */
+	int64_t told_us;
 	struct loop_src *timer;	 /* runs when TOLD */
 	struct waiter *waiters;
 };
@@ -170,19 +173,25 @@ static const struct device *device_of(const struct suspension *p)
 	return registry_find(p->all->csm->registry, p->device->da_id);
 }
 
+static const char *command_of(const struct suspension *p)
+{
+	return p->suspend ? "SUSPEND" : "RESUME";
+}
+
 static void tell(struct suspension *p)
 {
 	struct csm *csm = p->all->csm;
-	const char *command = p->suspend ? "SUSPEND" : "RESUME";
 	char topic[64];
 	if (csm->silent)
 		return;
 	p->progress = TOLD;
 	p->msg_id = uuid4();
+	p->told_us = monotonic_us();
 	loop_arm(csm->loop, p->timer, csm->settings->core.command_timeout_ms);
 	snprintf(topic, sizeof(topic), "%s/ctrl/o", p->device->da_id);
 	csm_send(csm, topic,
-		 json_pack("{s:s, s:s, s:s}", "msg_id", p->msg_id.s, p->mode, p->feature, "command", command), 2, false);
+		 json_pack("{s:s, s:s, s:s}", "msg_id", p->msg_id.s, p->mode, p->feature, "command", command_of(p)),
+		 2, false);
 }
 
 /* The open command is over. p may be gone when this returns. */
@@ -197,7 +206,7 @@ static void settle(struct suspension *p, enum progress progress, const char *rea
 		save(p);
 	if (progress == REFUSED)
 		log_warn("suspension.refused", KV("device", p->device->da_id), KV("feature", p->feature),
-			 KV("mode", p->mode), KV("command", p->suspend ? "SUSPEND" : "RESUME"), KV("why", p->reason));
+			 KV("mode", p->mode), KV("command", command_of(p)), KV("why", p->reason));
 	tell_waiters(p, state_of(p), reason);
 	if (forget_it)
 		drop(p);
@@ -207,8 +216,9 @@ static void no_answer(void *arg)
 {
 	struct suspension *p = arg;
 	char reason[128];
-	snprintf(reason, sizeof(reason), "no answer to %s within %lld ms", p->suspend ? "SUSPEND" : "RESUME",
+	snprintf(reason, sizeof(reason), "no answer to %s within %lld ms", command_of(p),
 		 (long long)p->all->csm->settings->core.command_timeout_ms);
+	metrics_command(p->all->csm->metrics, command_of(p), "timeout", 0);
 	/* a RESUME that may not have arrived is said again at the next `online` */
 	settle(p, REFUSED, reason, false);
 }
@@ -218,6 +228,7 @@ bool suspensions_on_answer(struct suspensions *s, const char *da_id, const char 
 	for (struct suspension *p = first_of(s, da_id); p != NULL; p = p->next) {
 		if (p->progress != TOLD || strcasecmp(p->msg_id.s, msg_id) != 0)
 			continue;
+		metrics_command(s->csm->metrics, command_of(p), ok ? "ok" : "error", monotonic_us() - p->told_us);
 		/* what a device does not resume it does not know to be suspended: nothing is left to keep */
 		settle(p, ok ? DONE : REFUSED, ok ? NULL : reason, !p->suspend);
 		return true;
