@@ -30,7 +30,7 @@ USES_broker := common
 
 PKGS_common := jansson libsodium libmicrohttpd sqlite3 inih
 PKGS_dan    := libcurl
-PKGS_iotctl := libcurl
+PKGS_iotctl := libcurl libarchive
 PKGS_csm    :=
 PKGS_agent  := libcurl
 PKGS_engine := python3-embed libseccomp

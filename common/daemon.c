@@ -156,6 +156,22 @@ void daemon_set_log(const struct daemon_opts *d)
 		 (enum log_format)d->settings.core.log_format);
 }
 
+/* With the lock held, so that no restore can begin after this look. */
+static int refuse_half_restored(const struct daemon_opts *d, struct err *err)
+{
+	CLEANUP(freep)
+	char *path = settings_path(&d->settings, RESTORE_JOURNAL);
+
+	if (path == NULL)
+		return err_set(err, ERR_NOMEM, "userdir");
+	if (access(path, F_OK) < 0)
+		return 0;
+	return err_set(err, ERR_BUSY,
+		       "a restore was interrupted ('%s'): `iotctl initdb` or `iotctl start` "
+		       "finishes it",
+		       path);
+}
+
 int daemon_start(struct daemon_opts *d, const char *name, int argc, char *argv[], struct err *err)
 {
 	*d = (struct daemon_opts){.name = name, .lock_fd = -1};
@@ -169,7 +185,9 @@ int daemon_start(struct daemon_opts *d, const char *name, int argc, char *argv[]
 		return rc;
 	daemon_set_log(d);
 	rc = daemon_make_dirs(&d->settings, err);
-	return rc < 0 ? rc : take_lock(d, err);
+	if (rc == 0)
+		rc = take_lock(d, err);
+	return rc < 0 ? rc : refuse_half_restored(d, err);
 }
 
 void daemon_stop(struct daemon_opts *d)

@@ -15,6 +15,10 @@
 #define IOTTALK_VERSION "0.1.0"
 #endif
 
+/* Below userdir: the steps of a restore that is under way. No daemon runs while it is there: one that does would use, or make, files
+ * that are being exchanged. */
+#define RESTORE_JOURNAL "restore.journal"
+
 /* Zero it before daemon_start(). */
 struct daemon_opts {
 	const char *name; /* "csm" */
@@ -30,7 +34,7 @@ void daemon_block_signals(void);
 /* Parse argv, load the settings (complaints go to the log), init the log, make userdir (0700) and
  * its run/ and log/, take the pid lock. Without -c the configuration is settings_default_path().
  * ret: 1 if the program should exit at once with success (--help, --version), 0, or negative
- * (ERR_BUSY: already running). */
+ * (ERR_BUSY: already running, or a restore is not finished). */
 int daemon_start(struct daemon_opts *d, const char *name, int argc, char *argv[], struct err *err);
 /* Make userdir, run/ and log/ (0700) as far as they are missing; part of daemon_start(). */
 int daemon_make_dirs(const struct settings *s, struct err *err);

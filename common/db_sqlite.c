@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sqlite3.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 /* Somebody else has the store for a moment (iotctl, a backup): the loop stands still meanwhile, so not for long. */
@@ -185,6 +186,51 @@ int db_open_sqlite(const char *path, struct db **ret, struct err *err)
 		sqlite_close(&s->db);
 		return rc;
 	}
+	*ret = &s->db;
+	return 0;
+}
+
+/* A URI of the file; what would mean something in it is written as %XX. NULL: out of memory. */
+static char *uri_of(const char *path, const char *options)
+{
+	char *uri = malloc(strlen(path) * 3 + strlen(options) + sizeof("file:"));
+	if (uri == NULL)
+		return NULL;
+	char *p = stpcpy(uri, "file:");
+	for (; *path != '\0'; path++) {
+		if (strchr("%?#", *path) != NULL)
+			p += sprintf(p, "%%%02X", (unsigned)*path);
+		else
+			*p++ = *path;
+	}
+	stpcpy(p, options);
+	return uri;
+}
+
+int db_open_sqlite_look(const char *path, struct db **ret, struct err *err)
+{
+	CLEANUP(freep) char *uri = NULL;
+	CLEANUP(freep) char *wal = NULL;
+	if (asprintf(&wal, "%s-wal", path) < 0) {
+		wal = NULL;
+		return err_set(err, ERR_NOMEM, "store");
+	}
+	if (access(path, R_OK) < 0)
+		return err_sys(err, "opening store %s", path);
+	/* Without a log nobody writes: SQLite need not make the files by which readers and writers meet. */
+	uri = uri_of(path, access(wal, F_OK) == 0 ? "?mode=ro" : "?mode=ro&immutable=1");
+	struct sqlite_db *s = calloc(1, sizeof(*s));
+	if (s == NULL || uri == NULL) {
+		free(s);
+		return err_set(err, ERR_NOMEM, "store");
+	}
+	s->db.ops = &sqlite_ops;
+	if (sqlite3_open_v2(uri, &s->handle, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, NULL) != SQLITE_OK) {
+		int rc = err_set(err, ERR_DB, "opening store %s: %s", path, sqlite3_errmsg(s->handle));
+		sqlite_close(&s->db);
+		return rc;
+	}
+	sqlite3_busy_timeout(s->handle, BUSY_TIMEOUT_MS);
 	*ret = &s->db;
 	return 0;
 }

@@ -92,3 +92,19 @@ int schema_migrate_csm(const struct settings *s, struct err *err)
 		db_close(db);
 	return rc;
 }
+
+int64_t schema_csm_newest(void)
+{
+	return ARRAY_LEN(csm_versions);
+}
+
+int schema_csm_version(struct db *db, int64_t *ret, struct err *err)
+{
+	int64_t have = 0;
+	int rc = db_run(db, err, on_version, &have, "SELECT max(version) FROM schema_version");
+	if (rc == 0 && have <= 0)
+		rc = err_set(err, ERR_DB, "it has no version: it is not a store of csm");
+	if (rc == 0)
+		*ret = have;
+	return rc;
+}

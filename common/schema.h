@@ -10,3 +10,8 @@
 int schema_open_csm(const struct settings *s, struct db **ret, struct err *err);
 /* The same for `iotctl initdb`: open, migrate, close. */
 int schema_migrate_csm(const struct settings *s, struct err *err);
+
+/* The newest version of csm's store that this program knows. */
+int64_t schema_csm_newest(void);
+/* The version of a store that is open to look at. ret: 0, or ERR_DB: it is none of csm's. */
+int schema_csm_version(struct db *db, int64_t *ret, struct err *err);

@@ -5,6 +5,7 @@
 #include "common/seal.h"
 #include "common/util.h"
 #include "iotctl/iotctl.h"
+#include "iotctl/restore.h"
 #include "iotctl/units.h"
 #include <fcntl.h>
 #include <getopt.h>
@@ -21,7 +22,7 @@ static bool exists(const char *path)
 	return path != NULL && stat(path, &st) == 0;
 }
 
-static bool daemon_runs(const struct iotctl *app, const char *name)
+bool daemon_runs(const struct iotctl *app, const char *name)
 {
 	char relative[64];
 	pid_t pid;
@@ -44,16 +45,28 @@ bool init_was_done(const struct iotctl *app)
 	return key != NULL && exists(key) && (strcmp(store, ":memory:") == 0 || exists(store));
 }
 
+int init_resume(const struct iotctl *app, struct err *err)
+{
+	int rc = restore_resume(&app->settings, err);
+
+	if (rc > 0)
+		puts("a restore that was interrupted has been finished");
+	return rc < 0 ? rc : 0;
+}
+
 int init_all(struct iotctl *app, bool quiet)
 {
 	const struct settings *s = &app->settings;
 	bool in_memory = strcmp(s->core_db.url, ":memory:") == 0;
-	bool had_store = !in_memory && exists(s->core_db.url);
 	struct seal_key unused;
 	struct err err = {0};
 	int rc = daemon_make_dirs(s, &err);
 	CLEANUP(freep)
 	char *key = settings_path(s, "key");
+
+	if (rc == 0)
+		rc = init_resume(app, &err);
+	bool had_store = !in_memory && exists(s->core_db.url);
 
 	if (rc == 0 && key == NULL)
 		rc = err_set(&err, ERR_NOMEM, "key");
@@ -85,8 +98,7 @@ int init_all(struct iotctl *app, bool quiet)
 	return 0;
 }
 
-/* Ask on the terminal. ret: true for yes. */
-static bool confirmed(const char *question)
+bool confirmed(const char *question)
 {
 	FILE *tty = fopen("/dev/tty", "r+e");
 	char answer[16] = "";

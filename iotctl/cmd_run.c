@@ -172,6 +172,8 @@ static int prepare(struct iotctl *app, bool foreground)
 
 	if (rc == 0 && lock < 0)
 		rc = lock;
+	if (rc == 0)
+		rc = init_resume(app, &err);
 	if (rc == 0 && !init_was_done(app)) {
 		rc = init_all(app, true);
 		if (rc < 0)

@@ -50,7 +50,13 @@ int cmd_config(struct iotctl *app, int argc, char *argv[]);
 /* Make userdir, key and store as far as they are missing. quiet: say nothing if all was there. ret:
  * 0 or negative (told). */
 int init_all(struct iotctl *app, bool quiet);
+/* Finish a restore that was interrupted, if there is one; told. */
+int init_resume(const struct iotctl *app, struct err *err);
 bool init_was_done(const struct iotctl *app);
+/* Whether somebody holds the pid lock of a daemon of this userdir ("csm", "supervisor" ...). */
+bool daemon_runs(const struct iotctl *app, const char *name);
+/* Ask on the terminal. ret: true for yes; false also if there is no terminal. */
+bool confirmed(const char *question);
 
 /* cmd_run.c */
 int cmd_start(struct iotctl *app, int argc, char *argv[]);
@@ -69,3 +75,5 @@ int cmd_logs(struct iotctl *app, int argc, char *argv[]);
 int cmd_app(struct iotctl *app, int argc, char *argv[]);
 int cmd_graph(struct iotctl *app, int argc, char *argv[]);
 int cmd_doctor(struct iotctl *app, int argc, char *argv[]);
+int cmd_backup(struct iotctl *app, int argc, char *argv[]);
+int cmd_restore(struct iotctl *app, int argc, char *argv[]);

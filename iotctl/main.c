@@ -166,6 +166,21 @@ static const struct command commands[] = {
 	 "takes.\n"
 	 "Exit status: 0 all that is needed is there (or [engine] sandbox = degraded), 1 not.",
 	 cmd_doctor},
+	{"backup", "[--force] FILE", "write all that cannot be made again into one file",
+	 "Write the store, the key, the agent's name, the quarantine and the configuration to FILE "
+	 "(a tar, mode 0600; it\n"
+	 "contains the key). The suite may run: everything that was answered before is in it. An "
+	 "existing file is overwritten\n"
+	 "only with --force. Messages that the broker keeps are not part of it.",
+	 cmd_backup},
+	{"restore", "[--yes] FILE", "put back what `backup` wrote",
+	 "Check FILE, then put what is in it in place of what is there; that is kept beside it. "
+	 "csm and the agent are stopped\n"
+	 "for that and started again if iotctl runs them. Asks on the terminal before anything is "
+	 "replaced; --yes: does not.\n"
+	 "All or nothing: what is interrupted is finished by the next `start`. The configuration "
+	 "goes beside the one in force.",
+	 cmd_restore},
 	{"supervise", "READY_FD", NULL, "What `start` runs in the background.", cmd_supervise},
 };
 

@@ -229,6 +229,56 @@ static void a_backup_is_a_store_of_its_own(void **state)
 	assert_int_equal(db_backup(s->db, "/proc/no/copy.db", &s->err), ERR_DB);
 }
 
+static int on_number(void *arg, const struct db_value *v, size_t n)
+{
+	(void)n;
+	*(int64_t *)arg = v[0].num;
+	return 0;
+}
+
+static unsigned files_of(const char *dir)
+{
+	unsigned n = 0;
+	DIR *d = opendir(dir);
+	assert_non_null(d);
+	while (readdir(d) != NULL)
+		n++;
+	closedir(d);
+	return n;
+}
+
+/* Used by others or not, and whatever its name means in a URI. */
+static void to_look_changes_nothing(void **state)
+{
+	struct store *s = *state;
+	struct db *look = NULL;
+	int64_t n = 0;
+	char odd[160];
+	assert_int_equal(db_script(s->db, "INSERT INTO t VALUES ('a', 7, 0)", &s->err), 0);
+	for (int used = 1; used >= 0; used--) {
+		if (!used)
+			s->db = db_close(s->db);
+		unsigned before = files_of(s->dir);
+		assert_int_equal(db_open_sqlite_look(s->path, &look, &s->err), 0);
+		n = 0;
+		assert_int_equal(db_run(look, &s->err, on_number, &n, "SELECT n FROM t"), 0);
+		assert_int_equal(n, 7);
+		assert_int_equal(db_script(look, "INSERT INTO t VALUES ('b', 8, 0)", &s->err), ERR_DB);
+		assert_int_equal(files_of(s->dir), before);
+		db_close(look);
+		assert_int_equal(files_of(s->dir), before);
+	}
+	snprintf(odd, sizeof(odd), "%s/a?b#c%%20d.db", s->dir);
+	assert_int_equal(rename(s->path, odd), 0);
+	assert_int_equal(db_open_sqlite_look(odd, &look, &s->err), 0);
+	assert_int_equal(db_run(look, &s->err, on_number, &n, "SELECT n FROM t"), 0);
+	db_close(look);
+	look = NULL;
+	assert_int_equal(db_open_sqlite_look(s->path, &look, &s->err), ERR_NOENT);
+	assert_int_equal(access(s->path, F_OK), -1); /* nor is it made */
+	assert_null(look);
+}
+
 static void memory_keeps_nothing(void **state)
 {
 	struct store *s = *state;
@@ -270,6 +320,7 @@ int main(void)
 		T(what_was_committed_survives_sigkill),
 		T(the_store_is_durable_and_private),
 		T(a_backup_is_a_store_of_its_own),
+		T(to_look_changes_nothing),
 		T(memory_keeps_nothing),
 		T(what_is_no_store_is_refused),
 	};
