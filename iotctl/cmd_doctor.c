@@ -1,15 +1,27 @@
 /* cmd_doctor.c - iotctl doctor: what this machine lacks, and what to do about it. */
-#include "common/ctl.h"
 #include "common/util.h"
-#include "iotctl/broker_plugin.h"
-#include "iotctl/doctor.h"
-#include "iotctl/iotctl.h"
+#include "iotctl/check.h"
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 
 #define PROBE_MS 30000
-#define ASK_MS   3000
+
+static const struct check checks[] = {
+	/* group            name             check            limit   late             always */
+	{"configuration", "file", check_config, 10000, DOCTOR_MISSING, true},
+	{"state directory", "directories", check_dirs, 10000, DOCTOR_MISSING, false},
+	{"state directory", "disk", check_disk, 20000, DOCTOR_MISSING, false},
+	{"store", "database", check_store, 120000, DOCTOR_WARNING, false},
+	{"store", "restore", check_restore, 10000, DOCTOR_MISSING, false},
+	{"daemons", "daemons", check_daemons, 20000, DOCTOR_MISSING, false},
+	{"broker", "broker", check_broker, 90000, DOCTOR_MISSING, false},
+	{"data path", "plugin", check_plugin, 10000, DOCTOR_WARNING, false},
+	{"data path", "transport", check_transport, 10000, DOCTOR_WARNING, false},
+	{"ports", "ports", check_ports, 10000, DOCTOR_WARNING, false},
+	{"clock", "clock", check_clock, 10000, DOCTOR_WARNING, true},
+	{"limits", "limits", check_limits, 10000, DOCTOR_WARNING, false},
+};
 
 static void add_layers(const struct iotctl *app, json_t *report)
 {
@@ -27,55 +39,11 @@ static void add_layers(const struct iotctl *app, json_t *report)
 	doctor_add_layers(report, layers, err.text);
 }
 
-static void add_plugin(const struct iotctl *app, json_t *report, bool needed)
+/* What is wrong with the file is a line of the report: nothing is told here. */
+static bool load_settings(struct iotctl *app)
 {
-	CLEANUP(freep)
-	char *plugin = NULL;
-	CLEANUP(freep)
-	char *socket = settings_plugin_socket(&app->settings);
-	struct err err = {0};
-
-	bool found = plugin_find(&app->settings, app->program_dir, &plugin, &err) == 0;
-	doctor_add(report, "plugin file", found, false, found ? plugin : err.text,
-		   found ? NULL
-			 : "build it, or name it in [broker] plugin; a broker of your own may have "
-			   "it elsewhere");
-	err = (struct err){0};
-	int rc = socket != NULL ? doctor_socket(socket, &err) : ERR_NOMEM;
-	bool answers = rc == 0;
-	doctor_add(report, "plugin socket", answers, needed, answers ? socket : err.text,
-		   answers ? NULL
-		   : rc == ERR_ACCES
-			   ? "let this user in: plugin_opt_allow USER in the broker's "
-			     "mosquitto.conf (README.rst, The broker)"
-			   : "start the broker with the plugin: iotctl start, or two lines "
-			     "in your own mosquitto.conf (README.rst, The broker)");
-}
-
-/* What the agent uses, and why. */
-static void add_transport(const struct iotctl *app, json_t *report)
-{
-	CLEANUP(freep)
-	char *path = settings_path(&app->settings, "run/agent.sock");
-	json_auto_t *request = json_pack("{s:s}", "op", "status");
-	json_auto_t *status = NULL;
-	char words[400];
-
-	if (path == NULL || request == NULL ||
-	    ctl_request(path, request, ASK_MS, &status, NULL) < 0) {
-		doctor_add(report, "transport", false, false, "the agent does not run",
-			   "iotctl start");
-		return;
-	}
-	const char *transport = json_string_value(json_object_get(status, "transport"));
-	const char *why = json_string_value(json_object_get(status, "transport_why"));
-	bool told = why != NULL && why[0] != '\0';
-	/* Of a client transport the reason tells why it is one; of the plugin's, what it lacks. */
-	bool well = transport != NULL && !(told && strcmp(transport, "plugin") == 0);
-
-	snprintf(words, sizeof(words), "%s%s%s", transport != NULL ? transport : "unknown",
-		 told ? ": " : "", told ? why : "");
-	doctor_add(report, "transport", well, false, words, NULL);
+	app->has_settings = true; /* even a failed load must be released */
+	return settings_load(app->conf_path, &app->settings, NULL, NULL, NULL) == 0;
 }
 
 int cmd_doctor(struct iotctl *app, int argc, char *argv[])
@@ -86,15 +54,14 @@ int cmd_doctor(struct iotctl *app, int argc, char *argv[])
 		return EXIT_USAGE;
 	if (optind != argc)
 		return misused("doctor: unexpected argument '%s'", argv[optind]);
-	if (iotctl_settings(app) < 0 || iotctl_look(app) < 0)
-		return EXIT_ERROR;
-	json_auto_t *report = doctor_new(app->settings.engine.sandbox == SANDBOX_DEGRADED);
+	bool has_settings = load_settings(app);
+	json_auto_t *report =
+		doctor_new(has_settings && app->settings.engine.sandbox == SANDBOX_DEGRADED);
 
 	if (report == NULL)
 		return complain("doctor: out of memory");
 	add_layers(app, report);
-	add_plugin(app, report, app->settings.agent.transport == TRANSPORT_PLUGIN);
-	add_transport(app, report);
+	check_all(checks, ARRAY_LEN(checks), app, has_settings, report);
 	if (as_json) {
 		json_dumpf(report, stdout, JSON_INDENT(2));
 		putchar('\n');

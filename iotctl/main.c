@@ -158,13 +158,14 @@ static const struct command commands[] = {
 	 "Exit status: 0 fine, 1 error, 2 wrong command line, 3 the agent does not run.",
 	 cmd_graph},
 	{"doctor", "[--json]", "see what this machine lacks",
-	 "List the layers of the sandbox that functions run in, those of them that this machine "
-	 "does not "
-	 "offer, why, and what\n"
-	 "to do about it; then whether the broker plugin is there and answers, and which way the "
-	 "data "
-	 "takes.\n"
-	 "Exit status: 0 all that is needed is there (or [engine] sandbox = degraded), 1 not.",
+	 "Look at the sandbox that functions run in, the configuration, the state directory, the "
+	 "disk, the store, the daemons,\n"
+	 "the broker and its settings, the way the data takes, the ports, the clock and the limits; "
+	 "say of each what was seen:\n"
+	 "ok, warning or missing, and what to do about it. Nothing is changed; everything has a "
+	 "limit of time.\n"
+	 "Exit status: 0 nothing is missing that is needed (layers of the sandbox are not with "
+	 "[engine] sandbox = degraded), 1 not.",
 	 cmd_doctor},
 	{"backup", "[--force] FILE", "write all that cannot be made again into one file",
 	 "Write the store, the key, the agent's name, the quarantine and the configuration to FILE "

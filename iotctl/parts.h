@@ -20,7 +20,8 @@ struct part {
 	const char *what;   /* for people */
 };
 
-#define PARTS 5
+#define PARTS       5
+#define PART_STAGED ".incoming" /* a part beside its place, until it is exchanged */
 
 extern const struct part parts[PARTS];
 

@@ -15,7 +15,6 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#define STAGED ".incoming"
 
 struct restore {
 	const struct settings *s;
@@ -134,7 +133,7 @@ static int on_manifest(void *arg, json_t *manifest, struct err *err)
 
 static int open_part(struct restore *r, int i, struct err *err)
 {
-	if (asprintf(&r->staged[i], "%s" STAGED, r->target[i]) < 0) {
+	if (asprintf(&r->staged[i], "%s" PART_STAGED, r->target[i]) < 0) {
 		r->staged[i] = NULL;
 		return err_set(err, ERR_NOMEM, "restore");
 	}

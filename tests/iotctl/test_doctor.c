@@ -1,7 +1,8 @@
 /* What doctor makes of a probe: probes of the test's own are scripts. */
 #include "common/util.h"
-#include "iotctl/doctor.h"
+#include "iotctl/check.h"
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -158,16 +159,15 @@ static void without_a_probe_nothing_is_ok(void **state)
 	assert_false(doctor_ok(report));
 }
 
-static void what_is_needed_counts_what_is_not_does_not(void **state)
+static void what_is_missing_counts_a_warning_does_not(void **state)
 {
 	json_auto_t *report = doctor_new(false);
 
 	(void)state;
-	doctor_add(report, "plugin", false, false, "not there", NULL);
+	doctor_add(report, doctor_line("g", "a", DOCTOR_OK, "there", NULL));
+	doctor_add(report, doctor_line("g", "b", DOCTOR_WARNING, "not there", "make it"));
 	assert_true(doctor_ok(report));
-	doctor_add(report, "transport", true, true, NULL, NULL);
-	assert_true(doctor_ok(report));
-	doctor_add(report, "transport", false, true, "no", NULL);
+	doctor_add(report, doctor_line("g", "c", DOCTOR_MISSING, "not there", "make it"));
 	assert_false(doctor_ok(report));
 	assert_int_equal(json_array_size(json_object_get(report, "checks")), 3);
 }
@@ -188,6 +188,59 @@ static void a_socket_answers_or_says_why_not(void **state)
 	close(fd);
 }
 
+/* ---- checks ---- */
+
+static void say_well(struct look *l)
+{
+	look_says(l, "well", DOCTOR_OK, NULL, "%d", 7);
+}
+
+static void hang(struct look *l)
+{
+	look_says(l, "lost", DOCTOR_OK, NULL, "with the rest");
+	for (;;)
+		pause();
+}
+
+static void crash(struct look *l)
+{
+	(void)l;
+	raise(SIGKILL);
+}
+
+static void a_check_that_fails_costs_its_own_lines_only(void **state)
+{
+	static const struct check checks[] = {
+		{"g", "first", say_well, PATIENCE_MS, DOCTOR_MISSING, true},
+		{"g", "hangs", hang, 50, DOCTOR_WARNING, true},
+		{"g", "crashes", crash, PATIENCE_MS, DOCTOR_MISSING, true},
+		{"g", "not now", say_well, PATIENCE_MS, DOCTOR_MISSING, false},
+		{"g", "last", say_well, PATIENCE_MS, DOCTOR_MISSING, true},
+	};
+	static const char *const want[][2] = {
+		{"well", "ok"}, {"hangs", "warning"}, {"crashes", "warning"}, {"well", "ok"}};
+	struct iotctl app = {0};
+	json_auto_t *report = doctor_new(false);
+	json_t *line;
+	size_t i;
+
+	(void)state;
+	check_all(checks, ARRAY_LEN(checks), &app, false, report);
+	assert_int_equal(json_array_size(json_object_get(report, "checks")), ARRAY_LEN(want));
+	json_array_foreach (json_object_get(report, "checks"), i, line) {
+		assert_string_equal(json_string_value(json_object_get(line, "name")), want[i][0]);
+		assert_string_equal(json_string_value(json_object_get(line, "state")), want[i][1]);
+		assert_int_equal(json_is_string(json_object_get(line, "remedy")),
+				 strcmp(want[i][1], "ok") != 0);
+	}
+	assert_true(doctor_ok(report));
+	json_auto_t *other = doctor_new(false);
+	struct check late = checks[1];
+	late.late = DOCTOR_MISSING;
+	check_all(&late, 1, &app, false, other);
+	assert_false(doctor_ok(other));
+}
+
 int main(void)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
@@ -198,7 +251,8 @@ int main(void)
 		TEST(probes_that_fail_are_told),
 		TEST(a_probe_that_hangs_is_ended),
 		TEST(without_a_probe_nothing_is_ok),
-		TEST(what_is_needed_counts_what_is_not_does_not),
+		TEST(what_is_missing_counts_a_warning_does_not),
+		TEST(a_check_that_fails_costs_its_own_lines_only),
 		TEST(a_socket_answers_or_says_why_not),
 	};
 

@@ -29,6 +29,7 @@ class Ctl:
         self.dir = folder
         self.http_port, self.mqtt_port, self.ws_port = free_ports(3)
         self.userdir = folder / "userdir"
+        self.url = "http://127.0.0.1:%d" % self.http_port
         self.ini = folder / "iottalk.ini"
         self.core, self.extra = core, extra
         self.write()
@@ -84,6 +85,25 @@ def ended(pid):
         return Path("/proc/%d/stat" % pid).read_text().rsplit(")", 1)[1].split()[0] == "Z"
     except OSError:
         return True
+
+
+def on_terminal(ctl, args, text):
+    """Run it on a terminal and answer its question. ret: the exit status"""
+    pid, master = pty.fork()
+    if pid == 0:
+        os.execv(str(BIN / "iotctl"), ["iotctl", "-c", str(ctl.ini), *args])
+    seen = b""
+    while b"[y/N]" not in seen:
+        assert select.select([master], [], [], 10)[0], seen
+        seen += os.read(master, 1000)
+    os.write(master, text)
+    try:
+        while os.read(master, 1000):
+            pass
+    except OSError:
+        pass  # the terminal's other end is closed
+    os.close(master)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def forget_broker_data(userdir):
@@ -783,21 +803,7 @@ def test_reset_asks_first(ctl):
     inode = store.stat().st_ino
 
     def answer(text):
-        pid, master = pty.fork()
-        if pid == 0:
-            os.execv(str(BIN / "iotctl"), ["iotctl", "-c", str(ctl.ini), "initdb", "--reset"])
-        seen = b""
-        while b"[y/N]" not in seen:
-            assert select.select([master], [], [], 10)[0], seen
-            seen += os.read(master, 1000)
-        os.write(master, text)
-        try:
-            while os.read(master, 1000):
-                pass
-        except OSError:
-            pass  # the terminal's other end is closed
-        os.close(master)
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        return on_terminal(ctl, ("initdb", "--reset"), text)
 
     assert answer(b"n\n") == 1
     assert store.stat().st_ino == inode

@@ -1,0 +1,151 @@
+/* check_daemons.c - what runs: does it answer, is it well, is it of this version; which way do the
+ * data take. */
+#include "common/ctl.h"
+#include "common/daemon.h"
+#include "common/util.h"
+#include "iotctl/broker_plugin.h"
+#include "iotctl/check.h"
+#include <stdio.h>
+#include <string.h>
+
+#define ASK_MS 3000
+
+static json_t *ask(const struct look *l, const char *name)
+{
+	char relative[64];
+
+	snprintf(relative, sizeof(relative), "run/%s.sock", name);
+	CLEANUP(freep)
+	char *path = settings_path(l->s, relative);
+	json_auto_t *request = json_pack("{s:s}", "op", "status");
+	json_t *answer = NULL;
+
+	if (path == NULL || request == NULL ||
+	    ctl_request(path, request, ASK_MS, &answer, NULL) < 0)
+		return NULL;
+	return answer;
+}
+
+/* ---- the broker plugin ---- */
+
+void check_plugin(struct look *l)
+{
+	const struct settings *s = l->s;
+	enum doctor_state bad =
+		s->agent.transport == TRANSPORT_PLUGIN ? DOCTOR_MISSING : DOCTOR_WARNING;
+	CLEANUP(freep)
+	char *plugin = NULL;
+	CLEANUP(freep)
+	char *socket = settings_plugin_socket(s);
+	struct err err = {0};
+
+	if (s->agent.transport == TRANSPORT_CLIENT) {
+		look_says(l, "plugin", DOCTOR_OK, NULL, "not used: [agent] transport = client");
+		return;
+	}
+	if (plugin_find(s, l->app->program_dir, &plugin, &err) == 0)
+		look_says(l, "plugin file", DOCTOR_OK, NULL, "%s", plugin);
+	else /* a broker of another origin may have it elsewhere */
+		look_says(
+			l, "plugin file", DOCTOR_WARNING,
+			"build it, or name it in [broker] plugin; a broker of your own may have it "
+			"elsewhere",
+			"%s", err.text);
+	err = (struct err){0};
+	int rc = socket != NULL ? doctor_socket(socket, &err) : ERR_NOMEM;
+
+	if (rc == 0)
+		look_says(l, "plugin socket", DOCTOR_OK, NULL, "%s", socket);
+	else
+		look_says(
+			l, "plugin socket", bad,
+			rc == ERR_ACCES
+				? "let this user in: plugin_opt_allow USER in the broker's "
+				  "mosquitto.conf (README.rst, The broker)"
+				: "start the broker with the plugin: iotctl start, or two lines in "
+				  "your own mosquitto.conf (README.rst, The broker)",
+			"%s", err.text);
+}
+
+/* What the agent uses, and why. */
+void check_transport(struct look *l)
+{
+	json_auto_t *status = ask(l, "agent");
+	const char *transport = json_string_value(json_object_get(status, "transport"));
+	const char *why = json_string_value(json_object_get(status, "transport_why"));
+	bool told = why != NULL && why[0] != '\0';
+	/* Of a client transport the reason tells why it is one; of the plugin's, what it lacks. */
+	bool well = transport != NULL && !(told && strcmp(transport, "plugin") == 0);
+
+	if (status == NULL)
+		look_says(l, "transport", DOCTOR_WARNING, "iotctl start", "the agent does not run");
+	else
+		look_says(l, "transport", well ? DOCTOR_OK : DOCTOR_WARNING,
+			  well ? NULL : "see the plugin above, and log/agent.log below userdir",
+			  "%s%s%s", transport != NULL ? transport : "unknown", told ? ": " : "",
+			  told ? why : "");
+}
+
+/* ---- daemons ---- */
+
+/* Whether the file that a process runs has been replaced or removed since. */
+static bool runs_another_file(pid_t pid)
+{
+	static const char mark[] = " (deleted)";
+	char path[64], file[4200];
+
+	snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
+	ssize_t n = readlink(path, file, sizeof(file) - 1);
+	size_t len = sizeof(mark) - 1;
+
+	return n > (ssize_t)len && memcmp(file + n - len, mark, len) == 0;
+}
+
+static void look_at_daemon(struct look *l, const char *name, pid_t pid)
+{
+	json_auto_t *status = ask(l, name);
+	const char *version = json_string_value(json_object_get(status, "version"));
+	const char *health = json_string_value(json_object_get(status, "health"));
+	bool is_supervisor = strcmp(name, "supervisor") == 0;
+	char restart[200], mend[300];
+
+	if (is_supervisor)
+		snprintf(restart, sizeof(restart), "iotctl stop; iotctl start");
+	else
+		snprintf(restart, sizeof(restart),
+			 "iotctl restart %s (systemctl restart where systemd runs it)", name);
+	snprintf(mend, sizeof(mend), "see log/%s.log below userdir; iotctl restart %s", name, name);
+	if (status == NULL)
+		look_says(l, name, DOCTOR_MISSING, is_supervisor ? restart : mend,
+			  "pid %d has its lock, and does not answer", (int)pid);
+	else if (version == NULL || strcmp(version, IOTTALK_VERSION) != 0)
+		look_says(l, name, DOCTOR_WARNING, restart,
+			  "pid %d is version %s, this program is %s", (int)pid,
+			  version != NULL ? version : "unknown", IOTTALK_VERSION);
+	else if (runs_another_file(pid))
+		look_says(l, name, DOCTOR_WARNING, restart,
+			  "pid %d is older than its program file, which was replaced", (int)pid);
+	/* The supervisor's own word is about the others, which have lines. */
+	else if (!is_supervisor && (health == NULL || strcmp(health, "ok") != 0))
+		look_says(l, name, DOCTOR_MISSING, mend, "pid %d: %s", (int)pid,
+			  health != NULL ? health : "it does not say how it is");
+	else
+		look_says(l, name, DOCTOR_OK, NULL, "pid %d, version %s", (int)pid, version);
+}
+
+void check_daemons(struct look *l)
+{
+	static const char *const names[] = {"csm", "agent"};
+	pid_t supervisor = check_pid(l, "supervisor");
+
+	if (supervisor > 0)
+		look_at_daemon(l, "supervisor", supervisor);
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		pid_t pid = check_pid(l, names[i]);
+
+		if (pid > 0)
+			look_at_daemon(l, names[i], pid);
+		else
+			look_says(l, names[i], DOCTOR_WARNING, "iotctl start", "does not run");
+	}
+}

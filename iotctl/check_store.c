@@ -1,0 +1,128 @@
+/* check_store.c - the store: sound, of a version that is known, not swollen; a restore that was
+ * interrupted. */
+#include "common/daemon.h"
+#include "common/schema.h"
+#include "common/util.h"
+#include "iotctl/check.h"
+#include "iotctl/parts.h"
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define WAL_WARN_BYTES (64 * 1024 * 1024) /* csm keeps it below 16 MiB */
+#define SPOILT_REMEDY                                                                            \
+	"iotctl restore of a backup; without one: stop everything, move the file (and its -wal " \
+	"and "                                                                                   \
+	"-shm) away, run iotctl initdb, and let the devices register again"
+
+static int on_verdict(void *arg, const struct db_value *v, size_t n)
+{
+	(void)n;
+	snprintf(arg, 200, "%s", v[0].type == DB_TEXT ? v[0].text : "no answer");
+	return 0;
+}
+
+/* ret: 0 told as fine, -1 told as not */
+static int look_inside(struct look *l, const char *path)
+{
+	char verdict[200] = "";
+	struct err err = {0};
+	struct db *db = NULL;
+	int64_t version = 0;
+	int rc = db_open_sqlite_look(path, &db, &err);
+
+	if (rc == 0)
+		rc = schema_csm_version(db, &version, &err);
+	if (rc == 0)
+		rc = db_run(db, &err, on_verdict, verdict, "PRAGMA quick_check(1)");
+	db_close(db);
+	if (rc < 0 || strcmp(verdict, "ok") != 0) {
+		look_says(l, "database", DOCTOR_MISSING, SPOILT_REMEDY, "%s: %s", path,
+			  rc < 0 ? err.text : verdict);
+		return -1;
+	}
+	if (version > schema_csm_newest()) {
+		look_says(l, "database", DOCTOR_MISSING,
+			  "use the programs that made it, or iotctl restore of an older backup",
+			  "%s has version %" PRId64 ", this program knows %" PRId64, path, version,
+			  schema_csm_newest());
+		return -1;
+	}
+	look_says(l, "database", DOCTOR_OK, NULL, "sound; version %" PRId64 "%s", version,
+		  version < schema_csm_newest() ? ", brought up to date at the next start" : "");
+	return 0;
+}
+
+static void look_at_size(struct look *l, const char *path)
+{
+	CLEANUP(freep)
+	char *wal = NULL;
+	struct stat st;
+
+	if (asprintf(&wal, "%s-wal", path) < 0) {
+		wal = NULL;
+		return;
+	}
+	long long bytes = stat(path, &st) == 0 ? (long long)st.st_size : 0;
+	long long wal_bytes = stat(wal, &st) == 0 ? (long long)st.st_size : 0;
+	bool swollen = wal_bytes > WAL_WARN_BYTES;
+
+	look_says(
+		l, "size", swollen ? DOCTOR_WARNING : DOCTOR_OK,
+		swollen ? "end what reads the store for a long time (an open sqlite3, a copy that "
+			  "hangs), then iotctl restart csm"
+			: NULL,
+		"%lld KiB, its log %lld KiB", bytes / 1024, wal_bytes / 1024);
+}
+
+void check_store(struct look *l)
+{
+	const char *path = l->s->core_db.url;
+
+	if (strcmp(path, ":memory:") == 0) {
+		look_says(l, "database", DOCTOR_WARNING, "set [core-db] url to a file",
+			  "kept in memory: registrations are forgotten when csm ends");
+		return;
+	}
+	if (access(path, F_OK) < 0) {
+		if (errno == ENOENT)
+			look_says(l, "database", DOCTOR_WARNING,
+				  "iotctl initdb, or start, makes it", "%s is not there yet", path);
+		else
+			look_says(l, "database", DOCTOR_MISSING,
+				  "run doctor as the user who runs the suite", "%s: %s", path,
+				  strerror(errno));
+		return;
+	}
+	if (look_inside(l, path) == 0)
+		look_at_size(l, path);
+}
+
+void check_restore(struct look *l)
+{
+	CLEANUP(freep)
+	char *journal = settings_path(l->s, RESTORE_JOURNAL);
+
+	if (journal != NULL && access(journal, F_OK) == 0) {
+		look_says(l, "restore", DOCTOR_MISSING, "iotctl start, or initdb, finishes it",
+			  "one was interrupted: %s", journal);
+		return;
+	}
+	for (size_t i = 0; i < PARTS; i++) {
+		CLEANUP(freep)
+		char *target = part_target(&parts[i], l->s);
+		CLEANUP(freep)
+		char *left = NULL;
+		char remedy[600];
+
+		if (target == NULL || asprintf(&left, "%s" PART_STAGED, target) < 0) {
+			left = NULL;
+			continue;
+		}
+		snprintf(remedy, sizeof(remedy), "rm %s (unless a restore is running)", left);
+		if (access(left, F_OK) == 0)
+			look_says(l, "restore", DOCTOR_WARNING, remedy,
+				  "%s is left of one that came to nothing", left);
+	}
+}
