@@ -15,8 +15,8 @@
 #define IOTTALK_VERSION "0.1.0"
 #endif
 
-/* Below userdir: the steps of a restore that is under way. No daemon runs while it is there: one that does would use, or make, files
- * that are being exchanged. */
+/* Below userdir: the steps of a restore that is under way. No daemon runs while it is there: one that
+ * does would use, or make, files that are being exchanged. */
 #define RESTORE_JOURNAL "restore.journal"
 
 /* Zero it before daemon_start(). */

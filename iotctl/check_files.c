@@ -173,30 +173,41 @@ static void check_key(struct look *l)
 			  "%s", err.text);
 }
 
+/* It is there, and of no use to this user. */
+static void say_closed(struct look *l, const struct stat *st, int why)
+{
+	char name[64];
+
+	look_says(l, "userdir", DOCTOR_MISSING,
+		  why == EROFS ? "mount its file system for writing"
+			       : "run iotctl as the user it belongs to, or set [core] userdir",
+		  "%s: %s; it belongs to %s", l->s->core.userdir, strerror(why),
+		  user_name(st->st_uid, name, sizeof(name)));
+}
+
 void check_dirs(struct look *l)
 {
 	const char *userdir = l->s->core.userdir;
+	bool closed = false;
 	struct stat st;
-	char name[64];
 
-	if (stat(userdir, &st) < 0 && errno == ENOENT) {
-		say_no_userdir(l);
+	if (stat(userdir, &st) < 0) {
+		if (errno == ENOENT)
+			say_no_userdir(l);
+		else
+			look_says(l, "userdir", DOCTOR_MISSING,
+				  "run iotctl as the user it belongs to, or set [core] userdir",
+				  "%s: %s", userdir, strerror(errno));
 		return;
 	}
-	if (stat(userdir, &st) < 0 || access(userdir, R_OK | W_OK | X_OK) < 0) {
-		int why = errno;
-
-		look_says(l, "userdir", DOCTOR_MISSING,
-			  why == EROFS
-				  ? "mount its file system for writing"
-				  : "run iotctl as the user it belongs to, or set [core] userdir",
-			  "%s: %s%s%s", userdir, strerror(why),
-			  stat(userdir, &st) == 0 ? "; it belongs to " : "",
-			  stat(userdir, &st) == 0 ? user_name(st.st_uid, name, sizeof(name)) : "");
+	if (access(userdir, R_OK | W_OK | X_OK) < 0) {
+		closed = true;
+		say_closed(l, &st, errno);
 		if (access(userdir, X_OK) < 0)
 			return;
 	}
-	for (size_t i = 0; i < ARRAY_LEN(places); i++)
+	for (size_t i = closed ? 1 : 0; i < ARRAY_LEN(places);
+	     i++) /* the first is userdir itself */
 		look_for(l, &places[i], st.st_uid);
 	check_key(l);
 }

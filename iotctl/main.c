@@ -160,7 +160,8 @@ static const struct command commands[] = {
 	{"doctor", "[--json]", "see what this machine lacks",
 	 "Look at the sandbox that functions run in, the configuration, the state directory, the "
 	 "disk, the store, the daemons,\n"
-	 "the broker and its settings, the way the data takes, the ports, the clock and the limits; "
+	 "the broker and its settings, the way the data takes, the ports, the clock and the "
+	 "limits; "
 	 "say of each what was seen:\n"
 	 "ok, warning or missing, and what to do about it. Nothing is changed; everything has a "
 	 "limit of time.\n"
