@@ -142,8 +142,8 @@ static int read_pieces(struct load *l, const char *name, int64_t *ret_bytes,
 static int read_member(struct load *l, struct archive_entry *e, struct err *err)
 {
 	const char *name = archive_entry_pathname(e);
-	struct digest_text digest;
-	int64_t bytes;
+	struct digest_text digest = {""};
+	int64_t bytes = -1;
 	const json_t *m = name != NULL ? described(l, name) : NULL;
 
 	if (m == NULL || archive_entry_filetype(e) != AE_IFREG)

@@ -118,8 +118,8 @@ static int put_manifest(struct archive *a, const struct bundle_member *members, 
 
 static int put_member(struct archive *a, const struct bundle_member *m, struct err *err)
 {
-	struct digest_text digest;
-	int64_t bytes;
+	struct digest_text digest = {""};
+	int64_t bytes = -1;
 	int rc = put_header(a, m->name, m->bytes, err);
 
 	if (rc == 0)

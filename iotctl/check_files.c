@@ -79,17 +79,13 @@ static const char *user_name(uid_t uid, char *buf, size_t cap)
 	return buf;
 }
 
-/* The nearest directory above a path that is there. */
+/* The nearest directory above an absolute path that is there. */
 static void existing_above(char *path)
 {
-	while (access(path, F_OK) < 0) {
+	while (access(path, F_OK) < 0 && path[1] != '\0') {
 		char *slash = strrchr(path, '/');
 
-		if (slash == NULL || slash == path) {
-			strcpy(path, "/");
-			return;
-		}
-		*slash = '\0';
+		slash[slash == path ? 1 : 0] = '\0';
 	}
 }
 

@@ -79,15 +79,29 @@ static int collect_part(const struct iotctl *app, const struct part *p, const ch
 	return bundle_measure(&c->members[c->n - 1], err);
 }
 
+/* Every restore brings a new key, while the old one is kept: another number says that there was
+ * one. */
+static ino_t key_number(const struct iotctl *app)
+{
+	CLEANUP(freep)
+	char *path = settings_path(&app->settings, "key");
+	struct stat st;
+
+	return path != NULL && stat(path, &st) == 0 ? st.st_ino : 0;
+}
+
 static int backup(const struct iotctl *app, const char *dest, bool force, struct collected *c,
 		  struct err *err)
 {
-	int rc = 0;
+	int rc = init_resume(app, err);
+	ino_t key = key_number(app);
 
-	if (!force && access(dest, F_OK) == 0) /* told before the work, made sure of after it */
+	if (rc == 0 && !force && access(dest, F_OK) == 0) /* made sure of after the work */
 		rc = err_set(err, ERR_EXIST, "'%s' exists already; --force overwrites it", dest);
 	for (size_t i = 0; rc == 0 && i < PARTS; i++)
 		rc = collect_part(app, &parts[i], dest, c, err);
+	if (rc == 0 && (daemon_runs(app, "restore") || key_number(app) != key))
+		rc = err_set(err, ERR_BUSY, "a restore exchanges what is backed up; try again");
 	return rc < 0 ? rc : bundle_save(dest, force, c->members, c->n, err);
 }
 

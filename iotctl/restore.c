@@ -15,7 +15,6 @@
 #include <sys/stat.h>
 #include <time.h>
 
-
 struct restore {
 	const struct settings *s;
 	int lock_fd;

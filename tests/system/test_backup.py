@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from clients import GraphClient, HttpApi, digest, new_id
+from clients import GraphClient, HttpApi, new_id
 from suite import BIN, until
-from test_iotctl import ctl, forget_broker_data, make_ctl, on_terminal  # noqa: F401 (fixtures)
+from test_doctor import hold_lock
+from test_iotctl import ctl, make_ctl, on_terminal  # noqa: F401 (fixtures)
 
 BODY = {"accept_protos": ["mqtt"], "name": "Cat", "idf_list": [["meow", ["dB"]]], "odf_list": [["meow", ["dB"]]],
         "profile": {"model": "AI"}}
@@ -198,6 +199,19 @@ def test_without_a_store_there_is_no_backup(make_ctl, tmp_path):
     forgetful = make_ctl(extra="[core-db]\nurl = :memory:\n")
     assert "memory" in forgetful.run("backup", str(tmp_path / "b.tar"), rc=1).stderr
     assert not fresh.userdir.exists() and list(tmp_path.glob("b.tar*")) == []
+
+
+def test_not_both_at_once(backed_up, tmp_path):
+    """While another restore runs: no backup, which could be of both states, no second restore, no start."""
+    before = picture(backed_up.userdir)
+    with hold_lock(backed_up.userdir / "run" / "restore.pid"):
+        assert "try again" in backed_up.run("backup", str(tmp_path / "other.tar"), rc=1).stderr
+        assert "another restore" in backed_up.run("restore", "--yes", str(backed_up.file), rc=1).stderr
+        (backed_up.userdir / "restore.journal").write_text('{"steps": []}')
+        assert "a restore is running" in backed_up.run("start", rc=1).stderr
+        (backed_up.userdir / "restore.journal").unlink()
+    assert picture(backed_up.userdir) == before and not (tmp_path / "other.tar").exists()
+    backed_up.run("backup", str(tmp_path / "other.tar"))
 
 
 # -- what is refused, and leaves everything as it was

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from suite import BIN, free_ports, until
-from test_iotctl import ctl, forget_broker_data, make_ctl  # noqa: F401 (fixtures)
+from test_iotctl import ctl, make_ctl  # noqa: F401 (fixtures)
 
 ROOT = os.geteuid() == 0
 LACKING = {"layers": [{"name": "seccomp", "up": False, "core": True, "why": "the kernel has none", "remedy": "another kernel"},
@@ -343,17 +343,22 @@ def test_what_a_foreign_broker_lacks(ready, tmp_path):
 # -- daemons
 
 
+def hold_lock(path):
+    """The pid lock of a daemon, until the file is closed."""
+    lock = open(path, "w")
+    path.chmod(0o600)
+    lock.write("%d\n" % os.getpid())
+    lock.flush()
+    fcntl.fcntl(lock, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0))
+    return lock
+
+
 class Daemon:
     """Has the lock of csm and answers as it likes."""
 
     def __init__(self, userdir, **answer):
         self.answer = json.dumps(dict(state="ok", **answer)).encode() + b"\n"
-        path = userdir / "run" / "csm.pid"
-        self.lock = open(path, "w")
-        path.chmod(0o600)
-        self.lock.write("%d\n" % os.getpid())
-        self.lock.flush()
-        fcntl.fcntl(self.lock, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0))
+        self.lock = hold_lock(userdir / "run" / "csm.pid")
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.bind(str(userdir / "run" / "csm.sock"))
         self.socket.listen()
