@@ -252,7 +252,7 @@ def test_unknown_and_unbuilt_names(ctl):
 def test_every_command_has_help(ctl):
     text = ctl.run("--help").stdout
     names = re.search(r"\{(.*?)\}", text)[1].split(",")
-    assert set("initdb start stop restart status shell genconf config demo graph doctor".split()) == set(names)
+    assert set("initdb start stop restart status shell genconf config demo graph doctor backup restore".split()) == set(names)
     for name in names:
         assert ctl.run(name, "--help").stdout.startswith("usage: iotctl %s [-h]" % name)
     assert re.fullmatch(r"iotctl \d+\.\d+\.\d+\n", ctl.run("--version").stdout)
