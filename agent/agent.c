@@ -368,11 +368,23 @@ static void on_no_keeper(void *arg, const char *why, bool was_up)
 		loop_quit(a->loop, ERR_PEER);
 }
 
+static void tell_status(const struct agent *a)
+{
+	struct uplink_status up = {0};
+
+	if (a->uplink != NULL)
+		uplink_get_status(a->uplink, &up);
+	daemon_notify_status(!a->link     ? "no connection to the broker"
+			     : up.session ? "in session with csm"
+					  : "waiting for csm");
+}
+
 static void on_link(void *arg, bool up)
 {
 	struct agent *a = arg;
 
 	a->link = up;
+	tell_status(a);
 	check_ready(a);
 }
 
@@ -382,6 +394,7 @@ static void on_session(void *arg, bool open)
 
 	if (open)
 		log_info("csm.session");
+	tell_status(a);
 	/* A new csm knows nothing of us yet. */
 	json_decref(a->reported);
 	a->reported = NULL;
@@ -519,6 +532,8 @@ int agent_start(struct agent *a, int argc, char *argv[], struct err *err)
 	a->reload = (struct reload){.daemon = &a->daemon};
 	if (rc == 0)
 		rc = reload_start(&a->reload, a->loop, err);
+	if (rc == 0)
+		rc = daemon_watch(a->loop, err);
 	if (rc == 0)
 		rc = find_id(a, err);
 	if (rc == 0)

@@ -6,12 +6,9 @@
 #include <getopt.h>
 #include <limits.h>
 #include <signal.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 
 void daemon_block_signals(void)
 {
@@ -202,6 +199,7 @@ void daemon_stop(struct daemon_opts *d)
 
 static void on_term(void *arg)
 {
+	daemon_notify("STOPPING=1");
 	loop_quit(arg, 0);
 }
 
@@ -213,7 +211,7 @@ static void on_int(void *arg)
 	sigemptyset(&set);
 	sigaddset(&set, SIGINT);
 	sigprocmask(SIG_UNBLOCK, &set, NULL);
-	loop_quit(arg, 0);
+	on_term(arg);
 }
 
 int daemon_handle_stop(struct loop *l, struct err *err)
@@ -221,25 +219,4 @@ int daemon_handle_stop(struct loop *l, struct err *err)
 	int rc = loop_add_signal(l, SIGTERM, on_term, l, err);
 
 	return rc < 0 ? rc : loop_add_signal(l, SIGINT, on_int, l, err);
-}
-
-void daemon_notify_ready(void)
-{
-	static const char message[] = "READY=1";
-	const char *path = getenv("NOTIFY_SOCKET");
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	size_t len = path != NULL ? strlen(path) : 0;
-
-	if (len < 2 || (path[0] != '/' && path[0] != '@') || len >= sizeof(addr.sun_path))
-		return;
-	memcpy(addr.sun_path, path, len);
-	if (path[0] == '@')
-		addr.sun_path[0] = '\0';
-	CLEANUP(closep)
-	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-	if (fd < 0 ||
-	    sendto(fd, message, sizeof(message) - 1, MSG_NOSIGNAL, (struct sockaddr *)&addr,
-		   (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len)) < 0)
-		log_warn("notify.failed", KV("why", strerror(errno)));
 }

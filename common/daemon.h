@@ -1,5 +1,5 @@
-/* daemon.h - what every daemon of the suite does the same way: options, signals, pid lock, ready
- * notice.
+/* daemon.h - what every daemon of the suite does the same way: options, signals, pid lock, notices
+ * to whoever keeps it.
  *
  * Options: -c INI, -d (debug log level), --version, -h. Daemons stay in the foreground and log to
  * stderr; iotctl or systemd keeps them. The pid file userdir/run/<name>.pid is locked for as long
@@ -41,7 +41,18 @@ int daemon_make_dirs(const struct settings *s, struct err *err);
 void daemon_stop(struct daemon_opts *d);
 /* Log as the settings (and -d) say; part of daemon_start(). */
 void daemon_set_log(const struct daemon_opts *d);
-/* SIGTERM and SIGINT end the loop with code 0; a second SIGINT exits the process at once. */
+/* SIGTERM and SIGINT end the loop with code 0, and the supervisor is told; a second SIGINT exits
+ * the process at once. */
 int daemon_handle_stop(struct loop *l, struct err *err);
-/* Tell the supervisor (sd_notify protocol on $NOTIFY_SOCKET; no-op without). */
+
+/* daemon_notify.c: to the supervisor, by the sd_notify protocol on $NOTIFY_SOCKET; without one they
+ * do nothing. */
+
+/* One assignment or more, each on a line: "STOPPING=1". Does not wait; a failure is logged. */
+void daemon_notify(const char *message);
 void daemon_notify_ready(void);
+/* What it does now, one line for people: "connected to the broker". */
+void daemon_notify_status(const char *text);
+/* If the supervisor wants signs of life ($WATCHDOG_USEC, and $WATCHDOG_PID is ours or not given),
+ * give them from the loop, twice in each interval: a loop that hangs gives none. */
+int daemon_watch(struct loop *l, struct err *err);

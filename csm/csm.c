@@ -185,6 +185,7 @@ static void on_up(void *arg, bool fresh)
 {
 	struct csm *csm = arg;
 	log_info("broker.connected", KV("fresh", fresh));
+	daemon_notify_status("connected to the broker");
 	if (!csm->bus_was_up)
 		daemon_notify_ready();
 	csm->bus_was_up = true;
@@ -194,6 +195,7 @@ static void on_down(void *arg, const char *why)
 {
 	(void)arg;
 	log_warn("broker.lost", KV("why", why));
+	daemon_notify_status("no connection to the broker");
 }
 
 static const struct bus_handlers bus_handlers = {
@@ -301,7 +303,7 @@ int csm_start(struct csm *csm, int argc, char *argv[], struct err *err)
 		return err_set(err, ERR_NOMEM, "starting");
 	csm->reload = (struct reload){.daemon = &csm->daemon, .on_change = on_settings, .arg = csm};
 	if ((rc = loop_new(&csm->loop, err)) < 0 || (rc = daemon_handle_stop(csm->loop, err)) < 0 ||
-	    (rc = seal_key_load(key, &csm->key, err)) < 0 ||
+	    (rc = daemon_watch(csm->loop, err)) < 0 || (rc = seal_key_load(key, &csm->key, err)) < 0 ||
 	    (rc = store_open(csm, &csm->store, err)) < 0)
 		return rc;
 	csm->started_ms = loop_now_ms(csm->loop);
@@ -323,6 +325,7 @@ int csm_start(struct csm *csm, int argc, char *argv[], struct err *err)
 		return rc;
 	suspensions_resend(csm->suspensions);
 	graphs_settle(csm->graphs);
+	daemon_notify_status("waiting for the broker");
 	log_info("csm.started", KV("http_port", http_port(csm->http)),
 		 KV("registrations", registry_count(csm->registry)),
 		 KV("graphs", graphs_count(csm->graphs)));
