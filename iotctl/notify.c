@@ -1,4 +1,4 @@
-/* notify.c - hears READY=1 of the daemons. */
+/* notify.c - hears what the daemons tell. */
 #include "iotctl/notify.h"
 #include "common/id.h"
 #include "common/util.h"
@@ -15,15 +15,22 @@ struct notify {
 	struct loop_src *src;
 	int fd;
 	char address[64];
-	notify_ready_fn *on_ready;
+	notify_fn *on_notice;
 	void *arg;
 };
 
-static bool says_ready(const char *text)
+static const char *const lines[] = {
+	[NOTICE_READY] = "READY=1",
+	[NOTICE_ALIVE] = "WATCHDOG=1",
+};
+
+static bool says(const char *text, const char *what)
 {
+	size_t len = strlen(what);
+
 	for (const char *line = text; line != NULL; line = strchr(line, '\n')) {
 		line += *line == '\n';
-		if (strncmp(line, "READY=1", 7) == 0 && (line[7] == '\0' || line[7] == '\n'))
+		if (strncmp(line, what, len) == 0 && (line[len] == '\0' || line[len] == '\n'))
 			return true;
 	}
 	return false;
@@ -57,11 +64,13 @@ static void on_datagram(void *arg, uint32_t events)
 	struct ucred peer;
 
 	memcpy(&peer, CMSG_DATA(c), sizeof(peer));
-	if (says_ready(text))
-		n->on_ready(n->arg, peer.pid);
+	for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
+		if (says(text, lines[i]))
+			n->on_notice(n->arg, peer.pid, (enum notice)i);
+	}
 }
 
-int notify_new(struct loop *l, notify_ready_fn *on_ready, void *arg, struct notify **ret,
+int notify_new(struct loop *l, notify_fn *on_notice, void *arg, struct notify **ret,
 	       struct err *err)
 {
 	struct notify *n = calloc(1, sizeof(*n));
@@ -69,9 +78,9 @@ int notify_new(struct loop *l, notify_ready_fn *on_ready, void *arg, struct noti
 	int on = 1;
 
 	if (n == NULL)
-		return err_set(err, ERR_NOMEM, "ready notices");
+		return err_set(err, ERR_NOMEM, "notices");
 	n->loop = l;
-	n->on_ready = on_ready;
+	n->on_notice = on_notice;
 	n->arg = arg;
 	snprintf(n->address, sizeof(n->address), "@iottalk-%s", uuid4().s);
 	memcpy(addr.sun_path + 1, n->address + 1, strlen(n->address) - 1);
@@ -79,7 +88,7 @@ int notify_new(struct loop *l, notify_ready_fn *on_ready, void *arg, struct noti
 	if (n->fd < 0 || setsockopt(n->fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0 ||
 	    bind(n->fd, (struct sockaddr *)&addr,
 		 (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(n->address))) < 0) {
-		err_sys(err, "socket for ready notices");
+		err_sys(err, "socket for notices");
 		notify_free(n);
 		return ERR_SYS;
 	}

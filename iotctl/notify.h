@@ -1,4 +1,4 @@
-/* notify.h - hears READY=1 of the daemons (sd_notify protocol) on a socket of the abstract
+/* notify.h - hears what the daemons tell (sd_notify protocol) on a socket of the abstract
  * namespace. */
 #pragma once
 
@@ -8,10 +8,12 @@
 
 struct notify;
 
-/* pid: of the sender, told by the kernel. */
-typedef void notify_ready_fn(void *arg, pid_t pid);
+enum notice { NOTICE_READY, NOTICE_ALIVE };
 
-int notify_new(struct loop *l, notify_ready_fn *on_ready, void *arg, struct notify **ret,
+/* pid: of the sender, told by the kernel. */
+typedef void notify_fn(void *arg, pid_t pid, enum notice notice);
+
+int notify_new(struct loop *l, notify_fn *on_notice, void *arg, struct notify **ret,
 	       struct err *err);
 struct notify *notify_free(struct notify *n); /* NULL is fine */
 /* The value of NOTIFY_SOCKET for the daemons; borrowed. */

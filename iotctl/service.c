@@ -26,14 +26,15 @@ struct service {
 	const struct service_events *ev;
 	void *arg;
 	enum service_state state;
-	char **argv, **envp; /* owned; envp's strings but the last are borrowed from environ */
-	char *notify_env;
+	char **argv, **envp; /* owned; envp's strings but those two are borrowed from environ */
+	char *notify_env, *watchdog_env;
 	pid_t pid;
 	int pidfd;
 	bool ours; /* our child: its exit status is ours to take */
 	bool been_ready;
-	struct loop_src *exit_src,
-		*timer; /* timer: the pause before a start, or the patience before SIGKILL */
+	bool watched;                      /* the process gives signs of life */
+	struct loop_src *exit_src, *timer; /* timer: the pause before a start, the next sign of
+					      life, or the patience before SIGKILL */
 	int64_t started_ms;
 	unsigned backoff_ms, restarts, early_deaths;
 	off_t log_from;
@@ -201,6 +202,7 @@ static int watch(struct service *sv, pid_t pid, int pidfd, bool ours, struct err
 	sv->pid = pid;
 	sv->pidfd = pidfd;
 	sv->ours = ours;
+	sv->watched = false;
 	sv->started_ms = loop_now_ms(sv->loop);
 	return 0;
 }
@@ -252,17 +254,23 @@ static void start_now(struct service *sv)
 	sv->ev->on_started(sv->arg, sv);
 }
 
+static void kill_process(struct service *sv, const char *why)
+{
+	log_warn("service.killed", KV("service", sv->conf.name), KV("pid", sv->pid),
+		 KV("why", why));
+	syscall(SYS_pidfd_send_signal, sv->pidfd, SIGKILL, NULL, 0);
+}
+
 static void on_timer(void *arg)
 {
 	struct service *sv = arg;
 
 	if (sv->state == SERVICE_BACKOFF)
 		start_now(sv);
-	else if (sv->state == SERVICE_STOPPING && sv->pidfd >= 0) {
-		log_warn("service.killed", KV("service", sv->conf.name), KV("pid", sv->pid),
-			 KV("why", "did not end after SIGTERM"));
-		syscall(SYS_pidfd_send_signal, sv->pidfd, SIGKILL, NULL, 0);
-	}
+	else if (sv->state == SERVICE_STOPPING && sv->pidfd >= 0)
+		kill_process(sv, "did not end after SIGTERM");
+	else if (sv->state == SERVICE_READY && sv->pidfd >= 0)
+		kill_process(sv, "hangs: gave no sign of life");
 }
 
 int service_new(struct loop *l, const struct service_conf *conf, const struct service_events *ev,
@@ -296,14 +304,36 @@ struct service *service_free(struct service *sv)
 	free_list(sv->argv);
 	free(sv->envp);
 	free(sv->notify_env);
+	free(sv->watchdog_env);
 	free(sv);
 	return NULL;
+}
+
+/* What whoever keeps us has told us is not for our services. */
+static bool is_ours_alone(const char *var)
+{
+	static const char *const names[] = {"NOTIFY_SOCKET=", "WATCHDOG_USEC=", "WATCHDOG_PID="};
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		if (strncmp(var, names[i], strlen(names[i])) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* ret: a new string; NULL: out of memory. */
+static char *variable(const char *name, const char *value)
+{
+	char *text;
+
+	return asprintf(&text, "%s=%s", name, value) < 0 ? NULL : text;
 }
 
 int service_set_command(struct service *sv, char *const argv[], const char *notify_address,
 			struct err *err)
 {
 	size_t n = 0, n_env = 0, used = 0;
+	char interval_us[24];
 
 	while (argv[n] != NULL)
 		n++;
@@ -312,9 +342,10 @@ int service_set_command(struct service *sv, char *const argv[], const char *noti
 	free_list(sv->argv);
 	free(sv->envp);
 	free(sv->notify_env);
-	sv->notify_env = NULL;
+	free(sv->watchdog_env);
+	sv->notify_env = sv->watchdog_env = NULL;
 	sv->argv = calloc(n + 1, sizeof(*sv->argv));
-	sv->envp = calloc(n_env + 2, sizeof(*sv->envp));
+	sv->envp = calloc(n_env + 3, sizeof(*sv->envp));
 	if (sv->argv == NULL || sv->envp == NULL)
 		return err_set(err, ERR_NOMEM, "service %s", sv->conf.name);
 	for (size_t i = 0; i < n; i++) {
@@ -323,17 +354,19 @@ int service_set_command(struct service *sv, char *const argv[], const char *noti
 			return err_set(err, ERR_NOMEM, "service %s", sv->conf.name);
 	}
 	for (size_t i = 0; i < n_env; i++) {
-		if (strncmp(environ[i], "NOTIFY_SOCKET=", 14) != 0)
+		if (!is_ours_alone(environ[i]))
 			sv->envp[used++] = environ[i];
 	}
 	if (notify_address == NULL)
 		return 0;
-	if (asprintf(&sv->notify_env, "NOTIFY_SOCKET=%s", notify_address) < 0) {
-		sv->notify_env = NULL;
+	sv->envp[used++] = sv->notify_env = variable("NOTIFY_SOCKET", notify_address);
+	if (sv->notify_env == NULL)
 		return err_set(err, ERR_NOMEM, "service %s", sv->conf.name);
-	}
-	sv->envp[used] = sv->notify_env;
-	return 0;
+	if (sv->conf.watchdog_ms == 0)
+		return 0;
+	snprintf(interval_us, sizeof(interval_us), "%u000", sv->conf.watchdog_ms);
+	sv->envp[used] = sv->watchdog_env = variable("WATCHDOG_USEC", interval_us);
+	return sv->watchdog_env != NULL ? 0 : err_set(err, ERR_NOMEM, "service %s", sv->conf.name);
 }
 
 void service_start(struct service *sv)
@@ -389,7 +422,16 @@ void service_set_ready(struct service *sv)
 		return;
 	sv->been_ready = true;
 	sv->reason[0] = '\0';
+	if (sv->watched)
+		loop_arm(sv->loop, sv->timer, sv->conf.watchdog_ms);
 	set_state(sv, SERVICE_READY);
+}
+
+void service_alive(struct service *sv)
+{
+	sv->watched = sv->conf.watchdog_ms > 0;
+	if (sv->watched && sv->state == SERVICE_READY)
+		loop_arm(sv->loop, sv->timer, sv->conf.watchdog_ms);
 }
 
 void service_set_external(struct service *sv)

@@ -28,8 +28,10 @@ struct service_conf {
 	const char *name;     /* borrowed, like all strings here; they outlive the service */
 	const char *log_path; /* stdout and stderr of the process */
 	const char *pid_path;
-	bool locks_itself; /* takes the pid lock itself; else it inherits it from us */
-	bool notifies;     /* says READY=1; else the owner calls service_set_ready() */
+	bool locks_itself;    /* takes the pid lock itself; else it inherits it from us */
+	bool notifies;        /* says READY=1; else the owner calls service_set_ready() */
+	unsigned watchdog_ms; /* once it has said WATCHDOG=1 it does so again within this time, or
+				 is killed; 0: not asked to */
 };
 
 struct service_events {
@@ -54,6 +56,8 @@ bool service_adopt(struct service *sv);
 void service_stop(struct service *sv);
 
 void service_set_ready(struct service *sv);
+/* It said WATCHDOG=1. */
+void service_alive(struct service *sv);
 /* Stand for a process that is not ours (a broker found running): READY without one. */
 void service_set_external(struct service *sv);
 void service_set_waiting(struct service *sv);

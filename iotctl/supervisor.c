@@ -15,6 +15,7 @@
 #define ADOPT_ASK_MS  200
 #define TIDY_MS       10000
 #define FOLLOW_MS     200
+#define WATCHDOG_MS   30000 /* a daemon whose loop stands still for so long is replaced */
 
 /* ---- order ---- */
 
@@ -177,13 +178,23 @@ static void on_change(void *arg, struct service *sv)
 
 static const struct service_events service_events = {on_started, on_change};
 
-static void on_ready(void *arg, pid_t pid)
+static void on_notice(void *arg, pid_t pid, enum notice notice)
 {
 	struct supervisor *sup = arg;
 
 	for (unsigned i = 0; i < UNITS; i++) {
-		if (service_has_process(sup->units[i].sv) && service_pid(sup->units[i].sv) == pid)
-			service_set_ready(sup->units[i].sv);
+		struct service *sv = sup->units[i].sv;
+
+		if (!service_has_process(sv) || service_pid(sv) != pid)
+			continue;
+		switch (notice) {
+		case NOTICE_READY:
+			service_set_ready(sv);
+			break;
+		case NOTICE_ALIVE:
+			service_alive(sv);
+			break;
+		}
 	}
 }
 
@@ -336,6 +347,7 @@ static int add_unit(struct supervisor *sup, unsigned i, struct err *err)
 		.pid_path = u->pid_path,
 		.locks_itself = i != UNIT_BROKER,
 		.notifies = i != UNIT_BROKER,
+		.watchdog_ms = i != UNIT_BROKER ? WATCHDOG_MS : 0,
 	};
 
 	int rc = service_new(sup->loop, &conf, &service_events, sup, &u->sv, err);
@@ -374,7 +386,7 @@ static int begin(struct supervisor *sup, struct err *err)
 	if (rc == 0)
 		rc = jobs_new(sup->loop, sup, &sup->jobs, err);
 	if (rc == 0)
-		rc = notify_new(sup->loop, on_ready, sup, &sup->notify, err);
+		rc = notify_new(sup->loop, on_notice, sup, &sup->notify, err);
 	if (rc == 0)
 		rc = loop_add_signal(sup->loop, SIGTERM, on_term, sup, err);
 	if (rc == 0)
@@ -385,6 +397,8 @@ static int begin(struct supervisor *sup, struct err *err)
 	if (rc == 0)
 		rc = loop_add_timer(sup->loop, TIDY_MS, TIDY_MS, on_tidy, sup, &sup->tidy_timer,
 				    err);
+	if (rc == 0 && sup->foreground) /* a service manager may keep us */
+		rc = daemon_watch(sup->loop, err);
 	if (rc == 0 && sup->foreground)
 		rc = loop_add_timer(sup->loop, FOLLOW_MS, FOLLOW_MS, on_follow, sup, NULL, err);
 	for (unsigned i = 0; rc == 0 && i < UNITS; i++)

@@ -21,7 +21,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define LIMIT_MS 15000
+#define LIMIT_MS    15000
+#define WATCHDOG_MS 1000
 
 struct world {
 	char dir[64], log[96], pid[96];
@@ -78,7 +79,8 @@ static int setup(void **state)
 	snprintf(w->pid, sizeof(w->pid), "%s/x.pid", w->dir);
 	assert_int_equal(loop_new(&w->loop, &err), 0);
 	assert_int_equal(loop_add_timer(w->loop, LIMIT_MS, 0, on_limit, w, NULL, &err), 0);
-	struct service_conf conf = {.name = "x", .log_path = w->log, .pid_path = w->pid};
+	struct service_conf conf = {
+		.name = "x", .log_path = w->log, .pid_path = w->pid, .watchdog_ms = WATCHDOG_MS};
 
 	assert_int_equal(service_new(w->loop, &conf, &events, w, &w->sv, &err), 0);
 	*state = w;
@@ -217,7 +219,8 @@ static void stop_ends_it_and_a_pending_restart(void **state)
 static void running_process_is_adopted(void **state)
 {
 	struct world *w = *state;
-	struct service_conf conf = {.name = "x", .log_path = w->log, .pid_path = w->pid};
+	struct service_conf conf = {
+		.name = "x", .log_path = w->log, .pid_path = w->pid, .watchdog_ms = WATCHDOG_MS};
 	struct service *first = w->sv;
 	struct err err;
 
@@ -246,12 +249,16 @@ static void running_process_is_adopted(void **state)
 	assert_int_equal(service_state(w->sv), SERVICE_FAILED);
 }
 
-static void on_ready(void *arg, pid_t pid)
+static void on_notice(void *arg, pid_t pid, enum notice notice)
 {
 	struct world *w = arg;
 
-	if (pid == service_pid(w->sv))
+	if (pid != service_pid(w->sv))
+		return;
+	if (notice == NOTICE_READY)
 		service_set_ready(w->sv);
+	else
+		service_alive(w->sv);
 }
 
 static void notice_of_the_process_itself_counts(void **state)
@@ -260,7 +267,7 @@ static void notice_of_the_process_itself_counts(void **state)
 	struct notify *n = NULL;
 	struct err err;
 
-	assert_int_equal(notify_new(w->loop, on_ready, w, &n, &err), 0);
+	assert_int_equal(notify_new(w->loop, on_notice, w, &n, &err), 0);
 	/* The interpreter becomes the daemon, so the notice comes from the pid that was started. */
 	char *argv[] = {"/usr/bin/python3", "-c",
 			"import os, socket, sys\n"
@@ -290,6 +297,58 @@ static void notice_of_the_process_itself_counts(void **state)
 		loop_turn(w->loop, 20);
 	assert_int_equal(service_state(w->sv), SERVICE_STARTING);
 	notify_free(n);
+}
+
+static void one_that_hangs_is_replaced(void **state)
+{
+	struct world *w = *state;
+	struct notify *n = NULL;
+	struct err err;
+
+	/* What is meant for us is not for it. */
+	setenv("WATCHDOG_PID", "1", 1);
+	setenv("WATCHDOG_USEC", "1", 1);
+	assert_int_equal(notify_new(w->loop, on_notice, w, &n, &err), 0);
+	/* Some signs of life beyond the time that one of them is good for, then none. */
+	char *argv[] = {"/usr/bin/python3", "-c",
+			"import os, socket, time\n"
+			"assert os.environ['WATCHDOG_USEC'] == '1000000'\n"
+			"assert 'WATCHDOG_PID' not in os.environ\n"
+			"s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
+			"to = '\\0' + os.environ['NOTIFY_SOCKET'][1:]\n"
+			"s.sendto(b'WATCHDOG=1', to)\n"
+			"s.sendto(b'READY=1', to)\n"
+			"for i in range(25):\n"
+			"    time.sleep(0.05)\n"
+			"    s.sendto(b'WATCHDOG=1', to)\n"
+			"print('silent', flush=True)\n"
+			"time.sleep(60)",
+			NULL};
+
+	assert_int_equal(service_set_command(w->sv, argv, notify_address(n), &err), 0);
+	unsetenv("WATCHDOG_PID");
+	unsetenv("WATCHDOG_USEC");
+	service_start(w->sv);
+	await(w, SERVICE_READY, 2);
+	json_auto_t *status = service_status(w->sv);
+	json_auto_t *tail = logfile_tail(w->log, 0, 10);
+
+	assert_string_equal(text_of(status, "last_exit"), "signal 9 (Killed)");
+	assert_string_equal(json_string_value(json_array_get(tail, 0)), "silent");
+	notify_free(n);
+}
+
+static void one_that_gives_no_signs_of_life_is_left_alone(void **state)
+{
+	struct world *w = *state;
+
+	run_script(w, "read forever < /dev/zero", NULL);
+	service_set_ready(w->sv);
+	for (int64_t end_ms = loop_now_ms(w->loop) + 2 * WATCHDOG_MS;
+	     loop_now_ms(w->loop) < end_ms;)
+		loop_turn(w->loop, WATCHDOG_MS);
+	assert_int_equal(service_state(w->sv), SERVICE_READY);
+	assert_int_equal(w->starts, 1);
 }
 
 /* ---- logs ---- */
@@ -409,6 +468,8 @@ int main(void)
 		IN_WORLD(stop_ends_it_and_a_pending_restart),
 		IN_WORLD(running_process_is_adopted),
 		IN_WORLD(notice_of_the_process_itself_counts),
+		IN_WORLD(one_that_hangs_is_replaced),
+		IN_WORLD(one_that_gives_no_signs_of_life_is_left_alone),
 		IN_WORLD(log_is_rotated_under_its_writer),
 		IN_WORLD(tail_is_the_last_lines_since),
 		IN_WORLD(jobs_come_back_or_are_cancelled),
