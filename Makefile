@@ -10,6 +10,9 @@
 # Sanitizers build beside the release: make SAN=address,undefined test; make SAN=thread test-unit
 VERSION := 0.1.0
 PREFIX  ?= /usr/local
+SYSCONFDIR ?= /etc
+# of an installation for the whole system
+CONF    := $(SYSCONFDIR)/iottalk/iottalk.ini
 
 PROGRAMS := iotctl csm gateway-agent iottalk-engine
 # folder of each program's sources
@@ -45,7 +48,7 @@ pkg_cflags = $(if $(1),$(shell pkg-config --cflags $(1)))
 pkg_libs   = $(if $(1),$(shell pkg-config --libs $(1)))
 
 CFLAGS ?= -O2 -g
-override CPPFLAGS += -I. -D_GNU_SOURCE -DIOTTALK_VERSION='"$(VERSION)"'
+override CPPFLAGS += -I. -D_GNU_SOURCE -DIOTTALK_VERSION='"$(VERSION)"' -DIOTTALK_CONF='"$(CONF)"'
 override CFLAGS += -std=gnu17 -fPIC -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes \
 	-Wmissing-prototypes -Wformat=2 -Wvla -fstack-protector-strong \
 	$(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer,-D_FORTIFY_SOURCE=2)

@@ -40,8 +40,9 @@ static void print_help(const char *name)
 	       "  -h, --help            show this help message and exit\n"
 	       "  -d, --debug           log at level debug\n"
 	       "  -c INI_PATH, --config INI_PATH\n"
-	       "                        IoTtalk ini config file ($HOME/.iottalk/iottalk.ini if it "
-	       "exists)\n"
+	       "                        IoTtalk ini config file ($HOME/.iottalk/iottalk.ini, or "
+	       "else\n"
+	       "                        " IOTTALK_CONF ", if it exists)\n"
 	       "  --version             show program's version number and exit\n",
 	       name);
 }

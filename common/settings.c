@@ -389,7 +389,9 @@ char *settings_default_path(void)
 	CLEANUP(freep)
 	char *path = join("%s/.iottalk/iottalk.ini", home_dir());
 
-	return path != NULL && access(path, F_OK) == 0 ? TAKE(path) : NULL;
+	if (path != NULL && access(path, F_OK) == 0)
+		return TAKE(path);
+	return access(IOTTALK_CONF, F_OK) == 0 ? strdup(IOTTALK_CONF) : NULL;
 }
 
 void settings_done(struct settings *s)

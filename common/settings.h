@@ -79,8 +79,8 @@ struct settings {
  * $HOME is expanded. ret: 0 or negative; release with settings_done() in both cases. */
 int settings_load(const char *path, struct settings *ret, conf_note_fn *note, void *arg,
 		  struct err *err);
-/* Where the configuration is if nobody says: $HOME/.iottalk/iottalk.ini, a new string, yours; NULL:
- * there is no such file. */
+/* Where the configuration is if nobody says: $HOME/.iottalk/iottalk.ini, or that of an installation
+ * for the whole system; a new string, yours; NULL: there is no such file. */
 char *settings_default_path(void);
 void settings_done(struct settings *s);
 /* Take from another reading what may change while a program runs (conf_adopt()). */

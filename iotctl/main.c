@@ -220,8 +220,9 @@ static void print_help(void)
 	      "  -h, --help            show this help message and exit\n"
 	      "  -d, --debug           debug mode (debug logs, start stays in the foreground)\n"
 	      "  -c INI_PATH, --config INI_PATH\n"
-	      "                        IoTtalk ini config file ($HOME/.iottalk/iottalk.ini if it "
-	      "exists)\n"
+	      "                        IoTtalk ini config file ($HOME/.iottalk/iottalk.ini, or "
+	      "else\n"
+	      "                        " IOTTALK_CONF ", if it exists)\n"
 	      "  --version             show program's version number and exit\n",
 	      stdout);
 }
