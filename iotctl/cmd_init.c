@@ -164,7 +164,7 @@ int cmd_initdb(struct iotctl *app, int argc, char *argv[])
 		if (strcmp(argv[i], "csm") != 0)
 			return misused("initdb: unknown name '%s' (choose from csm)", argv[i]);
 	}
-	if (iotctl_settings(app) < 0)
+	if (iotctl_settings(app) < 0 || iotctl_own(app) < 0)
 		return EXIT_ERROR;
 	if (reset && reset_store(app) != EXIT_OK)
 		return EXIT_ERROR;

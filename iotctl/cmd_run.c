@@ -5,6 +5,7 @@
 #include "common/util.h"
 #include "iotctl/iotctl.h"
 #include "iotctl/keeper_end.h"
+#include "iotctl/kept.h"
 #include "iotctl/logfile.h"
 #include "iotctl/supervisor.h"
 #include "iotctl/units.h"
@@ -166,7 +167,11 @@ static int start_lock(const struct iotctl *app, struct err *err)
 static int prepare(struct iotctl *app, bool foreground)
 {
 	struct err err = {0};
-	int rc = daemon_make_dirs(&app->settings, &err);
+	int rc = iotctl_own(app);
+
+	if (rc < 0)
+		return rc;
+	rc = daemon_make_dirs(&app->settings, &err);
 	CLEANUP(closep)
 	int lock = rc == 0 ? start_lock(app, &err) : -1;
 
@@ -279,6 +284,18 @@ static int await_well(const struct iotctl *app)
 	}
 }
 
+/* systemd keeps the suite. */
+static int start_kept(const struct iotctl *app, const char *verb, unsigned mask)
+{
+	int rc = kept_systemctl(app, verb, mask);
+
+	if (rc == EXIT_OK)
+		rc = await_well(app);
+	if (rc == EXIT_OK)
+		puts("started by systemd; `iotctl status` shows what runs");
+	return rc;
+}
+
 static int start_units(struct iotctl *app, char *const names[], int n, unsigned mask)
 {
 	json_auto_t *answer = NULL;
@@ -307,6 +324,8 @@ static int start_foreground(struct iotctl *app, unsigned mask)
 	if (supervisor_runs(app))
 		return complain(
 			"start: a supervisor is already running; stop it first (iotctl stop)");
+	if (kept_units(app, UNITS_ALL) != 0)
+		return complain("start: systemd keeps the suite; stop it first (iotctl stop)");
 	if (prepare(app, true) < 0)
 		return EXIT_ERROR;
 	return supervisor_run(app, -1, true, mask);
@@ -329,8 +348,11 @@ int cmd_start(struct iotctl *app, int argc, char *argv[])
 		return refuse_names(argv[0], &err);
 	if (iotctl_settings(app) < 0 || iotctl_look(app) < 0)
 		return EXIT_ERROR;
-	return foreground ? start_foreground(app, mask)
-			  : start_units(app, argv + optind, argc - optind, mask);
+	if (foreground)
+		return start_foreground(app, mask);
+	if (!supervisor_runs(app) && kept_units(app, UNITS_ALL) != 0)
+		return start_kept(app, "start", units_with_needs(mask));
+	return start_units(app, argv + optind, argc - optind, mask);
 }
 
 int cmd_supervise(struct iotctl *app, int argc, char *argv[])
@@ -389,16 +411,19 @@ static int stop_by_lock(const struct iotctl *app, const char *name, struct err *
 	return 1;
 }
 
-/* Without a supervisor: its daemons may have outlived it. */
+/* Without a supervisor: systemd keeps the daemons, or they have outlived it. */
 static int stop_alone(const struct iotctl *app, unsigned mask)
 {
 	struct err err = {0};
-	unsigned stopped = 0;
+	unsigned kept = kept_units(app, mask), stopped = 0;
 
+	if (kept != 0 && kept_systemctl(app, "stop", kept) != EXIT_OK)
+		return EXIT_ERROR;
 	for (unsigned i = UNITS; i > 0; i--) {
 		if (!(mask & 1u << (i - 1)))
 			continue;
-		int rc = stop_by_lock(app, unit_kinds[i - 1].name, &err);
+		bool done = (kept & 1u << (i - 1)) != 0;
+		int rc = done ? 1 : stop_by_lock(app, unit_kinds[i - 1].name, &err);
 
 		if (rc < 0)
 			return complain("stop: %s", err.text);
@@ -491,6 +516,10 @@ int cmd_restart(struct iotctl *app, int argc, char *argv[])
 	unsigned mask;
 	int rc = parse_names(app, argc, argv, &mask);
 
+	if (rc == EXIT_OK && !supervisor_runs(app) && kept_units(app, UNITS_ALL) != 0)
+		return start_kept(app, "restart", mask);
+	if (rc == EXIT_OK && iotctl_own(app) < 0)
+		return EXIT_ERROR;
 	if (rc == EXIT_OK)
 		rc = stop_units(app, argv + optind, argc - optind, mask);
 	return rc != EXIT_OK ? rc : start_units(app, argv + optind, argc - optind, mask);

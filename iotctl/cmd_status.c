@@ -5,6 +5,7 @@
 #include "common/util.h"
 #include "iotctl/broker.h"
 #include "iotctl/iotctl.h"
+#include "iotctl/kept.h"
 #include "iotctl/units.h"
 #include <getopt.h>
 #include <inttypes.h>
@@ -52,6 +53,37 @@ static json_t *status_by_lock(const struct iotctl *app, const char *name)
 			 (json_int_t)(stat(path, &st) == 0 ? time(NULL) - st.st_mtime : 0));
 }
 
+static const char *text_of(json_t *o, const char *key)
+{
+	const char *text = json_string_value(json_object_get(o, key));
+
+	return text != NULL ? text : "";
+}
+
+static bool is(json_t *service, const char *state)
+{
+	return strcmp(text_of(service, "state"), state) == 0;
+}
+
+/* Without a supervisor: a broker that was there already is nobody's lock, but used by what runs. */
+static void add_external(const struct iotctl *app, json_t *broker)
+{
+	if (app->settings.broker.managed != BROKER_YES && is(broker, "stopped") &&
+	    kept_units(app, UNITS_ALL) != 0 && broker_probe(&app->settings, PROBE_MS, NULL) == 0) {
+		json_object_set_new(broker, "managed", json_false());
+		json_object_set_new(broker, "state", json_string("ready"));
+	}
+}
+
+static void add_keeper(json_t *service)
+{
+	char unit[KEPT_NAME_MAX];
+	pid_t pid = (pid_t)json_integer_value(json_object_get(service, "pid"));
+
+	if (pid > 0 && kept_unit(pid, unit))
+		json_object_set_new(service, "unit", json_string(unit));
+}
+
 static void add_ports(const struct settings *s, unsigned unit, json_t *service)
 {
 	json_t *ports = NULL;
@@ -63,18 +95,6 @@ static void add_ports(const struct settings *s, unsigned unit, json_t *service)
 		ports = json_pack("{s:I}", "http", (json_int_t)s->core.http_port);
 	if (ports != NULL)
 		json_object_set_new(service, "ports", ports);
-}
-
-static const char *text_of(json_t *o, const char *key)
-{
-	const char *text = json_string_value(json_object_get(o, key));
-
-	return text != NULL ? text : "";
-}
-
-static bool is(json_t *service, const char *state)
-{
-	return strcmp(text_of(service, "state"), state) == 0;
 }
 
 /* What works, and less well than it could: the slower way of the data, a sandbox with holes. */
@@ -143,12 +163,15 @@ static json_t *collect(const struct iotctl *app, unsigned mask)
 			continue;
 		json_auto_t *service = known != NULL ? json_incref(json_array_get(known, i))
 						     : status_by_lock(app, unit_kinds[i].name);
+		if (known == NULL && i == UNIT_BROKER)
+			add_external(app, service);
 		/* A foreign one is none of those that `stop` ends: it is as it is. */
 		bool external =
 			json_is_false(json_object_get(service, "managed")) &&
 			(is(service, "ready") || broker_probe(&app->settings, PROBE_MS, NULL) == 0);
 
 		add_ports(&app->settings, i, service);
+		add_keeper(service);
 		if (json_object_get(service, "pid") != NULL || external) {
 			add_own_word(app, i, service);
 			if (i == UNIT_CSM)
@@ -209,6 +232,8 @@ static void print_service(json_t *s)
 		printf("           %s\n", text_of(s, "reason"));
 	if (text_of(s, "last_exit")[0] != '\0')
 		printf("           ended last with: %s\n", text_of(s, "last_exit"));
+	if (text_of(s, "unit")[0] != '\0')
+		printf("           kept by systemd: %s\n", text_of(s, "unit"));
 	if (text_of(s, "data_dir")[0] != '\0')
 		printf("           keeps its data in %s\n", text_of(s, "data_dir"));
 	if (text_of(s, "plugin_why")[0] != '\0')

@@ -40,6 +40,9 @@ int refuse_names(const char *command, const struct err *err);
 /* Whether userdir, if there is one, may be looked into; else nothing in it could be told from being
  * missing. ret: 0 or negative (told). */
 int iotctl_look(const struct iotctl *app);
+/* Whether what we make in userdir would be its owner's; that of somebody else would be left with
+ * files that its owner cannot use. ret: 0 or negative (told). */
+int iotctl_own(const struct iotctl *app);
 /* The settings, read once; complaints go to stderr. ret: 0 or negative (told already). */
 int iotctl_settings(struct iotctl *app);
 
@@ -63,6 +66,9 @@ int cmd_start(struct iotctl *app, int argc, char *argv[]);
 int cmd_stop(struct iotctl *app, int argc, char *argv[]);
 int cmd_restart(struct iotctl *app, int argc, char *argv[]);
 int cmd_supervise(struct iotctl *app, int argc, char *argv[]);
+
+/* Decide about the broker and become it. */
+int cmd_broker(struct iotctl *app, int argc, char *argv[]);
 
 int cmd_status(struct iotctl *app, int argc, char *argv[]);
 /* What keeps the units that run from being well ("csm: no connection to the broker; ..."); with

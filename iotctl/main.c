@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define HELP_COLUMN 24
 
@@ -184,6 +185,10 @@ static const struct command commands[] = {
 	 "goes beside the one in force.",
 	 cmd_restore},
 	{"supervise", "READY_FD", NULL, "What `start` runs in the background.", cmd_supervise},
+	{"broker", "", NULL,
+	 "What iottalk-broker.service runs: becomes the managed broker, or ends if another one is "
+	 "used.",
+	 cmd_broker},
 };
 
 static void print_names(FILE *out)
@@ -293,6 +298,20 @@ int iotctl_look(const struct iotctl *app)
 		}
 	}
 	return 0;
+}
+
+int iotctl_own(const struct iotctl *app)
+{
+	CLEANUP(freep)
+	char *key = settings_path(&app->settings, "key");
+	struct stat st;
+
+	if (key == NULL || stat(key, &st) < 0 || st.st_uid == geteuid())
+		return 0;
+	complain("the suite in '%s' is user %u's, and you are user %u: use `systemctl start "
+		 "iottalk.target` if systemd shall keep it, or run this as that user",
+		 app->settings.core.userdir, (unsigned)st.st_uid, (unsigned)geteuid());
+	return ERR_ACCES;
 }
 
 /* ---- main ---- */
