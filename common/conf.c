@@ -342,21 +342,11 @@ static bool parse_int(const char *value, int64_t *ret)
 	return errno == 0 && end != value && *end == '\0';
 }
 
-static void names_text(const struct conf_row *row, char *buf, size_t cap)
-{
-	size_t used = 0;
-
-	buf[0] = '\0';
-	for (size_t i = 0; row->names[i] != NULL && used < cap; i++)
-		used += (size_t)snprintf(buf + used, cap - used, "%s%s", i > 0 ? ", " : "",
-					 row->names[i]);
-}
-
 /* Store value in the target. why: what is wrong with it, on ERR_SCHEMA. */
 static int store(const struct conf_row *row, const char *value, void *target, char *why, size_t cap)
 {
 	void *at = (char *)target + row->offset;
-	char names[300];
+	char range[300];
 
 	switch (row->type) {
 	case CONF_STR:
@@ -369,10 +359,8 @@ static int store(const struct conf_row *row, const char *value, void *target, ch
 		int64_t number;
 
 		if (!parse_int(value, &number) || number < row->min || number > row->max) {
-			snprintf(why, cap,
-				 "must be a whole number from %" PRId64 " to %" PRId64 "%s%s",
-				 row->min, row->max, row->unit != NULL ? " " : "",
-				 row->unit != NULL ? row->unit : "");
+			conf_range(row, range, sizeof(range));
+			snprintf(why, cap, "must be a whole number from %s", range);
 			return ERR_SCHEMA;
 		}
 		*(int64_t *)at = number;
@@ -391,8 +379,8 @@ static int store(const struct conf_row *row, const char *value, void *target, ch
 		while (row->names[i] != NULL && strcasecmp(row->names[i], value) != 0)
 			i++;
 		if (row->names[i] == NULL) {
-			names_text(row, names, sizeof(names));
-			snprintf(why, cap, "must be one of %s", names);
+			conf_range(row, range, sizeof(range));
+			snprintf(why, cap, "must be %s", range);
 			return ERR_SCHEMA;
 		}
 		*(int *)at = i;
@@ -473,44 +461,5 @@ void conf_done(const struct conf_row *rows, size_t n, void *target)
 			free(*at);
 			*at = NULL;
 		}
-	}
-}
-
-static void sample_help(const char *help, FILE *out)
-{
-	while (*help != '\0') {
-		size_t len = strcspn(help, "\n");
-
-		fprintf(out, "# %.*s\n", (int)len, help);
-		help += len + (help[len] == '\n');
-	}
-}
-
-void conf_sample(const struct conf_row *rows, size_t n, FILE *out)
-{
-	const char *section = "";
-	char names[300];
-
-	for (size_t i = 0; i < n; i++) {
-		const struct conf_row *row = &rows[i];
-
-		if (strcmp(section, row->section) != 0) {
-			section = row->section;
-			fprintf(out, "\n[%s]\n", section);
-		}
-		fputc('\n', out);
-		sample_help(row->help, out);
-		if (row->type == CONF_INT)
-			fprintf(out, "# (%" PRId64 " to %" PRId64 "%s%s)\n", row->min, row->max,
-				row->unit != NULL ? " " : "", row->unit != NULL ? row->unit : "");
-		if (row->type == CONF_BOOL)
-			fprintf(out, "# (true or false)\n");
-		if (row->type == CONF_ENUM) {
-			names_text(row, names, sizeof(names));
-			fprintf(out, "# (one of %s)\n", names);
-		}
-		if (row->live)
-			fprintf(out, "# (`iotctl reload` is enough after a change)\n");
-		fprintf(out, ";%s =%s%s\n", row->key, row->def[0] != '\0' ? " " : "", row->def);
 	}
 }

@@ -51,5 +51,7 @@ void conf_done(const struct conf_row *rows, size_t n, void *target);
 typedef void conf_change_fn(void *arg, const struct conf_row *row, bool adopted);
 void conf_adopt(const struct conf_row *rows, size_t n, void *running, void *fresh,
 		conf_change_fn *fn, void *arg);
+/* What values a row takes, in words: "1 to 65535", "one of a, b"; "" for any text. */
+void conf_range(const struct conf_row *row, char *buf, size_t cap);
 /* A commented sample: each row with help, unit, range and default, commented out. */
 void conf_sample(const struct conf_row *rows, size_t n, FILE *out);

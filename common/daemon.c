@@ -1,14 +1,16 @@
 /* daemon.c - what every daemon of the suite does the same way. */
 #include "common/daemon.h"
 #include "common/log.h"
+#include "common/options.h"
 #include "common/pidfile.h"
 #include "common/util.h"
-#include <getopt.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+
+#define HELP_COLUMN 24
 
 void daemon_block_signals(void)
 {
@@ -30,62 +32,51 @@ static void on_note(void *arg, bool is_error, const char *text)
 		log_warn("config.doubtful", KV("what", text));
 }
 
+const struct option_row daemon_options[] = {
+	{"help", 'h', NULL, "show this help message and exit"},
+	{"debug", 'd', NULL, "log at level debug"},
+	{"config", 'c', "INI_PATH",
+	 "IoTtalk ini config file ($HOME/.iottalk/iottalk.ini, or else " IOTTALK_CONF
+	 ", if it exists)"},
+	{"version", 0, NULL, "show program's version number and exit"},
+	{0},
+};
+
 static void print_help(const char *name)
 {
 	printf("usage: %s [-h] [-d] [-c INI_PATH] [--version]\n\n"
 	       "One daemon of the IoTtalk suite; it stays in the foreground and logs to stderr. It "
 	       "is usually\n"
 	       "started by `iotctl start`.\n\n"
-	       "options:\n"
-	       "  -h, --help            show this help message and exit\n"
-	       "  -d, --debug           log at level debug\n"
-	       "  -c INI_PATH, --config INI_PATH\n"
-	       "                        IoTtalk ini config file ($HOME/.iottalk/iottalk.ini, or "
-	       "else\n"
-	       "                        " IOTTALK_CONF ", if it exists)\n"
-	       "  --version             show program's version number and exit\n",
+	       "options:\n",
 	       name);
+	options_print(daemon_options, HELP_COLUMN, stdout);
 }
 
 /* ret: 0 go on, 1 done (help, version), negative: wrong usage */
 static int parse_options(struct daemon_opts *d, int argc, char *argv[], struct err *err)
 {
-	static const struct option longs[] = {
-		{"help", no_argument, NULL, 'h'},
-		{"debug", no_argument, NULL, 'd'},
-		{"config", required_argument, NULL, 'c'},
-		{"version", no_argument, NULL, 'V'},
-		{0},
-	};
-	int c;
+	const char *name = program_invocation_short_name;
+	struct options given;
 
-	while ((c = getopt_long(argc, argv, "hdc:", longs, NULL)) != -1) {
-		switch (c) {
-		case 'h':
-			print_help(program_invocation_short_name);
-			return 1;
-		case 'V':
-			printf("%s %s\n", program_invocation_short_name, IOTTALK_VERSION);
-			return 1;
-		case 'd':
-			d->debug = true;
-			break;
-		case 'c':
-			free(d->conf_path);
-			d->conf_path = strdup(optarg);
-			if (d->conf_path == NULL)
-				return err_set(err, ERR_NOMEM, "options");
-			break;
-		default:
-			return err_set(err, ERR_INVAL, "wrong option; see %s --help",
-				       program_invocation_short_name);
-		}
+	if (options_parse(daemon_options, false, argc, argv, &given) < 0)
+		return err_set(err, ERR_INVAL, "wrong option; see %s --help", name);
+	if (options_has(&given, "help")) {
+		print_help(name);
+		return 1;
 	}
-	if (optind < argc)
+	if (options_has(&given, "version")) {
+		printf("%s %s\n", name, IOTTALK_VERSION);
+		return 1;
+	}
+	if (given.argc > 0)
 		return err_set(err, ERR_INVAL, "unexpected argument '%s'; see %s --help",
-			       argv[optind], program_invocation_short_name);
-	if (d->conf_path == NULL)
+			       given.argv[0], name);
+	d->debug = options_has(&given, "debug");
+	if (!options_has(&given, "config"))
 		d->conf_path = settings_default_path();
+	else if ((d->conf_path = strdup(options_value(&given, "config"))) == NULL)
+		return err_set(err, ERR_NOMEM, "options");
 	return 0;
 }
 

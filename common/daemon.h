@@ -9,15 +9,19 @@
 
 #include "common/err.h"
 #include "common/loop.h"
+#include "common/options.h"
 #include "common/settings.h"
 
 #ifndef IOTTALK_VERSION
 #define IOTTALK_VERSION "0.1.0"
 #endif
 
-/* Below userdir: the steps of a restore that is under way. No daemon runs while it is there: one that
- * does would use, or make, files that are being exchanged. */
+/* Below userdir: the steps of a restore that is under way. No daemon runs while it is there: one
+ * that does would use, or make, files that are being exchanged. */
 #define RESTORE_JOURNAL "restore.journal"
+
+/* The options above. */
+extern const struct option_row daemon_options[];
 
 /* Zero it before daemon_start(). */
 struct daemon_opts {

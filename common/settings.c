@@ -404,6 +404,12 @@ void settings_adopt(struct settings *running, struct settings *fresh, conf_chang
 	conf_adopt(rows, ARRAY_LEN(rows), running, fresh, fn, arg);
 }
 
+const struct conf_row *settings_rows(size_t *ret_n)
+{
+	*ret_n = ARRAY_LEN(rows);
+	return rows;
+}
+
 void settings_sample(FILE *out)
 {
 	fputs("# IoTtalk configuration, read by iotctl and by all daemons.\n"

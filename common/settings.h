@@ -86,6 +86,8 @@ void settings_done(struct settings *s);
 /* Take from another reading what may change while a program runs (conf_adopt()). */
 void settings_adopt(struct settings *running, struct settings *fresh, conf_change_fn *fn,
 		    void *arg);
+/* The table of all settings. */
+const struct conf_row *settings_rows(size_t *ret_n);
 void settings_sample(FILE *out);
 /* Paths below userdir: "run/csm.sock", "key" ...; a new string, yours. NULL: out of memory. */
 char *settings_path(const struct settings *s, const char *relative);
