@@ -33,7 +33,7 @@ USES_broker := common
 
 PKGS_common := jansson libsodium libmicrohttpd sqlite3 inih
 PKGS_dan    := libcurl
-PKGS_iotctl := libcurl libarchive
+PKGS_iotctl := libcurl libarchive libedit
 PKGS_csm    :=
 PKGS_agent  := libcurl
 PKGS_engine := python3-embed libseccomp
@@ -185,11 +185,21 @@ check:
 format:
 	clang-format -i $(SRCS) $(HDRS) $(UNIT) $(FUZZ) $(BENCH)
 
+# the programs write them: iotctl man
+MAN_PAGES := iotctl.1 iottalk.ini.5 csm.8 gateway-agent.8
+MAN_DIRS  := man1 man5 man8
+
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/iottalk $(DESTDIR)$(PREFIX)/share/iottalk
 	install -m 755 $(BINS) $(DESTDIR)$(PREFIX)/bin
 	install -m 644 $(O)/lib/$(PLUGIN) $(DESTDIR)$(PREFIX)/lib/iottalk
 	install -m 644 $(O)/share/iottalk.ini.sample $(DESTDIR)$(PREFIX)/share/iottalk
+	install -d $(MAN_DIRS:%=$(DESTDIR)$(PREFIX)/share/man/%) $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
+		$(DESTDIR)$(PREFIX)/share/zsh/vendor-completions
+	for page in $(MAN_PAGES); do \
+		$(O)/bin/iotctl man $${page%.*} >$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$$page || exit; done
+	$(O)/bin/iotctl completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/iotctl
+	$(O)/bin/iotctl completion zsh >$(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_iotctl
 	install -d $(DESTDIR)$(PREFIX)/share/iottalk/grafana
 	install -m 644 conf/grafana/iottalk.json $(DESTDIR)$(PREFIX)/share/iottalk/grafana
 
@@ -197,6 +207,8 @@ install: all
 uninstall:
 	rm -f $(PROGRAMS:%=$(DESTDIR)$(PREFIX)/bin/%) $(DESTDIR)$(PREFIX)/share/iottalk/iottalk.ini.sample \
 		$(DESTDIR)$(PREFIX)/lib/iottalk/$(PLUGIN) $(DESTDIR)$(PREFIX)/share/iottalk/grafana/iottalk.json
+	rm -f $(foreach p,$(MAN_PAGES),$(DESTDIR)$(PREFIX)/share/man/man$(subst .,,$(suffix $(p)))/$(p)) \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/iotctl $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_iotctl
 	-rmdir $(DESTDIR)$(PREFIX)/share/iottalk/grafana $(DESTDIR)$(PREFIX)/share/iottalk $(DESTDIR)$(PREFIX)/lib/iottalk
 
 clean:

@@ -13,14 +13,14 @@
 #include <sys/types.h>
 
 struct broker_plan {
-	bool managed;         /* ours to run; else one that answers already */
-	char *conf_path;      /* generated; owned, managed only */
-	char *program;        /* found; owned, managed only */
-	char *data_dir;       /* owned, managed only */
-	char *user;           /* it runs as; owned, managed only */
-	char *plugin;         /* it loads; owned, managed only; NULL: none */
+	bool managed;          /* ours to run; else one that answers already */
+	char *conf_path;       /* generated; owned, managed only */
+	char *program;         /* found; owned, managed only */
+	char *data_dir;        /* owned, managed only */
+	char *user;            /* it runs as; owned, managed only */
+	char *plugin;          /* it loads; owned, managed only; NULL: none */
 	char plugin_why[1000]; /* then: why none */
-	json_t *lacks;        /* list of sentences; owned, not managed only */
+	json_t *lacks;         /* list of sentences; owned, not managed only */
 };
 
 /* Decide as [broker] managed says and write what a managed broker needs. program_dir: of our

@@ -1,8 +1,9 @@
-/* bundle.h - one file that holds several: a POSIX tar (any tar can list it and take things out) whose first member,
- * manifest.json, says what the others are.
+/* bundle.h - one file that holds several: a POSIX tar (any tar can list it and take things out)
+ * whose first member, manifest.json, says what the others are.
  *
- * Manifest: {"backup": "iottalk", "format": 1, "version": of the program, "time": "YYYY-MM-DDThh:mm:ssZ",
- * "members": [{"name", "bytes", "sha256", "schema": int, stores only}]}. The digests find what was damaged, not what was forged.
+ * Manifest: {"backup": "iottalk", "format": 1, "version": of the program, "time":
+ * "YYYY-MM-DDThh:mm:ssZ", "members": [{"name", "bytes", "sha256", "schema": int, stores only}]}.
+ * The digests find what was damaged, not what was forged.
  */
 #pragma once
 
@@ -25,11 +26,14 @@ struct bundle_member {
 
 /* Read it once: size and digest. */
 int bundle_measure(struct bundle_member *m, struct err *err);
-/* Write n measured members to path (0600): complete under that name, or not there at all. force: replace a file of that name.
- * Errors: ERR_EXIST, ERR_SYS (disk full ...), ERR_CONFLICT (a member changed), ERR_NOMEM. */
-int bundle_save(const char *path, bool force, const struct bundle_member *members, size_t n, struct err *err);
+/* Write n measured members to path (0600): complete under that name, or not there at all. force:
+ * replace a file of that name. Errors: ERR_EXIST, ERR_SYS (disk full ...), ERR_CONFLICT (a member
+ * changed), ERR_NOMEM. */
+int bundle_save(const char *path, bool force, const struct bundle_member *members, size_t n,
+		struct err *err);
 
-/* What bundle_load() finds, in the order of the file; each may end the walk with a negative code. */
+/* What bundle_load() finds, in the order of the file; each may end the walk with a negative code.
+ */
 struct bundle_events {
 	/* The manifest, checked for its shape. */
 	int (*on_manifest)(void *arg, json_t *manifest, struct err *err);
@@ -39,6 +43,8 @@ struct bundle_events {
 	int (*on_end)(void *arg, const char *name, struct err *err);
 };
 
-/* Read all of it from the descriptor, from its beginning; path: for the words of errors. Errors: ERR_PARSE (no bundle, cut off or damaged: the text names the member), ERR_SCHEMA (of a newer
+/* Read all of it from the descriptor, from its beginning; path: for the words of errors. Errors:
+ * ERR_PARSE (no bundle, cut off or damaged: the text names the member), ERR_SCHEMA (of a newer
  * format), ERR_SYS, ERR_NOMEM, and what the events return. */
-int bundle_load(int fd, const char *path, const struct bundle_events *events, void *arg, struct err *err);
+int bundle_load(int fd, const char *path, const struct bundle_events *events, void *arg,
+		struct err *err);

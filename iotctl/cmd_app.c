@@ -1,7 +1,6 @@
 /* cmd_app.c - iotctl app: the registered device applications, and what an operator tells them. */
 #include "common/util.h"
 #include "iotctl/show.h"
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -262,14 +261,12 @@ static const struct {
 	 app_deregister},
 };
 
-int cmd_app(struct iotctl *app, int argc, char *argv[])
+int cmd_app(struct iotctl *app, const struct options *o)
 {
-	struct words w = {0};
+	struct words w = {.as_json = options_has(o, "json")};
+	int argc = o->argc;
+	char *const *argv = o->argv;
 
-	if (option_json(argc, argv, &w.as_json) < 0)
-		return EXIT_USAGE;
-	argc -= optind;
-	argv += optind;
 	if (argc == 0)
 		return misused("app: list, show, suspend, resume or deregister?");
 	for (size_t i = 0; i < ARRAY_LEN(actions); i++) {

@@ -7,7 +7,6 @@
 #include "iotctl/parts.h"
 #include "iotctl/restore.h"
 #include <fcntl.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -105,30 +104,23 @@ static int backup(const struct iotctl *app, const char *dest, bool force, struct
 	return rc < 0 ? rc : bundle_save(dest, force, c->members, c->n, err);
 }
 
-int cmd_backup(struct iotctl *app, int argc, char *argv[])
+int cmd_backup(struct iotctl *app, const struct options *o)
 {
-	static const struct option longs[] = {{"force", no_argument, NULL, 'f'}, {0}};
 	struct collected c = {.n = 0};
 	struct err err = {0};
-	bool force = false;
-	int opt;
+	bool force = options_has(o, "force");
 
-	while ((opt = getopt_long(argc, argv, "f", longs, NULL)) != -1) {
-		if (opt != 'f')
-			return EXIT_USAGE;
-		force = true;
-	}
-	if (optind + 1 != argc)
+	if (o->argc != 1)
 		return misused("backup: one file to write, please");
 	if (iotctl_settings(app) < 0 || iotctl_look(app) < 0)
 		return EXIT_ERROR;
-	int rc = backup(app, argv[optind], force, &c, &err);
+	int rc = backup(app, o->argv[0], force, &c, &err);
 
 	for (size_t i = 0; rc == 0 && i < c.n; i++)
 		printf("%-16s %10lld bytes  %s\n", c.members[i].name, (long long)c.members[i].bytes,
 		       parts[part_find(c.members[i].name)].what);
 	if (rc == 0)
-		printf("%s\n", argv[optind]);
+		printf("%s\n", o->argv[0]);
 	close_members(&c);
 	return rc < 0 ? complain("backup: %s", err.text) : EXIT_OK;
 }
@@ -137,14 +129,14 @@ int cmd_backup(struct iotctl *app, int argc, char *argv[])
 
 /* csm and agent, as far as they run: what holds files that are exchanged. */
 struct running {
-	char *argv[4]; /* [0] is for the command */
+	char *argv[2];
 	int argc;
 };
 
 static struct running find_running(const struct iotctl *app)
 {
 	static char csm[] = "csm", agent[] = "agent";
-	struct running r = {.argc = 1};
+	struct running r = {.argc = 0};
 
 	if (daemon_runs(app, csm))
 		r.argv[r.argc++] = csm;
@@ -154,14 +146,12 @@ static struct running find_running(const struct iotctl *app)
 }
 
 /* ret: enum exit_code */
-static int run_for(struct iotctl *app, struct running *r, char *command,
-		   int (*fn)(struct iotctl *app, int argc, char *argv[]))
+static int run_for(struct iotctl *app, struct running *r,
+		   int (*fn)(struct iotctl *app, const struct options *o))
 {
-	if (r->argc == 1)
-		return EXIT_OK;
-	r->argv[0] = command;
-	optind = 0;
-	return fn(app, r->argc, r->argv);
+	const struct options o = {.argc = r->argc, .argv = r->argv};
+
+	return r->argc == 0 ? EXIT_OK : fn(app, &o);
 }
 
 /* Before anything is touched. ret: whether to go on; if not it was told. */
@@ -171,18 +161,18 @@ static bool may_go_on(const struct iotctl *app, const struct running *r, const c
 	CLEANUP(freep)
 	char *question = NULL;
 
-	if (r->argc > 1 && !daemon_runs(app, "supervisor")) {
+	if (r->argc > 0 && !daemon_runs(app, "supervisor")) {
 		complain("restore: %s runs and is not managed by iotctl: stop it first (`iotctl "
 			 "stop`, or `systemctl stop` where systemd runs it)",
-			 r->argv[1]);
+			 r->argv[0]);
 		return false;
 	}
-	if (yes || (r->argc == 1 && !restore_replaces(&app->settings)))
+	if (yes || (r->argc == 0 && !restore_replaces(&app->settings)))
 		return true;
 	if (asprintf(&question, "Replace what is in %s by the backup of %s%s?",
 		     app->settings.core.userdir,
 		     json_string_value(json_object_get(manifest, "time")),
-		     r->argc > 1 ? ", and restart the daemons" : "") < 0) {
+		     r->argc > 0 ? ", and restart the daemons" : "") < 0) {
 		question = NULL;
 		complain("restore: out of memory");
 		return false;
@@ -246,36 +236,29 @@ static int restore(struct iotctl *app, int fd, const char *path, bool yes)
 		return EXIT_ERROR;
 	if (restore_stage(&app->settings, fd, path, &r, &err) < 0)
 		return complain("restore: nothing was changed: %s", err.text);
-	int rc = run_for(app, &running, "stop", cmd_stop);
+	int rc = run_for(app, &running, cmd_stop);
 
 	if (rc == EXIT_OK)
 		rc = exchange(r, &begun);
 	restore_free(r);
 	/* Also when nothing came of it; but not on files of two states. */
 	if (rc == EXIT_OK || !begun) {
-		int started = run_for(app, &running, "start", cmd_start);
+		int started = run_for(app, &running, cmd_start);
 
 		rc = rc != EXIT_OK ? rc : started;
 	}
 	return rc;
 }
 
-int cmd_restore(struct iotctl *app, int argc, char *argv[])
+int cmd_restore(struct iotctl *app, const struct options *o)
 {
-	static const struct option longs[] = {{"yes", no_argument, NULL, 'y'}, {0}};
-	bool yes = false;
-	int opt;
+	bool yes = options_has(o, "yes");
 
-	while ((opt = getopt_long(argc, argv, "y", longs, NULL)) != -1) {
-		if (opt != 'y')
-			return EXIT_USAGE;
-		yes = true;
-	}
-	if (optind + 1 != argc)
+	if (o->argc != 1)
 		return misused("restore: one file to read, please");
 	if (iotctl_settings(app) < 0 || iotctl_look(app) < 0)
 		return EXIT_ERROR;
-	const char *path = argv[optind];
+	const char *path = o->argv[0];
 	CLEANUP(closep)
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 

@@ -41,15 +41,15 @@ static int leave_alone(const struct settings *s, json_t *lacks)
 	return EXIT_OK;
 }
 
-int cmd_broker(struct iotctl *app, int argc, char *argv[])
+int cmd_broker(struct iotctl *app, const struct options *o)
 {
 	const struct settings *s = &app->settings;
 	struct broker_plan plan = {0};
 	struct err err = {0};
 	sigset_t none;
 
-	if (argc > 1)
-		return misused("%s: it takes no arguments", argv[0]);
+	if (o->argc > 0)
+		return misused("broker: it takes no arguments");
 	if (iotctl_settings(app) < 0)
 		return EXIT_ERROR;
 	log_init("broker", (enum log_level)s->core.log_level, (enum log_format)s->core.log_format);

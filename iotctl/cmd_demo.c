@@ -14,7 +14,6 @@
 #include "dan/dan.h"
 #include "iotctl/iotctl.h"
 #include <arpa/inet.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -499,24 +498,21 @@ static int begin(struct demo *d, const struct settings *s, struct err *err)
 	return rc < 0 ? rc : new_device(d, s, err);
 }
 
-static int parse_seconds(int argc, char *argv[], unsigned *ret)
+static int parse_seconds(const struct options *o, unsigned *ret)
 {
-	static const struct option longs[] = {{"seconds", required_argument, NULL, 's'}, {0}};
-	int c;
+	const char *text = options_value(o, "seconds");
+	char *end;
 
 	*ret = SECONDS_DEFAULT;
-	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-		char *end;
-		long n = c == 's' ? strtol(optarg, &end, 10) : -1;
+	if (text != NULL) {
+		long n = strtol(text, &end, 10);
 
-		if (c != 's')
-			return EXIT_USAGE;
 		if (n < 1 || n > SECONDS_MAX || *end != '\0')
 			return misused("demo: --seconds takes a whole number from 1 to %d",
 				       SECONDS_MAX);
 		*ret = (unsigned)n;
 	}
-	return optind == argc ? EXIT_OK : misused("demo: unexpected argument '%s'", argv[optind]);
+	return o->argc == 0 ? EXIT_OK : misused("demo: unexpected argument '%s'", o->argv[0]);
 }
 
 static bool csm_runs(const struct iotctl *app)
@@ -530,11 +526,11 @@ static bool csm_runs(const struct iotctl *app)
 	return pidfd >= 0;
 }
 
-int cmd_demo(struct iotctl *app, int argc, char *argv[])
+int cmd_demo(struct iotctl *app, const struct options *o)
 {
 	struct demo d = {.app = app};
 	struct err err = {0};
-	int rc = parse_seconds(argc, argv, &d.seconds);
+	int rc = parse_seconds(o, &d.seconds);
 
 	if (rc != EXIT_OK)
 		return rc;

@@ -1,7 +1,6 @@
 /* cmd_doctor.c - iotctl doctor: what this machine lacks, and what to do about it. */
 #include "common/util.h"
 #include "iotctl/check.h"
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -46,14 +45,10 @@ static bool load_settings(struct iotctl *app)
 	return settings_load(app->conf_path, &app->settings, NULL, NULL, NULL) == 0;
 }
 
-int cmd_doctor(struct iotctl *app, int argc, char *argv[])
+int cmd_doctor(struct iotctl *app, const struct options *o)
 {
-	bool as_json;
-
-	if (option_json(argc, argv, &as_json) < 0)
-		return EXIT_USAGE;
-	if (optind != argc)
-		return misused("doctor: unexpected argument '%s'", argv[optind]);
+	if (o->argc > 0)
+		return misused("doctor: unexpected argument '%s'", o->argv[0]);
 	bool has_settings = load_settings(app);
 	json_auto_t *report =
 		doctor_new(has_settings && app->settings.engine.sandbox == SANDBOX_DEGRADED);
@@ -62,7 +57,7 @@ int cmd_doctor(struct iotctl *app, int argc, char *argv[])
 		return complain("doctor: out of memory");
 	add_layers(app, report);
 	check_all(checks, ARRAY_LEN(checks), app, has_settings, report);
-	if (as_json) {
+	if (options_has(o, "json")) {
 		json_dumpf(report, stdout, JSON_INDENT(2));
 		putchar('\n');
 	} else {

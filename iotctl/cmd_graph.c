@@ -2,7 +2,6 @@
  * functions again. */
 #include "common/util.h"
 #include "iotctl/show.h"
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -186,14 +185,11 @@ static const struct {
 	{"release", true, graph_release},
 };
 
-int cmd_graph(struct iotctl *app, int argc, char *argv[])
+int cmd_graph(struct iotctl *app, const struct options *o)
 {
-	bool as_json;
+	int argc = o->argc;
+	char *const *argv = o->argv;
 
-	if (option_json(argc, argv, &as_json) < 0)
-		return EXIT_USAGE;
-	argc -= optind;
-	argv += optind;
 	if (argc == 0)
 		return misused("graph: list, show GRAPH or release GRAPH?");
 	for (size_t i = 0; i < ARRAY_LEN(actions); i++) {
@@ -205,7 +201,7 @@ int cmd_graph(struct iotctl *app, int argc, char *argv[])
 							      : "no further argument");
 		if (iotctl_settings(app) < 0 || iotctl_look(app) < 0)
 			return EXIT_ERROR;
-		return actions[i].run(app, argv[1], as_json);
+		return actions[i].run(app, argv[1], options_has(o, "json"));
 	}
 	return misused("graph: '%s' is none of list, show, release", argv[0]);
 }

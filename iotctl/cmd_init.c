@@ -8,7 +8,6 @@
 #include "iotctl/restore.h"
 #include "iotctl/units.h"
 #include <fcntl.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -147,22 +146,15 @@ static int reset_store(const struct iotctl *app)
 	return EXIT_OK;
 }
 
-int cmd_initdb(struct iotctl *app, int argc, char *argv[])
+int cmd_initdb(struct iotctl *app, const struct options *o)
 {
-	static const struct option longs[] = {{"reset", no_argument, NULL, 'r'}, {0}};
-	bool reset = false;
-	int c;
+	bool reset = options_has(o, "reset");
 
-	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-		if (c != 'r')
-			return EXIT_USAGE;
-		reset = true;
-	}
-	for (int i = optind; i < argc; i++) {
-		if (strcmp(argv[i], "ccm") == 0)
+	for (int i = 0; i < o->argc; i++) {
+		if (strcmp(o->argv[i], "ccm") == 0)
 			return complain("initdb ccm: not part of this build");
-		if (strcmp(argv[i], "csm") != 0)
-			return misused("initdb: unknown name '%s' (choose from csm)", argv[i]);
+		if (strcmp(o->argv[i], "csm") != 0)
+			return misused("initdb: unknown name '%s' (choose from csm)", o->argv[i]);
 	}
 	if (iotctl_settings(app) < 0 || iotctl_own(app) < 0)
 		return EXIT_ERROR;
@@ -173,22 +165,15 @@ int cmd_initdb(struct iotctl *app, int argc, char *argv[])
 
 /* ---- genconf ---- */
 
-int cmd_genconf(struct iotctl *app, int argc, char *argv[])
+int cmd_genconf(struct iotctl *app, const struct options *o)
 {
-	static const struct option longs[] = {{"force", no_argument, NULL, 'f'}, {0}};
-	bool force = false;
+	bool force = options_has(o, "force");
 	struct stat st;
-	int c;
 
 	(void)app;
-	while ((c = getopt_long(argc, argv, "f", longs, NULL)) != -1) {
-		if (c != 'f')
-			return EXIT_USAGE;
-		force = true;
-	}
-	if (optind + 1 != argc)
+	if (o->argc != 1)
 		return misused("genconf: one destination path, please (-: standard output)");
-	const char *dest = argv[optind];
+	const char *dest = o->argv[0];
 
 	if (strcmp(dest, "-") == 0) {
 		settings_sample(stdout);
@@ -231,15 +216,15 @@ static void on_note(void *arg, bool is_error, const char *text)
 	fprintf(stderr, "%s: %s\n", is_error ? "error" : "warning", text);
 }
 
-int cmd_config(struct iotctl *app, int argc, char *argv[])
+int cmd_config(struct iotctl *app, const struct options *o)
 {
 	struct counts n = {0};
 	struct settings s;
 	struct err err = {0};
 
-	if (argc < 2 || strcmp(argv[1], "check") != 0 || argc > 3)
+	if (o->argc < 1 || strcmp(o->argv[0], "check") != 0 || o->argc > 2)
 		return misused("config: usage: iotctl config check [FILE]");
-	const char *path = argc == 3 ? argv[2] : app->conf_path;
+	const char *path = o->argc == 2 ? o->argv[1] : app->conf_path;
 
 	if (path == NULL) {
 		puts("no configuration file; defaults are used");

@@ -3,7 +3,6 @@
 #include "iotctl/iotctl.h"
 #include "iotctl/units.h"
 #include <fcntl.h>
-#include <getopt.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -324,30 +323,21 @@ static int parse_lines(const char *text, long *ret)
 											     : -1;
 }
 
-int cmd_logs(struct iotctl *app, int argc, char *argv[])
+int cmd_logs(struct iotctl *app, const struct options *o)
 {
-	static const struct option longs[] = {
-		{"follow", no_argument, NULL, 'f'}, {"lines", required_argument, NULL, 'n'}, {0}};
 	struct logs l = {0};
+	const char *given = options_value(o, "lines");
 	long lines = LINES_SHOWN;
-	bool on = false;
-	int c;
 
-	while ((c = getopt_long(argc, argv, "fn:", longs, NULL)) != -1) {
-		if (c == '?')
-			return EXIT_USAGE;
-		if (c == 'f')
-			on = true;
-		else if (parse_lines(optarg, &lines) < 0)
-			return misused("logs: -n '%s' is not a number of lines (0 to %d)", optarg,
-				       LINES_MAX);
-	}
+	if (given != NULL && parse_lines(given, &lines) < 0)
+		return misused("logs: -n '%s' is not a number of lines (0 to %d)", given,
+			       LINES_MAX);
 	if (iotctl_settings(app) < 0 || iotctl_look(app) < 0)
 		return EXIT_ERROR;
-	int rc = choose(&l, app, argv + optind, argc - optind);
+	int rc = choose(&l, app, o->argv, o->argc);
 
 	if (rc == 0)
-		rc = show(&l, app, lines, on);
+		rc = show(&l, app, lines, options_has(o, "follow"));
 	logs_done(&l);
 	return rc;
 }

@@ -10,7 +10,6 @@
 #include "iotctl/supervisor.h"
 #include "iotctl/units.h"
 #include <fcntl.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <netdb.h>
 #include <poll.h>
@@ -331,34 +330,27 @@ static int start_foreground(struct iotctl *app, unsigned mask)
 	return supervisor_run(app, -1, true, mask);
 }
 
-int cmd_start(struct iotctl *app, int argc, char *argv[])
+int cmd_start(struct iotctl *app, const struct options *o)
 {
-	static const struct option longs[] = {{"foreground", no_argument, NULL, 'f'}, {0}};
-	bool foreground = app->debug;
+	bool foreground = app->debug || options_has(o, "foreground");
 	struct err err = {0};
 	unsigned mask;
-	int c;
 
-	while ((c = getopt_long(argc, argv, "f", longs, NULL)) != -1) {
-		if (c != 'f')
-			return EXIT_USAGE;
-		foreground = true;
-	}
-	if (units_parse(argv + optind, argc - optind, &mask, &err) < 0)
-		return refuse_names(argv[0], &err);
+	if (units_parse(o->argv, o->argc, &mask, &err) < 0)
+		return refuse_names("start", &err);
 	if (iotctl_settings(app) < 0 || iotctl_look(app) < 0)
 		return EXIT_ERROR;
 	if (foreground)
 		return start_foreground(app, mask);
 	if (!supervisor_runs(app) && kept_units(app, UNITS_ALL) != 0)
 		return start_kept(app, "start", units_with_needs(mask));
-	return start_units(app, argv + optind, argc - optind, mask);
+	return start_units(app, o->argv, o->argc, mask);
 }
 
-int cmd_supervise(struct iotctl *app, int argc, char *argv[])
+int cmd_supervise(struct iotctl *app, const struct options *o)
 {
 	char *end;
-	long fd = argc == 2 ? strtol(argv[1], &end, 10) : -1;
+	long fd = o->argc == 1 ? strtol(o->argv[0], &end, 10) : -1;
 
 	if (fd < 3 || fd > 65535 || *end != '\0')
 		return complain("supervise is for iotctl itself; use `iotctl start`");
@@ -489,38 +481,36 @@ static int stop_units(struct iotctl *app, char *const names[], int n, unsigned m
 	return EXIT_OK;
 }
 
-static int parse_names(struct iotctl *app, int argc, char *argv[], unsigned *ret_mask)
+static int parse_names(struct iotctl *app, const char *command, const struct options *o,
+		       unsigned *ret_mask)
 {
-	static const struct option none[] = {{0}};
 	struct err err = {0};
 
-	if (getopt_long(argc, argv, "", none, NULL) != -1)
-		return EXIT_USAGE;
-	if (units_parse(argv + optind, argc - optind, ret_mask, &err) < 0)
-		return refuse_names(argv[0], &err);
+	if (units_parse(o->argv, o->argc, ret_mask, &err) < 0)
+		return refuse_names(command, &err);
 	return iotctl_settings(app) < 0 || iotctl_look(app) < 0 ? EXIT_ERROR : EXIT_OK;
 }
 
-int cmd_stop(struct iotctl *app, int argc, char *argv[])
+int cmd_stop(struct iotctl *app, const struct options *o)
 {
 	unsigned mask;
-	int rc = parse_names(app, argc, argv, &mask);
+	int rc = parse_names(app, "stop", o, &mask);
 
 	if (rc == EXIT_OK)
-		rc = stop_units(app, argv + optind, argc - optind, mask);
+		rc = stop_units(app, o->argv, o->argc, mask);
 	return rc != EXIT_OK ? rc : stop_keeper(app, mask);
 }
 
-int cmd_restart(struct iotctl *app, int argc, char *argv[])
+int cmd_restart(struct iotctl *app, const struct options *o)
 {
 	unsigned mask;
-	int rc = parse_names(app, argc, argv, &mask);
+	int rc = parse_names(app, "restart", o, &mask);
 
 	if (rc == EXIT_OK && !supervisor_runs(app) && kept_units(app, UNITS_ALL) != 0)
 		return start_kept(app, "restart", mask);
 	if (rc == EXIT_OK && iotctl_own(app) < 0)
 		return EXIT_ERROR;
 	if (rc == EXIT_OK)
-		rc = stop_units(app, argv + optind, argc - optind, mask);
-	return rc != EXIT_OK ? rc : start_units(app, argv + optind, argc - optind, mask);
+		rc = stop_units(app, o->argv, o->argc, mask);
+	return rc != EXIT_OK ? rc : start_units(app, o->argv, o->argc, mask);
 }

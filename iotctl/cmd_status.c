@@ -7,7 +7,6 @@
 #include "iotctl/iotctl.h"
 #include "iotctl/kept.h"
 #include "iotctl/units.h"
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -305,23 +304,20 @@ static int exit_status(json_t *services)
 	return rc;
 }
 
-int cmd_status(struct iotctl *app, int argc, char *argv[])
+int cmd_status(struct iotctl *app, const struct options *o)
 {
-	bool as_json;
 	struct err err = {0};
 	unsigned mask;
 
-	if (option_json(argc, argv, &as_json) < 0)
-		return EXIT_USAGE;
-	if (units_parse(argv + optind, argc - optind, &mask, &err) < 0)
-		return refuse_names(argv[0], &err);
+	if (units_parse(o->argv, o->argc, &mask, &err) < 0)
+		return refuse_names("status", &err);
 	if (iotctl_settings(app) < 0 || iotctl_look(app) < 0)
 		return EXIT_ERROR;
 	json_auto_t *all = collect(app, mask);
 
 	if (all == NULL)
 		return complain("status: out of memory");
-	if (as_json) {
+	if (options_has(o, "json")) {
 		json_dumpf(all, stdout, JSON_INDENT(2));
 		putchar('\n');
 	} else {

@@ -45,23 +45,20 @@ static int reload_one(const struct iotctl *app, const char *name, json_t *told)
 	return EXIT_OK;
 }
 
-int cmd_reload(struct iotctl *app, int argc, char *argv[])
+int cmd_reload(struct iotctl *app, const struct options *o)
 {
-	bool as_json;
 	struct err err = {0};
 	unsigned mask;
 	int rc = EXIT_OK;
 
-	if (option_json(argc, argv, &as_json) < 0)
-		return EXIT_USAGE;
-	if (units_parse(argv + optind, argc - optind, &mask, &err) < 0)
-		return refuse_names(argv[0], &err);
-	if (optind < argc && (mask & 1u << UNIT_BROKER))
+	if (units_parse(o->argv, o->argc, &mask, &err) < 0)
+		return refuse_names("reload", &err);
+	if (o->argc > 0 && (mask & 1u << UNIT_BROKER))
 		return misused(
 			"reload: the broker is not reloaded; `iotctl restart broker` restarts it");
 	if (iotctl_settings(app) < 0 || iotctl_look(app) < 0)
 		return EXIT_ERROR;
-	json_auto_t *told = as_json ? json_object() : NULL;
+	json_auto_t *told = options_has(o, "json") ? json_object() : NULL;
 
 	for (unsigned i = 0; i < UNITS; i++) {
 		if ((mask & 1u << i) == 0 || !is_ours(i))
@@ -88,35 +85,31 @@ static int print_levels(json_t *modules)
 	return EXIT_OK;
 }
 
-int cmd_log_level(struct iotctl *app, int argc, char *argv[])
+int cmd_log_level(struct iotctl *app, const struct options *o)
 {
-	bool as_json;
+	char *const *words = o->argv;
 	struct err err = {0};
 	unsigned mask;
 
-	if (option_json(argc, argv, &as_json) < 0)
-		return EXIT_USAGE;
-	argc -= optind;
-	argv += optind;
-	if (argc != 1 && argc != 3)
+	if (o->argc != 1 && o->argc != 3)
 		return misused("log-level: usage: iotctl log-level NAME [MODULE LEVEL]");
-	if (units_parse(argv, 1, &mask, &err) < 0)
+	if (units_parse(words, 1, &mask, &err) < 0)
 		return refuse_names("log-level", &err);
 	if (mask & 1u << UNIT_BROKER)
 		return misused("log-level: the broker's log has no levels that can be changed "
 			       "while it runs");
 	if (iotctl_settings(app) < 0 || iotctl_look(app) < 0)
 		return EXIT_ERROR;
-	const char *module = argc == 3 && strcmp(argv[1], "all") != 0 ? argv[1] : NULL;
+	const char *module = o->argc == 3 && strcmp(words[1], "all") != 0 ? words[1] : NULL;
 	json_auto_t *answer = NULL;
-	int rc = ask_daemon(app, "log-level", argv[0],
+	int rc = ask_daemon(app, "log-level", words[0],
 			    json_pack("{s:s, s:s*, s:s*}", "op", "log-level", "module", module,
-				      "level", argc == 3 ? argv[2] : NULL),
+				      "level", o->argc == 3 ? words[2] : NULL),
 			    ASK_MS, &answer);
 
 	if (rc != EXIT_OK)
 		return rc;
 	json_t *modules = json_object_get(answer, "modules");
 
-	return as_json ? print_json(modules) : print_levels(modules);
+	return options_has(o, "json") ? print_json(modules) : print_levels(modules);
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common/err.h"
+#include "common/options.h"
 #include "common/settings.h"
 #include <stdbool.h>
 #include <stddef.h>
@@ -17,23 +18,10 @@ struct iotctl {
 	bool has_settings;
 };
 
-/* One word of the command line and what it does. */
-struct command {
-	const char *name;
-	const char *args;  /* for the usage line */
-	const char *help;  /* one line for the list; NULL: not listed */
-	const char *about; /* more, for --help of the command; NULL: help is enough */
-	/* argv[0] is the command's name. ret: enum exit_code. NULL: not part of this build. */
-	int (*run)(struct iotctl *app, int argc, char *argv[]);
-};
-
 /* Print `iotctl: text` to stderr. ret: EXIT_ERROR. */
 int complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* The same for a wrong command line. ret: EXIT_USAGE. */
 int misused(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-/* For commands whose only option is --json; optind is behind it then. ret: 0, or -1 for another one
- * (told). */
-int option_json(int argc, char *argv[], bool *ret);
 /* Tell what units_parse() says. ret: EXIT_USAGE, or EXIT_ERROR for what is not part of this build.
  */
 int refuse_names(const char *command, const struct err *err);
@@ -47,9 +35,9 @@ int iotctl_own(const struct iotctl *app);
 int iotctl_settings(struct iotctl *app);
 
 /* cmd_init.c */
-int cmd_initdb(struct iotctl *app, int argc, char *argv[]);
-int cmd_genconf(struct iotctl *app, int argc, char *argv[]);
-int cmd_config(struct iotctl *app, int argc, char *argv[]);
+int cmd_initdb(struct iotctl *app, const struct options *o);
+int cmd_genconf(struct iotctl *app, const struct options *o);
+int cmd_config(struct iotctl *app, const struct options *o);
 /* Make userdir, key and store as far as they are missing. quiet: say nothing if all was there. ret:
  * 0 or negative (told). */
 int init_all(struct iotctl *app, bool quiet);
@@ -62,24 +50,28 @@ bool daemon_runs(const struct iotctl *app, const char *name);
 bool confirmed(const char *question);
 
 /* cmd_run.c */
-int cmd_start(struct iotctl *app, int argc, char *argv[]);
-int cmd_stop(struct iotctl *app, int argc, char *argv[]);
-int cmd_restart(struct iotctl *app, int argc, char *argv[]);
-int cmd_supervise(struct iotctl *app, int argc, char *argv[]);
+int cmd_start(struct iotctl *app, const struct options *o);
+int cmd_stop(struct iotctl *app, const struct options *o);
+int cmd_restart(struct iotctl *app, const struct options *o);
+int cmd_supervise(struct iotctl *app, const struct options *o);
 
 /* Decide about the broker and become it. */
-int cmd_broker(struct iotctl *app, int argc, char *argv[]);
+int cmd_broker(struct iotctl *app, const struct options *o);
 
-int cmd_status(struct iotctl *app, int argc, char *argv[]);
+int cmd_status(struct iotctl *app, const struct options *o);
 /* What keeps the units that run from being well ("csm: no connection to the broker; ..."); with
  * all: also those that do not run. ret: whether there is anything. */
 bool status_trouble(const struct iotctl *app, bool all, char *buf, size_t cap);
-int cmd_demo(struct iotctl *app, int argc, char *argv[]);
-int cmd_reload(struct iotctl *app, int argc, char *argv[]);
-int cmd_log_level(struct iotctl *app, int argc, char *argv[]);
-int cmd_logs(struct iotctl *app, int argc, char *argv[]);
-int cmd_app(struct iotctl *app, int argc, char *argv[]);
-int cmd_graph(struct iotctl *app, int argc, char *argv[]);
-int cmd_doctor(struct iotctl *app, int argc, char *argv[]);
-int cmd_backup(struct iotctl *app, int argc, char *argv[]);
-int cmd_restore(struct iotctl *app, int argc, char *argv[]);
+int cmd_demo(struct iotctl *app, const struct options *o);
+int cmd_reload(struct iotctl *app, const struct options *o);
+int cmd_log_level(struct iotctl *app, const struct options *o);
+int cmd_logs(struct iotctl *app, const struct options *o);
+int cmd_app(struct iotctl *app, const struct options *o);
+int cmd_graph(struct iotctl *app, const struct options *o);
+int cmd_doctor(struct iotctl *app, const struct options *o);
+int cmd_backup(struct iotctl *app, const struct options *o);
+int cmd_restore(struct iotctl *app, const struct options *o);
+int cmd_shell(struct iotctl *app, const struct options *o);
+int cmd_man(struct iotctl *app, const struct options *o);
+int cmd_completion(struct iotctl *app, const struct options *o);
+int cmd_complete(struct iotctl *app, const struct options *o);

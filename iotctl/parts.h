@@ -14,10 +14,11 @@ enum part_kind {
 struct part {
 	const char *name; /* in the backup */
 	enum part_kind kind;
-	const char *file;   /* below userdir: where it is restored to; NULL: where settings say */
-	bool needed;        /* there is no backup without it */
-	bool goes_if_none;  /* the backup has none: one that is there does not belong to what is restored */
-	const char *what;   /* for people */
+	const char *file;  /* below userdir: where it is restored to; NULL: where settings say */
+	bool needed;       /* there is no backup without it */
+	bool goes_if_none; /* the backup has none: one that is there does not belong to what is
+			      restored */
+	const char *what;  /* for people */
 };
 
 #define PARTS       5

@@ -1,0 +1,293 @@
+/* commands.c - the one table of iotctl's commands, and what is said of them. */
+#include "iotctl/commands.h"
+#include "common/conf_near.h"
+#include "common/settings.h"
+#include "common/util.h"
+#include "iotctl/iotctl.h"
+#include <string.h>
+
+#define HELP_COLUMN 24
+#define HELP_WIDTH  100
+#define NAMES_MAX   64
+
+static const struct option_row json_options[] = {
+	{"json", 0, NULL, "as JSON, for programs"},
+	{0},
+};
+
+static const struct option_row initdb_options[] = {
+	{"reset", 0, NULL, "delete what is there first; asks on the terminal"},
+	{0},
+};
+
+static const struct option_row start_options[] = {
+	{"foreground", 'f', NULL, "stay, show the logs, and stop everything at SIGTERM or Ctrl-C"},
+	{0},
+};
+
+static const struct option_row force_options[] = {
+	{"force", 'f', NULL, "overwrite an existing file"},
+	{0},
+};
+
+static const struct option_row restore_options[] = {
+	{"yes", 'y', NULL, "do not ask"},
+	{0},
+};
+
+static const struct option_row demo_options[] = {
+	{"seconds", 's', "N", "how long"},
+	{0},
+};
+
+static const struct option_row logs_options[] = {
+	{"follow", 'f', NULL, "go on with what is written from now on, until Ctrl-C"},
+	{"lines", 'n', "N", "how many lines of the past (20)"},
+	{0},
+};
+
+static const struct action config_actions[] = {
+	{"check", {OPERAND_FILE}, false},
+	{0},
+};
+
+static const struct action app_actions[] = {
+	{"list", {OPERAND_NONE}, false},
+	{"show", {OPERAND_APP}, false},
+	{"suspend", {OPERAND_APP, OPERAND_FEATURE, OPERAND_MODE}, false},
+	{"resume", {OPERAND_APP, OPERAND_FEATURE, OPERAND_MODE}, false},
+	{"deregister", {OPERAND_APP}, false},
+	{0},
+};
+
+static const struct action graph_actions[] = {
+	{"list", {OPERAND_NONE}, false},
+	{"show", {OPERAND_GRAPH}, false},
+	{"release", {OPERAND_GRAPH}, false},
+	{0},
+};
+
+const struct option_row global_options[] = {
+	{"help", 'h', NULL, "show this help message and exit"},
+	{"debug", 'd', NULL, "debug mode (debug logs, start stays in the foreground)"},
+	{"config", 'c', "INI_PATH",
+	 "IoTtalk ini config file ($HOME/.iottalk/iottalk.ini, or else " IOTTALK_CONF
+	 ", if it exists)"},
+	{"version", 0, NULL, "show program's version number and exit"},
+	{0},
+};
+
+/* A table reads best as a table. */
+/* clang-format off */
+const struct command commands[] = {
+	{"initdb", "[csm|ccm]", "initialize database",
+	 "Make the state directory, the key of the suite and the database as far as they are missing, and bring an older database up to date "
+	 "(after a copy of it). Nothing is destroyed, unless --reset is given and confirmed.",
+	 .options = initdb_options, .operands = {OPERAND_STORE}, .run = cmd_initdb},
+	{"start", "[csm|ccm|gui|agent|broker ...]", "start server",
+	 "Start what is named and what that needs; no name: everything. Returns when all of it is ready, or says what is not, why, and the end "
+	 "of its log. ccm and gui are not part of this build.",
+	 .options = start_options, .operands = {OPERAND_UNIT}, .repeats = true, .run = cmd_start},
+	{"stop", "[csm|agent|broker ...]", "stop server",
+	 "Stop what is named; no name: everything. What does not end within 10 s is killed.",
+	 .operands = {OPERAND_UNIT}, .repeats = true, .run = cmd_stop},
+	{"restart", "[csm|agent|broker ...]", "restart server", "Stop, then start.",
+	 .operands = {OPERAND_UNIT}, .repeats = true, .run = cmd_restart},
+	{"status", "[csm|agent|broker ...]", "status server",
+	 "Show state, pid, uptime, restarts, version, health and ports. What runs and whose health is not ok is `degraded`.\n"
+	 "Exit status: 0 all ready, 1 something degraded, or an error, 3 something not running.",
+	 .options = json_options, .operands = {OPERAND_UNIT}, .repeats = true, .run = cmd_status},
+	{"shell", "", "interactive shell",
+	 "The commands without typing iotctl, with history and completion (Tab), and `sql STATEMENT`, which asks csm's store and cannot "
+	 "change it. Lines may come from a file or a pipe; then the exit status is that of the last one.",
+	 .run = cmd_shell},
+	{"genconf", "DEST", "get a copy of sample ini config",
+	 "Write a commented sample configuration to DEST (-: standard output).",
+	 .options = force_options, .operands = {OPERAND_FILE}, .run = cmd_genconf},
+	{"config", "check [FILE]", "check the configuration file",
+	 "Name every unknown section and key (with the nearest known one) and every bad value, with file and line.\n"
+	 "Exit status: 0 usable (warnings are told), 1 not.",
+	 .actions = config_actions, .run = cmd_config},
+	{"reload", "[csm|agent ...]", "read the configuration again",
+	 "Have daemons that run read the configuration file again. What may change while they run takes effect at once; what may not is named, "
+	 "and waits for `iotctl restart`. A file with an error changes nothing. SIGHUP does the same.\n"
+	 "Exit status: 0 done, 1 error, 2 wrong command line, 3 one does not run.",
+	 .options = json_options, .operands = {OPERAND_DAEMON}, .repeats = true, .run = cmd_reload},
+	{"logs", "[broker|csm|agent|supervisor ...]", "show what the daemons log",
+	 "The last lines of the logs under userdir/log, in the order of their times; no name: all of them.",
+	 .options = logs_options, .operands = {OPERAND_LOG}, .repeats = true, .run = cmd_logs},
+	{"log-level", "NAME [MODULE LEVEL]", "see or change how much a daemon logs",
+	 "NAME is csm or agent; without MODULE: the levels of all its modules. MODULE is the first word of an event in the log (`device` of "
+	 "device.online), or all; LEVEL is error, warn, info, debug, or default: as the configuration says. It holds until the daemon ends or "
+	 "reads a changed configuration.",
+	 .options = json_options, .operands = {OPERAND_DAEMON, OPERAND_MODULE, OPERAND_LEVEL}, .run = cmd_log_level},
+	{"app", "{list,show APP,suspend APP FEATURE [idf|odf],resume APP FEATURE [idf|odf],deregister APP}",
+	 "see, suspend and deregister device applications",
+	 "list: the registered device applications, since when they are online or offline, and how many features they have.\n"
+	 "show: one of them (APP: its id, the begin of its id, or its name), with its features, their topics and links.\n"
+	 "suspend: ask it to send (idf) or take (odf) no data for a feature. That is kept until resume takes it back: an application that is "
+	 "offline, or comes again, is told then. One that does not know the command refuses, and goes on.\n"
+	 "deregister: as if it had asked for that itself.\n"
+	 "Exit status: 0 done (or kept for an offline one), 1 refused or error, 2 wrong command line, 3 csm does not run.",
+	 .options = json_options, .actions = app_actions, .run = cmd_app},
+	{"graph", "{list,show GRAPH,release GRAPH}", "see graphs run, release what is quarantined",
+	 "list: the graphs of this machine's agent, with the engine that runs each, messages evaluated per second (since the last look, or since "
+	 "it was loaded), time of an evaluation, and messages dropped.\n"
+	 "show: one of them (CLIENT/GRAPH), with its links, functions, drops by reason, and strikes.\n"
+	 "release: run the functions again that were quarantined because they took too long, crashed or ate memory.\n"
+	 "Exit status: 0 fine, 1 error, 2 wrong command line, 3 the agent does not run.",
+	 .options = json_options, .actions = graph_actions, .run = cmd_graph},
+	{"doctor", "", "see what this machine lacks",
+	 "Look at the sandbox that functions run in, the configuration, the state directory, the disk, the store, the daemons, the broker and its "
+	 "settings, the way the data takes, the ports, the clock and the limits; say of each what was seen: ok, warning or missing, and what to "
+	 "do about it. Nothing is changed; everything has a limit of time.\n"
+	 "Exit status: 0 nothing is missing that is needed (layers of the sandbox are not with [engine] sandbox = degraded), 1 not.",
+	 .options = json_options, .run = cmd_doctor},
+	{"backup", "FILE", "write all that cannot be made again into one file",
+	 "Write the store, the key, the agent's name, the quarantine and the configuration to FILE (a tar, mode 0600; it contains the key). The "
+	 "suite may run: everything that was answered before is in it. Messages that the broker keeps are not part of it.",
+	 .options = force_options, .operands = {OPERAND_FILE}, .run = cmd_backup},
+	{"restore", "FILE", "put back what `backup` wrote",
+	 "Check FILE, then put what is in it in place of what is there; that is kept beside it. csm and the agent are stopped for that and "
+	 "started again if iotctl runs them. Asks on the terminal before anything is replaced. All or nothing: what is interrupted is "
+	 "finished by the next `start`. The configuration goes beside the one in force.",
+	 .options = restore_options, .operands = {OPERAND_FILE}, .run = cmd_restore},
+	{"demo", "", "see a device, a graph and data flowing",
+	 "Register a simulated device, wire its input through a function to its output, push numbers, show what comes out, and take everything "
+	 "away again. The suite must be running.",
+	 .options = demo_options, .run = cmd_demo},
+	{"man", "[iotctl|iottalk.ini|csm|gateway-agent]", "write a manual page",
+	 "Write the source of a manual page to standard output: iotctl man | man -l -",
+	 .operands = {OPERAND_PAGE}, .run = cmd_man},
+	{"completion", "bash|zsh", "write what completes command lines",
+	 "Write the script that has a shell complete the commands of iotctl and what they name: source <(iotctl completion bash)",
+	 .operands = {OPERAND_SHELL}, .run = cmd_completion},
+	{"complete", "WORD ...", NULL, "What may stand for the last word of a command line; for shells.",
+	 .operands = {OPERAND_ANY}, .repeats = true, .run = cmd_complete},
+	{"supervise", "READY_FD", NULL, "What `start` runs in the background.",
+	 .operands = {OPERAND_ANY}, .run = cmd_supervise},
+	{"broker", "", NULL, "What iottalk-broker.service runs: becomes the managed broker, or ends if another one is used.",
+	 .run = cmd_broker},
+};
+/* clang-format on */
+const size_t n_commands = ARRAY_LEN(commands);
+
+/* ---- what is said of them ---- */
+
+static void print_names(FILE *out)
+{
+	const char *sep = "{";
+
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+		if (commands[i].help != NULL) {
+			fprintf(out, "%s%s", sep, commands[i].name);
+			sep = ",";
+		}
+	}
+	fputc('}', out);
+}
+
+void commands_usage(FILE *out)
+{
+	fputs("usage: iotctl [-h] [-d] [-c INI_PATH] [--version]\n              ", out);
+	print_names(out);
+	fputs(" ...\n", out);
+}
+
+void commands_help(FILE *out)
+{
+	commands_usage(out);
+	fputs("\nIoTtalk controller\n\npositional arguments:\n  ", out);
+	print_names(out);
+	fprintf(out, "\n%*savailable sub-commands\n", HELP_COLUMN, "");
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+		if (commands[i].help != NULL)
+			fprintf(out, "    %-*s%s\n", HELP_COLUMN - 4, commands[i].name,
+				commands[i].help);
+	}
+	fputs("\noptional arguments:\n", out);
+	options_print(global_options, HELP_COLUMN, out);
+}
+
+void command_spell(const struct command *c, char *buf, size_t cap)
+{
+	size_t used = (size_t)snprintf(buf, cap, "iotctl %s", c->name);
+
+	for (const struct option_row *o = c->options; o != NULL && o->name != NULL && used < cap;
+	     o++) {
+		char letter[] = {'-', o->letter, '\0'};
+
+		used += (size_t)snprintf(buf + used, cap - used, " [%s%s%s%s]",
+					 o->letter != '\0' ? letter : "--",
+					 o->letter != '\0' ? "" : o->name,
+					 o->arg != NULL ? " " : "", o->arg != NULL ? o->arg : "");
+	}
+	if (c->args[0] != '\0' && used < cap)
+		snprintf(buf + used, cap - used, " %s", c->args);
+}
+
+static void print_command_help(const struct command *c)
+{
+	char spelt[400];
+
+	command_spell(c, spelt, sizeof(spelt));
+	printf("usage: %s\n\n", spelt);
+	print_wrapped(c->about != NULL ? c->about : c->help, 0, HELP_WIDTH, stdout);
+	if (c->options != NULL)
+		puts("\noptions:");
+	options_print(c->options, HELP_COLUMN, stdout);
+}
+
+/* ---- finding and running them ---- */
+
+const struct command *command_find(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+		if (strcmp(commands[i].name, name) == 0)
+			return &commands[i];
+	}
+	return NULL;
+}
+
+/* NULL: none is near. */
+static const char *nearest_command(const char *name)
+{
+	struct conf_row rows[NAMES_MAX] = {0};
+	size_t n = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(commands) && n < NAMES_MAX; i++) {
+		if (commands[i].help != NULL)
+			rows[n++].section = commands[i].name;
+	}
+	return conf_near_section(rows, n, name);
+}
+
+static bool asks_for_help(int n, char *words[])
+{
+	for (int i = 1; i < n && strcmp(words[i], "--") != 0; i++)
+		if (strcmp(words[i], "-h") == 0 || strcmp(words[i], "--help") == 0)
+			return true;
+	return false;
+}
+
+int command_run(struct iotctl *app, int n, char *words[])
+{
+	const struct command *c = command_find(words[0]);
+	struct options given;
+
+	if (c == NULL) {
+		const char *like = nearest_command(words[0]);
+
+		commands_usage(stderr);
+		return misused("unknown command '%s'%s%s%s", words[0],
+			       like != NULL ? "; did you mean '" : "", like != NULL ? like : "",
+			       like != NULL ? "'?" : "");
+	}
+	if (asks_for_help(n, words)) {
+		print_command_help(c);
+		return EXIT_OK;
+	}
+	if (options_parse(c->options, false, n, words, &given) < 0)
+		return EXIT_USAGE;
+	return c->run(app, &given);
+}
