@@ -24,6 +24,10 @@ static bool say_answer(struct look *l, const struct broker_look *b, const char *
 {
 	if (how == PROBE_ANSWERS)
 		look_says(l, name, DOCTOR_OK, NULL, "answers at %s port %" PRId64, host, port);
+	else if (b->ours > 0)
+		look_says(l, name, DOCTOR_MISSING,
+			  "iotctl restart broker; log/broker.log below userdir may say why",
+			  "pid %d runs, and does not answer: %s", (int)b->ours, why);
 	else if (how == PROBE_OTHER)
 		look_says(l, name, DOCTOR_MISSING,
 			  "stop what listens there (see ports), or give the suite other ports: "
@@ -154,9 +158,11 @@ void check_ports(struct look *l)
 	bool foreign = s->broker.managed != BROKER_YES && check_pid(l, "broker") == 0;
 	bool here = host_is_local(s->core_mqtt.host) && host_is_local(s->core_ws.host);
 	const struct port ports[] = {
-		{"http", "csm", "[core] http-port", s->core.bind, s->core.http_port, false},
-		{"mqtt", "broker", "[core-mqtt] port", s->broker.bind, s->core_mqtt.port, foreign},
-		{"websocket", "broker", "[core-ws] port", s->broker.bind, s->core_ws.port, foreign},
+		{"http port", "csm", "[core] http-port", s->core.bind, s->core.http_port, false},
+		{"mqtt port", "broker", "[core-mqtt] port", s->broker.bind, s->core_mqtt.port,
+		 foreign},
+		{"websocket port", "broker", "[core-ws] port", s->broker.bind, s->core_ws.port,
+		 foreign},
 	};
 
 	for (size_t i = 0; i < (here ? ARRAY_LEN(ports) : 1); i++)

@@ -78,7 +78,8 @@ void check_transport(struct look *l)
 	bool well = transport != NULL && !(told && strcmp(transport, "plugin") == 0);
 
 	if (status == NULL)
-		look_says(l, "transport", DOCTOR_WARNING, "iotctl start", "the agent does not run");
+		look_says(l, "transport", DOCTOR_WARNING, "iotctl start; see the agent above",
+			  "the agent does not %s", check_pid(l, "agent") > 0 ? "answer" : "run");
 	else
 		look_says(l, "transport", well ? DOCTOR_OK : DOCTOR_WARNING,
 			  well ? NULL : "see the plugin above, and log/agent.log below userdir",

@@ -57,15 +57,29 @@ struct place {
 	const char *file; /* below userdir; "": itself; NULL: the store */
 	bool is_dir;
 	enum doctor_state open; /* others may get at it */
+	/* What stands in it; NULL: any may. */
+	int (*check)(const char *path, struct err *err);
+	const char *remedy; /* then */
 };
 
+static int check_key(const char *path, struct err *err)
+{
+	struct seal_key unused;
+
+	return seal_key_load(path, &unused, err);
+}
+
 static const struct place places[] = {
-	{"userdir", "", true, DOCTOR_WARNING},
-	{"run", "run", true, DOCTOR_WARNING},
-	{"log", "log", true, DOCTOR_WARNING},
-	{"key", "key", false, DOCTOR_MISSING}, /* the daemons refuse such a one */
-	{"store file", NULL, false, DOCTOR_WARNING},
-	{"agent-id", "agent-id", false, DOCTOR_WARNING},
+	{"userdir", "", true, DOCTOR_WARNING, NULL, NULL},
+	{"run", "run", true, DOCTOR_WARNING, NULL, NULL},
+	{"log", "log", true, DOCTOR_WARNING, NULL, NULL},
+	/* The daemons refuse one that others can read. */
+	{"key", "key", false, DOCTOR_MISSING, check_key,
+	 "put back a copy (iotctl restore), or stop everything, move it away and run iotctl "
+	 "initdb: "
+	 "agents on other machines need the new one"},
+	{"store file", NULL, false, DOCTOR_WARNING, NULL, NULL},
+	{"agent-id", "agent-id", false, DOCTOR_WARNING, NULL, NULL},
 };
 
 static const char *user_name(uid_t uid, char *buf, size_t cap)
@@ -113,6 +127,7 @@ static void look_at(struct look *l, const struct place *p, const char *path, con
 		    uid_t owner)
 {
 	char is[64], should[64], remedy[600];
+	struct err err = {0};
 
 	if (S_ISDIR(st->st_mode) != p->is_dir || (!p->is_dir && !S_ISREG(st->st_mode))) {
 		look_says(l, p->name, DOCTOR_MISSING,
@@ -127,6 +142,8 @@ static void look_at(struct look *l, const struct place *p, const char *path, con
 		snprintf(remedy, sizeof(remedy), "chmod %s %s", p->is_dir ? "0700" : "0600", path);
 		look_says(l, p->name, p->open, remedy, "%s has mode %04o: others get at it", path,
 			  (unsigned)st->st_mode & 07777);
+	} else if (p->check != NULL && p->check(path, &err) < 0) {
+		look_says(l, p->name, DOCTOR_MISSING, p->remedy, "%s", err.text);
 	} else {
 		look_says(l, p->name, DOCTOR_OK, NULL, "%s, mode %04o", path,
 			  (unsigned)st->st_mode & 07777);
@@ -151,22 +168,6 @@ static void look_for(struct look *l, const struct place *p, uid_t owner)
 	else if (strcmp(p->name, "agent-id") != 0) /* the agent makes it, unless settings name it */
 		look_says(l, p->name, DOCTOR_WARNING, "iotctl initdb, or start, makes it",
 			  "%s is not there yet", path);
-}
-
-static void check_key(struct look *l)
-{
-	CLEANUP(freep)
-	char *path = settings_path(l->s, "key");
-	struct seal_key key;
-	struct err err = {0};
-
-	if (path == NULL || access(path, R_OK) < 0 || seal_key_load(path, &key, &err) == 0)
-		return;
-	if (err.code != ERR_ACCES) /* told by its mode */
-		look_says(l, "key", DOCTOR_MISSING,
-			  "put back a copy (iotctl restore), or stop everything, move it away and "
-			  "run iotctl initdb: agents on other machines need the new one",
-			  "%s", err.text);
 }
 
 /* It is there, and of no use to this user. */
@@ -205,7 +206,6 @@ void check_dirs(struct look *l)
 	for (size_t i = closed ? 1 : 0; i < ARRAY_LEN(places);
 	     i++) /* the first is userdir itself */
 		look_for(l, &places[i], st.st_uid);
-	check_key(l);
 }
 
 /* ---- disk ---- */
