@@ -29,8 +29,43 @@ static void entry_freep(struct archive_entry **e)
 	*e = NULL;
 }
 
+/* Where the archive goes. libarchive does not give back all that it has after a failed write, so it
+ * hears of none: the first is kept here, and what comes after it is dropped. */
+struct sink {
+	struct archive *a;
+	int fd;
+	int why; /* errno; 0: all is written */
+};
+
+static la_ssize_t on_write(struct archive *a, void *arg, const void *data, size_t len)
+{
+	struct sink *to = arg;
+	const char *p = data;
+
+	(void)a;
+	for (size_t left = len; left > 0 && to->why == 0;) {
+		ssize_t n = write(to->fd, p, left);
+
+		if (n < 0 && errno != EINTR)
+			to->why = errno;
+		p += n > 0 ? n : 0;
+		left -= n > 0 ? (size_t)n : 0;
+	}
+	return (la_ssize_t)len;
+}
+
+/* What became of a call of libarchive's, and of what it wrote. */
+static int sink_check(const struct sink *to, const char *name, bool called_well, struct err *err)
+{
+	if (to->why != 0)
+		return err_set(err, ERR_SYS, "writing %s: %s", name, strerror(to->why));
+	return called_well
+		       ? 0
+		       : err_set(err, ERR_SYS, "writing %s: %s", name, archive_error_string(to->a));
+}
+
 /* One turn over the file; to: also written there, unless NULL. */
-static int read_through(const char *name, int fd, struct archive *to, int64_t *ret_bytes,
+static int read_through(const char *name, int fd, const struct sink *to, int64_t *ret_bytes,
 			struct digest_text *ret_digest, struct err *err)
 {
 	unsigned char hash[crypto_hash_sha256_BYTES];
@@ -38,6 +73,7 @@ static int read_through(const char *name, int fd, struct archive *to, int64_t *r
 	char buf[PIECE];
 	int64_t at = 0;
 	ssize_t n;
+	int rc = 0;
 
 	crypto_hash_sha256_init(&state);
 	while ((n = pread(fd, buf, sizeof(buf), at)) != 0) {
@@ -46,9 +82,11 @@ static int read_through(const char *name, int fd, struct archive *to, int64_t *r
 		if (n < 0)
 			return err_sys(err, "reading %s", name);
 		crypto_hash_sha256_update(&state, (unsigned char *)buf, (size_t)n);
-		if (to != NULL && archive_write_data(to, buf, (size_t)n) != n)
-			return err_set(err, ERR_SYS, "writing %s: %s", name,
-				       archive_error_string(to));
+		if (to != NULL)
+			rc = sink_check(to, name, archive_write_data(to->a, buf, (size_t)n) == n,
+					err);
+		if (rc < 0)
+			return rc;
 		at += n;
 	}
 	crypto_hash_sha256_final(&state, hash);
@@ -83,7 +121,7 @@ static json_t *manifest_of(const struct bundle_member *members, size_t n)
 			 "version", IOTTALK_VERSION, "time", when, "members", list);
 }
 
-static int put_header(struct archive *a, const char *name, int64_t bytes, struct err *err)
+static int put_header(const struct sink *to, const char *name, int64_t bytes, struct err *err)
 {
 	CLEANUP(entry_freep)
 	struct archive_entry *e = archive_entry_new();
@@ -95,12 +133,10 @@ static int put_header(struct archive *a, const char *name, int64_t bytes, struct
 	archive_entry_set_filetype(e, AE_IFREG);
 	archive_entry_set_perm(e, 0600);
 	archive_entry_set_mtime(e, time(NULL), 0);
-	return archive_write_header(a, e) == ARCHIVE_OK
-		       ? 0
-		       : err_set(err, ERR_SYS, "writing %s: %s", name, archive_error_string(a));
+	return sink_check(to, name, archive_write_header(to->a, e) == ARCHIVE_OK, err);
 }
 
-static int put_manifest(struct archive *a, const struct bundle_member *members, size_t n,
+static int put_manifest(const struct sink *to, const struct bundle_member *members, size_t n,
 			struct err *err)
 {
 	json_auto_t *manifest = manifest_of(members, n);
@@ -109,21 +145,23 @@ static int put_manifest(struct archive *a, const struct bundle_member *members, 
 
 	if (text == NULL)
 		return err_set(err, ERR_NOMEM, "backup");
-	int rc = put_header(a, "manifest.json", (int64_t)strlen(text), err);
+	la_ssize_t len = (la_ssize_t)strlen(text);
+	int rc = put_header(to, "manifest.json", len, err);
 
-	if (rc == 0 && archive_write_data(a, text, strlen(text)) != (la_ssize_t)strlen(text))
-		rc = err_set(err, ERR_SYS, "writing manifest.json: %s", archive_error_string(a));
+	if (rc == 0)
+		rc = sink_check(to, "manifest.json",
+				archive_write_data(to->a, text, (size_t)len) == len, err);
 	return rc;
 }
 
-static int put_member(struct archive *a, const struct bundle_member *m, struct err *err)
+static int put_member(const struct sink *to, const struct bundle_member *m, struct err *err)
 {
 	struct digest_text digest = {""};
 	int64_t bytes = -1;
-	int rc = put_header(a, m->name, m->bytes, err);
+	int rc = put_header(to, m->name, m->bytes, err);
 
 	if (rc == 0)
-		rc = read_through(m->name, m->fd, a, &bytes, &digest, err);
+		rc = read_through(m->name, m->fd, to, &bytes, &digest, err);
 	if (rc == 0 && (bytes != m->bytes || strcmp(digest.s, m->digest.s) != 0))
 		rc = err_set(err, ERR_CONFLICT, "%s changed while it was copied; try again",
 			     m->name);
@@ -132,24 +170,25 @@ static int put_member(struct archive *a, const struct bundle_member *m, struct e
 
 static int write_all(int fd, const struct bundle_member *members, size_t n, struct err *err)
 {
+	struct sink to = {
+		.fd = fd}; /* outlives the archive, which writes its end when it is freed */
 	CLEANUP(archive_freep)
 	struct archive *a = archive_write_new();
 
 	if (a == NULL)
 		return err_set(err, ERR_NOMEM, "backup");
+	to.a = a;
 	/* ustar, and where something does not fit into it (8 GiB) what POSIX added later */
 	if (archive_write_set_format_pax_restricted(a) != ARCHIVE_OK ||
 	    archive_write_add_filter_none(a) != ARCHIVE_OK ||
-	    archive_write_open_fd(a, fd) != ARCHIVE_OK)
+	    archive_write_open(a, &to, NULL, on_write, NULL) != ARCHIVE_OK)
 		return err_set(err, ERR_SYS, "backup: %s", archive_error_string(a));
-	int rc = put_manifest(a, members, n, err);
+	int rc = put_manifest(&to, members, n, err);
 
 	for (size_t i = 0; rc == 0 && i < n; i++)
-		rc = put_member(a, &members[i], err);
-	if (rc == 0 && archive_write_close(a) != ARCHIVE_OK)
-		rc = err_set(err, ERR_SYS, "backup: %s", archive_error_string(a));
-	if (rc < 0)
-		archive_write_fail(a);
+		rc = put_member(&to, &members[i], err);
+	if (rc == 0)
+		rc = sink_check(&to, "the end", archive_write_close(a) == ARCHIVE_OK, err);
 	return rc;
 }
 

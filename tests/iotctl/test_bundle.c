@@ -3,10 +3,12 @@
 #include "iotctl/bundle.h"
 #include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <sodium.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <cmocka.h>
@@ -157,6 +159,28 @@ static void a_member_that_changes_meanwhile_is_noticed(void **state)
 	assert_int_equal(access(p->path, F_OK), -1);
 }
 
+/* As on a disk that is full, at some place or other. */
+static void a_write_that_fails_leaves_nothing(void **state)
+{
+	const struct place *p = *state;
+	struct rlimit before, small;
+	struct err err = {0};
+
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	signal(SIGXFSZ, SIG_IGN);
+	for (rlim_t bytes = 0; bytes < LARGE; bytes += 33333) {
+		small = before;
+		small.rlim_cur = bytes;
+		assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+		int rc = save(p, false, &err);
+		assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+		assert_int_equal(rc, ERR_SYS);
+		assert_non_null(strstr(err.text, "File too large"));
+		assert_int_equal(access(p->path, F_OK), -1);
+	}
+	assert_int_equal(save(p, false, &err), 0);
+}
+
 /* Wherever it is cut, as long as something of the members is gone. */
 static void a_cut_one_is_refused(void **state)
 {
@@ -253,6 +277,7 @@ int main(void)
 		TEST(it_comes_back_as_it_was),
 		TEST(a_file_that_is_there_is_replaced_only_by_force),
 		TEST(a_member_that_changes_meanwhile_is_noticed),
+		TEST(a_write_that_fails_leaves_nothing),
 		TEST(a_cut_one_is_refused),
 		TEST(a_damaged_one_is_refused),
 		TEST(what_is_no_bundle_is_refused),
