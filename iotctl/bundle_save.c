@@ -178,9 +178,11 @@ static int write_all(int fd, const struct bundle_member *members, size_t n, stru
 	if (a == NULL)
 		return err_set(err, ERR_NOMEM, "backup");
 	to.a = a;
-	/* ustar, and where something does not fit into it (8 GiB) what POSIX added later */
+	/* ustar, and where something does not fit into it (8 GiB) what POSIX added later; a file
+	 * needs no padding */
 	if (archive_write_set_format_pax_restricted(a) != ARCHIVE_OK ||
 	    archive_write_add_filter_none(a) != ARCHIVE_OK ||
+	    archive_write_set_bytes_in_last_block(a, 1) != ARCHIVE_OK ||
 	    archive_write_open(a, &to, NULL, on_write, NULL) != ARCHIVE_OK)
 		return err_set(err, ERR_SYS, "backup: %s", archive_error_string(a));
 	int rc = put_manifest(&to, members, n, err);

@@ -222,11 +222,16 @@ def spoil_byte(data):
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1:]
 
 
+def cut_before_key(data):
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        return data[:tar.getmember("key").offset]
+
+
 DAMAGES = {
     "empty": (lambda data: b"", "not a backup"),
     "text": (lambda data: b"hello\n" * 2000, "not a backup"),
     "cut off": (lambda data: data[:len(data) // 2], "csm.db"),
-    "cut off behind the store": (lambda data: data[:-9000], "csm.db|missing"),
+    "cut off behind the store": (cut_before_key, "member key: it is missing"),
     "a byte of the store": (spoil_byte, "csm.db"),
     "a byte of the manifest": (lambda data: data.replace(b'"sha256"', b'"sha257"', 1), "manifest.json"),
 }
