@@ -48,7 +48,7 @@ pkg_cflags = $(if $(1),$(shell pkg-config --cflags $(1)))
 pkg_libs   = $(if $(1),$(shell pkg-config --libs $(1)))
 
 CFLAGS ?= -O2 -g
-override CPPFLAGS += -I. -D_GNU_SOURCE -DIOTTALK_VERSION='"$(VERSION)"' -DIOTTALK_CONF='"$(CONF)"'
+override CPPFLAGS += -I. -D_GNU_SOURCE -DIOTTALK_VERSION='"$(VERSION)"'
 override CFLAGS += -std=gnu17 -fPIC -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes \
 	-Wmissing-prototypes -Wformat=2 -Wvla -fstack-protector-strong \
 	$(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer,-D_FORTIFY_SOURCE=2)
@@ -93,6 +93,14 @@ $(O)/obj/%.o: %.c
 
 # the schema is part of the programs
 $(O)/obj/common/schema.o: $(wildcard conf/sql/*/*.sql)
+
+# so is the place of the configuration; another one is compiled in when it is asked for
+$(O)/obj/common/settings.o: $(O)/conf-path
+$(O)/obj/common/settings.o: override CPPFLAGS += -DIOTTALK_CONF='"$(CONF)"'
+$(O)/conf-path: FORCE
+	@mkdir -p $(@D)
+	@echo '$(CONF)' | cmp -s - $@ || echo '$(CONF)' > $@
+FORCE:
 
 define program_rules
 $(O)/bin/$(1): $(O)/obj/$(DIR_$(1))/main.o $(archives_$(DIR_$(1)))

@@ -9,6 +9,10 @@
 #include <string.h>
 #include <strings.h>
 
+#ifndef IOTTALK_CONF
+#define IOTTALK_CONF "/etc/iottalk/iottalk.ini"
+#endif
+
 #define PORT_MAX     65535
 #define DAY_S        86400
 #define AGENT_ID_MAX 64
@@ -384,6 +388,11 @@ int settings_load(const char *path, struct settings *ret, conf_note_fn *note, vo
 	return rc < 0 ? rc : check_ports(ret, path, note, arg, err);
 }
 
+const char *settings_system_path(void)
+{
+	return IOTTALK_CONF;
+}
+
 char *settings_default_path(void)
 {
 	CLEANUP(freep)
@@ -391,7 +400,7 @@ char *settings_default_path(void)
 
 	if (path != NULL && access(path, F_OK) == 0)
 		return TAKE(path);
-	return access(IOTTALK_CONF, F_OK) == 0 ? strdup(IOTTALK_CONF) : NULL;
+	return access(settings_system_path(), F_OK) == 0 ? strdup(settings_system_path()) : NULL;
 }
 
 void settings_done(struct settings *s)

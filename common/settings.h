@@ -82,6 +82,8 @@ int settings_load(const char *path, struct settings *ret, conf_note_fn *note, vo
 /* Where the configuration is if nobody says: $HOME/.iottalk/iottalk.ini, or that of an installation
  * for the whole system; a new string, yours; NULL: there is no such file. */
 char *settings_default_path(void);
+/* The latter, whether it is there or not. */
+const char *settings_system_path(void);
 void settings_done(struct settings *s);
 /* Take from another reading what may change while a program runs (conf_adopt()). */
 void settings_adopt(struct settings *running, struct settings *fresh, conf_change_fn *fn,

@@ -72,7 +72,7 @@ int cmd_broker(struct iotctl *app, const struct options *o)
 		sigemptyset(&none);
 		sigprocmask(SIG_SETMASK, &none, NULL);
 		execv(command[0], command);
-		rc = err_sys(&err, "cannot run '%s'", command[0]);
+		err_sys(&err, "cannot run '%s'", command[0]);
 	}
 	broker_plan_done(&plan);
 	log_error("broker.failed", KV("why", err.text));

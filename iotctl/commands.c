@@ -71,8 +71,8 @@ const struct option_row global_options[] = {
 	{"help", 'h', NULL, "show this help message and exit"},
 	{"debug", 'd', NULL, "debug mode (debug logs, start stays in the foreground)"},
 	{"config", 'c', "INI_PATH",
-	 "IoTtalk ini config file ($HOME/.iottalk/iottalk.ini, or else " IOTTALK_CONF
-	 ", if it exists)"},
+	 "IoTtalk ini config file ($HOME/.iottalk/iottalk.ini, or else that of the system, if it "
+	 "exists)"},
 	{"version", 0, NULL, "show program's version number and exit"},
 	{0},
 };

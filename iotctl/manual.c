@@ -136,6 +136,8 @@ static void write_iotctl(const struct manual_page *page, FILE *out)
 	put_section(out, "FILES");
 	put_tagged(out, "$HOME/.iottalk/iottalk.ini",
 		   "The configuration, unless -c names another one. See iottalk.ini(5).");
+	put_tagged(out, settings_system_path(),
+		   "That of an installation for the whole system, read if there is none at home.");
 	put_tagged(out, "$HOME/.iottalk/",
 		   "Stores, key, log/ and run/, unless [core] userdir names another directory.");
 	put_see_also(page, out);
