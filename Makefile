@@ -5,14 +5,20 @@
 # make soak        an hour of load, changes and killed engines; SECONDS=60: a minute, SOAK_ARGS=--help
 # make check       clang-tidy, cppcheck, include arrows, fuzz targets compile
 # make format      clang-format in place
-# make install     DESTDIR= PREFIX=/usr/local; make uninstall takes the same
+# make install     DESTDIR= PREFIX=/usr/local SYSCONFDIR=/etc; make uninstall takes the same
+# make deb         a Debian package in build/deb
 # make fuzz        libFuzzer targets into build/fuzz/bin (needs clang)
 # Sanitizers build beside the release: make SAN=address,undefined test; make SAN=thread test-unit
 VERSION := 0.1.0
 PREFIX  ?= /usr/local
 SYSCONFDIR ?= /etc
-# of an installation for the whole system
-CONF    := $(SYSCONFDIR)/iottalk/iottalk.ini
+# where systemd looks, for a PREFIX that it knows
+UNITDIR     ?= $(PREFIX)/lib/systemd/system
+SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
+TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
+# of an installation for the whole system; the programs know the first, the units both
+CONF        := $(SYSCONFDIR)/iottalk/iottalk.ini
+STATEDIR    := /var/lib/iottalk
 
 PROGRAMS := iotctl csm gateway-agent iottalk-engine
 # folder of each program's sources
@@ -65,12 +71,13 @@ BENCH_PROGRAMS := load relay bus_relay http_load timers
 # programs that run an engine's parts in their own process
 BENCH_ENGINE := eval_bench
 FUZZ    := $(wildcard tests/fuzz/fuzz_*.c)
+UNITS   := $(notdir $(wildcard conf/systemd/iottalk*))
 BINS    := $(PROGRAMS:%=$(O)/bin/%)
 UNITBIN := $(UNIT:tests/%.c=$(O)/tests/%)
 BENCHBIN := $(BENCH_PROGRAMS:%=$(O)/bench/bin/%)
 BENCH_MODULES := $(filter-out $(BENCH_PROGRAMS:%=tests/bench/%.c) $(BENCH_ENGINE:%=tests/bench/%.c),$(BENCH))
 
-all: $(BINS) $(O)/lib/$(PLUGIN) $(O)/lib/libdan.a $(O)/share/iottalk.ini.sample
+all: $(BINS) $(O)/lib/$(PLUGIN) $(O)/lib/libdan.a $(O)/share/iottalk.ini.sample $(O)/share/iottalk.ini
 
 -include $(shell find $(O)/obj $(O)/tests -name '*.d' 2>/dev/null)
 
@@ -127,6 +134,11 @@ endif
 $(O)/share/iottalk.ini.sample: $(O)/bin/iotctl
 	@mkdir -p $(@D)
 	@$(O)/bin/iotctl genconf --force $@ >/dev/null
+
+# the same with the state where a system keeps it
+$(O)/share/iottalk.ini: $(O)/share/iottalk.ini.sample
+	@sed 's|^;userdir = .*|userdir = $(STATEDIR)|' $< > $@
+	@grep -q '^userdir = ' $@
 
 # unit tests: tests/<folder>/test_x.c links that folder's archive, so exactly what the program links
 .SECONDEXPANSION:
@@ -210,17 +222,29 @@ install: all
 	$(O)/bin/iotctl completion zsh >$(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_iotctl
 	install -d $(DESTDIR)$(PREFIX)/share/iottalk/grafana
 	install -m 644 conf/grafana/iottalk.json $(DESTDIR)$(PREFIX)/share/iottalk/grafana
+	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(TMPFILESDIR) $(DESTDIR)$(dir $(CONF))
+	for u in $(UNITS); do sed 's|@BINDIR@|$(PREFIX)/bin|; s|@CONF@|$(CONF)|' conf/systemd/$$u \
+		> $(DESTDIR)$(UNITDIR)/$$u && chmod 644 $(DESTDIR)$(UNITDIR)/$$u || exit; done
+	install -m 644 conf/systemd/sysusers.conf $(DESTDIR)$(SYSUSERSDIR)/iottalk.conf
+	install -m 644 conf/systemd/tmpfiles.conf $(DESTDIR)$(TMPFILESDIR)/iottalk.conf
+	[ -e $(DESTDIR)$(CONF) ] || install -m 644 $(O)/share/iottalk.ini $(DESTDIR)$(CONF)
 
-# what people made (userdirs, /var/lib/iottalk, the user iottalk) stays: README.rst, "Uninstall"
+# what people made (userdirs, /var/lib/iottalk, the user iottalk, a configuration that was edited) stays: README.rst, "Uninstall"
 uninstall:
+	! cmp -s $(O)/share/iottalk.ini $(DESTDIR)$(CONF) || rm -f $(DESTDIR)$(CONF)
 	rm -f $(PROGRAMS:%=$(DESTDIR)$(PREFIX)/bin/%) $(DESTDIR)$(PREFIX)/share/iottalk/iottalk.ini.sample \
-		$(DESTDIR)$(PREFIX)/lib/iottalk/$(PLUGIN) $(DESTDIR)$(PREFIX)/share/iottalk/grafana/iottalk.json
+		$(DESTDIR)$(PREFIX)/lib/iottalk/$(PLUGIN) $(DESTDIR)$(PREFIX)/share/iottalk/grafana/iottalk.json \
+		$(UNITS:%=$(DESTDIR)$(UNITDIR)/%) $(DESTDIR)$(SYSUSERSDIR)/iottalk.conf $(DESTDIR)$(TMPFILESDIR)/iottalk.conf
 	rm -f $(foreach p,$(MAN_PAGES),$(DESTDIR)$(PREFIX)/share/man/man$(subst .,,$(suffix $(p)))/$(p)) \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/iotctl $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_iotctl
-	-rmdir $(DESTDIR)$(PREFIX)/share/iottalk/grafana $(DESTDIR)$(PREFIX)/share/iottalk $(DESTDIR)$(PREFIX)/lib/iottalk
+	-rmdir $(DESTDIR)$(PREFIX)/share/iottalk/grafana $(DESTDIR)$(PREFIX)/share/iottalk $(DESTDIR)$(PREFIX)/lib/iottalk \
+		$(DESTDIR)$(dir $(CONF))
+
+deb:
+	@scripts/deb $(VERSION)
 
 clean:
 	rm -rf $(B)
 
-.PHONY: all test test-unit test-system bench bench-programs bench-report soak check format install uninstall clean fuzz
+.PHONY: all test test-unit test-system bench bench-programs bench-report soak check format install uninstall deb clean fuzz
 .DELETE_ON_ERROR:
