@@ -16,6 +16,7 @@
 #include "csm/metrics.h"
 #include "csm/registry.h"
 #include "csm/store.h"
+#include "csm/suspensions.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -30,7 +31,7 @@ static struct csm *start(void)
 	struct err err = {0};
 	log_init("fuzz", LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
 	csm.daemon.settings.core_db.url = url;
-	csm.daemon.settings.core.da_expiration_s = 1000;
+	csm.daemon.settings.core.da_expiration_s = 1000000000; /* what expires is cleared on a broker, and there is none */
 	csm.daemon.settings.core.command_timeout_ms = 1000;
 	csm.daemon.settings.core.agent_timeout_ms = 1000;
 	csm.daemon.settings.core.cleanup_delay_ms = 1000;
@@ -38,7 +39,7 @@ static struct csm *start(void)
 	csm.settings = &csm.daemon.settings;
 	if ((csm.metrics = metrics_new()) == NULL || loop_new(&csm.loop, &err) < 0 ||
 	    store_open(&csm, &csm.store, &err) < 0 || (csm.links = links_new(&csm)) == NULL ||
-	    registry_new(&csm, &csm.registry, &err) < 0 ||
+	    registry_new(&csm, &csm.registry, &err) < 0 || suspensions_new(&csm, &csm.suspensions, &err) < 0 ||
 	    listeners_new(&csm, &csm.listeners, &err) < 0 || funcs_new(&csm, &csm.funcs, &err) < 0 ||
 	    agents_new(&csm, &csm.agents, &err) < 0 || graphs_new(&csm, &csm.graphs, &err) < 0 ||
 	    cleanup_load(&csm, &err) < 0) {
