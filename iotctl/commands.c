@@ -209,9 +209,10 @@ void commands_help(FILE *out)
 	options_print(global_options, HELP_COLUMN, out);
 }
 
-void command_spell(const struct command *c, char *buf, size_t cap)
+void command_spell(const struct command *c, const char *more, char *buf, size_t cap)
 {
-	size_t used = (size_t)snprintf(buf, cap, "iotctl %s", c->name);
+	size_t used = (size_t)snprintf(buf, cap, "iotctl %s%s%s", c->name,
+				       more[0] != '\0' ? " " : "", more);
 
 	for (const struct option_row *o = c->options; o != NULL && o->name != NULL && used < cap;
 	     o++) {
@@ -230,7 +231,7 @@ static void print_command_help(const struct command *c)
 {
 	char spelt[400];
 
-	command_spell(c, spelt, sizeof(spelt));
+	command_spell(c, "[-h]", spelt, sizeof(spelt));
 	printf("usage: %s\n\n", spelt);
 	print_wrapped(c->about != NULL ? c->about : c->help, 0, HELP_WIDTH, stdout);
 	if (c->options != NULL)

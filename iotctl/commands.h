@@ -61,5 +61,6 @@ void commands_help(FILE *out);
 const struct command *command_find(const char *name);
 /* Run one; words[0] is its name. ret: enum exit_code. */
 int command_run(struct iotctl *app, int n, char *words[]);
-/* "iotctl status [--json] [broker|csm|agent ...]" */
-void command_spell(const struct command *c, char *buf, size_t cap);
+/* "iotctl status [--json] [broker|csm|agent ...]"; more: an option to name first, such as "[-h]",
+ * or "". */
+void command_spell(const struct command *c, const char *more, char *buf, size_t cap);

@@ -104,7 +104,7 @@ static void put_commands(FILE *out)
 
 		if (c->help == NULL || c->run == NULL)
 			continue;
-		command_spell(c, spelt, sizeof(spelt));
+		command_spell(c, "", spelt, sizeof(spelt));
 		fputs(".SS ", out);
 		put(out, spelt);
 		fputc('\n', out);

@@ -173,6 +173,7 @@ def test_an_offline_device_is_told_when_it_comes(suite, clients):
 def test_a_device_that_comes_again_is_told_again_after_connect(suite, linked):
     device, _ = linked
     iotctl(suite, "suspend", device.da_id, "purr")
+    device.command("SUSPEND", "odf", "purr")
     device.commands.take_all()
     device.drop_connection()
     order = []
@@ -187,7 +188,7 @@ def test_a_device_that_comes_again_is_told_again_after_connect(suite, linked):
 def test_a_link_made_later_is_suspended_after_its_connect(suite, clients):
     device = app_of(suite, clients)
     iotctl(suite, "suspend", device.da_id, "meow")
-    device.commands.take_all()
+    device.command("SUSPEND", "idf", "meow")
     g = clients.graph(suite)
     g.ok("attach")
     g.ok("add_link", da_id=device.da_id, idf="meow", func=None)
@@ -216,7 +217,7 @@ def test_suspensions_outlive_csm_and_a_new_registration_and_end_with_the_device(
     device, other = app_of(suite, clients), app_of(suite, clients)
     for app in (device, other):
         iotctl(suite, "suspend", app.da_id, "meow")
-    device.commands.take_all()
+        app.command("SUSPEND", "idf", "meow")
     suite.kill9("csm")
     suite.start("csm")
     assert suspended(suite, device.da_id) == {("idf", "meow"): "suspended"}
