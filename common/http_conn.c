@@ -3,6 +3,7 @@
 #include "common/util.h"
 
 #define SWEEP_MS       1000
+#define PATIENCE_MS    200
 #define CONNECTIONS    1000
 #define MEMORY_BYTES   (64u << 20)
 #define IDLE_S         30
@@ -25,10 +26,9 @@ static void cut(struct http_conn *c, const char *why)
 		s->on_cut(s->arg, why);
 }
 
-/* Close the connection that has waited for its client longest. holding: one of those with a body or
- * an answer. ret: false if there is none but `but`. */
-static bool cut_oldest(struct http_server *s, const struct http_conn *but, bool holding,
-		       const char *why)
+/* The connection that has waited for its client longest, not counting `but`. holding: of those with
+ * a body or an answer. NULL: none. */
+static struct http_conn *longest(struct http_server *s, const struct http_conn *but, bool holding)
 {
 	struct http_conn *oldest = NULL;
 	for (struct http_conn *c = s->conns; c != NULL; c = c->next)
@@ -36,9 +36,24 @@ static bool cut_oldest(struct http_server *s, const struct http_conn *but, bool 
 		    (!holding || (c->req != NULL && c->req->held_bytes > 0)) &&
 		    (oldest == NULL || c->since_ms < oldest->since_ms))
 			oldest = c;
-	if (oldest != NULL)
-		cut(oldest, why);
-	return oldest != NULL;
+	return oldest;
+}
+
+static bool is_full(const struct http_server *s)
+{
+	return s->n_conns - s->n_cut > s->max_conns - s->max_conns / RESERVE_ONE_IN;
+}
+
+/* Many may come at once and all be quick: only those who let us wait make room. */
+static void make_room(struct http_server *s)
+{
+	int64_t now = loop_now_ms(s->loop);
+	while (is_full(s)) {
+		struct http_conn *c = longest(s, NULL, false);
+		if (c == NULL || now - c->since_ms < PATIENCE_MS)
+			return;
+		cut(c, "full");
+	}
 }
 
 /* Has the client said that it sends no more, with half a request before? The library overlooks that
@@ -62,8 +77,9 @@ static void sweep(void *arg)
 		else if (is_gone(c))
 			cut(c, "gone");
 	}
+	make_room(s);
 	if (s->conns != NULL)
-		loop_arm(s->loop, s->sweeper, SWEEP_MS);
+		loop_arm(s->loop, s->sweeper, is_full(s) ? PATIENCE_MS : SWEEP_MS);
 }
 
 /* ---- memory ---- */
@@ -75,9 +91,12 @@ bool http_hold(struct http_request *req, size_t bytes)
 		bytes = 0; /* what it has goes as soon as the library looks at it */
 	s->held_bytes += bytes - req->held_bytes;
 	req->held_bytes = bytes;
-	while (bytes > 0 && s->held_bytes > s->memory_bytes)
-		if (!cut_oldest(s, req->conn, true, "memory"))
+	while (bytes > 0 && s->held_bytes > s->memory_bytes) {
+		struct http_conn *c = longest(s, req->conn, true);
+		if (c == NULL)
 			return false;
+		cut(c, "memory");
+	}
 	return true;
 }
 
@@ -112,8 +131,10 @@ static struct http_conn *conn_new(struct http_server *s, struct MHD_Connection *
 		s->conns->prev = c;
 	c->next = s->conns;
 	s->conns = c;
-	if (++s->n_conns - s->n_cut > s->max_conns - s->max_conns / RESERVE_ONE_IN)
-		cut_oldest(s, c, false, "full");
+	s->n_conns++;
+	make_room(s);
+	if (is_full(s))
+		loop_arm(s->loop, s->sweeper, PATIENCE_MS);
 	return c;
 }
 

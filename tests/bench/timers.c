@@ -1,5 +1,5 @@
-/* timers N: arm N timers at random times of the next half second, each twice, and run the loop until all have fired. What that costs
- * a timer is for the caller to measure. */
+/* timers N: arm N timers at random times of the next half second, each twice, and run the loop
+ * until all have fired. What that costs a timer is for the caller to measure. */
 #include "common/loop.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,7 +30,8 @@ int main(int argc, char *argv[])
 	}
 	srandom(1);
 	for (unsigned long i = 0; i < n; i++)
-		if (loop_add_timer(r.loop, random() % SPREAD_MS, 0, on_timer, &r, &timers[i], &err) < 0)
+		if (loop_add_timer(r.loop, random() % SPREAD_MS, 0, on_timer, &r, &timers[i],
+				   &err) < 0)
 			return EXIT_FAILURE;
 	for (unsigned long i = 0; i < n; i++)
 		loop_arm(r.loop, timers[i], random() % SPREAD_MS);

@@ -1,7 +1,9 @@
-/* clock.c - LD_PRELOAD: time passes faster for the program, as told by TEST_CLOCK_SCALE, and as ever for its libraries.
+/* clock.c - LD_PRELOAD: time passes faster for the program, as told by TEST_CLOCK_SCALE, and as
+ * ever for its libraries.
  *
- * So timers of our own (loop.h, csm_now()) can be tried over a day in a minute, while the MQTT library keeps alive what it
- * keeps alive. Both clocks begin with the true time at the start of the process. */
+ * So timers of our own (loop.h, csm_now()) can be tried over a day in a minute, while the MQTT
+ * library keeps alive what it keeps alive. Both clocks begin with the true time at the start of the
+ * process. */
 #include <dlfcn.h>
 #include <link.h>
 #include <pthread.h>
@@ -11,7 +13,8 @@
 #include <time.h>
 
 #define NS 1000000000ll
-/* what is larger is no time since the machine was started: a wait that was given in it means CLOCK_REALTIME */
+/* what is larger is no time since the machine was started: a wait that was given in it means
+ * CLOCK_REALTIME */
 #define UPTIME_MAX_S 1000000000ll
 
 static int64_t scale = 1;
@@ -70,8 +73,8 @@ __attribute__((constructor)) static void on_load(void)
 	begin();
 }
 
-#define FROM_PROGRAM()                                                  \
-	((uintptr_t)__builtin_return_address(0) >= program_from &&      \
+#define FROM_PROGRAM()                                             \
+	((uintptr_t)__builtin_return_address(0) >= program_from && \
 	 (uintptr_t)__builtin_return_address(0) < program_to)
 
 int clock_gettime(clockid_t clock, struct timespec *ret)
@@ -97,7 +100,8 @@ int nanosleep(const struct timespec *time, struct timespec *left)
 	return -clock_nanosleep(CLOCK_MONOTONIC, 0, &t, left);
 }
 
-int pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *lock, const struct timespec *until)
+int pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *lock,
+			   const struct timespec *until)
 {
 	static int (*true_wait)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
 	struct timespec t = *until;
