@@ -16,7 +16,6 @@
 #define CONNECT_TIMEOUT_S 5
 #define RETRY_MIN_MS      50
 #define RETRY_MAX_MS      1000
-#define NUDGE_MS          10
 #define NUDGES            100 /* for one attempt */
 #define WATCH_MS          5000 /* how often we look whether the library and we agree on the connection */
 #define SLICE_MESSAGES    256 /* handled in one callback of the loop */
@@ -53,10 +52,16 @@ static void attempt_failed(struct bus *b, const char *why)
 static void nudge(void *arg)
 {
 	struct bus *b = arg;
-	if (b->state != BUS_CONNECTING || b->nudges++ >= NUDGES)
-		return;
-	bus_nudge();
-	loop_arm(b->loop, b->nudge_timer, NUDGE_MS);
+	int64_t now_ms = loop_now_ms(b->loop);
+	bool again = false;
+	if (b->state == BUS_CONNECTING && b->nudges++ < NUDGES) {
+		bus_nudge(now_ms);
+		again = true;
+	} else if (b->state > BUS_CONNECTING) {
+		again = !bus_unset_delay(b->port, b->up_since_ms, now_ms);
+	}
+	if (again)
+		loop_arm(b->loop, b->nudge_timer, NUDGE_MS);
 }
 
 static void attempt(void *arg)
@@ -104,7 +109,8 @@ static void came_up(struct bus *b, bool fresh)
 	b->state = BUS_SYNCING;
 	b->connects++;
 	loop_arm(b->loop, b->retry_timer, -1);
-	bus_unset_delay(b->port);
+	b->up_since_ms = loop_now_ms(b->loop);
+	nudge(b); /* now only for its descriptor */
 	bus_peer_up(&b->peer, b->client);
 	bus_subs_connected(b->subs, b->client, fresh);
 }

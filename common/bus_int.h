@@ -36,7 +36,7 @@ struct bus {
 	struct bus_peer peer;
 	enum bus_state state;
 	unsigned busy; /* inside that many of our callbacks */
-	int64_t retry_ms, connecting_since_ms;
+	int64_t retry_ms, connecting_since_ms, up_since_ms;
 	unsigned nudges;
 	struct bus_subs *subs;
 	struct loop_src *retry_timer, *nudge_timer, *watch_timer, *wake_src;

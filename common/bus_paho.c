@@ -15,6 +15,9 @@
 static struct {
 	pthread_mutex_t lock;
 	struct bus_peer *first;
+	int64_t nudged_ms; /* when the library was nudged last */
+	int64_t looked_ms; /* when descriptors of looked_port were looked for last */
+	unsigned looked_port;
 } peers = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static void unset_delay_of(int fd, unsigned port)
@@ -33,7 +36,7 @@ static void unset_delay_of(int fd, unsigned port)
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 }
 
-void bus_unset_delay(unsigned port)
+static void unset_delay(unsigned port)
 {
 	DIR *dir = opendir("/proc/self/fd");
 	if (dir == NULL) {
@@ -45,6 +48,21 @@ void bus_unset_delay(unsigned port)
 		if (e->d_name[0] != '.')
 			unset_delay_of((int)strtol(e->d_name, NULL, 10), port);
 	closedir(dir);
+}
+
+bool bus_unset_delay(unsigned port, int64_t since_ms, int64_t now_ms)
+{
+	pthread_mutex_lock(&peers.lock);
+	bool done = peers.looked_port == port && peers.looked_ms > since_ms;
+	bool look = !done && now_ms - peers.looked_ms >= NUDGE_MS;
+	if (look) {
+		peers.looked_ms = now_ms;
+		peers.looked_port = port;
+	}
+	pthread_mutex_unlock(&peers.lock);
+	if (look)
+		unset_delay(port);
+	return done || look;
 }
 
 void bus_peer_up(struct bus_peer *p, MQTTAsync client)
@@ -74,10 +92,13 @@ void bus_peer_down(struct bus_peer *p)
 	pthread_mutex_unlock(&peers.lock);
 }
 
-void bus_nudge(void)
+void bus_nudge(int64_t now_ms)
 {
 	pthread_mutex_lock(&peers.lock);
-	if (peers.first != NULL)
+	/* one for all who wait: thousands may be connecting */
+	if (peers.first != NULL && now_ms - peers.nudged_ms >= NUDGE_MS) {
+		peers.nudged_ms = now_ms;
 		MQTTAsync_unsubscribe(peers.first->client, NUDGE_TOPIC, NULL);
+	}
 	pthread_mutex_unlock(&peers.lock);
 }
