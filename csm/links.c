@@ -36,6 +36,7 @@ struct link {
 	struct uuid_text msg_id;    /* of the open command */
 	const char *open_command;   /* NULL: none open */
 	int64_t commanded_us;	    /* when that was sent */
+	bool late;		    /* nobody answered the CONNECT msg_id in time, but somebody may yet */
 	struct loop_src *timer;	    /* runs while a command is open */
 	struct link *next_of_device;
 	bool leaving; /* nobody's any more, but its DISCONNECT has no answer yet: not in by_key */
@@ -200,10 +201,12 @@ static void no_answer(void *arg)
 	bool connect = strcmp(k->open_command, "CONNECT") == 0;
 	metrics_command(k->links->csm->metrics, k->open_command, "timeout", 0);
 	close_command(k);
-	if (k->leaving)
+	if (k->leaving) {
 		leave(k);
-	else if (connect)
+	} else if (connect) {
+		k->late = true;
 		fail(k, reason);
+	}
 }
 
 static void command(struct link *k, const char *what)
@@ -214,6 +217,7 @@ static void command(struct link *k, const char *what)
 		return;
 	k->msg_id = uuid4();
 	k->open_command = what;
+	k->late = false;
 	k->commanded_us = monotonic_us();
 	loop_arm(csm->loop, k->timer, csm->settings->core.command_timeout_ms);
 	snprintf(topic, sizeof(topic), "%s/ctrl/o", k->da_id);
@@ -333,7 +337,7 @@ void links_on_online(struct links *l, const char *da_id)
 /* Of a device that is not there; k is gone if nobody else has it. */
 static void forget(struct link *k)
 {
-	k->connected = false;
+	k->connected = k->late = false;
 	k->state = LINK_WAITING;
 	close_command(k);
 	if (k->leaving)
@@ -381,8 +385,16 @@ void links_on_profile(struct links *l, const struct device *d, const struct prof
 bool links_on_answer(struct links *l, const char *da_id, const char *msg_id, bool ok, const char *reason)
 {
 	for (struct link *k = first_of(l, da_id); k != NULL; k = k->next_of_device) {
-		if (k->open_command == NULL || strcasecmp(k->msg_id.s, msg_id) != 0)
+		if ((k->open_command == NULL && !k->late) || strcasecmp(k->msg_id.s, msg_id) != 0)
 			continue;
+		if (k->late) { /* counted as a timeout already */
+			k->late = false;
+			if (ok)
+				k->state = LINK_CONNECTED;
+			else
+				fail(k, reason);
+			return true;
+		}
 		bool connect = strcmp(k->open_command, "CONNECT") == 0;
 		metrics_command(l->csm->metrics, k->open_command, ok ? "ok" : "error",
 				monotonic_us() - k->commanded_us);
