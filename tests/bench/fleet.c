@@ -100,7 +100,7 @@ static int add(struct one *o, const char *url, unsigned long n, struct fetch *fe
 		.on_connect = on_connect,
 		.on_disconnect = on_disconnect,
 	};
-	char id[40], name[32];
+	char id[48], name[32];
 	json_auto_t *profile = json_pack("{s:s}", "model", "Fleet");
 	snprintf(id, sizeof(id), "f1ee0000-0000-4000-8000-%012lx", n);
 	snprintf(name, sizeof(name), "fleet-%lu", n);
