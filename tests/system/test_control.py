@@ -1,5 +1,6 @@
 """The control channel: states, commands and their answers, last will, expiration (spec: Control channel)."""
 
+import sqlite3
 import time
 
 import pytest
@@ -170,6 +171,35 @@ def test_no_answer_in_time_shows_on_the_link_and_in_the_monitor(world):
     # an answer that comes late is better than none
     world.mqtt.publish(answer["ctrl_chans"][0], {"msg_id": command["msg_id"], "state": "ok"})
     assert not g.until_link(da_id, "odf", "purr", "connected")["reason"]
+
+
+def test_an_answered_disconnect_is_not_sent_again_after_a_restart(world):
+    """Though its link is nobody's any more when the answer comes."""
+    def open_commands():
+        with sqlite3.connect(world.suite.userdir / "iottalk.db") as db:
+            return [row[0] for row in db.execute("SELECT command FROM command WHERE da_id = ?", (da_id,))]
+    da_id, answer, commands = world.registered()
+    g = world.graph()
+    world.tell(answer, "online")
+    g.ok("add_link", da_id=da_id, odf="purr", func=None)
+    first = commands.get().json
+    g.ok("rm_link", da_id=da_id, odf="purr")
+    last = commands.get().json
+    assert (first["command"], last["command"]) == ("CONNECT", "DISCONNECT")
+    assert open_commands() == ["DISCONNECT"]
+    world.mqtt.publish(answer["ctrl_chans"][0], {"msg_id": last["msg_id"], "state": "ok"})
+    until(lambda: open_commands() == [], 5, "the end of the command")
+    # and one whose link came again meanwhile is another's
+    g.ok("add_link", da_id=da_id, odf="purr", func=None)
+    commands.get()
+    g.ok("rm_link", da_id=da_id, odf="purr")
+    last = commands.get().json
+    g.ok("add_link", da_id=da_id, odf="purr", func=None)
+    again = commands.get().json
+    assert again["command"] == "CONNECT" and again["topic"] != last["topic"]
+    world.mqtt.publish(answer["ctrl_chans"][0], {"msg_id": last["msg_id"], "state": "ok"})
+    world.fence()
+    assert open_commands() == ["CONNECT"]
 
 
 def test_an_answer_to_an_unknown_command_changes_nothing(world):

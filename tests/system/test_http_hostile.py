@@ -43,9 +43,9 @@ def read_answer(file):
     return int(line.split()[1]), headers, body
 
 
-def answers_to(suite, request, count=1):
+def answers_to(suite, request, count=1, timeout=10):
     """What comes back to bytes sent as they are, at most count answers and the end if it comes."""
-    with connect(suite) as s:
+    with connect(suite, timeout) as s:
         s.sendall(request)
         file = s.makefile("rb")
         found = []
@@ -87,7 +87,8 @@ class Healthy:
         while not self._stop.wait(self.every):
             began = time.monotonic()
             try:
-                status = answers_to(self.suite, put_head("Content-Length: %d" % len(BODY), "Connection: close") + BODY)[0][0]
+                status = answers_to(self.suite, put_head("Content-Length: %d" % len(BODY), "Connection: close") + BODY,
+                                    timeout=60)[0][0]
             except (OSError, IndexError) as e:
                 status = repr(e)
             if status != 200:
