@@ -1,6 +1,7 @@
 /* cmd_logs.c - iotctl logs: what the daemons log, in the order of time. */
 #include "common/util.h"
 #include "iotctl/iotctl.h"
+#include "iotctl/kept.h"
 #include "iotctl/units.h"
 #include <fcntl.h>
 #include <poll.h>
@@ -83,6 +84,17 @@ static int choose(struct logs *l, const struct iotctl *app, char *names[], int n
 	if (rc == 0 && n == 0)
 		rc = add_source(l, app, supervisor);
 	return rc;
+}
+
+static unsigned units_of(const struct logs *l)
+{
+	unsigned mask = 0;
+
+	for (size_t i = 0; i < l->n; i++)
+		for (unsigned u = 0; u < UNITS; u++)
+			if (strcmp(l->sources[i].name, unit_kinds[u].name) == 0)
+				mask |= 1u << u;
+	return mask;
 }
 
 /* ---- the past ---- */
@@ -296,10 +308,8 @@ static int show(struct logs *l, const struct iotctl *app, long lines, bool on)
 		any = any || l->sources[i].there;
 	}
 	if (!any)
-		return complain("logs: there is no log%s%s in %s/log; under systemd: journalctl -u "
-				"'iottalk-*'",
-				l->n == 1 ? " of " : "", l->n == 1 ? l->sources[0].name : "",
-				app->settings.core.userdir);
+		return complain("logs: there is no log%s%s in %s/log", l->n == 1 ? " of " : "",
+				l->n == 1 ? l->sources[0].name : "", app->settings.core.userdir);
 	print_past(l, lines);
 	return on ? follow(l, app) : EXIT_OK;
 }
@@ -335,8 +345,12 @@ int cmd_logs(struct iotctl *app, const struct options *o)
 	if (iotctl_settings(app) < 0 || iotctl_look(app) < 0)
 		return EXIT_ERROR;
 	int rc = choose(&l, app, o->argv, o->argc);
+	/* what systemd keeps logs to the journal; files there are of another time */
+	unsigned kept = rc == 0 ? kept_units(app, units_of(&l)) : 0;
 
-	if (rc == 0)
+	if (kept != 0)
+		rc = kept_journal(app, kept, lines, options_has(o, "follow"));
+	else if (rc == 0)
 		rc = show(&l, app, lines, options_has(o, "follow"));
 	logs_done(&l);
 	return rc;

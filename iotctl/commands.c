@@ -114,7 +114,8 @@ const struct command commands[] = {
 	 "Exit status: 0 done, 1 error, 2 wrong command line, 3 one does not run.",
 	 .options = json_options, .operands = {OPERAND_DAEMON}, .repeats = true, .run = cmd_reload},
 	{"logs", "[broker|csm|agent|supervisor ...]", "show what the daemons log",
-	 "The last lines of the logs under userdir/log, in the order of their times; no name: all of them.",
+	 "The last lines of the logs under userdir/log, in the order of their times; no name: all of them. Of daemons that systemd keeps it is "
+	 "the journal that is shown.",
 	 .options = logs_options, .operands = {OPERAND_LOG}, .repeats = true, .run = cmd_logs},
 	{"log-level", "NAME [MODULE LEVEL]", "see or change how much a daemon logs",
 	 "NAME is csm or agent; without MODULE: the levels of all its modules. MODULE is the first word of an event in the log (`device` of "

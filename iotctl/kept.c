@@ -54,6 +54,26 @@ unsigned kept_units(const struct iotctl *app, unsigned mask)
 	return kept;
 }
 
+int kept_journal(const struct iotctl *app, unsigned mask, long lines, bool follow)
+{
+	char units[UNITS][KEPT_NAME_MAX], count[32];
+	char *argv[2 * UNITS + 6] = {"journalctl", "--no-pager", "-n", count};
+	int n = 4;
+
+	snprintf(count, sizeof(count), "%ld", lines);
+	if (follow)
+		argv[n++] = "-f";
+	for (unsigned i = 0; i < UNITS; i++) {
+		if ((mask & 1u << i) && find(app, i, units[i])) {
+			argv[n++] = "-u";
+			argv[n++] = units[i];
+		}
+	}
+	fflush(stdout);
+	execvp(argv[0], argv);
+	return complain("journalctl: %s", strerror(errno));
+}
+
 int kept_systemctl(const struct iotctl *app, const char *verb, unsigned mask)
 {
 	char units[UNITS][KEPT_NAME_MAX];

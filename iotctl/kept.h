@@ -16,6 +16,9 @@
 bool kept_unit(pid_t pid, char unit[KEPT_NAME_MAX]);
 /* The bits of mask whose daemons run and are kept by systemd. */
 unsigned kept_units(const struct iotctl *app, unsigned mask);
+/* Become `journalctl` for the units of mask: their last lines, and with follow what comes. Returns
+ * only if there is none: EXIT_ERROR (told). */
+int kept_journal(const struct iotctl *app, unsigned mask, long lines, bool follow);
 /* `systemctl VERB` for the units of mask, and wait for it; those that do not run have the names
  * that we gave them. ret: EXIT_OK, EXIT_ERROR (told). */
 int kept_systemctl(const struct iotctl *app, const char *verb, unsigned mask);

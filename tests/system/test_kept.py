@@ -141,3 +141,16 @@ def test_iotctl_broker_says_what_is_wrong(make_suite, tmp_path):
     ctl = Iotctl(make_suite({"broker.managed": "auto", "broker.program": "/nonexistent/mosquitto"}, start=()), tmp_path)
     assert "takes no arguments" in ctl.run("broker", "now", rc=2).stderr
     assert "install the package mosquitto" in ctl.run("broker", rc=1).stderr
+
+
+def test_logs_of_what_a_unit_keeps_are_the_journal(make_suite, monkeypatch, tmp_path):
+    monkeypatch.setenv("IOTTALK_UNIT", UNIT)
+    suite = make_suite()
+    (suite.userdir / "log" / "csm.log").write_text("of another time\n")
+    ctl = Iotctl(suite, tmp_path)
+    (tmp_path / "systemctl").rename(tmp_path / "journalctl")
+    assert ctl.run("logs", "csm", "-n", "7").stdout == "" and ctl.run("logs", "-f").stdout == ""
+    assert ctl.asked() == ["--no-pager -n 7 -u " + UNIT, "--no-pager -n 20 -f -u %s -u %s" % (UNIT, UNIT)]
+    ctl.folder = tmp_path
+    suite.stop("csm")
+    assert ctl.run("logs", "csm").stdout == "of another time\n"
