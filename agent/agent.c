@@ -1,13 +1,11 @@
 #include "agent/agent.h"
 #include "agent/graph/transport_plugin.h"
-#include "common/id.h"
+#include "agent/identity.h"
 #include "common/log.h"
 #include "common/util.h"
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #define STATS_EVERY_MS 1000
 #define ENGINE_NAME    "iottalk-engine"
@@ -17,68 +15,6 @@
 #define PLUGIN_LOOK_MS 1000
 #define KEEPER_TRIES   3    /* then it is no passing trouble */
 #define ENGINES_TOLD   4096 /* pids in status */
-
-/* ---- who we are ---- */
-
-static int read_id(const char *path, char id[AGENT_ID_MAX + 1], struct err *err)
-{
-	char line[AGENT_ID_MAX + 3];
-	CLEANUP(closep)
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return errno == ENOENT ? ERR_NOENT : err_sys(err, "%s", path);
-	ssize_t n = read(fd, line, sizeof(line) - 1);
-	if (n < 0)
-		return err_sys(err, "%s", path);
-	line[n] = '\0';
-	line[strcspn(line, "\r\n")] = '\0';
-	if (!agent_id_valid(line))
-		return err_set(err, ERR_SCHEMA, "%s holds no agent id", path);
-	memcpy(id, line, strlen(line) + 1);
-	return 0;
-}
-
-/* Written aside and moved into place: half an id would be another id. */
-static int make_id(const char *path, char id[AGENT_ID_MAX + 1], struct err *err)
-{
-	CLEANUP(freep)
-	char *aside = NULL;
-	CLEANUP(closep)
-	int fd = -1;
-	char line[AGENT_ID_MAX + 2];
-
-	snprintf(id, AGENT_ID_MAX + 1, "agent-%.12s", uuid4().s + UUID_LEN - 12);
-	int len = snprintf(line, sizeof(line), "%s\n", id);
-	if (asprintf(&aside, "%s.new", path) < 0)
-		return err_set(err, ERR_NOMEM, "agent id");
-	fd = open(aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (fd < 0 || write(fd, line, (size_t)len) != len || fsync(fd) < 0 ||
-	    rename(aside, path) < 0)
-		return err_sys(err, "keeping the agent id in %s", path);
-	return 0;
-}
-
-static int find_id(struct agent *a, struct err *err)
-{
-	const struct settings *s = &a->daemon.settings;
-	CLEANUP(freep)
-	char *path = settings_path(s, "agent-id");
-
-	if (s->agent.id != NULL && s->agent.id[0] != '\0') {
-		if (!agent_id_valid(s->agent.id))
-			return err_set(err, ERR_SCHEMA,
-				       "[agent] id '%.100s' is not 1 to 64 characters of A-Z a-z "
-				       "0-9 . _ -",
-				       s->agent.id);
-		snprintf(a->id, sizeof(a->id), "%s", s->agent.id);
-		return 0;
-	}
-	if (path == NULL)
-		return err_set(err, ERR_NOMEM, "agent id");
-	int rc = read_id(path, a->id, err);
-	return rc == ERR_NOENT ? make_id(path, a->id, err) : rc;
-}
 
 /* The engine lies beside our own program. */
 static int find_engine(char path[PATH_MAX], struct err *err)
@@ -96,6 +32,8 @@ static int find_engine(char path[PATH_MAX], struct err *err)
 		return err_sys(err, "the engine %s", path);
 	return 0;
 }
+
+/* ---- starting ---- */
 
 static int load_key(struct agent *a, struct err *err)
 {
@@ -535,7 +473,7 @@ int agent_start(struct agent *a, int argc, char *argv[], struct err *err)
 	if (rc == 0)
 		rc = daemon_watch(a->loop, err);
 	if (rc == 0)
-		rc = find_id(a, err);
+		rc = identity_find(&a->daemon.settings, a->id, err);
 	if (rc == 0)
 		rc = load_key(a, err);
 	if (rc < 0)
