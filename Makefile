@@ -3,6 +3,7 @@
 # make bench       measure; prints ratios, writes build/bench/*.csv; BENCH_ARGS=--help names the choices
 # make bench-report  tables and pictures of the last run into docs/
 # make soak        an hour of load, changes and killed engines; SECONDS=60: a minute, SOAK_ARGS=--help
+# make crash       random kill -9 under load, answers compared with what there is; KILLS=1000 SEED=7, CRASH_ARGS=--help
 # make check       clang-tidy, cppcheck, include arrows, fuzz targets compile
 # make format      clang-format in place
 # make install     DESTDIR= PREFIX=/usr/local; make uninstall takes the same
@@ -61,6 +62,7 @@ BENCH   := $(wildcard tests/bench/*.c)
 BENCH_PROGRAMS := load relay bus_relay http_load
 # programs that run an engine's parts in their own process
 BENCH_ENGINE := eval_bench
+FAULTS  := tests/faults/faults.c
 FUZZ    := $(wildcard tests/fuzz/fuzz_*.c)
 BINS    := $(PROGRAMS:%=$(O)/bin/%)
 UNITBIN := $(UNIT:tests/%.c=$(O)/tests/%)
@@ -149,9 +151,16 @@ $(B)/fuzz/bin/%: tests/fuzz/%.c $(SRCS) $(HDRS)
 
 test-unit: $(UNITBIN) $(O)/bin/iottalk-engine
 	@scripts/run-unit $(UNITBIN)
-test-system: all bench-programs
+test-system: all bench-programs faults
 	@BUILD=$(abspath $(O)) /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/system $(PYTEST)
 test: test-unit test-system
+
+# makes calls of the program that it is preloaded into fail; no sanitizer of its own, so one library for every build
+faults: $(B)/tests/lib/faults.so
+$(B)/tests/lib/faults.so: $(FAULTS)
+	@mkdir -p $(@D)
+	@echo "  TEST  $@"
+	@$(CC) -D_GNU_SOURCE $(filter-out -fsanitize=% -fno-omit-frame-pointer,$(CFLAGS)) -fno-builtin -shared $< -ldl -o $@
 
 bench-programs: $(BENCHBIN) $(BENCH_ENGINE:%=$(O)/bench/bin/%)
 bench: all bench-programs
@@ -162,6 +171,10 @@ bench-report:
 SECONDS ?= 3600
 soak: all bench-programs
 	@BUILD=$(abspath $(O)) /usr/bin/python3 tests/bench/soak.py --seconds $(SECONDS) $(SOAK_ARGS)
+
+KILLS ?= 100
+crash: all faults
+	@BUILD=$(abspath $(O)) /usr/bin/python3 tests/system/crash/harness.py --kills $(KILLS) $(if $(SEED),--seed $(SEED)) $(CRASH_ARGS)
 
 # memleak: cppcheck does not know __attribute__((cleanup)); LeakSanitizer finds the real ones
 check:
@@ -174,7 +187,7 @@ check:
 	@printf '%s\n' $(SRCS) | xargs -P $$(nproc) -n 4 clang-tidy --quiet --warnings-as-errors='*' -p $(B)/tidy 2>/dev/null
 
 format:
-	clang-format -i $(SRCS) $(HDRS) $(UNIT) $(FUZZ) $(BENCH)
+	clang-format -i $(SRCS) $(HDRS) $(UNIT) $(FUZZ) $(BENCH) $(FAULTS)
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/iottalk $(DESTDIR)$(PREFIX)/share/iottalk
@@ -191,5 +204,5 @@ uninstall:
 clean:
 	rm -rf $(B)
 
-.PHONY: all test test-unit test-system bench bench-programs bench-report soak check format install uninstall clean fuzz
+.PHONY: all test test-unit test-system bench bench-programs bench-report soak crash faults check format install uninstall clean fuzz
 .DELETE_ON_ERROR:
