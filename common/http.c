@@ -1,6 +1,7 @@
 #include "common/http.h"
 
 #include "common/http_int.h"
+#include "common/log.h"
 #include "common/util.h"
 #include <netdb.h>
 #include <netinet/in.h>
@@ -178,7 +179,9 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *connection, c
 		return MHD_NO;
 	if (req == NULL) {
 		req = *con_cls = http_request_new(s, connection, method);
-		return req != NULL ? begin_request(req, url) : MHD_NO;
+		return req != NULL ? begin_request(req, url)
+				   : MHD_queue_response(connection, MHD_HTTP_SERVICE_UNAVAILABLE,
+							s->no_memory);
 	}
 	if (req->progress == REQ_ANSWERED)
 		return http_queue_answer(req);
@@ -252,12 +255,25 @@ static int listen_on(const struct http_conf *c, struct http_server *s, struct er
 	return TAKE_FD(fd);
 }
 
+/* What the library cannot tell anybody else, above all a connection that it has no memory for. */
+static void on_complaint(void *arg, const char *fmt, va_list args)
+{
+	char text[300];
+	(void)arg;
+	if (!log_allowed("http.trouble", fmt))
+		return;
+	vsnprintf(text, sizeof(text), fmt, args);
+	text[strcspn(text, "\n")] = '\0';
+	log_warn("http.trouble", KV("why", text));
+}
+
 static int start_library(struct http_server *s, const struct http_conf *c, int fd, struct err *err)
 {
 	s->daemon = MHD_start_daemon(
-		MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_access, s,
-		MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
-		MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, s, MHD_OPTION_CONNECTION_LIMIT,
+		MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL,
+		on_access, s, MHD_OPTION_EXTERNAL_LOGGER, on_complaint, s, MHD_OPTION_LISTEN_SOCKET,
+		fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_UNESCAPE_CALLBACK,
+		on_unescape, s, MHD_OPTION_CONNECTION_LIMIT,
 		c->max_connections != 0 ? c->max_connections : CONNECTIONS_DEFAULT,
 		MHD_OPTION_CONNECTION_MEMORY_LIMIT,
 		c->connection_memory_bytes != 0 ? c->connection_memory_bytes
@@ -293,8 +309,9 @@ int http_server_new(struct loop *l, const struct http_conf *c, void *arg, struct
 	if (c->cors_origin != NULL && *c->cors_origin != '\0' &&
 	    (s->cors_origin = strdup(c->cors_origin)) == NULL)
 		rc = err_set(err, ERR_NOMEM, "HTTP server");
+	s->no_memory = http_no_memory_new(s);
 	s->drain = drain_new(l);
-	if (s->drain == NULL)
+	if (s->drain == NULL || s->no_memory == NULL)
 		rc = err_set(err, ERR_NOMEM, "HTTP server");
 	if (rc == 0)
 		rc = loop_add_timer(l, -1, 0, run, s, &s->timer, err);
@@ -323,6 +340,8 @@ struct http_server *http_server_free(struct http_server *s)
 			MHD_resume_connection(req->connection);
 	if (s->daemon != NULL)
 		MHD_stop_daemon(s->daemon); /* ends every request through on_completed() */
+	if (s->no_memory != NULL)
+		MHD_destroy_response(s->no_memory);
 	s->drain = drain_free(s->drain);
 	free(s->cors_origin);
 	free(s);

@@ -19,6 +19,7 @@ struct http_server {
 	unsigned port;
 	void *arg;
 	void (*on_done)(void *arg, const char *method, unsigned status);
+	struct MHD_Response *no_memory; /* what is answered without memory for an answer: made with the server */
 	struct drain *drain;
 	struct loop_src *io, *timer;
 	struct http_request *requests; /* all that the library has not finished */
@@ -61,6 +62,8 @@ struct http_request *http_request_new(struct http_server *s, struct MHD_Connecti
 void http_request_free(struct http_request *req);
 /* GET serves HEAD. */
 bool http_method_fits(const char *wanted, const char *sent);
+/* The 503 of a server without memory, made beforehand. NULL: out of memory. */
+struct MHD_Response *http_no_memory_new(const struct http_server *s);
 /* Store the answer of a refused request (req->refuse, refuse_why). */
 void http_store_refusal(struct http_request *req);
 /* Hand the stored answer to the library. */
