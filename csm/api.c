@@ -2,6 +2,7 @@
 
 #include "common/id.h"
 #include "common/log.h"
+#include "common/shortage.h"
 #include "common/util.h"
 #include "csm/agents.h"
 #include "csm/graph_ops.h"
@@ -35,10 +36,17 @@ struct call {
 
 /* ---- answers ---- */
 
+static void out_of_memory(const struct call *c)
+{
+	store_failed(c->csm->store, &(struct err){.code = ERR_NOMEM, .text = "out of memory"});
+}
+
 static void reply(const struct call *c, json_t *answer, const char *state, const char *reason)
 {
 	if (answer == NULL) {
-		log_error("api.answer_lost", KV("topic", c->topic), KV("why", "out of memory"));
+		/* the request itself, with the error that all of this turn get now */
+		out_of_memory(c);
+		csm_answer(c->csm, c->topic, json_is_object(c->request) ? json_incref(c->request) : NULL);
 		return;
 	}
 	json_object_set_new(answer, "state", json_string(state));
@@ -54,7 +62,7 @@ static void count(const struct call *c, const char *op, const char *state)
 
 static void ok(const struct call *c, json_t *extra)
 {
-	json_t *answer = json_deep_copy(c->request);
+	json_t *answer = shortage_copy(c->request);
 	if (answer != NULL && extra != NULL)
 		json_object_update(answer, extra);
 	json_decref(extra);
@@ -64,9 +72,10 @@ static void ok(const struct call *c, json_t *extra)
 
 static void refuse(const struct call *c, const char *op, const char *reason)
 {
-	json_t *answer = json_is_object(c->request) ? json_deep_copy(c->request) : json_object();
+	json_t *answer = json_is_object(c->request) ? shortage_copy(c->request) : json_object();
 	count(c, op, "error");
-	reply(c, answer, "error", reason);
+	/* then what we found wrong is perhaps only what we lack */
+	reply(c, answer, "error", store_lacks_memory(c->csm->store) ? "out of memory" : reason);
 }
 
 /* ---- device API ---- */
@@ -133,9 +142,8 @@ static void graph_attach(const struct call *c)
 
 /* An answer that waits for agents to let go of graphs. */
 struct detaching {
-	struct csm *csm;
 	json_t *answer;
-	char *topic;
+	struct outgoing *out;
 	size_t left;
 	bool pending;
 	char error[200]; /* of the first that failed; empty: none */
@@ -149,13 +157,13 @@ static void one_detached(void *arg, bool pending, const char *error)
 		snprintf(d->error, sizeof(d->error), "%.199s", error);
 	if (--d->left > 0)
 		return;
-	if (d->pending)
-		json_object_set_new(d->answer, "pending", json_true());
-	json_object_set_new(d->answer, "state", json_string(d->error[0] == '\0' ? "ok" : "error"));
-	if (d->error[0] != '\0')
+	if (d->error[0] == '\0') {
+		outgoing_answer_ok(d->out, d->answer, d->pending);
+	} else {
+		json_object_set_new(d->answer, "state", json_string("error"));
 		json_object_set_new(d->answer, "reason", json_string(d->error));
-	csm_answer(d->csm, d->topic, d->answer);
-	free(d->topic);
+		outgoing_answer(d->out, d->answer);
+	}
 	free(d);
 }
 
@@ -164,13 +172,13 @@ static void detach_all(const struct call *c, struct graph **graphs)
 	size_t n = 0;
 	struct detaching *d = calloc(1, sizeof(*d));
 	if (d != NULL) {
-		d->answer = json_deep_copy(c->request);
-		d->topic = strdup(c->topic);
+		d->answer = shortage_copy(c->request);
+		d->out = outgoing_new(c->csm, c->topic);
 	}
-	if (d == NULL || d->answer == NULL || d->topic == NULL) {
+	if (d == NULL || d->answer == NULL || d->out == NULL) {
 		if (d != NULL) {
 			json_decref(d->answer);
-			free(d->topic);
+			outgoing_free(d->out);
 			free(d);
 		}
 		refuse(c, c->op, "out of memory");
@@ -178,7 +186,6 @@ static void detach_all(const struct call *c, struct graph **graphs)
 	}
 	while (graphs[n] != NULL)
 		n++;
-	d->csm = c->csm;
 	d->left = n + 1; /* ours, so that it is not over before all have begun */
 	count(c, c->op, "ok");
 	for (size_t i = 0; i < n; i++)
@@ -276,7 +283,7 @@ static void graph_check_funcs(const struct call *c)
 	struct checking *k = calloc(1, sizeof(*k));
 	if (k != NULL) {
 		*k = (struct checking){.csm = c->csm,
-				       .answer = json_deep_copy(c->request),
+				       .answer = shortage_copy(c->request),
 				       .topic = strdup(c->topic)};
 	}
 	if (k == NULL || k->answer == NULL || k->topic == NULL) {
@@ -396,11 +403,20 @@ void api_on_message(struct csm *csm, const struct bus_msg *m)
 	if (m->retained)
 		return; /* a request somebody retained by mistake: it was answered when it was made */
 	CLEANUP(freep) char *topic = NULL;
-	if (asprintf(&topic, "iottalk/api/res/%s", m->topic + strlen(REQUEST_PREFIX)) < 0)
+	if (asprintf(&topic, "iottalk/api/res/%s", m->topic + strlen(REQUEST_PREFIX)) < 0) {
+		metrics_drop(csm->metrics, "api", "no_memory");
+		log_error("api.dropped", KV("topic", m->topic), KV("why", "out of memory"));
 		return;
+	}
 	c.topic = topic;
 	c.service = parse_topic(m->topic + strlen(REQUEST_PREFIX), &c);
+	unsigned long shortages = shortage_count();
 	json_auto_t *request = json_loadb(m->payload, m->len, JSON_ALLOW_NUL, &why);
+	if (shortage_count() != shortages) {
+		/* nothing that was read is sure: whoever asks can tell by the topic alone */
+		reply(&c, NULL, "error", NULL);
+		return;
+	}
 	c.request = request;
 	if (request == NULL || !json_is_object(request)) {
 		metrics_drop(csm->metrics, "api", "not_json");

@@ -2,6 +2,7 @@
 
 #include "common/id.h"
 #include "common/log.h"
+#include "common/shortage.h"
 #include "common/util.h"
 #include "csm/agents.h"
 #include "csm/api.h"
@@ -53,13 +54,13 @@ static char *too_large(json_t *body)
 		if (small && json_object_size(instead) < 32 && json_object_get(instead, key) == NULL)
 			json_object_set(instead, key, value);
 	}
-	return instead != NULL ? json_dumps(instead, JSON_COMPACT) : NULL;
+	return instead != NULL ? shortage_dumps(instead) : NULL;
 }
 
 void csm_send(struct csm *csm, const char *topic, json_t *body, uint8_t qos, bool retain)
 {
 	struct err err = {0};
-	CLEANUP(freep) char *text = body != NULL ? json_dumps(body, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+	CLEANUP(freep) char *text = body != NULL ? shortage_dumps(body) : NULL;
 	if (text != NULL && strlen(text) + strlen(topic) + 64 >
 				    (size_t)csm->settings->broker.message_size_limit) {
 		/* the broker would drop it without a word */
@@ -76,59 +77,183 @@ void csm_send(struct csm *csm, const char *topic, json_t *body, uint8_t qos, boo
 		log_error("send.failed", KV("topic", topic), KV("why", err.text));
 }
 
+/* ---- answers ---- */
+
+#define UNSENT_AGAIN_MS 50
+
 struct outgoing {
 	struct csm *csm;
 	json_t *body;
+	char *text; /* made before the commit, which nothing must follow that could fail; NULL: made when it is sent */
 	uint8_t qos;
-	bool retain, is_answer;
+	bool retain, is_answer, pending;
+	struct outgoing *next;
 	char topic[];
 };
+
+static const char no_memory[] = "out of memory";
+static const char no_memory_answer[] = "{\"state\":\"error\",\"reason\":\"out of memory\"}";
+
+static void turn_without_memory(struct csm *csm)
+{
+	store_failed(csm->store, &(struct err){.code = ERR_NOMEM, .text = "out of memory"});
+}
+
+struct outgoing *outgoing_new(struct csm *csm, const char *topic)
+{
+	size_t len = strlen(topic) + 1;
+	struct outgoing *o = calloc(1, sizeof(*o) + len);
+	if (o == NULL)
+		return NULL;
+	*o = (struct outgoing){.csm = csm, .qos = 2, .is_answer = true};
+	memcpy(o->topic, topic, len);
+	return o;
+}
+
+struct outgoing *outgoing_free(struct outgoing *o)
+{
+	if (o == NULL)
+		return NULL;
+	json_decref(o->body);
+	free(o->text);
+	free(o);
+	return NULL;
+}
+
+static void send_text(struct csm *csm, const char *topic, const char *text, uint8_t qos, bool retain)
+{
+	struct err err = {0};
+	if (csm->bus != NULL && bus_publish(csm->bus, topic, text, strlen(text), qos, retain, &err) < 0 &&
+	    log_allowed("send.failed", topic))
+		log_error("send.failed", KV("topic", topic), KV("why", err.text));
+}
+
+static bool fits(const struct csm *csm, const char *topic, const char *text)
+{
+	return strlen(text) + strlen(topic) + 64 <= (size_t)csm->settings->broker.message_size_limit;
+}
 
 static void outgoing_commit(void *arg, const char *why)
 {
 	struct outgoing *o = arg;
 	(void)why;
-	csm_send(o->csm, o->topic, o->body, o->qos, o->retain);
-	free(o);
+	if (o->text != NULL && fits(o->csm, o->topic, o->text))
+		send_text(o->csm, o->topic, o->text, o->qos, o->retain);
+	else
+		csm_send(o->csm, o->topic, TAKE(o->body), o->qos, o->retain);
+	outgoing_free(o);
+}
+
+/* The answer o->body with state error and a reason; without memory for that, its topic must do. */
+static void send_error(struct outgoing *o, const char *why)
+{
+	json_object_set_new(o->body, "state", json_string("error"));
+	json_object_set_new(o->body, "reason", csm_text(why));
+	const char *state = json_string_value(json_object_get(o->body, "state"));
+	bool whole = state != NULL && strcmp(state, "error") == 0 && json_object_get(o->body, "reason") != NULL;
+	CLEANUP(freep) char *text = whole ? shortage_dumps(o->body) : NULL;
+	if (text != NULL && !fits(o->csm, o->topic, text))
+		csm_send(o->csm, o->topic, TAKE(o->body), o->qos, o->retain);
+	else
+		send_text(o->csm, o->topic, text != NULL ? text : no_memory_answer, o->qos, o->retain);
 }
 
 static void outgoing_rollback(void *arg, const char *why)
 {
 	struct outgoing *o = arg;
-	if (o->is_answer) {
-		json_object_set_new(o->body, "state", json_string("error"));
-		json_object_set_new(o->body, "reason", json_string(why));
-		csm_send(o->csm, o->topic, o->body, o->qos, o->retain);
-	} else {
-		json_decref(o->body);
-	}
-	free(o);
+	if (o->is_answer)
+		send_error(o, why);
+	outgoing_free(o);
 }
 
-static void later(struct csm *csm, const char *topic, json_t *body, uint8_t qos, bool retain,
-		  bool is_answer)
+void outgoing_answer(struct outgoing *o, json_t *answer)
 {
-	size_t len = strlen(topic) + 1;
-	struct outgoing *o = body != NULL ? calloc(1, sizeof(*o) + len) : NULL;
-	if (o == NULL) {
-		json_decref(body);
-		log_error("send.failed", KV("topic", topic), KV("why", "out of memory"));
-		return;
-	}
-	*o = (struct outgoing){
-		.csm = csm, .body = body, .qos = qos, .retain = retain, .is_answer = is_answer};
-	memcpy(o->topic, topic, len);
+	struct csm *csm = o->csm;
+	o->body = answer;
+	o->text = answer != NULL ? shortage_dumps(answer) : NULL;
+	if (o->text == NULL)
+		turn_without_memory(csm);
 	store_then(csm->store, outgoing_commit, outgoing_rollback, o);
+}
+
+static bool try_now(struct outgoing *o)
+{
+	unsigned long shortages = shortage_count();
+	json_object_set_new(o->body, "state", json_string("ok"));
+	if (o->pending)
+		json_object_set_new(o->body, "pending", json_true());
+	CLEANUP(freep) char *text = shortage_dumps(o->body);
+	if (text == NULL || shortage_count() != shortages)
+		return false;
+	if (fits(o->csm, o->topic, text))
+		send_text(o->csm, o->topic, text, o->qos, o->retain);
+	else
+		csm_send(o->csm, o->topic, TAKE(o->body), o->qos, o->retain);
+	outgoing_free(o);
+	return true;
+}
+
+static void send_unsent(void *arg)
+{
+	struct csm *csm = arg;
+	struct outgoing *o = TAKE(csm->unsent);
+	while (o != NULL) {
+		struct outgoing *next = o->next;
+		if (!try_now(o)) {
+			o->next = csm->unsent;
+			csm->unsent = o;
+		}
+		o = next;
+	}
+	loop_arm(csm->loop, csm->unsent_timer, csm->unsent != NULL ? UNSENT_AGAIN_MS : -1);
+}
+
+void outgoing_answer_ok(struct outgoing *o, json_t *answer, bool pending)
+{
+	struct csm *csm = o->csm;
+	o->body = answer;
+	o->pending = pending;
+	if (try_now(o))
+		return;
+	o->next = csm->unsent;
+	csm->unsent = o;
+	loop_arm(csm->loop, csm->unsent_timer, UNSENT_AGAIN_MS);
+}
+
+static void drop_unsent(struct csm *csm)
+{
+	for (struct outgoing *o = TAKE(csm->unsent), *next; o != NULL; o = next) {
+		next = o->next;
+		send_text(csm, o->topic, no_memory_answer, o->qos, o->retain);
+		outgoing_free(o);
+	}
 }
 
 void csm_publish(struct csm *csm, const char *topic, json_t *body, uint8_t qos, bool retain)
 {
-	later(csm, topic, body, qos, retain, false);
+	struct outgoing *o = body != NULL ? outgoing_new(csm, topic) : NULL;
+	if (o == NULL) {
+		json_decref(body);
+		log_error("send.failed", KV("topic", topic), KV("why", no_memory));
+		return;
+	}
+	o->body = body;
+	o->qos = qos;
+	o->retain = retain;
+	o->is_answer = false;
+	store_then(csm->store, outgoing_commit, outgoing_rollback, o);
 }
 
 void csm_answer(struct csm *csm, const char *topic, json_t *answer)
 {
-	later(csm, topic, answer, 2, false, true);
+	struct outgoing *o = outgoing_new(csm, topic);
+	if (o != NULL) {
+		outgoing_answer(o, answer);
+		return;
+	}
+	json_decref(answer);
+	turn_without_memory(csm);
+	send_text(csm, topic, no_memory_answer, 2, false);
 }
 
 /* ---- messages in ---- */
@@ -249,7 +374,7 @@ static int connect_bus(struct csm *csm, struct err *err)
 	return rc;
 }
 
-int csm_start(struct csm *csm, int argc, char *argv[], struct err *err)
+static int start(struct csm *csm, int argc, char *argv[], struct err *err)
 {
 	int rc = daemon_start(&csm->daemon, "csm", argc, argv, err);
 	if (rc != 0)
@@ -262,7 +387,8 @@ int csm_start(struct csm *csm, int argc, char *argv[], struct err *err)
 		return err_set(err, ERR_NOMEM, "starting");
 	if ((rc = loop_new(&csm->loop, err)) < 0 || (rc = daemon_handle_stop(csm->loop, err)) < 0 ||
 	    (rc = seal_key_load(key, &csm->key, err)) < 0 ||
-	    (rc = store_open(csm, &csm->store, err)) < 0)
+	    (rc = store_open(csm, &csm->store, err)) < 0 ||
+	    (rc = loop_add_timer(csm->loop, -1, 0, send_unsent, csm, &csm->unsent_timer, err)) < 0)
 		return rc;
 	csm->started_ms = loop_now_ms(csm->loop);
 	if ((csm->links = links_new(csm)) == NULL)
@@ -286,6 +412,13 @@ int csm_start(struct csm *csm, int argc, char *argv[], struct err *err)
 	return 0;
 }
 
+int csm_start(struct csm *csm, int argc, char *argv[], struct err *err)
+{
+	int rc = start(csm, argc, argv, err);
+	/* what does not read back then is not damaged */
+	return rc < 0 && shortage_count() != 0 ? err_set(err, ERR_NOMEM, "starting") : rc;
+}
+
 void csm_stop(struct csm *csm)
 {
 	csm->silent = true;
@@ -295,6 +428,7 @@ void csm_stop(struct csm *csm)
 	csm->agents = agents_free(csm->agents);
 	csm->store = store_close(csm->store); /* what still waits for a commit gets its answer now */
 	csm->http = http_server_free(csm->http);
+	drop_unsent(csm);
 	csm->bus = bus_free(csm->bus);
 	csm->registry = registry_free(csm->registry);
 	csm->links = links_free(csm->links);

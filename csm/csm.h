@@ -33,6 +33,8 @@ struct csm {
 	struct loop_src *cleanup_timer; /* retained messages to clear */
 	bool bus_was_up; /* once: then we said that we are ready */
 	bool silent;	 /* starting or stopping: links change hands without commands to devices */
+	struct outgoing *unsent;	/* answers that there was no memory to send, newest first */
+	struct loop_src *unsent_timer; /* tries again */
 	struct http_server *http;
 	struct ctl *ctl;
 	int64_t started_ms;
@@ -46,8 +48,18 @@ void csm_stop(struct csm *csm);
 void csm_publish(struct csm *csm, const char *topic, json_t *body, uint8_t qos, bool retain);
 /* The same without waiting: for facts that hold whatever the store says. body: taken. */
 void csm_send(struct csm *csm, const char *topic, json_t *body, uint8_t qos, bool retain);
-/* An API answer: on a failed commit the same topic gets the request's fields with state error instead. answer: taken. */
+/* An API answer: on a failed commit the same topic gets the request's fields with state error instead. answer: taken; NULL (out of
+ * memory): the turn fails. */
 void csm_answer(struct csm *csm, const char *topic, json_t *answer);
+
+/* An answer whose room is made with its request, so that later only the words can lack memory. ret: yours; NULL: out of memory. */
+struct outgoing *outgoing_new(struct csm *csm, const char *topic);
+struct outgoing *outgoing_free(struct outgoing *o); /* one that is not used; NULL is fine */
+/* As csm_answer(). o, answer: taken. */
+void outgoing_answer(struct outgoing *o, json_t *answer);
+/* "state": "ok", without waiting for the store, and again until there is memory for it: of what is in force already, or (pending) will
+ * be. o, answer: taken. */
+void outgoing_answer_ok(struct outgoing *o, json_t *answer, bool pending);
 /* text as a JSON string whatever its bytes: what is no UTF-8 (a name that was cut, a path as it came) reads "?". NULL: out of memory. */
 json_t *csm_text(const char *text);
 /* Wall-clock seconds since 1970. */

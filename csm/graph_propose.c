@@ -1,6 +1,7 @@
 #include "csm/graph_propose.h"
 
 #include "common/log.h"
+#include "common/shortage.h"
 #include "common/util.h"
 #include "csm/agents.h"
 #include "csm/funcs.h"
@@ -13,8 +14,12 @@
 /* A message to an agent must fit into what the broker takes, with its seal. */
 #define SEAL_ROOM 1024
 
+#define UNSAVED_AGAIN_MS 5000
+#define AGAIN_MS 200 /* what lacked memory */
+
 static void pump(struct graph *g);
 static void send_proposal(struct graph *g);
+static void answer_late(struct graph *g);
 
 bool graph_is_known(const struct graph *g)
 {
@@ -26,19 +31,16 @@ bool graph_is_known(const struct graph *g)
 static void answer(struct graph *g, struct graph_request *r, const char *reason, bool pending)
 {
 	const char *op = json_string_value(json_object_get(r->answer, "op"));
-	json_object_set_new(r->answer, "state", json_string(reason == NULL ? "ok" : "error"));
-	if (reason != NULL)
-		json_object_set_new(r->answer, "reason", csm_text(reason));
-	if (pending)
-		json_object_set_new(r->answer, "pending", json_true());
 	metrics_api(g->csm->metrics, "graph", op, reason == NULL ? "ok" : "error");
 	/* What is answered ok is in the store already, as a proposal: nothing to wait for. An error comes behind what was answered
 	 * before it in this turn. */
-	if (reason == NULL)
-		csm_send(g->csm, r->topic, r->answer, 2, false);
-	else
-		csm_answer(g->csm, r->topic, r->answer);
-	free(r->topic);
+	if (reason == NULL) {
+		outgoing_answer_ok(r->out, r->answer, pending);
+	} else {
+		json_object_set_new(r->answer, "state", json_string("error"));
+		json_object_set_new(r->answer, "reason", csm_text(reason));
+		outgoing_answer(r->out, r->answer);
+	}
 	free(r);
 }
 
@@ -67,11 +69,15 @@ void graph_stop(struct graph *g)
 static int apply(struct graph *g, const json_t *doc, struct graph_request *r, json_t **ret,
 		 char reason[OP_REASON_MAX])
 {
-	json_t *copy = json_deep_copy(doc);
+	unsigned long shortages = shortage_count();
+	json_t *copy = shortage_copy(doc);
 	int rc = ERR_NOMEM;
-	snprintf(reason, OP_REASON_MAX, "out of memory");
 	if (copy != NULL)
 		rc = graph_op_apply(g->csm, copy, r->answer, r->answer, reason);
+	if (shortage_count() != shortages) /* whatever came of it, it may lack something */
+		rc = ERR_NOMEM;
+	if (rc == ERR_NOMEM)
+		snprintf(reason, OP_REASON_MAX, "out of memory");
 	if (rc < 0) {
 		json_decref(copy);
 		return rc;
@@ -89,7 +95,10 @@ void graph_enqueue(struct graph *g, struct graph_request *r)
 			answer(g, r, reason, false);
 			return;
 		}
-		graph_set_doc(g, &g->working, doc);
+		if (graph_set_doc(g, &g->working, doc) < 0) {
+			answer(g, r, "out of memory", false);
+			return;
+		}
 	}
 	request_append(&g->queue, r);
 	pump(g);
@@ -120,7 +129,8 @@ static void propose(struct graph *g, json_t *doc)
 {
 	json_object_set_new(doc, "rev", json_integer(agents_next_rev(g->csm->agents)));
 	g->proposing = true;
-	graph_set_doc(g, &g->proposed, doc);
+	if (graph_set_doc(g, &g->proposed, doc) < 0)
+		store_failed(g->csm->store, &(struct err){.code = ERR_NOMEM, .text = "out of memory"});
 	graph_save(g);
 	store_then(g->csm->store, proposal_stored, proposal_not_stored, graph_hold(g));
 }
@@ -160,7 +170,7 @@ static void pump(struct graph *g)
 			struct graph_request *r;
 			while ((r = request_take(&g->queue)) != NULL)
 				request_append(&g->inflight, r);
-			json_auto_t *doc = json_deep_copy(g->working);
+			json_auto_t *doc = shortage_copy(g->working);
 			if (doc != NULL) {
 				propose(g, doc);
 				return;
@@ -206,8 +216,7 @@ static void confirmed_not_stored(void *arg, const char *why)
 	struct graph *g = arg;
 	(void)why;
 	g->unsaved = true;
-	if (g->timer != NULL)
-		loop_arm(g->csm->loop, g->timer, 5000);
+	loop_arm(g->csm->loop, g->timer, UNSAVED_AGAIN_MS);
 	graph_drop(g);
 }
 
@@ -218,17 +227,31 @@ static void save_confirmed(struct graph *g)
 	store_then(g->csm->store, confirmed_stored, confirmed_not_stored, graph_hold(g));
 }
 
-static void on_timer(void *arg)
+void graph_on_timer(void *arg)
 {
 	struct graph *g = arg;
 	if (g->unsaved)
 		save_confirmed(g);
+	if (g->unlive)
+		graph_update_live(g);
+	if (!g->unsent)
+		return;
+	g->unsent = false;
+	graph_resend(g);
+	if (g->unsent && ++g->tries * AGAIN_MS >= g->csm->settings->core.agent_timeout_ms && g->proposing)
+		answer_late(g);
+}
+
+/* There was no memory for a message to the agent. */
+static void send_again(struct graph *g)
+{
+	log_error("graph.not_sent", KV("graph", g->key), KV("why", AGENTS_NO_MEMORY));
+	g->unsent = true;
+	loop_arm(g->csm->loop, g->timer, AGAIN_MS);
 }
 
 static void confirm(struct graph *g)
 {
-	if (g->timer == NULL)
-		loop_add_timer(g->csm->loop, -1, 0, on_timer, g, &g->timer, NULL);
 	graph_set_doc(g, &g->confirmed, g->proposed);
 	graph_set_doc(g, &g->proposed, NULL);
 	graph_set_doc(g, &g->base, g->confirmed);
@@ -285,7 +308,7 @@ static void announce_refusal(struct graph *g, const char *reason)
 /* A document that was answered as pending is refused: go on without the function that is to blame. */
 static void refuse_late(struct graph *g, json_t *doc, const json_t *where, const char *reason)
 {
-	json_auto_t *mended = json_deep_copy(doc);
+	json_auto_t *mended = shortage_copy(doc);
 	if (mended != NULL && graphdoc_mend(mended, g->confirmed, where, reason)) {
 		g->solo = true; /* what waits was made for the old document */
 		graph_set_doc(g, &g->base, g->confirmed);
@@ -319,7 +342,7 @@ static void refuse(struct graph *g, const json_t *where, const char *reason)
 	start_solo(g, g->base);
 	if (g->queue.first == NULL && on_late) {
 		/* the pending change below was replaced at the agent by what it refused: send it again */
-		json_auto_t *again = json_deep_copy(g->base);
+		json_auto_t *again = shortage_copy(g->base);
 		if (again != NULL)
 			propose(g, again);
 		return;
@@ -338,7 +361,9 @@ static void on_put_answer(void *arg, json_t *reply, const char *why, bool final)
 	struct graph *g = sent->g;
 	bool current = !g->detached && g->proposed != NULL && graphdoc_rev(g->proposed) == sent->rev;
 	if (current && reply == NULL) {
-		if (g->proposing) {
+		if (final && strcmp(why, AGENTS_NO_MEMORY) == 0) {
+			send_again(g);
+		} else if (g->proposing) {
 			log_info("graph.pending", KV("graph", g->key), KV("why", why));
 			answer_late(g);
 		}
@@ -363,7 +388,7 @@ static void put(struct graph *g, const json_t *doc, agents_answer_fn *fn)
 	json_auto_t *copy = graphdoc_for_agent(doc);
 	if (sent == NULL || copy == NULL) {
 		free(sent);
-		log_error("graph.not_sent", KV("graph", g->key), KV("why", "out of memory"));
+		send_again(g);
 		return;
 	}
 	sent->g = graph_hold(g);
@@ -391,7 +416,8 @@ static void on_confirmed_put(void *arg, json_t *reply, const char *why, bool fin
 	struct sent *sent = arg;
 	const char *state = json_string_value(json_object_get(reply, "state"));
 	const char *reason = json_string_value(json_object_get(reply, "reason"));
-	(void)why;
+	if (reply == NULL && final && !sent->g->detached && strcmp(why, AGENTS_NO_MEMORY) == 0)
+		send_again(sent->g);
 	if (state != NULL && strcmp(state, "ok") != 0 && !sent->g->detached)
 		log_error("graph.confirmed_refused", KV("graph", sent->g->key), KV("why", reason));
 	if (final) {

@@ -2,6 +2,7 @@
 
 #include "common/log.h"
 #include "common/map.h"
+#include "common/shortage.h"
 #include "common/util.h"
 #include "csm/cleanup.h"
 #include "csm/links.h"
@@ -83,10 +84,10 @@ size_t registry_online(const struct registry *r)
 
 static void save(struct registry *r, const struct device *d)
 {
-	CLEANUP(freep) char *protos = json_dumps(d->info.accept_protos, JSON_COMPACT);
-	CLEANUP(freep) char *idf = d->info.idf_list ? json_dumps(d->info.idf_list, JSON_COMPACT) : NULL;
-	CLEANUP(freep) char *odf = d->info.odf_list ? json_dumps(d->info.odf_list, JSON_COMPACT) : NULL;
-	CLEANUP(freep) char *profile = json_dumps(d->info.profile, JSON_COMPACT);
+	CLEANUP(freep) char *protos = shortage_dumps(d->info.accept_protos);
+	CLEANUP(freep) char *idf = d->info.idf_list ? shortage_dumps(d->info.idf_list) : NULL;
+	CLEANUP(freep) char *odf = d->info.odf_list ? shortage_dumps(d->info.odf_list) : NULL;
+	CLEANUP(freep) char *profile = shortage_dumps(d->info.profile);
 	if (protos == NULL || profile == NULL || (d->info.idf_list != NULL && idf == NULL) ||
 	    (d->info.odf_list != NULL && odf == NULL)) {
 		store_failed(r->csm->store,

@@ -2,8 +2,10 @@
 
 #include "common/log.h"
 #include "common/schema.h"
+#include "common/shortage.h"
 #include "common/util.h"
 #include <stdio.h>
+#include <string.h>
 
 struct effect {
 	store_effect_fn *on_commit, *on_rollback;
@@ -14,6 +16,7 @@ struct effect {
 struct store {
 	struct db *db;
 	bool open, failed; /* a transaction is open; this turn must not commit */
+	unsigned long shortages; /* shortage_count() when the turn began */
 	struct err why;
 	char trouble[256]; /* of the last commit that failed; empty: all is well */
 	struct effect *first, **last;
@@ -29,11 +32,25 @@ const char *store_trouble(const struct store *s)
 	return s->trouble[0] != '\0' ? s->trouble : NULL;
 }
 
+bool store_lacks_memory(const struct store *s)
+{
+	return shortage_count() != s->shortages || (s->failed && s->why.code == ERR_NOMEM);
+}
+
 void store_failed(struct store *s, const struct err *why)
 {
 	if (!s->failed)
 		s->why = *why;
 	s->failed = true;
+}
+
+/* SQLite ends a transaction by itself when it lacks memory or room, in a SELECT too: what came then would stand alone. */
+static bool given_up(struct store *s)
+{
+	if (db_in_transaction(s->db))
+		return false;
+	store_failed(s, &(struct err){.code = ERR_DB, .text = "store: the transaction was given up: no memory or no room"});
+	return true;
 }
 
 int store_begin(struct store *s)
@@ -42,7 +59,7 @@ int store_begin(struct store *s)
 	if (s->failed)
 		return ERR_DB;
 	if (s->open)
-		return 0;
+		return given_up(s) ? ERR_DB : 0;
 	if (db_run(s->db, &err, NULL, NULL, "BEGIN IMMEDIATE") < 0) {
 		store_failed(s, &err);
 		return ERR_DB;
@@ -77,44 +94,51 @@ static struct effect *reversed(struct effect *e)
 	return out;
 }
 
-/* Commit or roll back this turn's transaction. ret: whether the effects may go out. */
-static bool settle(struct store *s)
+/* Commit or roll back this turn's transaction. ret: whether the effects may go out; if not, why. */
+static bool settle(struct store *s, char why[sizeof(s->trouble)])
 {
 	struct err err = {0};
-	if (s->open && !s->failed && db_run(s->db, &err, NULL, NULL, "COMMIT") < 0)
+	if (shortage_count() != s->shortages)
+		store_failed(s, &(struct err){.code = ERR_NOMEM, .text = "out of memory"});
+	if (s->open && !s->failed && !given_up(s) && db_run(s->db, &err, NULL, NULL, "COMMIT") < 0)
 		store_failed(s, &err);
 	if (s->open && s->failed)
 		db_run(s->db, NULL, NULL, NULL, "ROLLBACK"); /* SQLite may have done it already */
 	if (s->failed) {
-		snprintf(s->trouble, sizeof(s->trouble), "%.255s", s->why.text);
-		if (log_allowed("store.failed", s->trouble))
-			log_error("store.failed", KV("why", s->trouble));
+		snprintf(why, sizeof(s->trouble), "%.255s", s->why.text);
+		if (s->why.code != ERR_NOMEM) /* that is no state of the store, and over with the turn */
+			memcpy(s->trouble, why, sizeof(s->trouble));
+		if (log_allowed("store.failed", why))
+			log_error("store.failed", KV("why", why));
 	} else if (s->open) {
 		s->trouble[0] = '\0';
 	}
 	bool ok = !s->failed;
 	s->open = s->failed = false;
+	s->shortages = shortage_count();
 	return ok;
 }
 
 static void end_of_turn(void *arg)
 {
 	struct store *s = arg;
+	char why[sizeof(s->trouble)] = "";
 	while (s->first != NULL || s->open || s->failed) {
 		struct effect *e = TAKE(s->first);
 		s->last = &s->first;
-		bool ok = settle(s);
+		bool ok = settle(s, why);
 		if (!ok)
 			e = reversed(e);
 		while (e != NULL) {
 			struct effect *next = e->next;
 			store_effect_fn *fn = ok ? e->on_commit : e->on_rollback;
 			if (fn != NULL)
-				fn(e->arg, ok ? NULL : s->trouble);
+				fn(e->arg, ok ? NULL : why);
 			free(e);
 			e = next;
 		}
 	}
+	s->shortages = shortage_count();
 }
 
 int store_open(struct csm *csm, struct store **ret, struct err *err)

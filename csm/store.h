@@ -35,5 +35,8 @@ typedef void store_effect_fn(void *arg, const char *why);
  * is left on_rollback runs at once and the turn fails. */
 void store_then(struct store *s, store_effect_fn *on_commit, store_effect_fn *on_rollback, void *arg);
 
+/* Whether this turn has run out of memory somewhere: then it will fail, and what was read or built in it may lack something. */
+bool store_lacks_memory(const struct store *s);
+
 /* NULL while the store works, else what it said last. */
 const char *store_trouble(const struct store *s);
