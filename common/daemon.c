@@ -2,7 +2,6 @@
 #include "common/daemon.h"
 #include "common/log.h"
 #include "common/pidfile.h"
-#include "common/shortage.h"
 #include "common/util.h"
 #include <getopt.h>
 #include <limits.h>
@@ -157,7 +156,6 @@ int daemon_start(struct daemon_opts *d, const char *name, int argc, char *argv[]
 	bool debug = false;
 
 	*d = (struct daemon_opts){.name = name, .lock_fd = -1};
-	shortage_watch_json();
 	log_init(name, LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
 	int rc = parse_options(d, argc, argv, &debug, err);
 

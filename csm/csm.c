@@ -414,6 +414,7 @@ static int start(struct csm *csm, int argc, char *argv[], struct err *err)
 
 int csm_start(struct csm *csm, int argc, char *argv[], struct err *err)
 {
+	shortage_watch_json();
 	int rc = start(csm, argc, argv, err);
 	/* what does not read back then is not damaged */
 	return rc < 0 && shortage_count() != 0 ? err_set(err, ERR_NOMEM, "starting") : rc;
