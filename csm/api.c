@@ -412,7 +412,7 @@ void api_on_message(struct csm *csm, const struct bus_msg *m)
 	c.service = parse_topic(m->topic + strlen(REQUEST_PREFIX), &c);
 	unsigned long shortages = shortage_count();
 	json_auto_t *request = json_loadb(m->payload, m->len, JSON_ALLOW_NUL, &why);
-	if (shortage_count() != shortages) {
+	if (shortage_count() != shortages || store_lacks_memory(csm->store)) {
 		/* nothing that was read is sure: whoever asks can tell by the topic alone */
 		reply(&c, NULL, "error", NULL);
 		return;

@@ -210,6 +210,8 @@ static void change_commit(void *arg, const char *why)
 	struct device *d = c->device;
 	bool again = !c->is_new;
 	(void)why;
+	if (!c->is_new)
+		names_release(d->csm->registry->names, c->info.name);
 	if (c->is_new || c->new_rev)
 		log_info("device.registered", KV("device", d->id.s), KV("name", d->info.name),
 			 KV("again", again));
@@ -233,7 +235,6 @@ static void change_rollback(void *arg, const char *why)
 		map_remove(r->devices, d->id.s);
 		device_free(d);
 	} else {
-		names_use(r->names, c->info.name);
 		profile_done(&d->info);
 		d->info = c->info;
 		d->rev = c->rev;
@@ -309,7 +310,6 @@ static int replace(struct registry *r, struct device *d, struct profile *p, bool
 		free(c);
 		return err_set(err, ERR_NOMEM, "device %s", d->id.s);
 	}
-	names_release(r->names, d->info.name);
 	c->info = d->info;
 	c->new_rev = new_rev;
 	d->info = *p;
@@ -351,6 +351,7 @@ static void removed(void *arg, const char *why)
 	(void)why;
 	log_info("device.deregistered", KV("device", d->id.s), KV("name", d->info.name),
 		 KV("why", d->why_removed));
+	names_release(d->csm->registry->names, d->info.name);
 	links_on_removed(d->csm->links, d->id.s);
 	device_free(d);
 }
@@ -360,10 +361,10 @@ static void not_removed(void *arg, const char *why)
 	struct device *d = arg;
 	struct registry *r = d->csm->registry;
 	(void)why;
-	if (map_add(r->devices, d->id.s, d) < 0 || names_use(r->names, d->info.name) < 0) {
+	if (map_add(r->devices, d->id.s, d) < 0) {
 		/* no memory to keep what the store still has: the next start finds it */
 		log_error("device.lost_until_restart", KV("device", d->id.s));
-		map_remove(r->devices, d->id.s);
+		names_release(r->names, d->info.name);
 		device_free(d);
 		return;
 	}
@@ -379,7 +380,6 @@ void registry_remove(struct registry *r, struct device *d, const char *why)
 {
 	d->why_removed = why;
 	map_remove(r->devices, d->id.s);
-	names_release(r->names, d->info.name);
 	r->online -= d->online;
 	d->removed = true;
 	disarm_expiry(d);

@@ -78,6 +78,10 @@ static bool enter(struct csm *csm, struct http_request *req, bool with_body, str
 	size_t len;
 	json_error_t why;
 	char reason[300];
+	if (store_lacks_memory(csm->store)) {
+		refuse(csm, req, text, 503, "out of memory");
+		return false;
+	}
 	if (!uuid_parse(text, strlen(text), ret_id)) {
 		refuse(csm, req, text, with_body ? 400 : 404,
 		       with_body ? "the id must be a UUID" : "id not found");

@@ -13,6 +13,9 @@ struct effect {
 	struct effect *next;
 };
 
+/* Effects for a turn that lacks memory: its requests must be able to end as all do. More are refused where they come in. */
+#define SPARE_EFFECTS 1024
+
 struct store {
 	struct db *db;
 	bool open, failed; /* a transaction is open; this turn must not commit */
@@ -20,6 +23,8 @@ struct store {
 	struct err why;
 	char trouble[256]; /* of the last commit that failed; empty: all is well */
 	struct effect *first, **last;
+	struct effect *spare;		   /* those that are free, linked by next */
+	struct effect spares[SPARE_EFFECTS];
 };
 
 struct db *store_db(struct store *s)
@@ -73,6 +78,10 @@ void store_then(struct store *s, store_effect_fn *on_commit, store_effect_fn *on
 	struct effect *e = malloc(sizeof(*e));
 	if (e == NULL) {
 		store_failed(s, &(struct err){.code = ERR_NOMEM, .text = "out of memory"});
+		e = s->spare;
+		s->spare = e != NULL ? e->next : NULL;
+	}
+	if (e == NULL) {
 		if (on_rollback != NULL)
 			on_rollback(arg, "out of memory");
 		return;
@@ -80,6 +89,16 @@ void store_then(struct store *s, store_effect_fn *on_commit, store_effect_fn *on
 	*e = (struct effect){.on_commit = on_commit, .on_rollback = on_rollback, .arg = arg};
 	*s->last = e;
 	s->last = &e->next;
+}
+
+static void effect_free(struct store *s, struct effect *e)
+{
+	if (e < s->spares || e >= s->spares + SPARE_EFFECTS) {
+		free(e);
+		return;
+	}
+	e->next = s->spare;
+	s->spare = e;
 }
 
 static struct effect *reversed(struct effect *e)
@@ -134,7 +153,7 @@ static void end_of_turn(void *arg)
 			store_effect_fn *fn = ok ? e->on_commit : e->on_rollback;
 			if (fn != NULL)
 				fn(e->arg, ok ? NULL : why);
-			free(e);
+			effect_free(s, e);
 			e = next;
 		}
 	}
@@ -147,6 +166,8 @@ int store_open(struct csm *csm, struct store **ret, struct err *err)
 	if (s == NULL)
 		return err_set(err, ERR_NOMEM, "store");
 	s->last = &s->first;
+	for (size_t i = 0; i < SPARE_EFFECTS; i++)
+		effect_free(s, &s->spares[i]);
 	int rc = schema_open_csm(csm->settings, &s->db, err);
 	if (rc == 0)
 		rc = loop_add_turn(csm->loop, end_of_turn, s, err);
