@@ -65,7 +65,9 @@ int store_begin(struct store *s)
 		return ERR_DB;
 	if (s->open)
 		return given_up(s) ? ERR_DB : 0;
-	if (db_run(s->db, &err, NULL, NULL, "BEGIN IMMEDIATE") < 0) {
+	/* one whose ROLLBACK lacked memory is there still */
+	int rc = db_in_transaction(s->db) ? db_run(s->db, &err, NULL, NULL, "ROLLBACK") : 0;
+	if (rc < 0 || db_run(s->db, &err, NULL, NULL, "BEGIN IMMEDIATE") < 0) {
 		store_failed(s, &err);
 		return ERR_DB;
 	}
