@@ -95,11 +95,13 @@ class Process:
         self.log_path = folder / (name + ".log")
         self.popen = None
         self.killed = False
+        self.env = {}   # more of it, for the next start
 
     def start(self, ready=True):
         env = dict(os.environ, PATH=os.environ["PATH"] + ":/usr/sbin:/sbin",
                    ASAN_OPTIONS="exitcode=99:detect_leaks=1", TSAN_OPTIONS="exitcode=99",
                    UBSAN_OPTIONS="print_stacktrace=1")
+        env.update(self.env)
         notice = None
         if self.notifies:
             path = self.folder / (self.name + ".notify")
