@@ -6,6 +6,8 @@
  * Counters go down with every call that fits; which calls fail is exact, because every count is
  * atomic. Without FAULTS_FILE nothing ever fails.
  *
+ * System calls are made directly: a sanitizer's own wrappers are not ready as early as we are.
+ *
  * Allocations and clocks are those of our programs and of the libraries whose failures they must
  * handle; paho's are left alone: it does not look whether it got memory. Writes and syncs are those
  * on files whose path contains `path`.
@@ -23,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
@@ -57,15 +60,11 @@ static struct faults *control;
 static struct range spared[SPARED];
 static unsigned n_spared;
 static uintptr_t program;
-static _Thread_local bool inside;
+/* initial-exec: no call into a library that is not ready yet */
+static _Thread_local bool inside __attribute__((tls_model("initial-exec")));
 
 static void *(*real_malloc)(size_t), *(*real_calloc)(size_t, size_t),
 	*(*real_realloc)(void *, size_t);
-static ssize_t (*real_write)(int, const void *, size_t),
-	(*real_pwrite)(int, const void *, size_t, off64_t);
-static int (*real_fsync)(int), (*real_fdatasync)(int), (*real_ftruncate)(int, off64_t);
-static int (*real_open)(const char *, int, ...);
-static int (*real_clock_gettime)(clockid_t, struct timespec *);
 
 /* What dlsym() itself asks for before we know where the others are; never given back. */
 static char early[65536];
@@ -80,27 +79,14 @@ static void *early_alloc(size_t size)
 	return early + at;
 }
 
-static void find(void *ret, const char *name)
-{
-	void *at = dlsym(RTLD_NEXT, name);
-	memcpy(ret, &at, sizeof(at));
-}
-
 static void find_all(void)
 {
-	if (real_write != NULL || inside)
+	if (real_realloc != NULL || inside)
 		return;
 	inside = true;
-	find(&real_malloc, "malloc");
-	find(&real_calloc, "calloc");
-	find(&real_realloc, "realloc");
-	find(&real_pwrite, "pwrite64");
-	find(&real_fsync, "fsync");
-	find(&real_fdatasync, "fdatasync");
-	find(&real_ftruncate, "ftruncate64");
-	find(&real_open, "open64");
-	find(&real_clock_gettime, "clock_gettime");
-	find(&real_write, "write");
+	*(void **)&real_malloc = dlsym(RTLD_NEXT, "malloc");
+	*(void **)&real_calloc = dlsym(RTLD_NEXT, "calloc");
+	*(void **)&real_realloc = dlsym(RTLD_NEXT, "realloc");
 	inside = false;
 }
 
@@ -131,15 +117,16 @@ __attribute__((constructor)) static void begin(void)
 		return;
 	dl_iterate_phdr(look_at, NULL);
 	backtrace(frames, 2); /* loads what it needs now, not at the first failure */
-	int fd = real_open(path, O_RDWR | O_CLOEXEC);
-	void *at = fd >= 0 ? mmap(NULL, sizeof(*control), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
-			   : MAP_FAILED;
-	if (at == MAP_FAILED) {
+	int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC, 0);
+	long at = fd >= 0 ? syscall(SYS_mmap, NULL, sizeof(*control), PROT_READ | PROT_WRITE,
+				    MAP_SHARED, fd, 0L)
+			  : -1;
+	if (at == -1) {
 		dprintf(STDERR_FILENO, "faults: cannot map %s\n", path);
 		_exit(126);
 	}
-	close(fd);
-	control = at;
+	syscall(SYS_close, fd);
+	control = (struct faults *)at;
 }
 
 static bool is_spared(const void *caller)
@@ -237,42 +224,37 @@ static bool fd_fails(enum kind kind, int fd)
 
 ssize_t write(int fd, const void *buf, size_t len)
 {
-	find_all();
 	if (fd_fails(WRITE, fd)) {
 		if (errno != 0)
 			return -1;
 		len = len > 1 ? len / 2 : len;
 	}
-	return real_write(fd, buf, len);
+	return syscall(SYS_write, fd, buf, len);
 }
 
 ssize_t pwrite64(int fd, const void *buf, size_t len, off64_t at)
 {
-	find_all();
 	if (fd_fails(WRITE, fd)) {
 		if (errno != 0)
 			return -1;
 		len = len > 1 ? len / 2 : len;
 	}
-	return real_pwrite(fd, buf, len, at);
+	return syscall(SYS_pwrite64, fd, buf, len, at);
 }
 
 int fsync(int fd)
 {
-	find_all();
-	return fd_fails(SYNC, fd) ? -1 : real_fsync(fd);
+	return fd_fails(SYNC, fd) ? -1 : (int)syscall(SYS_fsync, fd);
 }
 
 int fdatasync(int fd)
 {
-	find_all();
-	return fd_fails(SYNC, fd) ? -1 : real_fdatasync(fd);
+	return fd_fails(SYNC, fd) ? -1 : (int)syscall(SYS_fdatasync, fd);
 }
 
 int ftruncate64(int fd, off64_t len)
 {
-	find_all();
-	return fd_fails(TRUNCATE, fd) ? -1 : real_ftruncate(fd, len);
+	return fd_fails(TRUNCATE, fd) ? -1 : (int)syscall(SYS_ftruncate, fd, len);
 }
 
 int open64(const char *path, int flags, ...)
@@ -281,12 +263,11 @@ int open64(const char *path, int flags, ...)
 	va_start(args, flags);
 	mode_t mode = (flags & (O_CREAT | O_TMPFILE)) != 0 ? va_arg(args, mode_t) : 0;
 	va_end(args);
-	find_all();
 	if (control != NULL && fits(OPEN, path) && hit(OPEN)) {
 		errno = (int)control->of[OPEN].error;
 		return -1;
 	}
-	return real_open(path, flags, mode);
+	return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
 }
 
 /* ---- clocks ---- */
@@ -304,8 +285,7 @@ static void shift(struct timespec *t)
 
 static int shifted_clock(clockid_t clock, struct timespec *ret, const void *caller)
 {
-	find_all();
-	int rc = real_clock_gettime(clock, ret);
+	int rc = (int)syscall(SYS_clock_gettime, clock, ret);
 	bool real = clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE;
 	if (rc == 0 && real && control != NULL && control->clock_ns != 0 && !is_spared(caller))
 		shift(ret);
