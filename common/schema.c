@@ -11,8 +11,9 @@
 	extern const char name[] __attribute__((visibility("hidden")))
 
 EMBED(schema_csm_0001, "conf/sql/csm/0001.sql");
+EMBED(schema_csm_0002, "conf/sql/csm/0002.sql");
 
-static const char *const csm_versions[] = {schema_csm_0001};
+static const char *const csm_versions[] = {schema_csm_0001, schema_csm_0002};
 
 static int on_version(void *arg, const struct db_value *v, size_t n)
 {

@@ -10,6 +10,7 @@
 #include "csm/listeners.h"
 #include "csm/metrics.h"
 #include "csm/registry.h"
+#include "csm/repeats.h"
 #include "csm/store.h"
 #include <stdio.h>
 #include <string.h>
@@ -396,6 +397,13 @@ static enum service parse_topic(const char *rest, struct call *c)
 	return take_level(&rest, c->graph_id) && *rest == '\0' ? SERVICE_GRAPH : SERVICE_UNKNOWN;
 }
 
+static bool is_attached(const struct call *c)
+{
+	return c->service == SERVICE_DEVICE ? listeners_has(c->csm->listeners, c->client)
+					    : c->service == SERVICE_GRAPH &&
+						      graphs_find(c->csm->graphs, c->client, c->graph_id) != NULL;
+}
+
 void api_on_message(struct csm *csm, const struct bus_msg *m)
 {
 	struct call c = {.csm = csm};
@@ -412,7 +420,11 @@ void api_on_message(struct csm *csm, const struct bus_msg *m)
 	c.service = parse_topic(m->topic + strlen(REQUEST_PREFIX), &c);
 	unsigned long shortages = shortage_count();
 	json_auto_t *request = json_loadb(m->payload, m->len, JSON_ALLOW_NUL, &why);
-	if (shortage_count() != shortages || store_lacks_memory(csm->store)) {
+	const char *op = json_string_value(json_object_get(request, "op"));
+	int taken = op != NULL ? repeats_take(csm->repeats, m) : 0;
+	if (taken > 0 && strcmp(op, "attach") == 0 && is_attached(&c))
+		taken = 0; /* by whoever lost its connection too: it changes nothing */
+	if (taken < 0 || shortage_count() != shortages || store_lacks_memory(csm->store)) {
 		/* nothing that was read is sure: whoever asks can tell by the topic alone */
 		reply(&c, NULL, "error", NULL);
 		return;
@@ -424,8 +436,13 @@ void api_on_message(struct csm *csm, const struct bus_msg *m)
 			log_warn("api.malformed", KV("topic", m->topic),
 				 KV("why", request == NULL ? why.text : "not an object"));
 	}
-	if (c.service == SERVICE_UNKNOWN)
+	if (taken > 0) {
+		metrics_drop(csm->metrics, "api", "repeated");
+		log_info("api.repeated", KV("topic", m->topic));
+		refuse(&c, op, "this request was taken up before: if it was not the broker that repeated it, send it again");
+	} else if (c.service == SERVICE_UNKNOWN) {
 		refuse(&c, "unknown", "no such service: topics are <client>/device and <client>/graph/<id>");
-	else
+	} else {
 		dispatch(&c);
+	}
 }

@@ -14,6 +14,7 @@
 #include "csm/listeners.h"
 #include "csm/metrics.h"
 #include "csm/registry.h"
+#include "csm/repeats.h"
 #include "csm/resource.h"
 #include "csm/store.h"
 #include <stdio.h>
@@ -282,6 +283,7 @@ static void on_up(void *arg, bool fresh)
 	if (!csm->bus_was_up)
 		daemon_notify_ready();
 	csm->bus_was_up = true;
+	repeats_on_up(csm->repeats);
 }
 
 static void on_down(void *arg, const char *why)
@@ -395,6 +397,7 @@ static int start(struct csm *csm, int argc, char *argv[], struct err *err)
 		return err_set(err, ERR_NOMEM, "starting");
 	if ((rc = registry_new(csm, &csm->registry, err)) < 0 ||
 	    (rc = listeners_new(csm, &csm->listeners, err)) < 0 ||
+	    (rc = repeats_new(csm, &csm->repeats, err)) < 0 ||
 	    (rc = funcs_new(csm, &csm->funcs, err)) < 0 ||
 	    (rc = agents_new(csm, &csm->agents, err)) < 0 || (rc = connect_bus(csm, err)) < 0 ||
 	    (rc = graphs_new(csm, &csm->graphs, err)) < 0 || (rc = cleanup_load(csm, err)) < 0 ||
@@ -435,6 +438,7 @@ void csm_stop(struct csm *csm)
 	csm->links = links_free(csm->links);
 	csm->funcs = funcs_free(csm->funcs);
 	csm->listeners = listeners_free(csm->listeners);
+	csm->repeats = repeats_free(csm->repeats);
 	csm->metrics = metrics_free(csm->metrics);
 	csm->loop = loop_free(csm->loop);
 	daemon_stop(&csm->daemon);

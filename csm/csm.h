@@ -29,6 +29,7 @@ struct csm {
 	struct graphs *graphs;		 /* graphs: confirmed and proposed */
 	struct agents *agents;		 /* sessions with agents */
 	struct listeners *listeners;	 /* clients of the device API */
+	struct repeats *repeats;	 /* requests that were taken up */
 	struct bus *bus;
 	struct loop_src *cleanup_timer; /* retained messages to clear */
 	bool bus_was_up; /* once: then we said that we are ready */

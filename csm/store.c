@@ -23,6 +23,8 @@ struct store {
 	struct err why;
 	char trouble[256]; /* of the last commit that failed; empty: all is well */
 	struct effect *first, **last;
+	store_commit_fn *before, *after; /* NULL: none */
+	void *commit_arg;
 	struct effect *spare;		   /* those that are free, linked by next */
 	struct effect spares[SPARE_EFFECTS];
 };
@@ -93,6 +95,13 @@ void store_then(struct store *s, store_effect_fn *on_commit, store_effect_fn *on
 	s->last = &e->next;
 }
 
+void store_with_commits(struct store *s, store_commit_fn *before, store_commit_fn *after, void *arg)
+{
+	s->before = before;
+	s->after = after;
+	s->commit_arg = arg;
+}
+
 static void effect_free(struct store *s, struct effect *e)
 {
 	if (e < s->spares || e >= s->spares + SPARE_EFFECTS) {
@@ -121,6 +130,8 @@ static bool settle(struct store *s, char why[sizeof(s->trouble)])
 	struct err err = {0};
 	if (shortage_count() != s->shortages)
 		store_failed(s, &(struct err){.code = ERR_NOMEM, .text = "out of memory"});
+	if (s->open && !s->failed && s->before != NULL)
+		s->before(s->commit_arg);
 	if (s->open && !s->failed && !given_up(s) && db_run(s->db, &err, NULL, NULL, "COMMIT") < 0)
 		store_failed(s, &err);
 	if (s->open && s->failed)
@@ -133,6 +144,8 @@ static bool settle(struct store *s, char why[sizeof(s->trouble)])
 			log_error("store.failed", KV("why", why));
 	} else if (s->open) {
 		s->trouble[0] = '\0';
+		if (s->after != NULL)
+			s->after(s->commit_arg);
 	}
 	bool ok = !s->failed;
 	s->open = s->failed = false;

@@ -35,6 +35,10 @@ typedef void store_effect_fn(void *arg, const char *why);
  * is left the turn fails; there is room for the effects of all that one turn takes up. */
 void store_then(struct store *s, store_effect_fn *on_commit, store_effect_fn *on_rollback, void *arg);
 
+/* Called before each commit, to add to it, and after each that succeeded. One pair. */
+typedef void store_commit_fn(void *arg);
+void store_with_commits(struct store *s, store_commit_fn *before, store_commit_fn *after, void *arg);
+
 /* Whether this turn has run out of memory somewhere: then it will fail, and what was read or built in it may lack something. */
 bool store_lacks_memory(const struct store *s);
 
