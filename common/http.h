@@ -77,8 +77,8 @@ int http_reply(struct http_request *req, unsigned status, const char *content_ty
 	       const char *body, size_t len);
 /* The same with "application/json; charset=utf-8". body: taken; NULL (out of memory): a 503. */
 int http_reply_json(struct http_request *req, unsigned status, json_t *body);
-/* The same in two steps, for an answer that waits for something: make it ready, let it go. One made later takes the place of one made
- * before. On ERR_NOMEM the 503 is ready. */
+/* The same in two steps, for an answer that waits for something: make it ready, let it go. One made
+ * later takes the place of one made before. On ERR_NOMEM the 503 is ready. */
 int http_prepare_json(struct http_request *req, unsigned status, json_t *body);
 void http_send(struct http_request *req);
 /* {"state": "error", "reason": reason} */

@@ -19,7 +19,8 @@ struct http_server {
 	unsigned port;
 	void *arg;
 	void (*on_done)(void *arg, const char *method, unsigned status);
-	struct MHD_Response *no_memory; /* what is answered without memory for an answer: made with the server */
+	struct MHD_Response *
+		no_memory; /* what is answered without memory for an answer: made with the server */
 	struct drain *drain;
 	struct loop_src *io, *timer;
 	struct http_request *requests; /* all that the library has not finished */

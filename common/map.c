@@ -8,7 +8,8 @@
 
 #define SPARE_MAX 64
 
-/* A treap: by key from left to right, by chance from the root down, hence about as flat as a balanced tree. */
+/* A treap: by key from left to right, by chance from the root down, hence about as flat as a
+ * balanced tree. */
 struct node {
 	const char *key;
 	void *value;
@@ -27,7 +28,8 @@ struct map *map_new(void)
 {
 	struct map *m = calloc(1, sizeof(*m));
 	if (m != NULL)
-		m->chance = (uint32_t)((uintptr_t)m >> 4) | 1; /* no system call: engines in their sandbox have maps too */
+		m->chance = (uint32_t)((uintptr_t)m >> 4) |
+			    1; /* no system call: engines in their sandbox have maps too */
 	return m;
 }
 

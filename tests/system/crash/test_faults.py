@@ -18,8 +18,8 @@ from test_regressions import locked, until_forwards, wired
 
 ALL = os.environ.get("FAULTS") == "all"
 SEED = int(os.environ.get("SEED", 1))
-SHARE = 16      # allocations of one operation that are tried, unless all are
-START_SHARE = 30
+SHARE = 10      # allocations of one operation that are tried, unless all are
+START_SHARE = 24
 WORD = "out of memory"
 AGENT_TIMEOUT_MS = 300
 
@@ -169,6 +169,33 @@ def test_a_store_that_cannot_write_refuses_and_takes_again_what_is_sent_later(fa
         check_store(suite.userdir / "iottalk.db", *op.things())
         op.done()
     assert HttpApi(suite).get("healthz").status_code == 200
+
+
+@pytest.mark.parametrize("how", DISK)
+def test_a_start_on_a_store_that_cannot_write_ends_with_a_word_or_serves_what_it_has(make_suite, clients, how):
+    suite = make_suite()
+    g, sdk = wired(suite, clients)
+    kind, error = DISK[how]
+    suite.stop("csm")
+    faults = Faults(suite.dir)
+    csm = suite.processes["csm"]
+    csm.env = faults.env
+    with faults.failing(kind, error=error):
+        csm.start(ready=False)
+        until(lambda: csm.popen.poll() is not None or "READY" in ready(csm), 20, "csm, or its end")
+        csm.notice.close()
+        if csm.popen.poll() is None:
+            op = Put(suite)
+            assert op.call("GET", "/" + sdk.da_id)[0] == 200
+            assert op.call("PUT", "/" + sdk.da_id, op.body())[0] == 503
+        else:
+            assert csm.popen.returncode == 1 and "store" in csm.log_tail(5), csm.log_tail()
+        until_forwards(sdk)
+    if csm.popen.poll() is not None:
+        suite.start("csm")
+    suite.await_session()
+    until_forwards(sdk)
+    assert g.state()["links"]
 
 
 def test_half_a_write_is_completed(faulty):

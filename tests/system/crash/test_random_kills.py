@@ -6,7 +6,7 @@ import pytest
 
 from harness import crash
 
-SECONDS = 100
+SECONDS = 90
 SEED = int(os.environ.get("SEED", 20))
 
 
