@@ -2,6 +2,7 @@
 #include "common/ctl.h"
 #include "common/ctl_addr.h"
 #include "common/log.h"
+#include "common/shortage.h"
 #include "common/util.h"
 #include <stdio.h>
 #include <string.h>
@@ -108,6 +109,16 @@ static bool conn_flush(struct conn *c)
 	return true;
 }
 
+/* The last words on a connection. */
+static void no_memory(const struct ctl *ctl, int fd)
+{
+	static const char words[] = "{\"state\":\"error\",\"reason\":\"out of memory\"}\n";
+
+	send(fd, words, sizeof(words) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (log_allowed("ctl.no_memory", ctl->path))
+		log_error("ctl.no_memory", KV("socket", ctl->path));
+}
+
 static json_t *help_answer(const struct ctl *ctl)
 {
 	json_t *ops = json_object();
@@ -123,10 +134,13 @@ static void handle(struct conn *c, const char *line, size_t len)
 	struct ctl *ctl = c->ctl;
 	struct ctl_call *call = calloc(1, sizeof(*call));
 	json_error_t why;
+	unsigned long shortages = shortage_count();
 	json_auto_t *request = json_loadb(line, len, JSON_REJECT_DUPLICATES, &why);
 	const char *op = json_string_value(json_object_get(request, "op"));
 
-	if (call == NULL) {
+	if (call == NULL || shortage_count() != shortages) {
+		free(call);
+		no_memory(ctl, c->fd);
 		conn_close(c);
 		return;
 	}
@@ -174,6 +188,7 @@ static void conn_next(struct conn *c)
 		char *line = malloc(len + 1);
 
 		if (line == NULL) {
+			no_memory(c->ctl, c->fd);
 			conn_close(c);
 			return;
 		}
@@ -211,9 +226,12 @@ static void on_conn(void *arg, uint32_t events)
 	struct conn *c = arg;
 
 	if (events & EPOLLIN) {
-		ssize_t n = conn_reserve(c) ? recv(c->fd, c->in + c->in_len, c->in_cap - c->in_len,
-						   MSG_DONTWAIT)
-					    : -1;
+		if (!conn_reserve(c)) {
+			no_memory(c->ctl, c->fd);
+			conn_close(c);
+			return;
+		}
+		ssize_t n = recv(c->fd, c->in + c->in_len, c->in_cap - c->in_len, MSG_DONTWAIT);
 
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			return;
@@ -259,11 +277,14 @@ static void on_accept(void *arg, uint32_t events)
 	}
 	struct conn *c = calloc(1, sizeof(*c));
 
-	if (c == NULL)
+	if (c == NULL) {
+		no_memory(ctl, fd);
 		return;
+	}
 	c->ctl = ctl;
 	c->fd = fd;
 	if (loop_add_fd(ctl->loop, fd, EPOLLIN, on_conn, c, &c->src, NULL) < 0) {
+		no_memory(ctl, fd);
 		free(c);
 		return;
 	}
@@ -351,22 +372,20 @@ void ctl_answer(struct ctl_call *call, json_t *answer)
 	if (c == NULL)
 		return;
 	c->call = NULL;
-	size_t len = owned != NULL ? json_dumpb(owned, NULL, 0, JSON_COMPACT) : 0;
+	char *text = owned != NULL ? shortage_dumps(owned) : NULL;
 
-	if (len == 0 || len > ANSWER_MAX_BYTES) {
-		json_decref(owned);
-		owned = json_pack("{s:s, s:s}", "state", "error", "reason",
-				  len == 0 ? "out of memory" : "the answer is too long");
-		len = owned != NULL ? json_dumpb(owned, NULL, 0, JSON_COMPACT) : 0;
+	if (text != NULL && strlen(text) > ANSWER_MAX_BYTES) {
+		free(text);
+		text = strdup("{\"state\":\"error\",\"reason\":\"the answer is too long\"}");
 	}
-	c->out = len > 0 ? malloc(len + 1) : NULL;
-	if (c->out == NULL) {
+	if (text == NULL) {
+		no_memory(c->ctl, c->fd);
 		conn_close(c);
 		return;
 	}
-	json_dumpb(owned, c->out, len, JSON_COMPACT);
-	c->out[len] = '\n';
-	c->out_len = len + 1;
+	c->out = text;
+	c->out_len = strlen(text) + 1;
+	text[c->out_len - 1] = '\n';
 	c->out_sent = 0;
 	conn_flush(c);
 }

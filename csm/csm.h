@@ -32,10 +32,13 @@ struct csm {
 	struct graphs *graphs;		 /* graphs: confirmed and proposed */
 	struct agents *agents;		 /* sessions with agents */
 	struct listeners *listeners;	 /* clients of the device API */
+	struct repeats *repeats;	 /* requests that were taken up */
 	struct bus *bus;
 	struct loop_src *cleanup_timer; /* retained messages to clear */
 	bool bus_was_up; /* once: then we said that we are ready */
 	bool silent;	 /* starting or stopping: links change hands without commands to devices */
+	struct outgoing *unsent;	/* answers that there was no memory to send, newest first */
+	struct loop_src *unsent_timer; /* tries again */
 	struct http_server *http;
 	struct beacon *beacon; /* NULL: the settings leave it off */
 	struct ctl *ctl;
@@ -59,10 +62,20 @@ struct asked {
 	int64_t at_us;
 };
 /* An API answer: on a failed commit the same topic gets the request's fields with state error instead. from: copied, logged and
- * counted when the answer goes out; NULL: more answers to the request follow. answer: taken. */
+ * counted when the answer goes out; NULL: more answers to the request follow. answer: taken; NULL (out of memory): the turn fails. */
 void csm_answer(struct csm *csm, const char *topic, json_t *answer, const struct asked *from);
-/* The same at once: for what is in the store already. */
-void csm_answer_now(struct csm *csm, const char *topic, json_t *answer, const struct asked *from);
+
+/* An answer whose room is made with its request, so that later only the words can lack memory. from: as for csm_answer(). ret: yours;
+ * NULL: out of memory. */
+struct outgoing *outgoing_new(struct csm *csm, const char *topic, const struct asked *from);
+struct outgoing *outgoing_free(struct outgoing *o); /* one that is not used; NULL is fine */
+/* The id of the request, "" without `from`; valid as long as o. */
+const char *outgoing_trace(const struct outgoing *o);
+/* As csm_answer(). o, answer: taken. */
+void outgoing_answer(struct outgoing *o, json_t *answer);
+/* "state": "ok", without waiting for the store, and again until there is memory for it: of what is in force already, or (pending) will
+ * be. o, answer: taken. */
+void outgoing_answer_ok(struct outgoing *o, json_t *answer, bool pending);
 /* text as a JSON string whatever its bytes: what is no UTF-8 (a name that was cut, a path as it came) reads "?". NULL: out of memory. */
 json_t *csm_text(const char *text);
 /* Wall-clock seconds since 1970. */

@@ -21,6 +21,8 @@ static const char *const state_names[] = {
 	[LINK_ERROR] = "error",
 };
 
+#define KEY_SIZE (UUID_LEN + 5 + 255 + 1) /* ids, modes and features are checked where they come in */
+
 struct link {
 	struct links *links;
 	char *key; /* da_id/mode/feature; the three parts below are copies */
@@ -55,10 +57,10 @@ struct links {
 	struct link *leaving;
 };
 
-static char *make_key(const char *da_id, const char *feature, const char *mode)
+/* In room of the caller's: that a link is not found must never mean that there was no memory to look for it. */
+static void make_key(char key[KEY_SIZE], const char *da_id, const char *feature, const char *mode)
 {
-	char *key;
-	return asprintf(&key, "%s/%s/%s", da_id, mode, feature) < 0 ? NULL : key;
+	snprintf(key, KEY_SIZE, "%s/%s/%s", da_id, mode, feature);
 }
 
 static struct link *link_free(struct link *k)
@@ -111,8 +113,9 @@ size_t links_count(const struct links *l)
 
 struct link *links_find(const struct links *l, const char *da_id, const char *feature, const char *mode)
 {
-	CLEANUP(freep) char *key = make_key(da_id, feature, mode);
-	return key != NULL ? map_find(l->by_key, key) : NULL;
+	char key[KEY_SIZE];
+	make_key(key, da_id, feature, mode);
+	return map_find(l->by_key, key);
 }
 
 static struct link *first_of(const struct links *l, const char *da_id)
@@ -264,7 +267,9 @@ static bool device_online(const struct link *k)
 struct link *links_ref(struct links *l, const char *da_id, const char *feature, const char *mode,
 		       const char *topic)
 {
-	struct link *k = links_find(l, da_id, feature, mode);
+	char key[KEY_SIZE];
+	make_key(key, da_id, feature, mode);
+	struct link *k = map_find(l->by_key, key);
 	if (k != NULL) {
 		k->refs++;
 		return k;
@@ -275,7 +280,7 @@ struct link *links_ref(struct links *l, const char *da_id, const char *feature, 
 	k->links = l;
 	k->refs = 1;
 	k->mode = strcmp(mode, "idf") == 0 ? "idf" : "odf";
-	k->key = make_key(da_id, feature, mode);
+	k->key = strdup(key);
 	k->da_id = strdup(da_id);
 	k->feature = strdup(feature);
 	if (topic != NULL)
