@@ -10,6 +10,7 @@
 #include "csm/graphs.h"
 #include "csm/listeners.h"
 #include "csm/metrics.h"
+#include "csm/outgoing.h"
 #include "csm/registry.h"
 #include "csm/repeats.h"
 #include "csm/store.h"

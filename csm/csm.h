@@ -50,7 +50,7 @@ struct csm {
 int csm_start(struct csm *csm, int argc, char *argv[], struct err *err);
 void csm_stop(struct csm *csm);
 
-/* Effects: publish when the turn is committed; on a failed commit the message is dropped. body: taken (a reference). */
+/* Effects (outgoing.c): publish when the turn is committed; on a failed commit the message is dropped. body: taken (a reference). */
 void csm_publish(struct csm *csm, const char *topic, json_t *body, uint8_t qos, bool retain);
 /* The same without waiting: for facts that hold whatever the store says. body: taken. */
 void csm_send(struct csm *csm, const char *topic, json_t *body, uint8_t qos, bool retain);
@@ -64,18 +64,6 @@ struct asked {
 /* An API answer: on a failed commit the same topic gets the request's fields with state error instead. from: copied, logged and
  * counted when the answer goes out; NULL: more answers to the request follow. answer: taken; NULL (out of memory): the turn fails. */
 void csm_answer(struct csm *csm, const char *topic, json_t *answer, const struct asked *from);
-
-/* An answer whose room is made with its request, so that later only the words can lack memory. from: as for csm_answer(). ret: yours;
- * NULL: out of memory. */
-struct outgoing *outgoing_new(struct csm *csm, const char *topic, const struct asked *from);
-struct outgoing *outgoing_free(struct outgoing *o); /* one that is not used; NULL is fine */
-/* The id of the request, "" without `from`; valid as long as o. */
-const char *outgoing_trace(const struct outgoing *o);
-/* As csm_answer(). o, answer: taken. */
-void outgoing_answer(struct outgoing *o, json_t *answer);
-/* "state": "ok", without waiting for the store, and again until there is memory for it: of what is in force already, or (pending) will
- * be. o, answer: taken. */
-void outgoing_answer_ok(struct outgoing *o, json_t *answer, bool pending);
 /* text as a JSON string whatever its bytes: what is no UTF-8 (a name that was cut, a path as it came) reads "?". NULL: out of memory. */
 json_t *csm_text(const char *text);
 /* Wall-clock seconds since 1970. */

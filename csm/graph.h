@@ -4,6 +4,7 @@
 #include "csm/graphdoc.h"
 #include "csm/graphs.h"
 #include "csm/links.h"
+#include "csm/outgoing.h"
 
 struct graph_request {
 	json_t *answer; /* the request's fields, to be answered */
