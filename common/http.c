@@ -364,8 +364,7 @@ int http_server_set_cors(struct http_server *s, const char *origin)
 {
 	bool none = origin == NULL || *origin == '\0';
 	char *copy = none ? NULL : strdup(origin);
-	struct MHD_Response *no_memory =
-		none || copy != NULL ? http_no_memory_new(copy) : NULL;
+	struct MHD_Response *no_memory = none || copy != NULL ? http_no_memory_new(copy) : NULL;
 	if (no_memory == NULL) {
 		free(copy);
 		return ERR_NOMEM;

@@ -42,8 +42,7 @@ struct http_server {
 	void *arg;
 	void (*on_done)(void *arg, const struct http_done *done);
 	void (*on_cut)(void *arg, const char *why);
-	struct MHD_Response *
-		no_memory; /* what is answered without memory for an answer: made beforehand */
+	struct MHD_Response *no_memory; /* the answer when there is no memory for one */
 	struct drain *drain;
 	struct loop_src *io, *timer;
 	struct http_request *requests; /* all that the library has not finished */

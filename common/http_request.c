@@ -260,10 +260,9 @@ struct MHD_Response *http_no_memory_new(const char *cors_origin)
 	static char body[] = "{\"state\":\"error\",\"reason\":\"out of memory\"}";
 	struct MHD_Response *r =
 		MHD_create_response_from_buffer(sizeof(body) - 1, body, MHD_RESPMEM_PERSISTENT);
-	if (r != NULL &&
-	    (!add_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, JSON_TYPE) ||
-	     !add_header(r, MHD_HTTP_HEADER_CONNECTION, "close") ||
-	     !add_cors_headers(cors_origin, r))) {
+	if (r != NULL && (!add_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, JSON_TYPE) ||
+			  !add_header(r, MHD_HTTP_HEADER_CONNECTION, "close") ||
+			  !add_cors_headers(cors_origin, r))) {
 		MHD_destroy_response(r);
 		return NULL;
 	}
