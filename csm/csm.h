@@ -54,6 +54,8 @@ void csm_stop(struct csm *csm);
 void csm_publish(struct csm *csm, const char *topic, json_t *body, uint8_t qos, bool retain);
 /* The same without waiting: for facts that hold whatever the store says. body: taken. */
 void csm_send(struct csm *csm, const char *topic, json_t *body, uint8_t qos, bool retain);
+/* A command to a device, at once. body: taken; NULL: out of memory. ret: false: it is not on its way, and is to be said again. */
+bool csm_command(struct csm *csm, const char *da_id, json_t *body);
 /* A request of the MQTT API that waits for its answer; copied freely. */
 struct asked {
 	struct trace_text trace;

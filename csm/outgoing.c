@@ -6,18 +6,26 @@
 #include "common/util.h"
 #include "csm/metrics.h"
 #include "csm/store.h"
+#include <stdio.h>
 #include <string.h>
 
 /* ---- messages ---- */
 
 static const char no_memory[] = "out of memory";
 
-static void send_text(struct csm *csm, const char *topic, const char *text, uint8_t qos, bool retain)
+static bool not_sent(const char *topic, const char *why)
+{
+	if (log_allowed("send.failed", topic))
+		log_error("send.failed", KV("topic", topic), KV("why", why));
+	return false;
+}
+
+static bool send_text(struct csm *csm, const char *topic, const char *text, uint8_t qos, bool retain)
 {
 	struct err err = {0};
-	if (csm->bus != NULL && bus_publish(csm->bus, topic, text, strlen(text), qos, retain, &err) < 0 &&
-	    log_allowed("send.failed", topic))
-		log_error("send.failed", KV("topic", topic), KV("why", err.text));
+	if (csm->bus != NULL && bus_publish(csm->bus, topic, text, strlen(text), qos, retain, &err) < 0)
+		return not_sent(topic, err.text);
+	return true;
 }
 
 /* The broker would drop it without a word. */
@@ -43,7 +51,7 @@ static char *too_large(json_t *body)
 	return instead != NULL ? shortage_dumps(instead) : NULL;
 }
 
-void csm_send(struct csm *csm, const char *topic, json_t *body, uint8_t qos, bool retain)
+static bool send_body(struct csm *csm, const char *topic, json_t *body, uint8_t qos, bool retain)
 {
 	CLEANUP(freep) char *text = body != NULL ? shortage_dumps(body) : NULL;
 	if (text != NULL && !fits(csm, topic, text)) {
@@ -52,10 +60,19 @@ void csm_send(struct csm *csm, const char *topic, json_t *body, uint8_t qos, boo
 		log_error("send.too_large", KV("topic", topic));
 	}
 	json_decref(body);
-	if (text != NULL)
-		send_text(csm, topic, text, qos, retain);
-	else if (log_allowed("send.failed", topic))
-		log_error("send.failed", KV("topic", topic), KV("why", no_memory));
+	return text != NULL ? send_text(csm, topic, text, qos, retain) : not_sent(topic, no_memory);
+}
+
+void csm_send(struct csm *csm, const char *topic, json_t *body, uint8_t qos, bool retain)
+{
+	send_body(csm, topic, body, qos, retain);
+}
+
+bool csm_command(struct csm *csm, const char *da_id, json_t *body)
+{
+	char topic[64];
+	snprintf(topic, sizeof(topic), "%s/ctrl/o", da_id);
+	return send_body(csm, topic, body, 2, false);
 }
 
 /* ---- answers ---- */
@@ -220,7 +237,7 @@ void csm_publish(struct csm *csm, const char *topic, json_t *body, uint8_t qos, 
 	struct outgoing *o = body != NULL ? outgoing_new(csm, topic, NULL) : NULL;
 	if (o == NULL) {
 		json_decref(body);
-		log_error("send.failed", KV("topic", topic), KV("why", no_memory));
+		not_sent(topic, no_memory);
 		return;
 	}
 	o->body = body;
