@@ -12,6 +12,7 @@
 
 #define CONNS_MAX        64
 #define ANSWER_MAX_BYTES (64 * 1024 * 1024)
+#define UNSENT_AGAIN_MS  50
 
 struct conn {
 	struct ctl *ctl;
@@ -36,10 +37,14 @@ struct ctl {
 	void *arg;
 	struct conn *conns;
 	unsigned n_conns;
+	struct ctl_call *unsent; /* answers that there was no memory to send */
+	struct loop_src *again;  /* tries again */
 };
 
 struct ctl_call {
 	struct conn *conn; /* NULL: the client is gone */
+	json_t *answer;
+	struct ctl_call *next; /* of the unsent */
 };
 
 static void conn_close(struct conn *c)
@@ -116,7 +121,7 @@ static void no_memory(const struct ctl *ctl, int fd)
 
 	send(fd, words, sizeof(words) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (log_allowed("ctl.no_memory", ctl->path))
-		log_error("ctl.no_memory", KV("socket", ctl->path));
+		log_error("ctl.no_answer", KV("socket", ctl->path), KV("why", "out of memory"));
 }
 
 static json_t *help_answer(const struct ctl *ctl)
@@ -316,6 +321,49 @@ static int listen_at(const char *path, struct err *err)
 	return TAKE_FD(fd);
 }
 
+/* ret: false: there was no memory for its words. */
+static bool try_answer(struct ctl_call *call)
+{
+	struct conn *c = call->conn;
+	char *text = c != NULL ? shortage_dumps(call->answer) : NULL;
+
+	if (text != NULL && strlen(text) > ANSWER_MAX_BYTES) {
+		free(text);
+		text = strdup("{\"state\":\"error\",\"reason\":\"the answer is too long\"}");
+	}
+	if (c != NULL && text == NULL)
+		return false;
+	json_decref(call->answer);
+	free(call);
+	if (c == NULL)
+		return true;
+	c->call = NULL;
+	c->out = text;
+	c->out_len = strlen(text) + 1;
+	text[c->out_len - 1] = '\n';
+	c->out_sent = 0;
+	conn_flush(c);
+	return true;
+}
+
+static void keep_unsent(struct ctl *ctl, struct ctl_call *call)
+{
+	call->next = ctl->unsent;
+	ctl->unsent = call;
+	loop_arm(ctl->loop, ctl->again, UNSENT_AGAIN_MS);
+}
+
+static void try_again(void *arg)
+{
+	struct ctl *ctl = arg;
+
+	for (struct ctl_call *call = TAKE(ctl->unsent), *next; call != NULL; call = next) {
+		next = call->next;
+		if (!try_answer(call))
+			keep_unsent(ctl, call);
+	}
+}
+
 int ctl_listen(struct loop *l, const char *path, const struct ctl_op *ops, size_t n, void *arg,
 	       struct ctl **ret, struct err *err)
 {
@@ -334,6 +382,9 @@ int ctl_listen(struct loop *l, const char *path, const struct ctl_op *ops, size_
 		err_set(err, ERR_NOMEM, "control socket");
 		goto fail;
 	}
+	rc = loop_add_timer(l, -1, 0, try_again, ctl, &ctl->again, err);
+	if (rc < 0)
+		goto fail;
 	ctl->fd = rc = listen_at(path, err);
 	if (rc < 0)
 		goto fail;
@@ -353,6 +404,8 @@ struct ctl *ctl_close(struct ctl *c)
 		return NULL;
 	while (c->conns != NULL)
 		conn_close(c->conns);
+	try_again(c); /* nobody is there any more: no memory is needed */
+	loop_remove(c->loop, c->again);
 	if (c->fd >= 0) {
 		loop_remove(c->loop, c->src);
 		close(c->fd);
@@ -365,29 +418,17 @@ struct ctl *ctl_close(struct ctl *c)
 
 void ctl_answer(struct ctl_call *call, json_t *answer)
 {
-	json_auto_t *owned = answer;
 	struct conn *c = call->conn;
 
-	free(call);
-	if (c == NULL)
-		return;
-	c->call = NULL;
-	char *text = owned != NULL ? shortage_dumps(owned) : NULL;
-
-	if (text != NULL && strlen(text) > ANSWER_MAX_BYTES) {
-		free(text);
-		text = strdup("{\"state\":\"error\",\"reason\":\"the answer is too long\"}");
-	}
-	if (text == NULL) {
+	if (c != NULL && answer == NULL) {
 		no_memory(c->ctl, c->fd);
 		conn_close(c);
+		free(call);
 		return;
 	}
-	c->out = text;
-	c->out_len = strlen(text) + 1;
-	text[c->out_len - 1] = '\n';
-	c->out_sent = 0;
-	conn_flush(c);
+	call->answer = answer;
+	if (!try_answer(call))
+		keep_unsent(c->ctl, call);
 }
 
 void ctl_answer_error(struct ctl_call *call, const char *reason)
