@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import sqlite3
+from contextlib import closing
 
 from clients import DeviceApi, GraphClient, Mqtt, digest, new_id
 from load import ByHttpClient, Unanswered
@@ -265,6 +267,8 @@ class DeviceAttach:
 class CtlStatus:
     """What `iotctl status` asks."""
 
+    patient = True   # an answer that lacks memory comes when there is some
+
     def __init__(self, suite):
         self.suite = suite
 
@@ -288,6 +292,114 @@ class CtlStatus:
         pass
 
 
+class CtlOfDevice(DeviceOperation):
+    """What `iotctl` asks about one device application, which is offline."""
+
+    registered = True
+    IDF, ODF = ("idf", "f"), ("odf", "f")
+    SUSPENDED, RESUMED = {IDF: 1, ODF: 1}, {IDF: 0, ODF: 0}
+
+    def __init__(self, suite):
+        super().__init__(suite)
+        self.suite = suite
+
+    def prepare(self):
+        self.possible = [{}]
+        super().prepare()
+
+    def control(self, op, **fields):
+        return self.suite.control("csm", dict(fields, op=op))
+
+    def ask(self):
+        answer = self.request()
+        if not answer:
+            self.possible.append(self.after)
+            return Answer("nobody")
+        if answer["state"] != "ok":
+            return Answer("error", answer, answer["reason"])
+        # each feature has its own fate in the answer, but in one turn they share it
+        states = {f["state"]: f.get("reason") for f in answer.get("features", [])}
+        if "error" in states:
+            return Answer("error", answer, states["error"])
+        self.possible = [self.after]
+        return Answer("ok", answer)
+
+    def stored(self):
+        with closing(sqlite3.connect(self.suite.userdir / "iottalk.db", timeout=10)) as db:
+            return {(mode, feature): suspended for mode, feature, suspended in db.execute(
+                "SELECT mode, feature, suspended FROM suspension WHERE da_id = ?", (self.thing.id,))}
+
+    def look(self):
+        super().look()
+        stored, app = self.stored(), self.control("app", app=self.thing.id)["app"]
+        if stored not in self.possible:
+            raise Violation("suspended are %s, not one of %s" % (stored, self.possible))
+        if {(s["mode"], s["feature"]): s["state"] for s in app["suspended"]} != dict.fromkeys(stored, "waiting"):
+            raise Violation("suspended are %s, csm says %s" % (stored, app["suspended"]))
+        self.possible = [stored]
+
+
+class CtlApps(CtlOfDevice):
+    patient = True
+    after = {}
+
+    def request(self):
+        answer = self.control("apps")
+        if answer.get("state") == "ok" and self.thing.id not in [a["id"] for a in answer["apps"]]:
+            raise Violation("%s is not in the list" % self.thing.id)
+        return answer
+
+
+class CtlApp(CtlOfDevice):
+    patient = True
+    after = {}
+
+    def request(self):
+        answer = self.control("app", app=self.thing.known()["name"])
+        if answer.get("state") == "ok" and (answer["app"]["id"] != self.thing.id or answer["app"]["suspended"] != []):
+            raise Violation("not what is there: %s" % answer)
+        return answer
+
+
+class CtlSuspend(CtlOfDevice):
+    after = CtlOfDevice.SUSPENDED
+
+    def request(self):
+        return self.control("suspend", app=self.thing.id, feature="f")
+
+
+class CtlResume(CtlOfDevice):
+    after = CtlOfDevice.RESUMED
+
+    def prepare(self):
+        super().prepare()
+        if self.control("suspend", app=self.thing.id, feature="f").get("state") != "ok":
+            raise Violation("suspend is refused")
+        self.possible = [self.SUSPENDED]
+        self.look()
+
+    def request(self):
+        return self.control("resume", app=self.thing.id, feature="f")
+
+
+class CtlDeregister(CtlOfDevice):
+    after = {}
+
+    def request(self):
+        answer = self.control("deregister", app=self.thing.id)
+        change = Device.delete(self.thing.known()["rev"])
+        self.thing.note("deregister", answer or "nobody")
+        if answer.get("state") == "ok":
+            self.thing.answered_ok(change)
+        elif not answer:
+            self.thing.unanswered(change)
+        return answer
+
+    def look(self):
+        DeviceOperation.look(self)
+
+
 OPERATIONS = {"PUT": Put, "PUT again": PutAgain, "POST": Post, "GET": Get, "DELETE": Delete, "attach": Attach, "add_funcs": AddFuncs,
               "add_link": AddLink, "rm_link": RmLink, "set_join": SetJoin, "set_df_func": SetDfFunc, "detach": Detach,
-              "device attach": DeviceAttach, "ctl status": CtlStatus}
+              "device attach": DeviceAttach, "ctl status": CtlStatus, "ctl apps": CtlApps, "ctl app": CtlApp,
+              "ctl suspend": CtlSuspend, "ctl resume": CtlResume, "ctl deregister": CtlDeregister}

@@ -68,11 +68,12 @@ def test_an_operation_without_memory_is_answered_with_an_error(faulty, name, fai
         op.look()
         op.done()
     assert count > 5
-    kinds = {"ok": 0, "error": 0, "nobody": 0}
+    kinds, failed = {"ok": 0, "error": 0, "nobody": 0}, 0
     for n in share(count, SHARE, "%s %d" % (name, fails)):
         op.prepare()
         with faults.failing("alloc", skip=n, fails=fails):
             answer = op.ask()
+            failed += faults.failed("alloc") > 0
         where = "allocation %d (of %d) of %s: %s" % (n, fails, name, faults.where())
         assert suite.processes["csm"].runs(), where
         kinds[answer.kind] += 1
@@ -87,7 +88,7 @@ def test_an_operation_without_memory_is_answered_with_an_error(faulty, name, fai
             op.done()
         except Exception as e:
             raise AssertionError("%s: %s" % (where, e)) from e
-    assert kinds["error"] > 1, kinds
+    assert failed > 1 and (kinds["error"] > 1 or getattr(op, "patient", False)), (failed, kinds)
     assert kinds["nobody"] <= 8, kinds
     if hasattr(op, "close"):
         op.close()
