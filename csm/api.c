@@ -439,7 +439,8 @@ void api_on_message(struct csm *csm, const struct bus_msg *m)
 	if (taken > 0) {
 		metrics_drop(csm->metrics, "api", "repeated");
 		log_info("api.repeated", KV("topic", m->topic));
-		refuse(&c, op, "this request was taken up before: if it was not the broker that repeated it, send it again");
+		refuse(&c, op, "this request was taken up before: attach tells what came of it; if it was not the broker that repeated it, "
+			       "send it again");
 	} else if (c.service == SERVICE_UNKNOWN) {
 		refuse(&c, "unknown", "no such service: topics are <client>/device and <client>/graph/<id>");
 	} else {

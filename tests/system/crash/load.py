@@ -293,8 +293,8 @@ class GraphWorker(Client):
         if answer["state"] == "ok":
             self.count("ok")
             g.answered_ok(change)
-        elif connection_broke and fits:
-            # sent again by the client's library, so perhaps applied before it was refused
+        elif connection_broke and fits or "taken up before" in answer["reason"]:
+            # sent again by the client's library, or by the broker after a kill of csm, so perhaps applied before it was refused
             self.count("unanswered")
             g.unanswered(change)
         else:
