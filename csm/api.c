@@ -360,7 +360,8 @@ static void dispatch(struct call *c)
 	if (c->repeated) {
 		metrics_drop(c->csm->metrics, "api", "repeated");
 		log_info("api.repeated", KV("trace", c->asked.trace.s), KV("topic", c->topic));
-		refuse(c, "this request was taken up before: if it was not the broker that repeated it, send it again");
+		refuse(c, "this request was taken up before: attach tells what came of it; if it was not the broker that repeated it, "
+			  "send it again");
 		return;
 	}
 	log_debug("api.request", KV("trace", c->asked.trace.s), KV("topic", c->topic), KV("op", c->asked.op));

@@ -24,7 +24,7 @@ from killer import FORWARDS_S, Killer, Probe
 from load import SIZE, ByHttpClient, ByRequests, DeviceClient, Gate, GraphWorker
 from model import Violation
 
-VERIFY_S = 60
+VERIFY_S = 150
 HTTP_CLIENTS = (("http-1", ByRequests), ("http-2", ByRequests), ("http-3", ByHttpClient))
 GRAPH_CLIENTS = ("graph-1", "graph-2", "graph-3")
 

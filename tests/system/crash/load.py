@@ -13,7 +13,7 @@ from clients import JSON_TYPE, GraphClient, HttpApi, Mqtt, digest
 from model import GONE, NO_GRAPH, REFUSED, Device, Graph, Violation
 
 ASK_AGAIN_S = 1.5     # no answer: ask for the state behind the request
-ANSWER_S = 20         # longer than an agent is waited for
+ANSWER_S = 60          # of a machine that is busy with other things; no promise but that there is an answer
 PAUSE_S = (0.0, 0.02)
 SIZE = {"devices": 12, "graphs": 4, "links": 6}
 FUNCTIONS = ["def run(*x): return [v for v in x][:1] + [%d]\n" % n for n in range(8)]
@@ -293,8 +293,8 @@ class GraphWorker(Client):
         if answer["state"] == "ok":
             self.count("ok")
             g.answered_ok(change)
-        elif connection_broke and fits:
-            # sent again by the client's library, so perhaps applied before it was refused
+        elif connection_broke and fits or "taken up before" in answer["reason"]:
+            # sent again by the client's library, or by the broker after a kill of csm, so perhaps applied before it was refused
             self.count("unanswered")
             g.unanswered(change)
         else:

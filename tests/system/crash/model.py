@@ -155,6 +155,8 @@ class Graph(Thing):
         """The graph that the answer to an attach tells; None: it was made by this attach, so there was none."""
         links = {(k["da_id"], k["mode"], k["feature"]): k for k in graph["links"]} if graph else {}
         found = {"join": graph["join"], "links": {k: v["func"] for k, v in links.items()}} if graph else NO_GRAPH
+        if found == self.attach(NO_GRAPH):
+            self.unanswered(self.attach)   # made by this attach, which csm was killed over and the broker has repeated
         self.seen(lambda s: s if s == found else None, found)
         for key, link in links.items():
             was = self.topics.setdefault(key, link["topic"])
