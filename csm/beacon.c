@@ -112,7 +112,7 @@ static void on_readable(void *arg, uint32_t events)
 	uint8_t data[BEACON_BYTES_MAX + 1]; /* one that is longer is cut to a length that none has */
 	(void)events;
 	for (unsigned i = 0; i < BATCH; i++) {
-		struct sockaddr_in from;
+		struct sockaddr_in from = {0};
 		socklen_t from_len = sizeof(from);
 		ssize_t n = recvfrom(b->fd, data, sizeof(data), MSG_DONTWAIT, (struct sockaddr *)&from, &from_len);
 		if (n < 0)

@@ -165,7 +165,7 @@ int main(int argc, char *argv[])
 	log_init("iotctl", LOG_LEVEL_WARN, LOG_FORMAT_TEXT);
 	if (sodium_init() < 0)
 		return complain("the crypto library does not start");
-	struct options given;
+	struct options given = {0};
 	int rc = find_ourselves(&app, &err) < 0 ? complain("%s", err.text)
 						: read_options(&app, argc, argv, &given);
 
