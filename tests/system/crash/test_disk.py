@@ -22,6 +22,8 @@ def remount(folder, how):
     subprocess.run(["mount", "-o", "remount," + how, str(folder)], check=True)
 
 
+# room for all operations without a checkpoint, which would come after 4 MB only
+@pytest.mark.parametrize("small_disk", ["2m"], indirect=True)
 def test_a_full_disk_refuses_changes_and_forwards(make_suite, clients, small_disk):  # noqa: F811
     suite = make_suite(userdir=small_disk / "userdir")
     g, sdk = wired(suite, clients)
