@@ -3,6 +3,7 @@
 # make bench       measure; prints ratios, writes build/bench/*.csv; BENCH_ARGS=--help names the choices
 # make bench-report  tables and pictures of the last run into docs/
 # make soak        an hour of load, changes and killed engines; SECONDS=60: a minute, SOAK_ARGS=--help
+# make crash       random kill -9 under load, answers compared with what there is; KILLS=1000 SEED=7, CRASH_ARGS=--help
 # make check       clang-tidy, cppcheck, include arrows, fuzz targets compile
 # make format      clang-format in place
 # make install     DESTDIR= PREFIX=/usr/local SYSCONFDIR=/etc; make uninstall takes the same
@@ -70,6 +71,7 @@ BENCH   := $(wildcard tests/bench/*.c)
 BENCH_PROGRAMS := load relay bus_relay http_load timers fleet
 # programs that run an engine's parts in their own process
 BENCH_ENGINE := eval_bench
+FAULTS  := tests/faults/faults.c
 FUZZ    := $(wildcard tests/fuzz/fuzz_*.c)
 UNITS   := $(notdir $(wildcard conf/systemd/iottalk*))
 BINS    := $(PROGRAMS:%=$(O)/bin/%)
@@ -172,7 +174,7 @@ $(B)/fuzz/bin/%: tests/fuzz/%.c $(SRCS) $(HDRS)
 
 test-unit: $(UNITBIN) $(O)/bin/iottalk-engine
 	@scripts/run-unit $(UNITBIN)
-test-system: all bench-programs
+test-system: all bench-programs faults
 	@BUILD=$(abspath $(O)) /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/system $(PYTEST)
 test: test-unit test-system
 
@@ -181,6 +183,13 @@ $(O)/lib/test_clock.so: tests/clock/clock.c
 	@mkdir -p $(@D)
 	@echo "  LD    $@"
 	@$(CC) -D_GNU_SOURCE -std=gnu17 -O2 -g -fPIC -Wall -Wextra -Werror -shared $< -o $@
+
+# makes calls of the program that it is preloaded into fail; no sanitizer of its own, so one library for every build
+faults: $(B)/tests/lib/faults.so
+$(B)/tests/lib/faults.so: $(FAULTS)
+	@mkdir -p $(@D)
+	@echo "  TEST  $@"
+	@$(CC) -D_GNU_SOURCE $(filter-out -fsanitize=% -fno-omit-frame-pointer,$(CFLAGS)) -fno-builtin -shared $< -ldl -o $@
 
 bench-programs: $(BENCHBIN) $(BENCH_ENGINE:%=$(O)/bench/bin/%) $(O)/lib/test_clock.so
 bench: all bench-programs
@@ -191,6 +200,10 @@ bench-report:
 SECONDS ?= 3600
 soak: all bench-programs
 	@BUILD=$(abspath $(O)) /usr/bin/python3 tests/bench/soak.py --seconds $(SECONDS) $(SOAK_ARGS)
+
+KILLS ?= 100
+crash: all faults
+	@BUILD=$(abspath $(O)) /usr/bin/python3 tests/system/crash/harness.py --kills $(KILLS) $(if $(SEED),--seed $(SEED)) $(CRASH_ARGS)
 
 # memleak: cppcheck does not know __attribute__((cleanup)); LeakSanitizer finds the real ones
 check:
@@ -203,7 +216,7 @@ check:
 	@printf '%s\n' $(SRCS) | xargs -P $$(nproc) -n 4 clang-tidy --quiet --warnings-as-errors='*' -p $(B)/tidy 2>/dev/null
 
 format:
-	clang-format -i $(SRCS) $(HDRS) $(UNIT) $(FUZZ) $(BENCH)
+	clang-format -i $(SRCS) $(HDRS) $(UNIT) $(FUZZ) $(BENCH) $(FAULTS)
 
 # the programs write them: iotctl man
 MAN_PAGES := iotctl.1 iottalk.ini.5 csm.8 gateway-agent.8
@@ -246,5 +259,5 @@ deb:
 clean:
 	rm -rf $(B)
 
-.PHONY: all test test-unit test-system bench bench-programs bench-report soak check format install uninstall deb clean fuzz
+.PHONY: all test test-unit test-system bench bench-programs bench-report soak crash faults check format install uninstall deb clean fuzz
 .DELETE_ON_ERROR:

@@ -21,6 +21,8 @@
 #define SLICE_MESSAGES    256 /* handled in one callback of the loop */
 #define SLICE_BYTES       (1 << 20)
 #define KEEP_BYTES        (1 << 20) /* an emptied queue larger than this gives its memory back */
+#define SHORT_LIFE_MS     2000
+#define SHORT_LIVES_MAX   4
 #define GOODBYE_MS        600       /* for acknowledgements still missing when a bus is freed */
 #define DISCONNECT_MS     300
 #define PAYLOAD_MAX       268000000 /* MQTT ends at 2^28 - 1 with the headers */
@@ -64,13 +66,54 @@ static void nudge(void *arg)
 		loop_arm(b->loop, b->nudge_timer, NUDGE_MS);
 }
 
+static int make_client(struct bus *b, struct err *err)
+{
+	MQTTAsync_createOptions options = MQTTAsync_createOptions_initializer;
+	options.sendWhileDisconnected = 1;
+	options.allowDisconnectedSendAtAnyTime = 1;
+	options.maxBufferedMessages = (int)b->max_queued;
+	options.MQTTVersion = MQTTVERSION_3_1_1;
+	options.deleteOldestMessages = 0;
+	/* No files of the library: 1.3.12 dies when the disk is full, and after some crashes sends memory it has freed. */
+	int rc = MQTTAsync_createWithOptions(&b->client, b->uri, b->client_id,
+					     MQTTCLIENT_PERSISTENCE_NONE, NULL, &options);
+	if (rc != MQTTASYNC_SUCCESS)
+		return err_set(err, ERR_BUS, "MQTT client '%s' for %s: %s", b->client_id, b->uri,
+			       explain(rc));
+	MQTTAsync_setCallbacks(b->client, b, bus_on_library_lost, bus_on_library_message, NULL);
+	return 0;
+}
+
+/* A broker that takes us and hangs up at once, time and again, does not like what the library repeats at every connection: a message
+ * that is too large, or, after some deaths of a broker, one that the library has spoilt. Without it there is a way on; with it, none.
+ * What was not acknowledged goes with it, and is counted. */
+static int renew_client(struct bus *b, struct err *err)
+{
+	if (b->client != NULL) {
+		log_error("bus.renewed", KV("broker", b->uri), KV("lost", atomic_load(&b->unacked)));
+		MQTTAsync_destroy(&b->client); /* calls back what is left; then never again */
+		atomic_fetch_add(&b->lost, atomic_exchange(&b->unacked, 0));
+		pthread_mutex_lock(&b->lock);
+		b->conn.decided = b->conn.lost = false;
+		pthread_mutex_unlock(&b->lock);
+	}
+	b->client = NULL;
+	b->short_lives = 0;
+	return make_client(b, err);
+}
+
 static void attempt(void *arg)
 {
 	struct bus *b = arg;
+	struct err err = {0};
 	struct bus_will will = {0};
 	MQTTAsync_willOptions will_options = MQTTAsync_willOptions_initializer;
 	MQTTAsync_connectOptions options = MQTTAsync_connectOptions_initializer;
 
+	if ((b->client == NULL || b->short_lives >= SHORT_LIVES_MAX) && renew_client(b, &err) < 0) {
+		attempt_failed(b, err.text);
+		return;
+	}
 	b->busy++;
 	bool has_will =
 		b->handlers.on_connecting != NULL && b->handlers.on_connecting(b->arg, &will);
@@ -118,6 +161,7 @@ static void came_up(struct bus *b, bool fresh)
 static void went_down(struct bus *b, const char *why)
 {
 	bool was_up = b->state == BUS_UP;
+	b->short_lives = loop_now_ms(b->loop) - b->up_since_ms < SHORT_LIFE_MS ? b->short_lives + 1 : 0;
 	bus_peer_down(&b->peer);
 	bus_subs_disconnected(b->subs);
 	log_info("bus.down", KV("broker", b->uri), KV("why", why));
@@ -243,24 +287,6 @@ static int copy_string(char **ret, const char *s)
 	return *ret == NULL ? ERR_NOMEM : 0;
 }
 
-static int make_client(struct bus *b, const struct bus_conf *c, struct err *err)
-{
-	MQTTAsync_createOptions options = MQTTAsync_createOptions_initializer;
-	options.sendWhileDisconnected = 1;
-	options.allowDisconnectedSendAtAnyTime = 1;
-	options.maxBufferedMessages = c->max_queued != 0 ? (int)c->max_queued : QUEUED_DEFAULT;
-	options.MQTTVersion = MQTTVERSION_3_1_1;
-	options.deleteOldestMessages = 0;
-	/* No files of the library: 1.3.12 dies when the disk is full, and after some crashes sends memory it has freed. */
-	int rc = MQTTAsync_createWithOptions(&b->client, b->uri, c->client_id,
-					     MQTTCLIENT_PERSISTENCE_NONE, NULL, &options);
-	if (rc != MQTTASYNC_SUCCESS)
-		return err_set(err, ERR_BUS, "MQTT client '%s' for %s: %s", c->client_id, b->uri,
-			       explain(rc));
-	MQTTAsync_setCallbacks(b->client, b, bus_on_library_lost, bus_on_library_message, NULL);
-	return 0;
-}
-
 static int check_conf(const struct bus_conf *c, struct err *err)
 {
 	if (c->host == NULL || *c->host == '\0' || strpbrk(c->host, " \t\r\n/@") != NULL ||
@@ -288,6 +314,7 @@ int bus_new(struct loop *l, const struct bus_conf *c, const struct bus_handlers 
 	b->arg = arg;
 	b->port = c->port;
 	b->clean_session = c->clean_session;
+	b->max_queued = c->max_queued != 0 ? c->max_queued : QUEUED_DEFAULT;
 	b->max_inflight = c->max_inflight != 0 ? c->max_inflight : INFLIGHT_DEFAULT;
 	b->max_inbound_bytes = c->max_inbound_bytes != 0 ? c->max_inbound_bytes : 64 << 20;
 	b->retry_ms = RETRY_MIN_MS;
@@ -302,7 +329,7 @@ int bus_new(struct loop *l, const struct bus_conf *c, const struct bus_handlers 
 	bool v6 = strchr(c->host, ':') != NULL && c->host[0] != '[';
 	if (asprintf(&b->uri, v6 ? "tcp://[%s]:%u" : "tcp://%s:%u", c->host, c->port) < 0)
 		b->uri = NULL;
-	if (b->uri == NULL || copy_string(&b->username, c->username) < 0 ||
+	if (b->uri == NULL || copy_string(&b->client_id, c->client_id) < 0 || copy_string(&b->username, c->username) < 0 ||
 	    copy_string(&b->password, c->password) < 0) {
 		rc = err_set(err, ERR_NOMEM, "MQTT connection");
 		goto fail;
@@ -323,7 +350,7 @@ int bus_new(struct loop *l, const struct bus_conf *c, const struct bus_handlers 
 	if (rc == 0)
 		rc = loop_add_timer(l, WATCH_MS, WATCH_MS, watch, b, &b->watch_timer, err);
 	if (rc == 0)
-		rc = make_client(b, c, err);
+		rc = make_client(b, err);
 	if (rc < 0)
 		goto fail;
 	*ret = b;
@@ -389,6 +416,7 @@ struct bus *bus_free(struct bus *b)
 	free(b->incoming.buf);
 	free(b->handling.buf);
 	free(b->uri);
+	free(b->client_id);
 	free(b->username);
 	free(b->password);
 	free(b);

@@ -27,8 +27,8 @@ struct bus {
 	struct loop *loop;
 	struct bus_handlers handlers;
 	void *arg;
-	char *uri, *username, *password;
-	unsigned port, max_inflight;
+	char *uri, *client_id, *username, *password;
+	unsigned port, max_inflight, max_queued;
 	bool clean_session;
 	size_t max_inbound_bytes;
 
@@ -37,7 +37,7 @@ struct bus {
 	enum bus_state state;
 	unsigned busy; /* inside that many of our callbacks */
 	int64_t retry_ms, connecting_since_ms, up_since_ms;
-	unsigned nudges;
+	unsigned nudges, short_lives; /* connections in a row that the broker ended at once */
 	struct bus_subs *subs;
 	struct loop_src *retry_timer, *nudge_timer, *watch_timer, *wake_src;
 	int wake_fd;

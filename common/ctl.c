@@ -2,6 +2,7 @@
 #include "common/ctl.h"
 #include "common/ctl_addr.h"
 #include "common/log.h"
+#include "common/shortage.h"
 #include "common/util.h"
 #include <stdio.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 
 #define CONNS_MAX        64
 #define ANSWER_MAX_BYTES (64 * 1024 * 1024)
+#define UNSENT_AGAIN_MS  50
 
 struct conn {
 	struct ctl *ctl;
@@ -35,10 +37,14 @@ struct ctl {
 	void *arg;
 	struct conn *conns;
 	unsigned n_conns;
+	struct ctl_call *unsent; /* answers that there was no memory to send */
+	struct loop_src *again;  /* tries again */
 };
 
 struct ctl_call {
 	struct conn *conn; /* NULL: the client is gone */
+	json_t *answer;
+	struct ctl_call *next; /* of the unsent */
 };
 
 static void conn_close(struct conn *c)
@@ -108,6 +114,16 @@ static bool conn_flush(struct conn *c)
 	return true;
 }
 
+/* The last words on a connection. */
+static void no_memory(const struct ctl *ctl, int fd)
+{
+	static const char words[] = "{\"state\":\"error\",\"reason\":\"out of memory\"}\n";
+
+	send(fd, words, sizeof(words) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (log_allowed("ctl.no_memory", ctl->path))
+		log_error("ctl.no_answer", KV("socket", ctl->path), KV("why", "out of memory"));
+}
+
 static json_t *help_answer(const struct ctl *ctl)
 {
 	json_t *ops = json_object();
@@ -123,10 +139,13 @@ static void handle(struct conn *c, const char *line, size_t len)
 	struct ctl *ctl = c->ctl;
 	struct ctl_call *call = calloc(1, sizeof(*call));
 	json_error_t why;
+	unsigned long shortages = shortage_count();
 	json_auto_t *request = json_loadb(line, len, JSON_REJECT_DUPLICATES, &why);
 	const char *op = json_string_value(json_object_get(request, "op"));
 
-	if (call == NULL) {
+	if (call == NULL || shortage_count() != shortages) {
+		free(call);
+		no_memory(ctl, c->fd);
 		conn_close(c);
 		return;
 	}
@@ -174,6 +193,7 @@ static void conn_next(struct conn *c)
 		char *line = malloc(len + 1);
 
 		if (line == NULL) {
+			no_memory(c->ctl, c->fd);
 			conn_close(c);
 			return;
 		}
@@ -211,9 +231,12 @@ static void on_conn(void *arg, uint32_t events)
 	struct conn *c = arg;
 
 	if (events & EPOLLIN) {
-		ssize_t n = conn_reserve(c) ? recv(c->fd, c->in + c->in_len, c->in_cap - c->in_len,
-						   MSG_DONTWAIT)
-					    : -1;
+		if (!conn_reserve(c)) {
+			no_memory(c->ctl, c->fd);
+			conn_close(c);
+			return;
+		}
+		ssize_t n = recv(c->fd, c->in + c->in_len, c->in_cap - c->in_len, MSG_DONTWAIT);
 
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			return;
@@ -259,11 +282,14 @@ static void on_accept(void *arg, uint32_t events)
 	}
 	struct conn *c = calloc(1, sizeof(*c));
 
-	if (c == NULL)
+	if (c == NULL) {
+		no_memory(ctl, fd);
 		return;
+	}
 	c->ctl = ctl;
 	c->fd = fd;
 	if (loop_add_fd(ctl->loop, fd, EPOLLIN, on_conn, c, &c->src, NULL) < 0) {
+		no_memory(ctl, fd);
 		free(c);
 		return;
 	}
@@ -295,6 +321,49 @@ static int listen_at(const char *path, struct err *err)
 	return TAKE_FD(fd);
 }
 
+/* ret: false: there was no memory for its words. */
+static bool try_answer(struct ctl_call *call)
+{
+	struct conn *c = call->conn;
+	char *text = c != NULL ? shortage_dumps(call->answer) : NULL;
+
+	if (text != NULL && strlen(text) > ANSWER_MAX_BYTES) {
+		free(text);
+		text = strdup("{\"state\":\"error\",\"reason\":\"the answer is too long\"}");
+	}
+	if (c != NULL && text == NULL)
+		return false;
+	json_decref(call->answer);
+	free(call);
+	if (c == NULL)
+		return true;
+	c->call = NULL;
+	c->out = text;
+	c->out_len = strlen(text) + 1;
+	text[c->out_len - 1] = '\n';
+	c->out_sent = 0;
+	conn_flush(c);
+	return true;
+}
+
+static void keep_unsent(struct ctl *ctl, struct ctl_call *call)
+{
+	call->next = ctl->unsent;
+	ctl->unsent = call;
+	loop_arm(ctl->loop, ctl->again, UNSENT_AGAIN_MS);
+}
+
+static void try_again(void *arg)
+{
+	struct ctl *ctl = arg;
+
+	for (struct ctl_call *call = TAKE(ctl->unsent), *next; call != NULL; call = next) {
+		next = call->next;
+		if (!try_answer(call))
+			keep_unsent(ctl, call);
+	}
+}
+
 int ctl_listen(struct loop *l, const char *path, const struct ctl_op *ops, size_t n, void *arg,
 	       struct ctl **ret, struct err *err)
 {
@@ -313,6 +382,9 @@ int ctl_listen(struct loop *l, const char *path, const struct ctl_op *ops, size_
 		err_set(err, ERR_NOMEM, "control socket");
 		goto fail;
 	}
+	rc = loop_add_timer(l, -1, 0, try_again, ctl, &ctl->again, err);
+	if (rc < 0)
+		goto fail;
 	ctl->fd = rc = listen_at(path, err);
 	if (rc < 0)
 		goto fail;
@@ -332,6 +404,8 @@ struct ctl *ctl_close(struct ctl *c)
 		return NULL;
 	while (c->conns != NULL)
 		conn_close(c->conns);
+	try_again(c); /* nobody is there any more: no memory is needed */
+	loop_remove(c->loop, c->again);
 	if (c->fd >= 0) {
 		loop_remove(c->loop, c->src);
 		close(c->fd);
@@ -344,31 +418,17 @@ struct ctl *ctl_close(struct ctl *c)
 
 void ctl_answer(struct ctl_call *call, json_t *answer)
 {
-	json_auto_t *owned = answer;
 	struct conn *c = call->conn;
 
-	free(call);
-	if (c == NULL)
-		return;
-	c->call = NULL;
-	size_t len = owned != NULL ? json_dumpb(owned, NULL, 0, JSON_COMPACT) : 0;
-
-	if (len == 0 || len > ANSWER_MAX_BYTES) {
-		json_decref(owned);
-		owned = json_pack("{s:s, s:s}", "state", "error", "reason",
-				  len == 0 ? "out of memory" : "the answer is too long");
-		len = owned != NULL ? json_dumpb(owned, NULL, 0, JSON_COMPACT) : 0;
-	}
-	c->out = len > 0 ? malloc(len + 1) : NULL;
-	if (c->out == NULL) {
+	if (c != NULL && answer == NULL) {
+		no_memory(c->ctl, c->fd);
 		conn_close(c);
+		free(call);
 		return;
 	}
-	json_dumpb(owned, c->out, len, JSON_COMPACT);
-	c->out[len] = '\n';
-	c->out_len = len + 1;
-	c->out_sent = 0;
-	conn_flush(c);
+	call->answer = answer;
+	if (!try_answer(call))
+		keep_unsent(c->ctl, call);
 }
 
 void ctl_answer_error(struct ctl_call *call, const char *reason)

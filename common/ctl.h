@@ -33,7 +33,8 @@ int ctl_listen(struct loop *l, const char *path, const struct ctl_op *ops, size_
 /* Calls not answered yet may still be answered, to nobody. NULL is fine; returns NULL. */
 struct ctl *ctl_close(struct ctl *c);
 
-/* answer: taken (a reference is consumed), NULL allowed (out of memory: an error is sent). */
+/* answer: taken (a reference is consumed), NULL allowed (out of memory: an error is sent). One that
+ * there is no memory to send now is sent as soon as there is: what it tells has happened. */
 void ctl_answer(struct ctl_call *call, json_t *answer);
 void ctl_answer_error(struct ctl_call *call, const char *reason);
 

@@ -2,11 +2,12 @@
  *
  * One table of operations (struct db_ops), so that another engine can stand behind the same calls; the SQL used is what SQLite
  * and PostgreSQL share, parameters are $1, $2 ... in order of appearance. Loop thread only; statements are cached by their text,
- * so pass literals. Every failure is ERR_DB with the engine's words.
+ * so pass literals. Every failure is ERR_DB with the engine's words, or ERR_NOMEM.
  */
 #pragma once
 
 #include "common/err.h"
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -37,6 +38,7 @@ struct db_ops {
 	int (*run)(struct db *db, const char *sql, db_row_fn *row, void *arg,
 		   const struct db_value *args, size_t n, struct err *err);
 	int (*backup)(struct db *db, const char *path, struct err *err);
+	bool (*in_transaction)(const struct db *db);
 };
 
 struct db {
@@ -64,6 +66,12 @@ static inline int db_script(struct db *db, const char *sql, struct err *err)
 static inline int db_backup(struct db *db, const char *path, struct err *err)
 {
 	return db->ops->backup(db, path, err);
+}
+
+/* Whether BEGIN is still in effect: some failures of a statement end the whole transaction. */
+static inline bool db_in_transaction(const struct db *db)
+{
+	return db->ops->in_transaction(db);
 }
 
 /* db_run(db, err, row, arg, "SELECT ... WHERE id = $1", DB_V_TEXT(id)); row may be NULL. */

@@ -27,7 +27,7 @@ static int fail(struct sqlite_db *s, struct err *err, const char *what)
 {
 	int code = sqlite3_errcode(s->handle) & 0xff; /* without the extension */
 	bool damaged = code == SQLITE_NOTADB || code == SQLITE_CORRUPT;
-	return err_set(err, ERR_DB, "store: %s: %s%s", what, sqlite3_errmsg(s->handle),
+	return err_set(err, code == SQLITE_NOMEM ? ERR_NOMEM : ERR_DB, "store: %s: %s%s", what, sqlite3_errmsg(s->handle),
 		       damaged ? "; it cannot be used: put back a copy of it, or move the file (and its -wal "
 				 "and -shm) away and run `iotctl initdb` for a new, empty one"
 			       : "");
@@ -100,8 +100,8 @@ static struct db_value column(sqlite3_stmt *stmt, int at)
 		return DB_V_REAL(sqlite3_column_double(stmt, at));
 	case SQLITE_NULL:
 		return DB_V_NULL;
-	default:
-		return DB_V_TEXT((const char *)sqlite3_column_text(stmt, at));
+	default: /* text NULL: no memory for it */
+		return (struct db_value){.type = DB_TEXT, .text = (const char *)sqlite3_column_text(stmt, at)};
 	}
 }
 
@@ -121,9 +121,12 @@ static int sqlite_run(struct db *db, const char *sql, db_row_fn *row, void *arg,
 	while (rc == 0 && (step = sqlite3_step(stmt)) == SQLITE_ROW) {
 		struct db_value values[COLUMNS_MAX];
 		int columns = sqlite3_column_count(stmt);
-		for (int i = 0; i < columns; i++)
+		for (int i = 0; i < columns && rc == 0; i++) {
 			values[i] = column(stmt, i);
-		if (row != NULL)
+			if (values[i].type == DB_TEXT && values[i].text == NULL)
+				rc = err_set(err, ERR_NOMEM, "store: step: out of memory");
+		}
+		if (row != NULL && rc == 0)
 			rc = row(arg, values, (size_t)columns);
 	}
 	if (rc == 0 && step != SQLITE_DONE)
@@ -146,11 +149,18 @@ static int sqlite_backup(struct db *db, const char *path, struct err *err)
 	return rc;
 }
 
+static bool sqlite_in_transaction(const struct db *db)
+{
+	const struct sqlite_db *s = (const struct sqlite_db *)db;
+	return sqlite3_get_autocommit(s->handle) == 0;
+}
+
 static const struct db_ops sqlite_ops = {
 	.close = sqlite_close,
 	.script = sqlite_script,
 	.run = sqlite_run,
 	.backup = sqlite_backup,
+	.in_transaction = sqlite_in_transaction,
 };
 
 int db_open_sqlite(const char *path, struct db **ret, struct err *err)

@@ -34,6 +34,10 @@ static int fill(struct err *e, int code, const char *fmt, va_list ap)
 	e->code = code;
 	if (print(e->text, sizeof(e->text), fmt, ap) <= 0)
 		snprintf(e->text, sizeof(e->text), "%s", err_name(code));
+	if (code == ERR_NOMEM && strstr(e->text, "out of memory") == NULL) {
+		size_t len = strlen(e->text);
+		snprintf(e->text + len, sizeof(e->text) - len, ": out of memory");
+	}
 	return code;
 }
 

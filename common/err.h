@@ -35,7 +35,7 @@ struct err {
 	char text[1000]; /* never empty when code is not 0; cut on a character boundary */
 };
 
-/* Fill e (unless NULL). ret: code, so that `return err_set(...)` reads well. */
+/* Fill e (unless NULL). ERR_NOMEM: "out of memory" is appended unless it is there. ret: code, so that `return err_set(...)` reads well. */
 int err_set(struct err *e, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* The same, with strerror(errno) appended; for failed system calls. */
 int err_sys(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -2,6 +2,7 @@
 
 #include "common/histogram.h"
 #include "common/http_int.h"
+#include "common/log.h"
 #include "common/util.h"
 #include <netdb.h>
 #include <netinet/in.h>
@@ -240,11 +241,13 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *connection, c
 {
 	struct http_server *s = arg;
 	struct http_request *req = *con_cls;
-	if (s->stopping || http_conn_of(connection) == NULL)
+	if (s->stopping)
 		return MHD_NO;
 	if (req == NULL) {
-		req = *con_cls = http_request_new(s, connection, method);
-		return req != NULL ? begin_request(req, url, version) : MHD_NO;
+		if (http_conn_of(connection) != NULL)
+			req = *con_cls = http_request_new(s, connection, method);
+		return req != NULL ? begin_request(req, url, version)
+				   : http_queue_no_memory(s, connection, method);
 	}
 	if (req->progress == REQ_ANSWERED)
 		return http_queue_answer(req);
@@ -321,13 +324,26 @@ static int listen_on(const struct http_conf *c, struct http_server *s, struct er
 	return TAKE_FD(fd);
 }
 
+/* What the library cannot tell anybody else, above all a connection that it has no memory for. */
+static void on_complaint(void *arg, const char *fmt, va_list args)
+{
+	char text[300];
+	(void)arg;
+	if (!log_allowed("http.trouble", fmt))
+		return;
+	vsnprintf(text, sizeof(text), fmt, args);
+	text[strcspn(text, "\n")] = '\0';
+	log_warn("http.trouble", KV("why", text));
+}
+
 static int start_library(struct http_server *s, const struct http_conf *c, int fd, struct err *err)
 {
 	s->daemon = MHD_start_daemon(
-		MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_access, s,
-		MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
-		MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, s, MHD_OPTION_NOTIFY_CONNECTION,
-		http_conn_notify, s, MHD_OPTION_CONNECTION_LIMIT, (unsigned)s->max_conns,
+		MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL,
+		on_access, s, MHD_OPTION_EXTERNAL_LOGGER, on_complaint, s, MHD_OPTION_LISTEN_SOCKET,
+		fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_UNESCAPE_CALLBACK,
+		on_unescape, s, MHD_OPTION_NOTIFY_CONNECTION, http_conn_notify, s,
+		MHD_OPTION_CONNECTION_LIMIT, (unsigned)s->max_conns,
 		MHD_OPTION_CONNECTION_MEMORY_LIMIT,
 		c->connection_memory_bytes != 0 ? c->connection_memory_bytes
 						: (size_t)MEMORY_DEFAULT,
@@ -348,8 +364,14 @@ int http_server_set_cors(struct http_server *s, const char *origin)
 {
 	bool none = origin == NULL || *origin == '\0';
 	char *copy = none ? NULL : strdup(origin);
-	if (!none && copy == NULL)
+	struct MHD_Response *no_memory = none || copy != NULL ? http_no_memory_new(copy) : NULL;
+	if (no_memory == NULL) {
+		free(copy);
 		return ERR_NOMEM;
+	}
+	if (s->no_memory != NULL)
+		MHD_destroy_response(s->no_memory); /* answers under way keep it */
+	s->no_memory = no_memory;
 	free(s->cors_origin);
 	s->cors_origin = copy;
 	return 0;
@@ -406,6 +428,8 @@ struct http_server *http_server_free(struct http_server *s)
 	if (s->daemon != NULL)
 		MHD_stop_daemon(s->daemon); /* ends every request through on_completed() */
 	s->sweeper = loop_remove(s->loop, s->sweeper);
+	if (s->no_memory != NULL)
+		MHD_destroy_response(s->no_memory);
 	s->drain = drain_free(s->drain);
 	free(s->cors_origin);
 	free(s);

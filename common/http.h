@@ -92,11 +92,14 @@ bool http_peer_is_loopback(const struct http_request *req);
  * ERR_NOMEM. */
 int http_add_header(struct http_request *req, const char *name, const char *value);
 /* Answer and let go of req. body is copied; NULL with 0: none. The client may be gone already:
- * harmless. On ERR_NOMEM the client gets a plain 500 or a closed connection; req is gone in every
- * case. */
+ * harmless. On ERR_NOMEM the client gets a 503 that says so; req is gone in every case. */
 int http_reply(struct http_request *req, unsigned status, const char *content_type,
 	       const char *body, size_t len);
-/* The same with "application/json; charset=utf-8". body: taken; NULL (out of memory): a 500. */
+/* The same with "application/json; charset=utf-8". body: taken; NULL (out of memory): a 503. */
 int http_reply_json(struct http_request *req, unsigned status, json_t *body);
+/* The same in two steps, for an answer that waits for something: make it ready, let it go. One made
+ * later takes the place of one made before. On ERR_NOMEM the 503 is ready. */
+int http_prepare_json(struct http_request *req, unsigned status, json_t *body);
+void http_send(struct http_request *req);
 /* {"state": "error", "reason": reason} */
 int http_reply_error(struct http_request *req, unsigned status, const char *reason);

@@ -42,6 +42,7 @@ struct http_server {
 	void *arg;
 	void (*on_done)(void *arg, const struct http_done *done);
 	void (*on_cut)(void *arg, const char *why);
+	struct MHD_Response *no_memory; /* the answer when there is no memory for one */
 	struct drain *drain;
 	struct loop_src *io, *timer;
 	struct http_request *requests; /* all that the library has not finished */
@@ -93,6 +94,12 @@ struct http_request *http_request_new(struct http_server *s, struct MHD_Connecti
 void http_request_free(struct http_request *req);
 /* GET serves HEAD. */
 bool http_method_fits(const char *wanted, const char *sent);
+/* The 503 of a server without memory, made beforehand, for all. cors_origin: NULL: no CORS. ret:
+ * NULL: out of memory. */
+struct MHD_Response *http_no_memory_new(const char *cors_origin);
+/* Answer with it what is no request yet. */
+enum MHD_Result http_queue_no_memory(struct http_server *s, struct MHD_Connection *connection,
+				     const char *method);
 /* Store the answer of a refused request (req->refuse, refuse_why). */
 void http_store_refusal(struct http_request *req);
 /* Hand the stored answer to the library. */

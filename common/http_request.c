@@ -2,6 +2,7 @@
 
 #include "common/histogram.h"
 #include "common/http_int.h"
+#include "common/shortage.h"
 #include "common/util.h"
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -218,55 +219,94 @@ static const char *known_method(const char *method)
 	return "OTHER";
 }
 
-static void add_common_headers(struct http_request *req, struct MHD_Response *r)
+static bool add_header(struct MHD_Response *r, const char *name, const char *value)
 {
-	char allowed[128];
-	const char *origin = req->server->cors_origin;
-	MHD_add_response_header(r, ID_HEADER, req->id.s);
-	if (req->status == MHD_HTTP_METHOD_NOT_ALLOWED || strcmp(req->method, "OPTIONS") == 0) {
-		allowed_methods(req, allowed, sizeof(allowed));
-		MHD_add_response_header(r, MHD_HTTP_HEADER_ALLOW, allowed);
-	}
-	if (origin == NULL)
-		return;
-	MHD_add_response_header(r, MHD_HTTP_HEADER_ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-	MHD_add_response_header(r, MHD_HTTP_HEADER_ACCESS_CONTROL_ALLOW_METHODS, EVERY_METHOD);
-	MHD_add_response_header(r, MHD_HTTP_HEADER_ACCESS_CONTROL_ALLOW_HEADERS, ALLOW_HEADERS);
-	MHD_add_response_header(r, MHD_HTTP_HEADER_ACCESS_CONTROL_EXPOSE_HEADERS, ID_HEADER);
-	MHD_add_response_header(r, MHD_HTTP_HEADER_ACCESS_CONTROL_MAX_AGE, "600");
-	MHD_add_response_header(r, MHD_HTTP_HEADER_VARY, MHD_HTTP_HEADER_ORIGIN);
+	return MHD_add_response_header(r, name, value) == MHD_YES;
 }
 
-/* body: taken (malloc'd), may be NULL with 0. The answer waits in req until the library asks. */
+/* origin: NULL: no CORS. */
+static bool add_cors_headers(const char *origin, struct MHD_Response *r)
+{
+	return origin == NULL ||
+	       (add_header(r, MHD_HTTP_HEADER_ACCESS_CONTROL_ALLOW_ORIGIN, origin) &&
+		add_header(r, MHD_HTTP_HEADER_ACCESS_CONTROL_ALLOW_METHODS, EVERY_METHOD) &&
+		add_header(r, MHD_HTTP_HEADER_ACCESS_CONTROL_ALLOW_HEADERS, ALLOW_HEADERS) &&
+		add_header(r, MHD_HTTP_HEADER_ACCESS_CONTROL_EXPOSE_HEADERS, ID_HEADER) &&
+		add_header(r, MHD_HTTP_HEADER_ACCESS_CONTROL_MAX_AGE, "600") &&
+		add_header(r, MHD_HTTP_HEADER_VARY, MHD_HTTP_HEADER_ORIGIN));
+}
+
+static bool add_headers(const struct http_request *req, struct MHD_Response *r, unsigned status,
+			const char *content_type)
+{
+	char allowed[128];
+	if (!add_header(r, ID_HEADER, req->id.s))
+		return false;
+	if (content_type != NULL && !add_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, content_type))
+		return false;
+	for (struct text *t = req->headers; t != NULL; t = t->next)
+		if (!add_header(r, t->name, t->value))
+			return false;
+	if (status == MHD_HTTP_METHOD_NOT_ALLOWED || strcmp(req->method, "OPTIONS") == 0) {
+		allowed_methods(req, allowed, sizeof(allowed));
+		if (!add_header(r, MHD_HTTP_HEADER_ALLOW, allowed))
+			return false;
+	}
+	return add_cors_headers(req->server->cors_origin, r);
+}
+
+struct MHD_Response *http_no_memory_new(const char *cors_origin)
+{
+	static char body[] = "{\"state\":\"error\",\"reason\":\"out of memory\"}";
+	struct MHD_Response *r =
+		MHD_create_response_from_buffer(sizeof(body) - 1, body, MHD_RESPMEM_PERSISTENT);
+	if (r != NULL && (!add_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, JSON_TYPE) ||
+			  !add_header(r, MHD_HTTP_HEADER_CONNECTION, "close") ||
+			  !add_cors_headers(cors_origin, r))) {
+		MHD_destroy_response(r);
+		return NULL;
+	}
+	return r;
+}
+
+static int store_no_memory(struct http_request *req)
+{
+	if (req->response != NULL)
+		MHD_destroy_response(req->response);
+	req->response = NULL;
+	req->status = MHD_HTTP_SERVICE_UNAVAILABLE;
+	http_hold(req, req->body_cap);
+	return ERR_NOMEM;
+}
+
+/* body: taken (malloc'd), may be NULL with 0. The answer waits in req until it is let go; without
+ * memory for it, the server's 503. */
 static int store_answer(struct http_request *req, unsigned status, const char *content_type,
 			char *body, size_t len)
 {
 	struct MHD_Response *r = MHD_create_response_from_buffer(
 		len, body != NULL ? body : "",
 		body != NULL ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
-	req->progress = REQ_ANSWERED;
-	req->status = status;
-	http_hold(
-		req,
-		req->body_cap +
-			len); /* there is no better answer than this one, whatever room it takes */
+	store_no_memory(req);
 	if (r == NULL) {
 		free(body);
-		return ERR_NOMEM; /* no answer to give: the connection is closed */
+		return ERR_NOMEM;
+	}
+	if (!add_headers(req, r, status, content_type)) {
+		MHD_destroy_response(r);
+		return ERR_NOMEM;
 	}
 	req->response = r;
-	if (content_type != NULL)
-		MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
-	for (struct text *t = req->headers; t != NULL; t = t->next)
-		MHD_add_response_header(r, t->name, t->value);
-	add_common_headers(req, r);
+	req->status = status;
+	/* there is no better answer than this one, whatever room it takes */
+	http_hold(req, req->body_cap + len);
 	return 0;
 }
 
 static char *error_body(const char *reason, size_t *ret_len)
 {
 	json_t *o = json_pack("{s:s, s:s}", "state", "error", "reason", reason);
-	char *text = o != NULL ? json_dumps(o, JSON_COMPACT) : NULL;
+	char *text = o != NULL ? shortage_dumps(o) : NULL;
 	json_decref(o);
 	*ret_len = text != NULL ? strlen(text) : 0;
 	return text;
@@ -277,32 +317,58 @@ void http_store_refusal(struct http_request *req)
 	size_t len = 0;
 	char *body = req->refuse_why != NULL ? error_body(req->refuse_why, &len) : NULL;
 	store_answer(req, req->refuse, body != NULL ? JSON_TYPE : NULL, body, len);
+	req->progress = REQ_ANSWERED;
+}
+
+static void tell_done(const struct http_server *s, const struct http_done *done)
+{
+	if (s->on_done != NULL)
+		s->on_done(s->arg, done);
+}
+
+enum MHD_Result http_queue_no_memory(struct http_server *s, struct MHD_Connection *connection,
+				     const char *method)
+{
+	struct trace_text id =
+		trace_of(MHD_lookup_connection_value(connection, MHD_HEADER_KIND, ID_HEADER));
+	enum MHD_Result ok =
+		MHD_queue_response(connection, MHD_HTTP_SERVICE_UNAVAILABLE, s->no_memory);
+	if (ok == MHD_YES)
+		tell_done(s, &(struct http_done){
+				     .method = known_method(method),
+				     .path = "",
+				     .id = id.s,
+				     .status = MHD_HTTP_SERVICE_UNAVAILABLE,
+				     .took_us = -1,
+			     });
+	return ok;
 }
 
 enum MHD_Result http_queue_answer(struct http_request *req)
 {
 	struct http_server *s = req->server;
+	struct MHD_Response *r = req->response != NULL ? req->response : s->no_memory;
 	req->progress = REQ_QUEUED;
-	if (req->response == NULL)
-		return MHD_NO;
 	if (req->early) {
 		const union MHD_ConnectionInfo *info =
 			MHD_get_connection_info(req->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-		MHD_add_response_header(req->response, MHD_HTTP_HEADER_CONNECTION, "close");
+		if (req->response != NULL)
+			MHD_add_response_header(r, MHD_HTTP_HEADER_CONNECTION, "close");
 		if (info != NULL)
 			drain_add(s->drain, info->connect_fd);
 	}
-	enum MHD_Result ok = MHD_queue_response(req->connection, req->status, req->response);
-	const struct http_done done = {
-		.method = known_method(req->method),
-		.path = req->path.joined != NULL ? req->path.joined : "",
-		.id = req->id.s,
-		.status = req->status,
-		.took_us = req->complete_us != 0 ? monotonic_us() - req->complete_us : -1,
-	};
+	enum MHD_Result ok = MHD_queue_response(req->connection, req->status, r);
 	http_conn_enter(req->conn, HTTP_ANSWER);
-	if (ok == MHD_YES && s->on_done != NULL)
-		s->on_done(s->arg, &done);
+	if (ok == MHD_YES)
+		tell_done(s, &(struct http_done){
+				     .method = known_method(req->method),
+				     .path = req->path.joined != NULL ? req->path.joined : "",
+				     .id = req->id.s,
+				     .status = req->status,
+				     .took_us = req->complete_us != 0
+							? monotonic_us() - req->complete_us
+							: -1,
+			     });
 	return ok;
 }
 
@@ -320,43 +386,45 @@ int http_add_header(struct http_request *req, const char *name, const char *valu
 	return 0;
 }
 
-/* body: taken. */
-static int answer(struct http_request *req, unsigned status, const char *content_type, char *body,
-		  size_t len)
+void http_send(struct http_request *req)
 {
-	int rc = store_answer(req, status, content_type, body, len);
+	req->progress = REQ_ANSWERED;
 	if (req->suspended) {
 		req->suspended = false;
 		MHD_resume_connection(req->connection);
 		loop_arm(req->server->loop, req->server->timer, 0);
 	}
-	return rc;
 }
 
 int http_reply(struct http_request *req, unsigned status, const char *content_type,
 	       const char *body, size_t len)
 {
-	char *copy = NULL;
-	if (len > 0) {
-		copy = malloc(len);
-		if (copy == NULL) {
-			answer(req, MHD_HTTP_INTERNAL_SERVER_ERROR, NULL, NULL, 0);
-			return ERR_NOMEM;
-		}
+	CLEANUP(freep)
+	char *copy = len > 0 ? malloc(len) : NULL;
+	int rc = 0;
+	if (copy != NULL)
 		memcpy(copy, body, len);
-	}
-	return answer(req, status, content_type, copy, len);
+	if (len > 0 && copy == NULL)
+		rc = store_no_memory(req);
+	else
+		rc = store_answer(req, status, content_type, TAKE(copy), len);
+	http_send(req);
+	return rc;
+}
+
+int http_prepare_json(struct http_request *req, unsigned status, json_t *body)
+{
+	char *text = body != NULL ? shortage_dumps(body) : NULL;
+	json_decref(body);
+	return text != NULL ? store_answer(req, status, JSON_TYPE, text, strlen(text))
+			    : store_no_memory(req);
 }
 
 int http_reply_json(struct http_request *req, unsigned status, json_t *body)
 {
-	char *text = body != NULL ? json_dumps(body, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
-	json_decref(body);
-	if (text == NULL) {
-		answer(req, MHD_HTTP_INTERNAL_SERVER_ERROR, NULL, NULL, 0);
-		return ERR_NOMEM;
-	}
-	return answer(req, status, JSON_TYPE, text, strlen(text));
+	int rc = http_prepare_json(req, status, body);
+	http_send(req);
+	return rc;
 }
 
 int http_reply_error(struct http_request *req, unsigned status, const char *reason)

@@ -1,6 +1,7 @@
-/* map.h - values by string key, in key order; O(log n) (the C library's balanced tree beneath).
+/* map.h - values by string key, in key order; O(log n).
  *
- * Keys are borrowed from the values (or their owner) and must outlive the entry. Not to be changed inside map_each().
+ * Keys are borrowed from the values (or their owner) and must outlive the entry. Not to be changed inside map_each(). What was removed can
+ * be added again without memory, unless others were added meanwhile: so a removal can be undone.
  */
 #pragma once
 

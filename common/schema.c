@@ -12,8 +12,9 @@
 
 EMBED(schema_csm_0001, "conf/sql/csm/0001.sql");
 EMBED(schema_csm_0002, "conf/sql/csm/0002.sql");
+EMBED(schema_csm_0003, "conf/sql/csm/0003.sql");
 
-static const char *const csm_versions[] = {schema_csm_0001, schema_csm_0002};
+static const char *const csm_versions[] = {schema_csm_0001, schema_csm_0002, schema_csm_0003};
 
 static int on_version(void *arg, const struct db_value *v, size_t n)
 {

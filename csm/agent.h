@@ -12,6 +12,7 @@ struct agent {
 	struct map *sent;    /* digest -> digest, sources it has in this session */
 	json_t *counters, *gauges; /* as it reported them last */
 	struct requests *requests;
+	struct loop_src *sync_timer;
 };
 
 /* Send body in the session; a failure is logged. */

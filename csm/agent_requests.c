@@ -166,7 +166,7 @@ void requests_add(struct requests *r, enum request_kind kind, const char *graph,
 	if (q == NULL) {
 		json_decref(body);
 		if (fn != NULL)
-			fn(arg, NULL, "out of memory", true);
+			fn(arg, NULL, AGENTS_NO_MEMORY, true);
 		return;
 	}
 	*q = (struct request){
@@ -180,14 +180,14 @@ void requests_add(struct requests *r, enum request_kind kind, const char *graph,
 	    map_add(r->by_id, q->id, q) < 0) {
 		request_free(q);
 		if (fn != NULL)
-			fn(arg, NULL, "out of memory", true);
+			fn(arg, NULL, AGENTS_NO_MEMORY, true);
 		return;
 	}
 	if (q->graph != NULL && map_add(r->by_graph, q->graph, q) < 0) {
 		map_remove(r->by_id, q->id);
 		request_free(q);
 		if (fn != NULL)
-			fn(arg, NULL, "out of memory", true);
+			fn(arg, NULL, AGENTS_NO_MEMORY, true);
 		return;
 	}
 	r->open[kind]++;

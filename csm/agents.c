@@ -3,6 +3,7 @@
 #include "common/id.h"
 #include "common/log.h"
 #include "common/map.h"
+#include "common/shortage.h"
 #include "common/util.h"
 #include "csm/agent.h"
 #include "csm/funcs.h"
@@ -14,6 +15,7 @@
 #include <string.h>
 
 #define CHECKS_MAX 16
+#define SYNC_AGAIN_MS 200 /* what lacked memory */
 #define AGENTS_MAX 1000 /* ids anybody could make us remember: only sealed messages count, but still */
 
 struct agents {
@@ -70,6 +72,7 @@ static void agent_free(void *value)
 	map_free(ag->sent, free);
 	json_decref(ag->counters);
 	json_decref(ag->gauges);
+	loop_remove(ag->csm->loop, ag->sync_timer);
 	free(ag);
 }
 
@@ -81,6 +84,8 @@ struct agents *agents_free(struct agents *a)
 	free(a);
 	return NULL;
 }
+
+static void sync_again(void *arg);
 
 static struct agent *find(const struct agents *a, const char *id)
 {
@@ -100,7 +105,10 @@ static struct agent *get(struct agents *a, const char *id)
 	agent_session_init(&ag->session);
 	ag->sent = map_new();
 	ag->requests = requests_new(ag);
-	if (ag->sent == NULL || ag->requests == NULL || map_add(a->by_id, ag->id, ag) < 0) {
+	if (ag->sent == NULL || ag->requests == NULL ||
+	    loop_add_timer(a->csm->loop, -1, 0, sync_again, ag, &ag->sync_timer, NULL) < 0 ||
+	    map_add(a->by_id, ag->id, ag) < 0) {
+		loop_remove(a->csm->loop, ag->sync_timer);
 		map_free(ag->sent, NULL);
 		requests_free(ag->requests);
 		free(ag);
@@ -117,7 +125,7 @@ static void send_sealed(struct agent *ag, const struct seal_head *head, json_t *
 	struct err err = {0};
 	char topic[128], *message = NULL;
 	size_t len;
-	CLEANUP(freep) char *text = json_dumps(body, JSON_COMPACT);
+	CLEANUP(freep) char *text = shortage_dumps(body);
 	snprintf(topic, sizeof(topic), "iottalk/agent/%s/req", ag->id);
 	if (text == NULL)
 		err_set(&err, ERR_NOMEM, "out of memory");
@@ -191,10 +199,23 @@ void agents_drop_graph(struct agents *a, const char *agent_id, const char *graph
 		with_trace(json_pack("{s:s, s:s}", "op", "drop", "graph", graph), trace), fn, arg);
 }
 
+static void on_synced(void *arg, json_t *answer, const char *why, bool final)
+{
+	struct agent *ag = arg;
+	if (answer == NULL && final && strcmp(why, AGENTS_NO_MEMORY) == 0)
+		loop_arm(ag->csm->loop, ag->sync_timer, SYNC_AGAIN_MS);
+}
+
+static void sync_again(void *arg)
+{
+	struct agent *ag = arg;
+	agents_sync(ag->csm->agents, ag->id);
+}
+
 void agents_sync(struct agents *a, const char *agent_id)
 {
-	request(find(a, agent_id), REQUEST_SYNC, NULL, json_pack("{s:s, s:b}", "op", "sync", "first", true),
-		NULL, NULL);
+	struct agent *ag = find(a, agent_id);
+	request(ag, REQUEST_SYNC, NULL, json_pack("{s:s, s:b}", "op", "sync", "first", true), on_synced, ag);
 }
 
 struct picking {
@@ -402,12 +423,13 @@ void agents_on_message(struct agents *a, const struct bus_msg *m)
 				 KV("why", rc == ERR_ACCES ? "forged" : "malformed"));
 		return;
 	}
+	unsigned long shortages = shortage_count();
 	json_auto_t *body = json_loadb(text, len, 0, NULL);
 	struct agent *ag = get(a, id);
 	if (ag == NULL)
 		return;
 	if (!json_is_object(body))
-		drop(ag, m->topic, "malformed");
+		drop(ag, m->topic, shortage_count() == shortages ? "malformed" : "no_memory");
 	else if (strcmp(what, "state") == 0)
 		on_state(ag, m->topic, &head, body);
 	else

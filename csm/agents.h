@@ -23,6 +23,8 @@ int64_t agents_next_rev(struct agents *a);
  * request goes on being sent and fn is called again), or the session ended or never was (final). Called exactly once with final. */
 typedef void agents_answer_fn(void *arg, json_t *answer, const char *why, bool final);
 
+#define AGENTS_NO_MEMORY "out of memory" /* why, if the request could not even be queued */
+
 /* Send a document, and before it the sources the agent has not had in this session. doc: borrowed. A newer put of
  * the same graph ends the resending of an older one (its fn hears so, finally). trace: of whose requests it is (common/trace.h),
  * for the agent's log; "": nobody's. */
@@ -30,7 +32,7 @@ void agents_put(struct agents *a, const char *agent_id, const char *graph, const
 		const char *trace, agents_answer_fn *fn, void *arg);
 void agents_drop_graph(struct agents *a, const char *agent_id, const char *graph, const char *trace,
 		       agents_answer_fn *fn, void *arg);
-/* After all puts of a new session: the agent drops what graphs_ids() does not list. */
+/* After all puts of a new session: the agent drops what graphs_ids() does not list. Tried again until there is memory for it. */
 void agents_sync(struct agents *a, const char *agent_id);
 /* Compile on any agent, for owner. codes borrowed, depends {alias: source} borrowed. fn is called once: a check is not repeated. */
 void agents_check(struct agents *a, const char *owner, json_t *codes, json_t *depends,

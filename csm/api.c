@@ -3,13 +3,16 @@
 #include "common/histogram.h"
 #include "common/id.h"
 #include "common/log.h"
+#include "common/shortage.h"
 #include "common/util.h"
 #include "csm/agents.h"
 #include "csm/graph_ops.h"
 #include "csm/graphs.h"
 #include "csm/listeners.h"
 #include "csm/metrics.h"
+#include "csm/outgoing.h"
 #include "csm/registry.h"
+#include "csm/repeats.h"
 #include "csm/store.h"
 #include <stdio.h>
 #include <string.h>
@@ -32,15 +35,24 @@ struct call {
 	const char *topic; /* of the answer */
 	struct asked asked;
 	json_t *request;
+	bool repeated; /* it was taken up before */
 };
 
 /* ---- answers ---- */
+
+static void out_of_memory(const struct call *c)
+{
+	store_failed(c->csm->store, &(struct err){.code = ERR_NOMEM, .text = "out of memory"});
+}
 
 /* more: further answers follow. */
 static void reply(const struct call *c, json_t *answer, const char *state, const char *reason, bool more)
 {
 	if (answer == NULL) {
-		log_error("api.answer_lost", KV("topic", c->topic), KV("why", "out of memory"));
+		/* the request itself, with the error that all of this turn get now */
+		out_of_memory(c);
+		csm_answer(c->csm, c->topic, json_is_object(c->request) ? json_incref(c->request) : NULL,
+			   more ? NULL : &c->asked);
 		return;
 	}
 	json_object_set_new(answer, "state", json_string(state));
@@ -51,7 +63,7 @@ static void reply(const struct call *c, json_t *answer, const char *state, const
 
 static void ok_so_far(const struct call *c, json_t *extra, bool more)
 {
-	json_t *answer = json_deep_copy(c->request);
+	json_t *answer = shortage_copy(c->request);
 	if (answer != NULL && extra != NULL)
 		json_object_update(answer, extra);
 	json_decref(extra);
@@ -65,8 +77,9 @@ static void ok(const struct call *c, json_t *extra)
 
 static void refuse(const struct call *c, const char *reason)
 {
-	json_t *answer = json_is_object(c->request) ? json_deep_copy(c->request) : json_object();
-	reply(c, answer, "error", reason, false);
+	json_t *answer = json_is_object(c->request) ? shortage_copy(c->request) : json_object();
+	/* then what we found wrong is perhaps only what we lack */
+	reply(c, answer, "error", store_lacks_memory(c->csm->store) ? "out of memory" : reason, false);
 }
 
 /* ---- device API ---- */
@@ -133,10 +146,8 @@ static void graph_attach(const struct call *c)
 
 /* An answer that waits for agents to let go of graphs. */
 struct detaching {
-	struct csm *csm;
-	struct asked asked;
 	json_t *answer;
-	char *topic;
+	struct outgoing *out;
 	size_t left;
 	bool pending;
 	char error[200]; /* of the first that failed; empty: none */
@@ -150,13 +161,13 @@ static void one_detached(void *arg, bool pending, const char *error)
 		snprintf(d->error, sizeof(d->error), "%.199s", error);
 	if (--d->left > 0)
 		return;
-	if (d->pending)
-		json_object_set_new(d->answer, "pending", json_true());
-	json_object_set_new(d->answer, "state", json_string(d->error[0] == '\0' ? "ok" : "error"));
-	if (d->error[0] != '\0')
+	if (d->error[0] == '\0') {
+		outgoing_answer_ok(d->out, d->answer, d->pending);
+	} else {
+		json_object_set_new(d->answer, "state", json_string("error"));
 		json_object_set_new(d->answer, "reason", json_string(d->error));
-	csm_answer(d->csm, d->topic, d->answer, &d->asked);
-	free(d->topic);
+		outgoing_answer(d->out, d->answer);
+	}
 	free(d);
 }
 
@@ -165,13 +176,13 @@ static void detach_all(const struct call *c, struct graph **graphs)
 	size_t n = 0;
 	struct detaching *d = calloc(1, sizeof(*d));
 	if (d != NULL) {
-		d->answer = json_deep_copy(c->request);
-		d->topic = strdup(c->topic);
+		d->answer = shortage_copy(c->request);
+		d->out = outgoing_new(c->csm, c->topic, &c->asked);
 	}
-	if (d == NULL || d->answer == NULL || d->topic == NULL) {
+	if (d == NULL || d->answer == NULL || d->out == NULL) {
 		if (d != NULL) {
 			json_decref(d->answer);
-			free(d->topic);
+			outgoing_free(d->out);
 			free(d);
 		}
 		refuse(c, "out of memory");
@@ -179,8 +190,6 @@ static void detach_all(const struct call *c, struct graph **graphs)
 	}
 	while (graphs[n] != NULL)
 		n++;
-	d->csm = c->csm;
-	d->asked = c->asked;
 	d->left = n + 1; /* ours, so that it is not over before all have begun */
 	for (size_t i = 0; i < n; i++)
 		graphs_detach(graphs[i], c->asked.trace.s, one_detached, d);
@@ -279,7 +288,7 @@ static void graph_check_funcs(const struct call *c)
 	if (k != NULL) {
 		*k = (struct checking){.csm = c->csm,
 				       .asked = c->asked,
-				       .answer = json_deep_copy(c->request),
+				       .answer = shortage_copy(c->request),
 				       .topic = strdup(c->topic)};
 	}
 	if (k == NULL || k->answer == NULL || k->topic == NULL) {
@@ -348,6 +357,13 @@ static void dispatch(struct call *c)
 	}
 	c->asked.op = row != NULL ? row->op : graph_op;
 	c->asked.changes = row == NULL || row->changes;
+	if (c->repeated) {
+		metrics_drop(c->csm->metrics, "api", "repeated");
+		log_info("api.repeated", KV("trace", c->asked.trace.s), KV("topic", c->topic));
+		refuse(c, "this request was taken up before: attach tells what came of it; if it was not the broker that repeated it, "
+			  "send it again");
+		return;
+	}
 	log_debug("api.request", KV("trace", c->asked.trace.s), KV("topic", c->topic), KV("op", c->asked.op));
 	if (c->service == SERVICE_GRAPH)
 		g = graphs_find(c->csm->graphs, c->client, c->graph_id);
@@ -397,6 +413,13 @@ static enum service parse_topic(const char *rest, struct call *c)
 	return take_level(&rest, c->graph_id) && *rest == '\0' ? SERVICE_GRAPH : SERVICE_UNKNOWN;
 }
 
+static bool is_attached(const struct call *c)
+{
+	return c->service == SERVICE_DEVICE ? listeners_has(c->csm->listeners, c->client)
+					    : c->service == SERVICE_GRAPH &&
+						      graphs_find(c->csm->graphs, c->client, c->graph_id) != NULL;
+}
+
 void api_on_message(struct csm *csm, const struct bus_msg *m)
 {
 	struct call c = {.csm = csm};
@@ -404,18 +427,32 @@ void api_on_message(struct csm *csm, const struct bus_msg *m)
 	if (m->retained)
 		return; /* a request somebody retained by mistake: it was answered when it was made */
 	CLEANUP(freep) char *topic = NULL;
-	if (asprintf(&topic, "iottalk/api/res/%s", m->topic + strlen(REQUEST_PREFIX)) < 0)
+	if (asprintf(&topic, "iottalk/api/res/%s", m->topic + strlen(REQUEST_PREFIX)) < 0) {
+		metrics_drop(csm->metrics, "api", "no_memory");
+		log_error("api.dropped", KV("topic", m->topic), KV("why", "out of memory"));
 		return;
+	}
 	c.topic = topic;
 	c.service = parse_topic(m->topic + strlen(REQUEST_PREFIX), &c);
+	unsigned long shortages = shortage_count();
 	json_auto_t *request = json_loadb(m->payload, m->len, JSON_ALLOW_NUL, &why);
-	c.request = request;
+	const char *op = json_string_value(json_object_get(request, "op"));
+	int taken = op != NULL ? repeats_take(csm->repeats, m) : 0;
+	if (taken > 0 && strcmp(op, "attach") == 0 && is_attached(&c))
+		taken = 0; /* by whoever lost its connection too: it changes nothing */
 	c.asked = (struct asked){
 		.trace = trace_of(json_string_value(json_object_get(request, "trace"))),
 		.service = service_names[c.service],
 		.op = "unknown",
 		.at_us = monotonic_us(),
 	};
+	if (taken < 0 || shortage_count() != shortages || store_lacks_memory(csm->store)) {
+		/* nothing that was read is sure: whoever asks can tell by the topic alone */
+		reply(&c, NULL, "error", NULL, false);
+		return;
+	}
+	c.request = request;
+	c.repeated = taken > 0;
 	if (request == NULL || !json_is_object(request)) {
 		metrics_drop(csm->metrics, "api", "not_json");
 		if (log_allowed("api.malformed", m->topic))

@@ -6,9 +6,9 @@
 #include "csm/registry.h"
 #include "csm/store.h"
 #include "csm/suspensions.h"
-#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #define PAGE_MAX 1000
 
@@ -28,41 +28,11 @@ static void fits(void *arg, struct device *d)
 	s->n++;
 }
 
-static int on_id(void *arg, const struct db_value *v, size_t n)
+static void search_begin_of_id(void *arg, struct device *d)
 {
-	(void)n;
-	snprintf(((struct uuid_text *)arg)->s, sizeof(((struct uuid_text *)arg)->s), "%s",
-		 v[0].type == DB_TEXT ? v[0].text : "");
-	return 0;
-}
-
-/* The id after `after` (not included); false: there is none. The store has them in order. */
-static bool next_id(struct csm *csm, const char *after, struct uuid_text *ret)
-{
-	struct uuid_text id = {.s = ""};
-	db_run(store_db(csm->store), NULL, on_id, &id, "SELECT id FROM device WHERE id > $1 ORDER BY id LIMIT 1",
-	       DB_V_TEXT(after));
-	*ret = id;
-	return id.s[0] != '\0';
-}
-
-static void search_begin_of_id(struct csm *csm, struct search *s)
-{
-	char begin[UUID_LEN + 1];
-	size_t len = strlen(s->words);
-	struct uuid_text id;
-	if (len == 0 || len > UUID_LEN || strspn(s->words, "0123456789abcdefABCDEF-") != len)
-		return;
-	for (size_t i = 0; i <= len; i++)
-		begin[i] = (char)tolower((unsigned char)s->words[i]);
-	snprintf(id.s, sizeof(id.s), "%s", begin);
-	bool more = true;
-	struct device *d = registry_find(csm->registry, id.s);
-	if (d != NULL)
+	struct search *s = arg;
+	if (strncasecmp(d->id.s, s->words, strlen(s->words)) == 0)
 		fits(s, d);
-	while (s->n < 2 && more && (more = next_id(csm, id.s, &id)) && strncmp(id.s, begin, len) == 0)
-		if ((d = registry_find(csm->registry, id.s)) != NULL)
-			fits(s, d);
 }
 
 static void search_name(void *arg, struct device *d)
@@ -83,8 +53,8 @@ static struct device *find(struct csm *csm, json_t *request, struct ctl_call *ca
 	}
 	if (strlen(s.words) != UUID_LEN)
 		registry_each(csm->registry, search_name, &s);
-	if (s.n == 0)
-		search_begin_of_id(csm, &s);
+	if (s.n == 0 && *s.words != '\0')
+		registry_each(csm->registry, search_begin_of_id, &s);
 	if (s.n == 1)
 		return s.found;
 	snprintf(reason, sizeof(reason),
@@ -164,6 +134,7 @@ struct asking {
 	struct ctl_call *call;
 	json_t *answer, *features;
 	size_t left;
+	bool lacking; /* there was no memory for one of them */
 };
 
 struct entry {
@@ -175,6 +146,8 @@ static void asking_done(struct asking *a)
 {
 	if (--a->left > 0)
 		return;
+	if (a->lacking)
+		json_decref(TAKE(a->answer));
 	ctl_answer(a->call, a->answer);
 	free(a);
 }
@@ -195,7 +168,10 @@ static void ask_one(struct csm *csm, const struct device *d, struct asking *a, c
 	struct entry *one = calloc(1, sizeof(*one));
 	json_t *entry = json_pack("{s:s, s:s}", "mode", mode, "feature", feature);
 	if (one == NULL || json_array_append_new(a->features, entry) < 0) {
-		free(one); /* the answer lacks it */
+		/* the turn undoes what was asked of the others */
+		store_failed(csm->store, &(struct err){.code = ERR_NOMEM, .text = "out of memory"});
+		free(one);
+		a->lacking = true;
 		return;
 	}
 	*one = (struct entry){.asking = a, .entry = entry};
@@ -237,7 +213,7 @@ static void set(struct csm *csm, json_t *request, struct ctl_call *call, bool su
 		if (here && (mode == NULL || strcmp(mode, modes[i]) == 0))
 			ask_one(csm, d, a, modes[i], feature, suspend);
 	}
-	if (json_array_size(features) == 0) {
+	if (json_array_size(features) == 0 && !a->lacking) {
 		json_decref(answer);
 		free(a);
 		snprintf(reason, sizeof(reason), "%.100s has no %s '%.100s'", d->info.name,
@@ -288,13 +264,14 @@ void apps_deregister(void *arg, json_t *request, struct ctl_call *call)
 	if (d == NULL)
 		return;
 	struct removal *r = calloc(1, sizeof(*r));
-	if (r == NULL) {
+	json_t *answer = json_pack("{s:s, s:s, s:s}", "state", "ok", "id", d->id.s, "name", d->info.name);
+	if (r == NULL || answer == NULL) {
+		free(r);
+		json_decref(answer);
 		ctl_answer_error(call, "out of memory");
 		return;
 	}
-	*r = (struct removal){
-		.call = call,
-		.answer = json_pack("{s:s, s:s, s:s}", "state", "ok", "id", d->id.s, "name", d->info.name)};
+	*r = (struct removal){.call = call, .answer = answer};
 	registry_remove(csm->registry, d, "operator", NULL);
 	store_then(csm->store, removal_commit, removal_rollback, r);
 }

@@ -33,12 +33,12 @@ static int on_device(void *arg, const struct db_value *v, size_t n)
 static void rearm(struct csm *csm)
 {
 	double due = -1;
-	db_run(store_db(csm->store), NULL, on_due, &due, "SELECT min(due) FROM cleanup");
+	int rc = db_run(store_db(csm->store), NULL, on_due, &due, "SELECT min(due) FROM cleanup");
 	double in_s = due - csm_now();
 	/* at least a moment: a store that does not take the DELETE must not make a busy loop */
-	int64_t least_ms = store_trouble(csm->store) != NULL ? 5000 : 200;
+	int64_t least_ms = rc < 0 || store_trouble(csm->store) != NULL ? 5000 : 200;
 	int64_t in_ms = in_s * 1000 > (double)least_ms ? (int64_t)(in_s * 1000) + 1 : least_ms;
-	loop_arm(csm->loop, csm->cleanup_timer, due < 0 ? -1 : in_ms);
+	loop_arm(csm->loop, csm->cleanup_timer, rc == 0 && due < 0 ? -1 : in_ms);
 }
 
 static void clear_due(void *arg)

@@ -1,8 +1,8 @@
 #include "csm/csm.h"
 
-#include "common/histogram.h"
 #include "common/id.h"
 #include "common/log.h"
+#include "common/shortage.h"
 #include "common/util.h"
 #include "csm/agents.h"
 #include "csm/api.h"
@@ -15,7 +15,9 @@
 #include "csm/links.h"
 #include "csm/listeners.h"
 #include "csm/metrics.h"
+#include "csm/outgoing.h"
 #include "csm/registry.h"
+#include "csm/repeats.h"
 #include "csm/resource.h"
 #include "csm/store.h"
 #include "csm/suspensions.h"
@@ -39,127 +41,6 @@ json_t *csm_text(const char *text)
 		if ((unsigned char)*c >= 0x80)
 			*c = '?';
 	return string != NULL || copy == NULL ? string : json_string(copy);
-}
-
-/* ---- messages out ---- */
-
-/* What is said in place of an answer that the broker would not take. */
-static char *too_large(json_t *body)
-{
-	json_auto_t *instead = json_pack("{s:s, s:s}", "state", "error", "reason",
-					 "the answer is larger than message-size-limit");
-	const char *key;
-	json_t *value;
-	json_object_foreach (body, key, value) {
-		/* what callers find their request by */
-		bool small = json_is_string(value) ? json_string_length(value) <= 255
-						   : !json_is_array(value) && !json_is_object(value);
-		if (small && json_object_size(instead) < 32 && json_object_get(instead, key) == NULL)
-			json_object_set(instead, key, value);
-	}
-	return instead != NULL ? json_dumps(instead, JSON_COMPACT) : NULL;
-}
-
-void csm_send(struct csm *csm, const char *topic, json_t *body, uint8_t qos, bool retain)
-{
-	struct err err = {0};
-	CLEANUP(freep) char *text = body != NULL ? json_dumps(body, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
-	if (text != NULL && strlen(text) + strlen(topic) + 64 >
-				    (size_t)csm->settings->broker.message_size_limit) {
-		/* the broker would drop it without a word */
-		free(text);
-		text = too_large(body);
-		log_error("send.too_large", KV("topic", topic));
-	}
-	json_decref(body);
-	if (text == NULL)
-		err_set(&err, ERR_NOMEM, "out of memory");
-	else if (csm->bus != NULL)
-		bus_publish(csm->bus, topic, text, strlen(text), qos, retain, &err);
-	if (err.code != 0 && log_allowed("send.failed", topic))
-		log_error("send.failed", KV("topic", topic), KV("why", err.text));
-}
-
-/* An answer goes out: refusals are told of once a minute and topic, what happens often only to those who look closer. */
-static void answered(struct csm *csm, const struct asked *from, const char *topic, const json_t *body)
-{
-	const char *state = json_string_value(json_object_get(body, "state"));
-	bool ok = state != NULL && strcmp(state, "ok") == 0, pending = json_is_true(json_object_get(body, "pending"));
-	bool tell = ok ? from->changes : log_allowed("api.answered", topic);
-	int64_t took_us = monotonic_us() - from->at_us;
-	metrics_api(csm->metrics, from->service, from->op, ok ? "ok" : "error", took_us);
-	LOG_AT(tell ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG, "api.answered", KV("trace", from->trace.s), KV("topic", topic),
-	       KV("op", from->op), KV("state", ok ? "ok" : "error"), KV("pending", pending), KV("took_us", took_us));
-}
-
-void csm_answer_now(struct csm *csm, const char *topic, json_t *answer, const struct asked *from)
-{
-	answered(csm, from, topic, answer);
-	csm_send(csm, topic, answer, 2, false);
-}
-
-struct outgoing {
-	struct csm *csm;
-	json_t *body;
-	uint8_t qos;
-	bool retain, is_answer, is_last;
-	struct asked from; /* of the last answer */
-	char topic[];
-};
-
-static void outgoing_commit(void *arg, const char *why)
-{
-	struct outgoing *o = arg;
-	(void)why;
-	if (o->is_last)
-		answered(o->csm, &o->from, o->topic, o->body);
-	csm_send(o->csm, o->topic, o->body, o->qos, o->retain);
-	free(o);
-}
-
-static void outgoing_rollback(void *arg, const char *why)
-{
-	struct outgoing *o = arg;
-	if (o->is_answer) {
-		json_object_set_new(o->body, "state", json_string("error"));
-		json_object_set_new(o->body, "reason", json_string(why));
-		if (o->is_last)
-			answered(o->csm, &o->from, o->topic, o->body);
-		csm_send(o->csm, o->topic, o->body, o->qos, o->retain);
-	} else {
-		json_decref(o->body);
-	}
-	free(o);
-}
-
-static void later(struct csm *csm, const char *topic, json_t *body, uint8_t qos, bool retain,
-		  bool is_answer, const struct asked *from)
-{
-	size_t len = strlen(topic) + 1;
-	struct outgoing *o = body != NULL ? calloc(1, sizeof(*o) + len) : NULL;
-	if (o == NULL) {
-		json_decref(body);
-		log_error("send.failed", KV("topic", topic), KV("why", "out of memory"));
-		return;
-	}
-	*o = (struct outgoing){
-		.csm = csm, .body = body, .qos = qos, .retain = retain, .is_answer = is_answer};
-	if (from != NULL) {
-		o->is_last = true;
-		o->from = *from;
-	}
-	memcpy(o->topic, topic, len);
-	store_then(csm->store, outgoing_commit, outgoing_rollback, o);
-}
-
-void csm_publish(struct csm *csm, const char *topic, json_t *body, uint8_t qos, bool retain)
-{
-	later(csm, topic, body, qos, retain, false, NULL);
-}
-
-void csm_answer(struct csm *csm, const char *topic, json_t *answer, const struct asked *from)
-{
-	later(csm, topic, answer, 2, false, true, from);
 }
 
 /* ---- messages in ---- */
@@ -189,6 +70,7 @@ static void on_up(void *arg, bool fresh)
 	if (!csm->bus_was_up)
 		daemon_notify_ready();
 	csm->bus_was_up = true;
+	repeats_on_up(csm->repeats);
 }
 
 static void on_down(void *arg, const char *why)
@@ -290,7 +172,7 @@ static int connect_bus(struct csm *csm, struct err *err)
 	return rc;
 }
 
-int csm_start(struct csm *csm, int argc, char *argv[], struct err *err)
+static int start(struct csm *csm, int argc, char *argv[], struct err *err)
 {
 	int rc = daemon_start(&csm->daemon, "csm", argc, argv, err);
 	if (rc != 0)
@@ -304,7 +186,8 @@ int csm_start(struct csm *csm, int argc, char *argv[], struct err *err)
 	csm->reload = (struct reload){.daemon = &csm->daemon, .on_change = on_settings, .arg = csm};
 	if ((rc = loop_new(&csm->loop, err)) < 0 || (rc = daemon_handle_stop(csm->loop, err)) < 0 ||
 	    (rc = daemon_watch(csm->loop, err)) < 0 || (rc = seal_key_load(key, &csm->key, err)) < 0 ||
-	    (rc = store_open(csm, &csm->store, err)) < 0)
+	    (rc = store_open(csm, &csm->store, err)) < 0 ||
+	    (rc = outgoing_start(csm, err)) < 0)
 		return rc;
 	csm->started_ms = loop_now_ms(csm->loop);
 	if ((csm->links = links_new(csm)) == NULL)
@@ -312,6 +195,7 @@ int csm_start(struct csm *csm, int argc, char *argv[], struct err *err)
 	if ((rc = registry_new(csm, &csm->registry, err)) < 0 ||
 	    (rc = suspensions_new(csm, &csm->suspensions, err)) < 0 ||
 	    (rc = listeners_new(csm, &csm->listeners, err)) < 0 ||
+	    (rc = repeats_new(csm, &csm->repeats, err)) < 0 ||
 	    (rc = funcs_new(csm, &csm->funcs, err)) < 0 ||
 	    (rc = agents_new(csm, &csm->agents, err)) < 0 || (rc = connect_bus(csm, err)) < 0 ||
 	    (rc = graphs_new(csm, &csm->graphs, err)) < 0 || (rc = cleanup_load(csm, err)) < 0 ||
@@ -332,6 +216,14 @@ int csm_start(struct csm *csm, int argc, char *argv[], struct err *err)
 	return 0;
 }
 
+int csm_start(struct csm *csm, int argc, char *argv[], struct err *err)
+{
+	shortage_watch_json();
+	int rc = start(csm, argc, argv, err);
+	/* what does not read back then is not damaged */
+	return rc < 0 && shortage_count() != 0 ? err_set(err, ERR_NOMEM, "starting") : rc;
+}
+
 void csm_stop(struct csm *csm)
 {
 	csm->silent = true;
@@ -342,12 +234,14 @@ void csm_stop(struct csm *csm)
 	csm->agents = agents_free(csm->agents);
 	csm->store = store_close(csm->store); /* what still waits for a commit gets its answer now */
 	csm->http = http_server_free(csm->http);
+	outgoing_stop(csm);
 	csm->bus = bus_free(csm->bus);
 	csm->suspensions = suspensions_free(csm->suspensions);
 	csm->registry = registry_free(csm->registry);
 	csm->links = links_free(csm->links);
 	csm->funcs = funcs_free(csm->funcs);
 	csm->listeners = listeners_free(csm->listeners);
+	csm->repeats = repeats_free(csm->repeats);
 	csm->metrics = metrics_free(csm->metrics);
 	csm->loop = loop_free(csm->loop);
 	daemon_stop(&csm->daemon);

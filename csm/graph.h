@@ -4,11 +4,11 @@
 #include "csm/graphdoc.h"
 #include "csm/graphs.h"
 #include "csm/links.h"
+#include "csm/outgoing.h"
 
 struct graph_request {
 	json_t *answer; /* the request's fields, to be answered */
-	char *topic;
-	struct asked asked;
+	struct outgoing *out; /* where the answer goes */
 	bool evaluated; /* its change is part of the working document */
 	struct graph_request *next;
 };
@@ -32,6 +32,8 @@ struct graph {
 	bool late;	      /* `proposed` was answered as pending */
 	bool solo;	      /* a shared revision was refused: propose the queue's requests one by one */
 	bool unsaved;	      /* confirmed in memory, the store did not take it yet */
+	bool unsent, unlive;  /* there was no memory to tell the agent, to bring `live` in line: the timer tries again */
+	unsigned tries;	      /* to send */
 	struct request_list inflight, queue;
 	struct loop_src *timer;
 	json_t *trouble;	/* graph_trouble.h: what its agent does not run, and why; NULL: nothing */
@@ -43,8 +45,9 @@ struct graph {
 
 struct graph *graph_hold(struct graph *g);
 void graph_drop(struct graph *g);
-/* Set one of the documents, minding the references on links and functions that documents hold. doc: borrowed. */
-void graph_set_doc(struct graph *g, json_t **which, json_t *doc);
+/* Set one of the documents, minding the references on links and functions that documents hold. doc: borrowed. ret: 0, or ERR_NOMEM and
+ * nothing changed: only if doc has links that no other document has yet. */
+int graph_set_doc(struct graph *g, json_t **which, json_t *doc);
 void graph_save(struct graph *g);
 /* Bring g->live, hence CONNECT and DISCONNECT, in line with the documents. */
 void graph_update_live(struct graph *g);

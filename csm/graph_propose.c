@@ -1,6 +1,7 @@
 #include "csm/graph_propose.h"
 
 #include "common/log.h"
+#include "common/shortage.h"
 #include "common/util.h"
 #include "csm/agents.h"
 #include "csm/funcs.h"
@@ -12,8 +13,12 @@
 /* A message to an agent must fit into what the broker takes, with its seal. */
 #define SEAL_ROOM 1024
 
+#define UNSAVED_AGAIN_MS 5000
+#define AGAIN_MS 200 /* what lacked memory */
+
 static void pump(struct graph *g);
 static void send_proposal(struct graph *g);
+static void answer_late(struct graph *g);
 
 bool graph_is_known(const struct graph *g)
 {
@@ -22,40 +27,37 @@ bool graph_is_known(const struct graph *g)
 
 /* ---- answers ---- */
 
-static void answer(struct graph *g, struct graph_request *r, const char *reason, bool pending)
+static void answer(struct graph_request *r, const char *reason, bool pending)
 {
-	json_object_set_new(r->answer, "state", json_string(reason == NULL ? "ok" : "error"));
-	if (reason != NULL)
-		json_object_set_new(r->answer, "reason", csm_text(reason));
-	if (pending)
-		json_object_set_new(r->answer, "pending", json_true());
 	/* What is answered ok is in the store already, as a proposal: nothing to wait for. An error comes behind what was answered
 	 * before it in this turn. */
-	if (reason == NULL)
-		csm_answer_now(g->csm, r->topic, r->answer, &r->asked);
-	else
-		csm_answer(g->csm, r->topic, r->answer, &r->asked);
-	free(r->topic);
+	if (reason == NULL) {
+		outgoing_answer_ok(r->out, r->answer, pending);
+	} else {
+		json_object_set_new(r->answer, "state", json_string("error"));
+		json_object_set_new(r->answer, "reason", csm_text(reason));
+		outgoing_answer(r->out, r->answer);
+	}
 	free(r);
 }
 
-static void answer_all(struct graph *g, struct request_list *list, const char *reason, bool pending)
+static void answer_all(struct request_list *list, const char *reason, bool pending)
 {
 	for (struct graph_request *r = request_take(list); r != NULL; r = request_take(list))
-		answer(g, r, reason, pending);
+		answer(r, reason, pending);
 }
 
 void graph_fail_all(struct graph *g, const char *reason)
 {
-	answer_all(g, &g->inflight, reason, false);
-	answer_all(g, &g->queue, reason, false);
+	answer_all(&g->inflight, reason, false);
+	answer_all(&g->queue, reason, false);
 	g->proposing = g->solo = false;
 }
 
 void graph_stop(struct graph *g)
 {
-	answer_all(g, &g->inflight, NULL, true);
-	answer_all(g, &g->queue, "csm is stopping", false);
+	answer_all(&g->inflight, NULL, true);
+	answer_all(&g->queue, "csm is stopping", false);
 }
 
 /* ---- the working document ---- */
@@ -64,11 +66,15 @@ void graph_stop(struct graph *g)
 static int apply(struct graph *g, const json_t *doc, struct graph_request *r, json_t **ret,
 		 char reason[OP_REASON_MAX])
 {
-	json_t *copy = json_deep_copy(doc);
+	unsigned long shortages = shortage_count();
+	json_t *copy = shortage_copy(doc);
 	int rc = ERR_NOMEM;
-	snprintf(reason, OP_REASON_MAX, "out of memory");
 	if (copy != NULL)
 		rc = graph_op_apply(g->csm, copy, r->answer, r->answer, reason);
+	if (shortage_count() != shortages) /* whatever came of it, it may lack something */
+		rc = ERR_NOMEM;
+	if (rc == ERR_NOMEM)
+		snprintf(reason, OP_REASON_MAX, "out of memory");
 	if (rc < 0) {
 		json_decref(copy);
 		return rc;
@@ -83,10 +89,13 @@ void graph_enqueue(struct graph *g, struct graph_request *r)
 	json_auto_t *doc = NULL;
 	if (!g->solo) {
 		if (apply(g, g->working, r, &doc, reason) < 0) {
-			answer(g, r, reason, false);
+			answer(r, reason, false);
 			return;
 		}
-		graph_set_doc(g, &g->working, doc);
+		if (graph_set_doc(g, &g->working, doc) < 0) {
+			answer(r, "out of memory", false);
+			return;
+		}
 	}
 	request_append(&g->queue, r);
 	pump(g);
@@ -117,7 +126,8 @@ static void propose(struct graph *g, json_t *doc)
 {
 	json_object_set_new(doc, "rev", json_integer(agents_next_rev(g->csm->agents)));
 	g->proposing = true;
-	graph_set_doc(g, &g->proposed, doc);
+	if (graph_set_doc(g, &g->proposed, doc) < 0)
+		store_failed(g->csm->store, &(struct err){.code = ERR_NOMEM, .text = "out of memory"});
 	graph_save(g);
 	store_then(g->csm->store, proposal_stored, proposal_not_stored, graph_hold(g));
 }
@@ -157,7 +167,7 @@ static void pump(struct graph *g)
 			struct graph_request *r;
 			while ((r = request_take(&g->queue)) != NULL)
 				request_append(&g->inflight, r);
-			json_auto_t *doc = json_deep_copy(g->working);
+			json_auto_t *doc = shortage_copy(g->working);
 			if (doc != NULL) {
 				propose(g, doc);
 				return;
@@ -177,7 +187,7 @@ static void pump(struct graph *g)
 			rc = ERR_LIMIT;
 		}
 		if (rc < 0) {
-			answer(g, r, reason, false);
+			answer(r, reason, false);
 			continue;
 		}
 		request_append(&g->inflight, r);
@@ -203,8 +213,7 @@ static void confirmed_not_stored(void *arg, const char *why)
 	struct graph *g = arg;
 	(void)why;
 	g->unsaved = true;
-	if (g->timer != NULL)
-		loop_arm(g->csm->loop, g->timer, 5000);
+	loop_arm(g->csm->loop, g->timer, UNSAVED_AGAIN_MS);
 	graph_drop(g);
 }
 
@@ -215,24 +224,38 @@ static void save_confirmed(struct graph *g)
 	store_then(g->csm->store, confirmed_stored, confirmed_not_stored, graph_hold(g));
 }
 
-static void on_timer(void *arg)
+void graph_on_timer(void *arg)
 {
 	struct graph *g = arg;
 	if (g->unsaved)
 		save_confirmed(g);
+	if (g->unlive)
+		graph_update_live(g);
+	if (!g->unsent)
+		return;
+	g->unsent = false;
+	graph_resend(g);
+	if (g->unsent && ++g->tries * AGAIN_MS >= g->csm->settings->core.agent_timeout_ms && g->proposing)
+		answer_late(g);
+}
+
+/* There was no memory for a message to the agent. */
+static void send_again(struct graph *g)
+{
+	log_error("graph.not_sent", KV("graph", g->key), KV("why", AGENTS_NO_MEMORY));
+	g->unsent = true;
+	loop_arm(g->csm->loop, g->timer, AGAIN_MS);
 }
 
 static void confirm(struct graph *g)
 {
-	if (g->timer == NULL)
-		loop_add_timer(g->csm->loop, -1, 0, on_timer, g, &g->timer, NULL);
 	graph_set_doc(g, &g->confirmed, g->proposed);
 	graph_set_doc(g, &g->proposed, NULL);
 	graph_set_doc(g, &g->base, g->confirmed);
 	g->proposing = g->late = false;
 	save_confirmed(g);
 	graph_update_live(g);
-	answer_all(g, &g->inflight, NULL, false);
+	answer_all(&g->inflight, NULL, false);
 	pump(g);
 }
 
@@ -243,7 +266,7 @@ static void answer_late(struct graph *g)
 	g->late = true;
 	graph_set_doc(g, &g->base, g->proposed);
 	graph_update_live(g);
-	answer_all(g, &g->inflight, NULL, true);
+	answer_all(&g->inflight, NULL, true);
 	pump(g);
 }
 
@@ -282,7 +305,7 @@ static void announce_refusal(struct graph *g, const char *reason)
 /* A document that was answered as pending is refused: go on without the function that is to blame. */
 static void refuse_late(struct graph *g, json_t *doc, const json_t *where, const char *reason)
 {
-	json_auto_t *mended = json_deep_copy(doc);
+	json_auto_t *mended = shortage_copy(doc);
 	if (mended != NULL && graphdoc_mend(mended, g->confirmed, where, reason)) {
 		g->solo = true; /* what waits was made for the old document */
 		graph_set_doc(g, &g->base, g->confirmed);
@@ -312,11 +335,11 @@ static void refuse(struct graph *g, const json_t *where, const char *reason)
 	}
 	bool alone = g->inflight.first->next == NULL;
 	if (alone)
-		answer(g, request_take(&g->inflight), reason, false);
+		answer(request_take(&g->inflight), reason, false);
 	start_solo(g, g->base);
 	if (g->queue.first == NULL && on_late) {
 		/* the pending change below was replaced at the agent by what it refused: send it again */
-		json_auto_t *again = json_deep_copy(g->base);
+		json_auto_t *again = shortage_copy(g->base);
 		if (again != NULL)
 			propose(g, again);
 		return;
@@ -335,7 +358,9 @@ static void on_put_answer(void *arg, json_t *reply, const char *why, bool final)
 	struct graph *g = sent->g;
 	bool current = !g->detached && g->proposed != NULL && graphdoc_rev(g->proposed) == sent->rev;
 	if (current && reply == NULL) {
-		if (g->proposing) {
+		if (final && strcmp(why, AGENTS_NO_MEMORY) == 0) {
+			send_again(g);
+		} else if (g->proposing) {
 			log_info("graph.pending", KV("graph", g->key), KV("rev", sent->rev), KV("why", why));
 			answer_late(g);
 		}
@@ -360,14 +385,14 @@ static void put(struct graph *g, const json_t *doc, agents_answer_fn *fn)
 	json_auto_t *copy = graphdoc_for_agent(doc);
 	if (sent == NULL || copy == NULL) {
 		free(sent);
-		log_error("graph.not_sent", KV("graph", g->key), KV("why", "out of memory"));
+		send_again(g);
 		return;
 	}
 	sent->g = graph_hold(g);
 	sent->rev = graphdoc_rev(doc);
 	struct traces traces = {.s = ""};
 	for (const struct graph_request *r = doc == g->proposed ? g->inflight.first : NULL; r != NULL; r = r->next)
-		traces_add(&traces, r->asked.trace.s);
+		traces_add(&traces, outgoing_trace(r->out));
 	agents_put(g->csm->agents, g->agent, g->key, copy, traces.s, fn, sent);
 }
 
@@ -391,7 +416,8 @@ static void on_confirmed_put(void *arg, json_t *reply, const char *why, bool fin
 	struct sent *sent = arg;
 	const char *state = json_string_value(json_object_get(reply, "state"));
 	const char *reason = json_string_value(json_object_get(reply, "reason"));
-	(void)why;
+	if (reply == NULL && final && !sent->g->detached && strcmp(why, AGENTS_NO_MEMORY) == 0)
+		send_again(sent->g);
 	if (state != NULL && strcmp(state, "ok") != 0 && !sent->g->detached)
 		log_error("graph.confirmed_refused", KV("graph", sent->g->key), KV("why", reason));
 	if (final) {

@@ -13,3 +13,5 @@ void graph_fail_all(struct graph *g, const char *reason);
 void graph_stop(struct graph *g);
 /* Whether the agent has ever been sent something of it. */
 bool graph_is_known(const struct graph *g);
+/* The graph's timer: what lacked memory, or was not stored, once more. */
+void graph_on_timer(void *arg);

@@ -1,6 +1,7 @@
 #include "csm/graphdoc.h"
 
 #include "common/err.h"
+#include "common/shortage.h"
 #include "common/util.h"
 #include <string.h>
 
@@ -117,7 +118,7 @@ void graphdoc_each_digest(const json_t *doc, graphdoc_digest_fn *fn, void *arg)
 
 json_t *graphdoc_for_agent(const json_t *doc)
 {
-	json_t *copy = json_deep_copy(doc);
+	json_t *copy = shortage_copy(doc);
 	if (copy == NULL)
 		return NULL;
 	for (size_t m = 0; m < ARRAY_LEN(modes); m++) {

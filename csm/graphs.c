@@ -2,6 +2,7 @@
 
 #include "common/log.h"
 #include "common/map.h"
+#include "common/shortage.h"
 #include "common/util.h"
 #include "csm/agents.h"
 #include "csm/funcs.h"
@@ -10,10 +11,13 @@
 #include "csm/graph_trouble.h"
 #include "csm/store.h"
 #include "csm/suspensions.h"
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
-#define GRAPHS_MAX 50000
+#define GRAPHS_MAX	50000
+#define KEY_PART_MAX	255 /* of client and graph id */
+#define UNLIVE_AGAIN_MS 200
 
 struct graphs {
 	struct csm *csm;
@@ -43,20 +47,31 @@ struct graph_request *request_take(struct request_list *l)
 
 /* ---- documents and what they refer to ---- */
 
+/* Links of a document, referred to or let go one after the other. */
+struct reffing {
+	struct graph *g;
+	size_t done, max; /* how many; how many at most */
+	bool failed;
+};
+
 static void ref_link(void *arg, const char *mode, json_t *entry)
 {
-	struct graph *g = arg;
-	links_ref(g->csm->links, json_string_value(json_object_get(entry, "da_id")),
-		  json_string_value(json_object_get(entry, "feature")), mode,
-		  json_string_value(json_object_get(entry, "topic")));
+	struct reffing *r = arg;
+	if (r->failed || links_ref(r->g->csm->links, json_string_value(json_object_get(entry, "da_id")),
+				   json_string_value(json_object_get(entry, "feature")), mode,
+				   json_string_value(json_object_get(entry, "topic"))) == NULL)
+		r->failed = true;
+	else
+		r->done++;
 }
 
 static void unref_link(void *arg, const char *mode, json_t *entry)
 {
-	struct graph *g = arg;
-	links_unref(g->csm->links,
-		    links_find(g->csm->links, json_string_value(json_object_get(entry, "da_id")),
-			       json_string_value(json_object_get(entry, "feature")), mode));
+	struct reffing *r = arg;
+	if (r->done++ < r->max)
+		links_unref(r->g->csm->links,
+			    links_find(r->g->csm->links, json_string_value(json_object_get(entry, "da_id")),
+				       json_string_value(json_object_get(entry, "feature")), mode));
 }
 
 static void ref_digest(void *arg, const char *digest)
@@ -76,30 +91,38 @@ static bool is_monitored(const json_t *doc)
 	return doc != NULL && json_is_string(json_object_get(doc, "monitor"));
 }
 
-void graph_set_doc(struct graph *g, json_t **which, json_t *doc)
+int graph_set_doc(struct graph *g, json_t **which, json_t *doc)
 {
 	json_t *old = *which;
+	struct reffing refs = {.g = g}, unrefs = {.g = g, .max = SIZE_MAX};
+	if (doc != NULL)
+		graphdoc_each_link(doc, ref_link, &refs);
+	if (refs.failed) {
+		unrefs.max = refs.done;
+		graphdoc_each_link(doc, unref_link, &unrefs);
+		return ERR_NOMEM;
+	}
 	struct graphs *gs = g->csm->graphs; /* NULL while loading */
 	if (gs != NULL && which == &g->confirmed)
 		gs->monitored += (size_t)is_monitored(doc) - (size_t)is_monitored(old);
 	if (doc != NULL) {
 		json_incref(doc);
-		graphdoc_each_link(doc, ref_link, g);
 		graphdoc_each_digest(doc, ref_digest, g);
 	}
 	*which = doc;
 	if (old != NULL) {
-		graphdoc_each_link(old, unref_link, g);
+		graphdoc_each_link(old, unref_link, &unrefs);
 		graphdoc_each_digest(old, unref_digest, g);
 		json_decref(old);
 	}
+	return 0;
 }
 
 struct living {
 	struct graph *g;
 	const json_t *and_in; /* NULL: no further condition */
-	struct link **links;
-	size_t n, cap;
+	struct link **links;  /* room for all; NULL: only count */
+	size_t n;
 };
 
 static void collect_live(void *arg, const char *mode, json_t *entry)
@@ -110,17 +133,9 @@ static void collect_live(void *arg, const char *mode, json_t *entry)
 	if (json_object_get(entry, "out") != NULL ||
 	    (l->and_in != NULL && graphdoc_find(l->and_in, mode, da_id, feature) == NULL))
 		return;
-	if (l->n == l->cap) {
-		size_t cap = l->cap != 0 ? 2 * l->cap : 8;
-		struct link **more = reallocarray(l->links, cap, sizeof(struct link *));
-		if (more == NULL)
-			return; /* its CONNECT comes with the next change or restart */
-		l->links = more;
-		l->cap = cap;
-	}
-	struct link *k = links_ref(l->g->csm->links, da_id, feature, mode, NULL);
-	if (k != NULL)
-		l->links[l->n++] = k;
+	if (l->links != NULL) /* the document has made the link: one more reference takes no memory */
+		l->links[l->n] = links_ref(l->g->csm->links, da_id, feature, mode, NULL);
+	l->n++;
 }
 
 void graph_update_live(struct graph *g)
@@ -129,6 +144,15 @@ void graph_update_live(struct graph *g)
 	if (!g->detached) {
 		/* a change that is only pending adds nothing yet, but what it takes away is gone */
 		now.and_in = g->late ? g->proposed : NULL;
+		graphdoc_each_link(g->confirmed, collect_live, &now);
+	}
+	g->unlive = now.n > 0 && (now.links = calloc(now.n, sizeof(*now.links))) == NULL;
+	if (g->unlive) {
+		loop_arm(g->csm->loop, g->timer, UNLIVE_AGAIN_MS);
+		return;
+	}
+	if (now.n > 0) {
+		now.n = 0;
 		graphdoc_each_link(g->confirmed, collect_live, &now);
 	}
 	for (size_t i = 0; i < now.n; i++)
@@ -188,7 +212,7 @@ static struct graph *graph_new(struct csm *csm, const char *client, const char *
 	if (asprintf(&g->topic, "iottalk/api/res/%s/graph/%s", client, graph_id) < 0)
 		g->topic = NULL;
 	if (g->client == NULL || g->graph_id == NULL || g->owner == NULL || g->key == NULL ||
-	    g->topic == NULL) {
+	    g->topic == NULL || loop_add_timer(csm->loop, -1, 0, graph_on_timer, g, &g->timer, NULL) < 0) {
 		graph_drop(g);
 		return NULL;
 	}
@@ -197,9 +221,9 @@ static struct graph *graph_new(struct csm *csm, const char *client, const char *
 
 void graph_save(struct graph *g)
 {
-	CLEANUP(freep) char *confirmed = json_dumps(g->confirmed, JSON_COMPACT);
+	CLEANUP(freep) char *confirmed = shortage_dumps(g->confirmed);
 	CLEANUP(freep) char *proposed =
-		g->proposed != NULL ? json_dumps(g->proposed, JSON_COMPACT) : NULL;
+		g->proposed != NULL ? shortage_dumps(g->proposed) : NULL;
 	if (confirmed == NULL || (g->proposed != NULL && proposed == NULL)) {
 		store_failed(g->csm->store, &(struct err){.code = ERR_NOMEM, .text = "out of memory"});
 		return;
@@ -240,12 +264,13 @@ static int load_row(void *arg, const struct db_value *v, size_t n)
 		return err_set(l->err, ERR_DB, "store: graph %s/%s does not read back", v[0].text,
 			       v[1].text);
 	}
-	graph_set_doc(g, &g->confirmed, confirmed);
-	graph_set_doc(g, &g->proposed, proposed);
+	int rc = graph_set_doc(g, &g->confirmed, confirmed);
+	if (rc == 0)
+		rc = graph_set_doc(g, &g->proposed, proposed);
 	g->late = proposed != NULL; /* nobody waits for its answer any more */
-	graph_set_doc(g, &g->base, confirmed);
-	graph_set_doc(g, &g->working, proposed != NULL ? proposed : confirmed);
-	if (map_add(l->gs->by_key, g->key, g) < 0) {
+	graph_set_doc(g, &g->base, g->confirmed);
+	graph_set_doc(g, &g->working, g->proposed != NULL ? g->proposed : g->confirmed);
+	if (rc < 0 || map_add(l->gs->by_key, g->key, g) < 0) {
 		graph_drop(g);
 		return err_set(l->err, ERR_NOMEM, "loading graphs");
 	}
@@ -320,8 +345,8 @@ size_t graphs_count(const struct graphs *gs)
 
 struct graph *graphs_find(const struct graphs *gs, const char *client, const char *graph_id)
 {
-	CLEANUP(freep) char *key = NULL;
-	return asprintf(&key, "%s/%s", client, graph_id) >= 0 ? map_find(gs->by_key, key) : NULL;
+	char key[2 * KEY_PART_MAX + 2]; /* no memory to lack: an answer of none is one that matters */
+	return snprintf(key, sizeof(key), "%s/%s", client, graph_id) < (int)sizeof(key) ? map_find(gs->by_key, key) : NULL;
 }
 
 struct graph *graphs_find_key(const struct graphs *gs, const char *key)
@@ -356,10 +381,13 @@ struct graph *graphs_attach(struct graphs *gs, const char *client, const char *g
 			    const char *owner)
 {
 	struct graph *g = NULL;
-	if (map_count(gs->by_key) < GRAPHS_MAX)
-		g = graph_new(gs->csm, client, graph_id, owner);
-	if (g == NULL)
+	if (map_count(gs->by_key) >= GRAPHS_MAX)
 		return NULL;
+	g = graph_new(gs->csm, client, graph_id, owner);
+	if (g == NULL) {
+		store_failed(gs->csm->store, &(struct err){.code = ERR_NOMEM, .text = "out of memory"});
+		return NULL;
+	}
 	json_auto_t *doc = graphdoc_new(g->key, owner);
 	if (doc != NULL) {
 		graph_set_doc(g, &g->confirmed, doc);
@@ -367,6 +395,7 @@ struct graph *graphs_attach(struct graphs *gs, const char *client, const char *g
 		graph_set_doc(g, &g->working, doc);
 	}
 	if (doc == NULL || map_add(gs->by_key, g->key, g) < 0) {
+		store_failed(gs->csm->store, &(struct err){.code = ERR_NOMEM, .text = "out of memory"});
 		graph_drop(g);
 		return NULL;
 	}
@@ -379,17 +408,17 @@ void graphs_request(struct graph *g, json_t *request, const char *topic, const s
 {
 	struct graph_request *r = calloc(1, sizeof(*r));
 	if (r != NULL) {
-		r->answer = json_deep_copy(request);
-		r->topic = strdup(topic);
-		r->asked = *asked;
+		r->answer = shortage_copy(request);
+		r->out = outgoing_new(g->csm, topic, asked);
 	}
-	if (r == NULL || r->answer == NULL || r->topic == NULL) {
-		log_error("graph.request_lost", KV("graph", g->key), KV("why", "out of memory"));
+	if (r == NULL || r->answer == NULL || r->out == NULL) {
 		if (r != NULL) {
 			json_decref(r->answer);
-			free(r->topic);
+			outgoing_free(r->out);
 			free(r);
 		}
+		store_failed(g->csm->store, &(struct err){.code = ERR_NOMEM, .text = "out of memory"});
+		csm_answer(g->csm, topic, json_incref(request), asked);
 		return;
 	}
 	graph_enqueue(g, r);
@@ -407,7 +436,8 @@ struct detaching {
 static void on_dropped(void *arg, json_t *answer, const char *why, bool final)
 {
 	struct detaching *d = arg;
-	(void)why;
+	if (answer == NULL && final && strcmp(why, AGENTS_NO_MEMORY) == 0)
+		agents_sync(d->g->csm->agents, d->g->agent); /* the list without it says as much */
 	if (d->done != NULL)
 		d->done(d->arg, answer == NULL, NULL);
 	d->done = NULL; /* told once */

@@ -21,6 +21,9 @@ static const char *const state_names[] = {
 	[LINK_ERROR] = "error",
 };
 
+#define UNSENT_AGAIN_MS 200 /* a command that lacked memory */
+#define KEY_SIZE (UUID_LEN + 5 + 255 + 1) /* ids, modes and features are checked where they come in */
+
 struct link {
 	struct links *links;
 	char *key; /* da_id/mode/feature; the three parts below are copies */
@@ -35,7 +38,8 @@ struct link {
 	char reason[300];
 	struct uuid_text msg_id;    /* of the open command */
 	const char *open_command;   /* NULL: none open */
-	int64_t commanded_us;	    /* when that was sent */
+	int64_t commanded_us;	    /* since when */
+	bool unsent;		    /* it is not on its way yet */
 	bool late;		    /* nobody answered the CONNECT msg_id in time, but somebody may yet */
 	struct loop_src *timer;	    /* runs while a command is open */
 	struct link *next_of_device;
@@ -55,10 +59,10 @@ struct links {
 	struct link *leaving;
 };
 
-static char *make_key(const char *da_id, const char *feature, const char *mode)
+/* In room of the caller's: that a link is not found must never mean that there was no memory to look for it. */
+static bool make_key(char key[KEY_SIZE], const char *da_id, const char *feature, const char *mode)
 {
-	char *key;
-	return asprintf(&key, "%s/%s/%s", da_id, mode, feature) < 0 ? NULL : key;
+	return snprintf(key, KEY_SIZE, "%s/%s/%s", da_id, mode, feature) < KEY_SIZE;
 }
 
 static struct link *link_free(struct link *k)
@@ -111,8 +115,8 @@ size_t links_count(const struct links *l)
 
 struct link *links_find(const struct links *l, const char *da_id, const char *feature, const char *mode)
 {
-	CLEANUP(freep) char *key = make_key(da_id, feature, mode);
-	return key != NULL ? map_find(l->by_key, key) : NULL;
+	char key[KEY_SIZE];
+	return make_key(key, da_id, feature, mode) ? map_find(l->by_key, key) : NULL;
 }
 
 static struct link *first_of(const struct links *l, const char *da_id)
@@ -192,10 +196,24 @@ static void close_command(struct link *k)
 			   DB_V_TEXT(k->da_id), DB_V_TEXT(k->feature), DB_V_TEXT(k->mode), DB_V_TEXT(k->topic));
 }
 
-static void no_answer(void *arg)
+/* A fact of the moment, not an effect of the store: sent even when the disk is full. */
+static void send_command(struct link *k)
+{
+	struct csm *csm = k->links->csm;
+	k->unsent = !csm_command(csm, k->da_id,
+				 json_pack("{s:s, s:s, s:s, s:s}", "msg_id", k->msg_id.s, k->mode, k->feature,
+					   "command", k->open_command, "topic", k->topic));
+	loop_arm(csm->loop, k->timer, k->unsent ? UNSENT_AGAIN_MS : csm->settings->core.command_timeout_ms);
+}
+
+static void on_timer(void *arg)
 {
 	struct link *k = arg;
 	char reason[128];
+	if (k->unsent && monotonic_us() - k->commanded_us < k->links->csm->settings->core.command_timeout_ms * 1000) {
+		send_command(k);
+		return;
+	}
 	snprintf(reason, sizeof(reason), "no answer to %s within %lld ms", k->open_command,
 		 (long long)k->links->csm->settings->core.command_timeout_ms);
 	bool connect = strcmp(k->open_command, "CONNECT") == 0;
@@ -212,15 +230,12 @@ static void no_answer(void *arg)
 static void command(struct link *k, const char *what)
 {
 	struct csm *csm = k->links->csm;
-	char topic[64];
 	if (csm->silent)
 		return;
 	k->msg_id = uuid4();
 	k->open_command = what;
 	k->late = false;
 	k->commanded_us = monotonic_us();
-	loop_arm(csm->loop, k->timer, csm->settings->core.command_timeout_ms);
-	snprintf(topic, sizeof(topic), "%s/ctrl/o", k->da_id);
 	/* remembered until it is answered: what the MQTT library still has to send dies with us */
 	store_exec(csm->store,
 		   "INSERT INTO command (da_id, feature, mode, command, topic)"
@@ -228,11 +243,7 @@ static void command(struct link *k, const char *what)
 		   " DO UPDATE SET command = excluded.command, topic = excluded.topic",
 		   DB_V_TEXT(k->da_id), DB_V_TEXT(k->feature), DB_V_TEXT(k->mode), DB_V_TEXT(what),
 		   DB_V_TEXT(k->topic));
-	/* a fact of the moment, not an effect of the store: sent even when the disk is full */
-	csm_send(csm, topic,
-		 json_pack("{s:s, s:s, s:s, s:s}", "msg_id", k->msg_id.s, k->mode, k->feature,
-			   "command", what, "topic", k->topic),
-		 2, false);
+	send_command(k);
 }
 
 static void connect_link(struct link *k)
@@ -264,7 +275,10 @@ static bool device_online(const struct link *k)
 struct link *links_ref(struct links *l, const char *da_id, const char *feature, const char *mode,
 		       const char *topic)
 {
-	struct link *k = links_find(l, da_id, feature, mode);
+	char key[KEY_SIZE];
+	if (!make_key(key, da_id, feature, mode))
+		return NULL;
+	struct link *k = map_find(l->by_key, key);
 	if (k != NULL) {
 		k->refs++;
 		return k;
@@ -275,7 +289,7 @@ struct link *links_ref(struct links *l, const char *da_id, const char *feature, 
 	k->links = l;
 	k->refs = 1;
 	k->mode = strcmp(mode, "idf") == 0 ? "idf" : "odf";
-	k->key = make_key(da_id, feature, mode);
+	k->key = strdup(key);
 	k->da_id = strdup(da_id);
 	k->feature = strdup(feature);
 	if (topic != NULL)
@@ -283,7 +297,7 @@ struct link *links_ref(struct links *l, const char *da_id, const char *feature, 
 	else
 		snprintf(k->topic, sizeof(k->topic), "iottalk/esm/%s", uuid4().s);
 	if (k->key == NULL || k->da_id == NULL || k->feature == NULL ||
-	    loop_add_timer(l->csm->loop, -1, 0, no_answer, k, &k->timer, NULL) < 0 ||
+	    loop_add_timer(l->csm->loop, -1, 0, on_timer, k, &k->timer, NULL) < 0 ||
 	    map_add(l->by_key, k->key, k) < 0)
 		return link_free(k);
 	if (add_to_device(l, k) < 0) {
@@ -415,7 +429,6 @@ bool links_on_answer(struct links *l, const char *da_id, const char *msg_id, boo
 static int resend_row(void *arg, const struct db_value *v, size_t n)
 {
 	struct links *l = arg;
-	char topic[64];
 	(void)n;
 	for (size_t i = 0; i < 5; i++)
 		if (v[i].type != DB_TEXT)
@@ -427,11 +440,9 @@ static int resend_row(void *arg, const struct db_value *v, size_t n)
 	if (k != NULL && k->live > 0) {
 		k->resend = true;
 	} else if (strcmp(v[3].text, "DISCONNECT") == 0) {
-		snprintf(topic, sizeof(topic), "%s/ctrl/o", v[0].text);
-		csm_send(l->csm, topic,
-			 json_pack("{s:s, s:s, s:s, s:s}", "msg_id", uuid4().s, v[2].text, v[1].text,
-				   "command", "DISCONNECT", "topic", v[4].text),
-			 2, false);
+		csm_command(l->csm, v[0].text,
+			    json_pack("{s:s, s:s, s:s, s:s}", "msg_id", uuid4().s, v[2].text, v[1].text,
+				      "command", "DISCONNECT", "topic", v[4].text));
 	}
 	return 0;
 }

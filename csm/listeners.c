@@ -76,6 +76,11 @@ static void not_attached(void *arg, const char *why)
 	free(one);
 }
 
+bool listeners_has(const struct listeners *l, const char *client)
+{
+	return map_find(l->by_client, client) != NULL;
+}
+
 int listeners_attach(struct listeners *l, const char *client)
 {
 	if (map_find(l->by_client, client) != NULL)

@@ -7,6 +7,7 @@ struct listeners;
 
 int listeners_new(struct csm *csm, struct listeners **ret, struct err *err); /* loads the store */
 struct listeners *listeners_free(struct listeners *l);
+bool listeners_has(const struct listeners *l, const char *client);
 /* Both are undone if the turn's commit fails; both are fine to repeat. ret: 0, ERR_NOMEM, ERR_LIMIT (256 clients already). */
 int listeners_attach(struct listeners *l, const char *client);
 void listeners_detach(struct listeners *l, const char *client);

@@ -259,7 +259,8 @@ char *metrics_page(struct csm *csm)
 		map_each(csm->metrics->series[f], write_series, &w);
 	}
 	agents_write_metrics(csm->agents, out);
-	if (fclose(out) != 0) {
+	bool whole = ferror(out) == 0;
+	if (fclose(out) != 0 || !whole) {
 		free(text);
 		return NULL;
 	}

@@ -2,6 +2,7 @@
 
 #include "common/log.h"
 #include "common/map.h"
+#include "common/shortage.h"
 #include "common/util.h"
 #include "csm/cleanup.h"
 #include "csm/links.h"
@@ -90,10 +91,10 @@ size_t registry_online(const struct registry *r)
 
 static void save(struct registry *r, const struct device *d)
 {
-	CLEANUP(freep) char *protos = json_dumps(d->info.accept_protos, JSON_COMPACT);
-	CLEANUP(freep) char *idf = d->info.idf_list ? json_dumps(d->info.idf_list, JSON_COMPACT) : NULL;
-	CLEANUP(freep) char *odf = d->info.odf_list ? json_dumps(d->info.odf_list, JSON_COMPACT) : NULL;
-	CLEANUP(freep) char *profile = json_dumps(d->info.profile, JSON_COMPACT);
+	CLEANUP(freep) char *protos = shortage_dumps(d->info.accept_protos);
+	CLEANUP(freep) char *idf = d->info.idf_list ? shortage_dumps(d->info.idf_list) : NULL;
+	CLEANUP(freep) char *odf = d->info.odf_list ? shortage_dumps(d->info.odf_list) : NULL;
+	CLEANUP(freep) char *profile = shortage_dumps(d->info.profile);
 	if (protos == NULL || profile == NULL || (d->info.idf_list != NULL && idf == NULL) ||
 	    (d->info.odf_list != NULL && odf == NULL)) {
 		store_failed(r->csm->store,
@@ -221,6 +222,8 @@ static void change_commit(void *arg, const char *why)
 	struct device *d = c->device;
 	bool again = !c->is_new;
 	(void)why;
+	if (!c->is_new)
+		names_release(d->csm->registry->names, c->info.name);
 	if (c->is_new || c->new_rev)
 		log_info("device.registered", KV("device", d->id.s), KV("name", d->info.name),
 			 KV("again", again), KV("trace", c->trace.s));
@@ -246,7 +249,6 @@ static void change_rollback(void *arg, const char *why)
 		map_remove(r->devices, d->id.s);
 		device_free(d);
 	} else {
-		names_use(r->names, c->info.name);
 		profile_done(&d->info);
 		d->info = c->info;
 		d->rev = c->rev;
@@ -326,7 +328,6 @@ static int replace(struct registry *r, struct device *d, struct profile *p, bool
 		free(c);
 		return err_set(err, ERR_NOMEM, "device %s", d->id.s);
 	}
-	names_release(r->names, d->info.name);
 	c->info = d->info;
 	c->new_rev = new_rev;
 	d->info = *p;
@@ -375,6 +376,7 @@ static void removed(void *arg, const char *why)
 	(void)why;
 	log_info("device.deregistered", KV("device", d->id.s), KV("name", d->info.name),
 		 KV("why", d->why_removed), KV("trace", d->trace.s));
+	names_release(d->csm->registry->names, d->info.name);
 	links_on_removed(d->csm->links, d->id.s);
 	suspensions_on_removed(d->csm->suspensions, d->id.s);
 	device_free(d);
@@ -385,10 +387,10 @@ static void not_removed(void *arg, const char *why)
 	struct device *d = arg;
 	struct registry *r = d->csm->registry;
 	(void)why;
-	if (map_add(r->devices, d->id.s, d) < 0 || names_use(r->names, d->info.name) < 0) {
+	if (map_add(r->devices, d->id.s, d) < 0) {
 		/* no memory to keep what the store still has: the next start finds it */
 		log_error("device.lost_until_restart", KV("device", d->id.s));
-		map_remove(r->devices, d->id.s);
+		names_release(r->names, d->info.name);
 		device_free(d);
 		return;
 	}
@@ -405,7 +407,6 @@ void registry_remove(struct registry *r, struct device *d, const char *why, cons
 	d->why_removed = why;
 	d->trace = trace != NULL ? trace_of(trace) : (struct trace_text){""};
 	map_remove(r->devices, d->id.s);
-	names_release(r->names, d->info.name);
 	r->online -= d->online;
 	d->removed = true;
 	disarm_expiry(d);

@@ -20,8 +20,6 @@
 
 struct reply {
 	struct http_request *req;
-	unsigned status;
-	json_t *body;
 	char id[UUID_LEN + 1];
 };
 
@@ -35,14 +33,13 @@ static void reply_commit(void *arg, const char *why)
 {
 	struct reply *r = arg;
 	(void)why;
-	http_reply_json(r->req, r->status, r->body);
+	http_send(r->req);
 	free(r);
 }
 
 static void reply_rollback(void *arg, const char *why)
 {
 	struct reply *r = arg;
-	json_decref(r->body);
 	http_reply_json(r->req, 503, error_body(r->id, why));
 	free(r);
 }
@@ -52,32 +49,43 @@ static void reply_later(struct csm *csm, struct http_request *req, const char *i
 			json_t *body)
 {
 	struct reply *r = calloc(1, sizeof(*r));
+	/* made before the commit, after which nothing may fail any more */
+	if (http_prepare_json(req, status, body) < 0 || r == NULL)
+		store_failed(csm->store, &(struct err){.code = ERR_NOMEM, .text = "out of memory"});
 	if (r == NULL) {
-		json_decref(body);
 		http_reply_error(req, 503, "out of memory");
 		return;
 	}
-	*r = (struct reply){.req = req, .status = status, .body = body};
+	*r = (struct reply){.req = req};
 	snprintf(r->id, sizeof(r->id), "%s", id);
 	store_then(csm->store, reply_commit, reply_rollback, r);
 }
 
-static void refuse(struct http_request *req, const char *id, unsigned status, const char *reason)
+static void refuse(struct csm *csm, struct http_request *req, const char *id, unsigned status, const char *reason)
 {
+	if (store_lacks_memory(csm->store)) {
+		/* then what we found wrong is perhaps only what we lack */
+		status = 503;
+		reason = "out of memory";
+	}
 	http_reply_json(req, status, error_body(id, reason));
 }
 
 /* ---- the gate ---- */
 
 /* Parse what every device route has: the id, and for routes with a body its type and JSON. ret: false if answered. */
-static bool enter(struct http_request *req, bool with_body, struct uuid_text *ret_id, json_t **ret_body)
+static bool enter(struct csm *csm, struct http_request *req, bool with_body, struct uuid_text *ret_id, json_t **ret_body)
 {
 	const char *text = http_param(req, "id"), *type = http_header(req, "Content-Type");
 	size_t len;
 	json_error_t why;
 	char reason[300];
+	if (store_lacks_memory(csm->store)) {
+		refuse(csm, req, text, 503, "out of memory");
+		return false;
+	}
 	if (!uuid_parse(text, strlen(text), ret_id)) {
-		refuse(req, text, with_body ? 400 : 404,
+		refuse(csm, req, text, with_body ? 400 : 404,
 		       with_body ? "the id must be a UUID" : "id not found");
 		return false;
 	}
@@ -85,7 +93,7 @@ static bool enter(struct http_request *req, bool with_body, struct uuid_text *re
 		return true;
 	if (type == NULL || strncasecmp(type, "application/json", 16) != 0 ||
 	    (type[16] != '\0' && strchr("; \t", type[16]) == NULL)) {
-		refuse(req, ret_id->s, 400, "Content-Type must be application/json");
+		refuse(csm, req, ret_id->s, 400, "Content-Type must be application/json");
 		return false;
 	}
 	const char *body = http_body(req, &len);
@@ -93,7 +101,7 @@ static bool enter(struct http_request *req, bool with_body, struct uuid_text *re
 	if (*ret_body == NULL) {
 		snprintf(reason, sizeof(reason), "the body is not json: %s (line %d, column %d)",
 			 why.text, why.line, why.column);
-		refuse(req, ret_id->s, 400, reason);
+		refuse(csm, req, ret_id->s, 400, reason);
 		return false;
 	}
 	return true;
@@ -103,7 +111,7 @@ static struct device *need_device(struct csm *csm, struct http_request *req, con
 {
 	struct device *d = registry_find(csm->registry, id);
 	if (d == NULL)
-		refuse(req, id, 404, "id not found");
+		refuse(csm, req, id, 404, "id not found");
 	return d;
 }
 
@@ -148,15 +156,15 @@ static void put_device(void *arg, struct http_request *req)
 	struct refusal why = {0};
 	struct device *d;
 	struct err err;
-	if (!enter(req, true, &id, &body))
+	if (!enter(csm, req, true, &id, &body))
 		return;
 	if (profile_parse(body, &p, &why) < 0) {
-		refuse(req, id.s, why.status, why.reason);
+		refuse(csm, req, id.s, why.status, why.reason);
 		return;
 	}
 	if (registry_put(csm->registry, &id, &p, http_request_id(req), &d, &err) < 0) {
 		profile_done(&p);
-		refuse(req, id.s, 503, err.text);
+		refuse(csm, req, id.s, 503, err.text);
 		return;
 	}
 	reply_later(csm, req, id.s, 200, registration(csm, req, d));
@@ -177,13 +185,12 @@ static json_t *description(const struct device *d)
 	return o;
 }
 
-/* The value at "a/b/c"; numbers index lists. Borrowed; NULL: nothing there. */
-static json_t *locate(json_t *value, const char *path)
+/* The value at "a/b/c", which is cut into its steps; numbers index lists. Borrowed; NULL: nothing there. */
+static json_t *locate(json_t *value, char *path)
 {
-	CLEANUP(freep) char *copy = strdup(path);
 	char *save = NULL;
-	for (char *step = copy != NULL ? strtok_r(copy, "/", &save) : NULL;
-	     step != NULL && value != NULL; step = strtok_r(NULL, "/", &save)) {
+	for (char *step = strtok_r(path, "/", &save); step != NULL && value != NULL;
+	     step = strtok_r(NULL, "/", &save)) {
 		char *end;
 		if (json_is_object(value)) {
 			value = json_object_get(value, step);
@@ -192,7 +199,7 @@ static json_t *locate(json_t *value, const char *path)
 			value = *end == '\0' && *step != '-' ? json_array_get(value, at) : NULL;
 		}
 	}
-	return copy != NULL ? value : NULL;
+	return value;
 }
 
 static void get_device(void *arg, struct http_request *req)
@@ -201,16 +208,21 @@ static void get_device(void *arg, struct http_request *req)
 	struct uuid_text id;
 	const char *field = http_param(req, "field");
 	char reason[300];
-	if (!enter(req, false, &id, NULL))
+	if (!enter(csm, req, false, &id, NULL))
 		return;
 	struct device *d = need_device(csm, req, id.s);
 	if (d == NULL)
 		return;
 	json_auto_t *all = description(d);
-	json_t *value = field != NULL ? locate(all, field) : all;
+	CLEANUP(freep) char *path = field != NULL ? strdup(field) : NULL;
+	if (all == NULL || (field != NULL && path == NULL)) {
+		refuse(csm, req, id.s, 503, "out of memory");
+		return;
+	}
+	json_t *value = path != NULL ? locate(all, path) : all;
 	if (value == NULL) {
 		snprintf(reason, sizeof(reason), "field not found: %.200s", field != NULL ? field : "");
-		refuse(req, id.s, 404, reason);
+		refuse(csm, req, id.s, 404, reason);
 		return;
 	}
 	/* an uncommitted change may be what we read: answer with its fate */
@@ -227,18 +239,18 @@ static void post_device(void *arg, struct http_request *req)
 	struct profile p = {0};
 	struct refusal why = {0};
 	struct err err;
-	if (!enter(req, true, &id, &body))
+	if (!enter(csm, req, true, &id, &body))
 		return;
 	struct device *d = need_device(csm, req, id.s);
 	if (d == NULL)
 		return;
 	if (profile_merge(&d->info, http_param(req, "field"), body, &p, &why) < 0) {
-		refuse(req, id.s, why.status, why.reason);
+		refuse(csm, req, id.s, why.status, why.reason);
 		return;
 	}
 	if (registry_update(csm->registry, d, &p, http_request_id(req), &err) < 0) {
 		profile_done(&p);
-		refuse(req, id.s, 503, err.text);
+		refuse(csm, req, id.s, 503, err.text);
 		return;
 	}
 	reply_later(csm, req, id.s, 200, description(d));
@@ -249,14 +261,14 @@ static void delete_device(void *arg, struct http_request *req)
 	struct csm *csm = arg;
 	struct uuid_text id;
 	json_auto_t *body = NULL;
-	if (!enter(req, true, &id, &body))
+	if (!enter(csm, req, true, &id, &body))
 		return;
 	struct device *d = need_device(csm, req, id.s);
 	if (d == NULL)
 		return;
 	const char *rev = json_string_value(json_object_get(body, "rev"));
 	if (rev == NULL || strcasecmp(rev, d->rev.s) != 0) {
-		refuse(req, id.s, 400, "revision out-of-date or unknown");
+		refuse(csm, req, id.s, 400, "revision out-of-date or unknown");
 		return;
 	}
 	registry_remove(csm->registry, d, "requested", http_request_id(req));

@@ -36,8 +36,15 @@ void store_failed(struct store *s, const struct err *why);
 typedef void store_effect_fn(void *arg, const char *why);
 /* At the end of the turn exactly one of the two is called: on_commit(arg, NULL), in the order given, or on_rollback(arg, reason),
  * in reverse order. Either may be NULL. Effects may store and queue again: that is done before the loop sleeps. If no memory
- * is left on_rollback runs at once and the turn fails. */
+ * is left the turn fails; there is room for the effects of all that one turn takes up. */
 void store_then(struct store *s, store_effect_fn *on_commit, store_effect_fn *on_rollback, void *arg);
+
+/* Called before each commit, to add to it, and after each that succeeded. One pair. */
+typedef void store_commit_fn(void *arg);
+void store_with_commits(struct store *s, store_commit_fn *before, store_commit_fn *after, void *arg);
+
+/* Whether this turn has run out of memory somewhere: then it will fail, and what was read or built in it may lack something. */
+bool store_lacks_memory(const struct store *s);
 
 /* NULL while the store works, else what it said last. */
 const char *store_trouble(const struct store *s);

@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define UNSENT_AGAIN_MS 200 /* a command that lacked memory */
+
 enum progress { WAITING, TOLD, DONE, REFUSED };
 
 struct waiter {
@@ -29,7 +31,8 @@ struct suspension {
 	double since;
 	char reason[300];	 /* when REFUSED */
 	struct uuid_text msg_id; /* when TOLD */
-	int64_t told_us;
+	int64_t told_us;	 /* since when */
+	bool unsent;		 /* the command is not on its way yet */
 	struct loop_src *timer;	 /* runs when TOLD */
 	struct waiter *waiters;
 };
@@ -109,7 +112,7 @@ static void drop(struct suspension *p)
 	suspension_free(p);
 }
 
-static void no_answer(void *arg);
+static void on_timer(void *arg);
 
 static int link_one(struct suspensions *s, struct suspension *p, const char *da_id)
 {
@@ -140,7 +143,7 @@ static struct suspension *add(struct suspensions *s, const char *da_id, const ch
 	p->all = s;
 	p->mode = strcmp(mode, "idf") == 0 ? "idf" : "odf";
 	p->feature = strdup(feature);
-	if (p->feature == NULL || loop_add_timer(s->csm->loop, -1, 0, no_answer, p, &p->timer, NULL) < 0 ||
+	if (p->feature == NULL || loop_add_timer(s->csm->loop, -1, 0, on_timer, p, &p->timer, NULL) < 0 ||
 	    link_one(s, p, da_id) < 0)
 		return suspension_free(p);
 	return p;
@@ -178,20 +181,23 @@ static const char *command_of(const struct suspension *p)
 	return p->suspend ? "SUSPEND" : "RESUME";
 }
 
-static void tell(struct suspension *p)
+static void send_command(struct suspension *p)
 {
 	struct csm *csm = p->all->csm;
-	char topic[64];
-	if (csm->silent)
+	p->unsent = !csm_command(csm, p->device->da_id,
+				 json_pack("{s:s, s:s, s:s}", "msg_id", p->msg_id.s, p->mode, p->feature, "command",
+					   command_of(p)));
+	loop_arm(csm->loop, p->timer, p->unsent ? UNSENT_AGAIN_MS : csm->settings->core.command_timeout_ms);
+}
+
+static void tell(struct suspension *p)
+{
+	if (p->all->csm->silent)
 		return;
 	p->progress = TOLD;
 	p->msg_id = uuid4();
 	p->told_us = monotonic_us();
-	loop_arm(csm->loop, p->timer, csm->settings->core.command_timeout_ms);
-	snprintf(topic, sizeof(topic), "%s/ctrl/o", p->device->da_id);
-	csm_send(csm, topic,
-		 json_pack("{s:s, s:s, s:s}", "msg_id", p->msg_id.s, p->mode, p->feature, "command", command_of(p)),
-		 2, false);
+	send_command(p);
 }
 
 /* The open command is over. p may be gone when this returns. */
@@ -212,10 +218,14 @@ static void settle(struct suspension *p, enum progress progress, const char *rea
 		drop(p);
 }
 
-static void no_answer(void *arg)
+static void on_timer(void *arg)
 {
 	struct suspension *p = arg;
 	char reason[128];
+	if (p->progress == TOLD && p->unsent && monotonic_us() - p->told_us < p->all->csm->settings->core.command_timeout_ms * 1000) {
+		send_command(p);
+		return;
+	}
 	snprintf(reason, sizeof(reason), "no answer to %s within %lld ms", command_of(p),
 		 (long long)p->all->csm->settings->core.command_timeout_ms);
 	metrics_command(p->all->csm->metrics, command_of(p), "timeout", 0);
@@ -298,6 +308,7 @@ void suspensions_set(struct suspensions *s, const struct device *d, const char *
 			drop(p);
 		free(c);
 		free(w);
+		store_failed(s->csm->store, &(struct err){.code = ERR_NOMEM, .text = "out of memory"});
 		done(arg, "error", "out of memory");
 		return;
 	}

@@ -763,6 +763,41 @@ static void a_refused_login_is_tried_again(void **state)
 	assert_int_equal(w->a.ups + w->a.downs, 0);
 }
 
+static void what_the_broker_hangs_up_on_is_given_up(void **state)
+{
+	struct world *w = *state;
+	char text[256], large[3000];
+	struct bus_stats stats;
+	broker_signal(&w->broker, SIGKILL);
+	snprintf(text, sizeof(text),
+		 "listener %u 127.0.0.1\nallow_anonymous true\nuser root\nlog_dest stderr\n"
+		 "max_packet_size 2000\n",
+		 w->broker.port);
+	write_file(&w->broker, "conf", text);
+	broker_start(&w->broker);
+	struct bus_conf conf = conf_of(w, "a");
+	conf.clean_session = false; /* the library repeats it at each connection */
+	open_with(w, &w->a, &conf);
+	await(w, w->a.ups == 1);
+	subscribe(w, &w->a, "t", 1);
+	memset(large, 'x', sizeof(large) - 1);
+	large[sizeof(large) - 1] = '\0';
+	publish(&w->a, "t", large, 1);
+	await(w, w->a.downs >= 1);
+	for (int round = 0; w->a.messages == 0; round++) {
+		unsigned ups = w->a.ups;
+		await(w, w->a.ups > ups);
+		publish(&w->a, "t", "small", 1);
+		int64_t end = now_ms() + 500;
+		while (w->a.messages == 0 && now_ms() < end)
+			loop_turn(w->loop, 20);
+		assert_true(round < 20);
+	}
+	assert_string_equal(w->a.payload, "small");
+	bus_get_stats(w->a.bus, &stats);
+	assert_true(stats.publish_failed >= 1);
+}
+
 static void a_second_connection_does_not_wait_for_the_first(void **state)
 {
 	struct world *w = *state;
@@ -858,6 +893,7 @@ int main(int argc, char *argv[])
 		T(a_session_survives_when_asked_to),
 		T(what_is_too_much_is_dropped_and_counted),
 		T(a_refused_login_is_tried_again),
+		T(what_the_broker_hangs_up_on_is_given_up),
 		T(a_second_connection_does_not_wait_for_the_first),
 		T(it_can_be_freed_in_any_state),
 		T(bad_settings_are_errors),

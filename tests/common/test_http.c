@@ -335,7 +335,10 @@ static void query_and_extra_headers_work(void **state)
 	assert_has(a, "X-Answer: 42\r\n");
 	assert_has(get(t, "/json?q=%00x"), "{\"q\":\"\"}");
 	assert_has(get(t, "/json?q"), "{\"q\":\"\"}");
-	assert_int_equal(status_of(get(t, "/nomem")), 500);
+	a = get(t, "/nomem");
+	assert_int_equal(status_of(a), 503);
+	assert_has(a, "Content-Type: application/json");
+	assert_has(a, "\"reason\":\"out of memory\"");
 }
 
 static void addresses_are_numeric(void **state)

@@ -494,8 +494,8 @@ static void refused_subscription_is_an_error_answer(void **state)
 	assert_false(dan_is_connected(f->client, DAN_ODF, "meow"));
 	here->subscribe_rc = ERR_NOMEM;
 	command("{\"msg_id\":\"c\",\"odf\":\"meow\",\"command\":\"CONNECT\",\"topic\":\"t/o\"}");
-	expect("unsub t/o\npub up {\"msg_id\":\"c\",\"state\":\"error\",\"reason\":\"no\"} "
-	       "2\nerror NOMEM\n");
+	expect("unsub t/o\npub up {\"msg_id\":\"c\",\"state\":\"error\",\"reason\":\"no: out of "
+	       "memory\"} 2\nerror NOMEM\n");
 }
 
 static void disconnect_overtakes_the_acknowledgement(void **state)

@@ -73,7 +73,7 @@ static void message(struct csm *csm, const char *prefix, const char *rest, const
 {
 	char topic[1024];
 	snprintf(topic, sizeof(topic), "%s%s", prefix, rest);
-	struct bus_msg m = {.topic = topic, .payload = payload, .len = len, .qos = 1};
+	struct bus_msg m = {.topic = topic, .payload = payload, .len = len, .qos = 0 /* a repetition is none */};
 	fn(csm, &m);
 }
 

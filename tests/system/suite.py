@@ -96,6 +96,7 @@ class Process:
         self.log_path = folder / (name + ".log")
         self.popen = None
         self.killed = False
+        self.env = {}   # more of it, for the next start
 
     def start(self, ready=True):
         env = dict(os.environ, PATH=os.environ["PATH"] + ":/usr/sbin:/sbin",

@@ -251,19 +251,24 @@ def test_a_command_that_may_not_have_arrived_is_said_again_after_a_restart(make_
     until(lambda: suspended(suite, silent.da_id) == {("idf", "meow"): "suspended"})
 
 
-def test_a_store_of_the_version_before_is_brought_up_to_date_with_a_copy_of_it(make_suite):
+VERSIONS = {2: "suspension", 3: "request"}   # what each has brought
+
+
+@pytest.mark.parametrize("version", [n - 1 for n in VERSIONS])
+def test_a_store_of_an_older_version_is_brought_up_to_date_with_a_copy_of_it(make_suite, version):
     suite = make_suite(SETTINGS)
     http, da_id = HttpApi(suite), new_id()
     http.put(da_id, {"accept_protos": ["mqtt"], "profile": {"model": "M"}})
     suite.stop("csm")
     path = suite.userdir / "iottalk.db"
     with sqlite3.connect(path) as store:
-        store.executescript("DROP TABLE suspension; DELETE FROM schema_version WHERE version = 2;")
+        for newer in range(version + 1, max(VERSIONS) + 1):
+            store.executescript("DROP TABLE %s; DELETE FROM schema_version WHERE version = %d;" % (VERSIONS[newer], newer))
     suite.start("csm")
     assert http.get(da_id).status_code == 200 and suspended(suite, da_id) == {}
-    with sqlite3.connect("%s.v1.bak" % path) as copy:
+    with sqlite3.connect("%s.v%d.bak" % (path, version)) as copy:
         assert copy.execute("SELECT id FROM device").fetchall() == [(da_id,)]
-        assert copy.execute("SELECT count(*) FROM sqlite_master WHERE name = 'suspension'").fetchone() == (0,)
+        assert copy.execute("SELECT count(*) FROM sqlite_master WHERE name = ?", (VERSIONS[version + 1],)).fetchone() == (0,)
 
 
 def test_without_csm_the_answer_says_so(make_suite):

@@ -20,10 +20,10 @@ def mounts_here():
 
 
 @pytest.fixture
-def small_disk(tmp_path):
+def small_disk(tmp_path, request):
     folder = tmp_path / "small"
     folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True)
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=" + getattr(request, "param", "1m"), "tmpfs", str(folder)], capture_output=True)
     if done.returncode != 0:
         pytest.skip("cannot mount here")
     yield folder

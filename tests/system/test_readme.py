@@ -31,6 +31,7 @@ CHECKED = {
     "scripts/fuzz": "sh -n scripts/fuzz",
     "scripts/bench-peers": "sh -n scripts/bench-peers",
     "make soak SECONDS=60": "make -n soak SECONDS=60 >/dev/null",
+    "make crash KILLS=50 SEED=7": "make -n crash KILLS=50 SEED=7 >/dev/null",
     "make install DESTDIR=/tmp/iottalk PREFIX=/usr/local": "make -n install DESTDIR=/tmp/iottalk PREFIX=/usr/local >/dev/null",
     "scripts/test": "bash -n scripts/test",
 }
