@@ -30,7 +30,11 @@ def faulty():
     s = Suite({"core.agent-timeout-ms": AGENT_TIMEOUT_MS}, start=("broker", "agent"))
     faults = Faults(s.dir)
     s.processes["csm"].env = faults.env
-    s.start("csm")
+    try:
+        s.start("csm")
+    except BaseException:
+        s.abort()
+        raise
     yield s, faults
     faults.off()
     s.close()   # with a sanitizer this is also where leaks are told
