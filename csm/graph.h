@@ -1,4 +1,4 @@
-/* graph.h - inside of one graph; only graphs.c, graph_propose.c, graph_ops.c look in here. */
+/* graph.h - inside of one graph; only graph.c, graphs.c, graph_propose.c, graph_ops.c look in here. */
 #pragma once
 
 #include "csm/graphdoc.h"
@@ -43,11 +43,16 @@ struct graph {
 	struct graph *next_all, **prev_all;
 };
 
+/* With one reference, in no collection. NULL: out of memory. */
+struct graph *graph_new(struct csm *csm, const char *client, const char *graph_id, const char *owner);
 struct graph *graph_hold(struct graph *g);
 void graph_drop(struct graph *g);
 /* Set one of the documents, minding the references on links and functions that documents hold. doc: borrowed. ret: 0, or ERR_NOMEM and
  * nothing changed: only if doc has links that no other document has yet. */
 int graph_set_doc(struct graph *g, json_t **which, json_t *doc);
+bool graph_is_monitored(const json_t *doc); /* NULL is fine */
+/* A confirmed document gave way to another one (graphs.c). */
+void graphs_count_monitored(struct graphs *gs, bool was, bool is);
 void graph_save(struct graph *g);
 /* Bring g->live, hence CONNECT and DISCONNECT, in line with the documents. */
 void graph_update_live(struct graph *g);
