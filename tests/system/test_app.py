@@ -172,17 +172,17 @@ def test_an_offline_device_is_told_when_it_comes(suite, clients):
 
 def test_a_device_that_comes_again_is_told_again_after_connect(suite, linked):
     device, _ = linked
-    iotctl(suite, "suspend", device.da_id, "purr")
-    device.command("SUSPEND", "odf", "purr")
+    iotctl(suite, "suspend", device.da_id, "meow")
+    device.command("SUSPEND", "idf", "meow")
     device.commands.take_all()
     device.drop_connection()
-    order = []
+    order = []   # of an odf the SDK tells CONNECT when it has subscribed
     while len(order) < 3:
         c = device.commands.get()
         order.append((c["command"], c.get("idf") or c.get("odf")))
-    assert sorted(order) == [("CONNECT", "meow"), ("CONNECT", "purr"), ("SUSPEND", "purr")]
-    assert order.index(("CONNECT", "purr")) < order.index(("SUSPEND", "purr"))
-    until(lambda: suspended(suite, device.da_id) == {("odf", "purr"): "suspended"})
+    assert sorted(order) == [("CONNECT", "meow"), ("CONNECT", "purr"), ("SUSPEND", "meow")]
+    assert order.index(("CONNECT", "meow")) < order.index(("SUSPEND", "meow"))
+    until(lambda: suspended(suite, device.da_id) == {("idf", "meow"): "suspended"})
 
 
 def test_a_link_made_later_is_suspended_after_its_connect(suite, clients):

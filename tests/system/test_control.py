@@ -186,7 +186,7 @@ def test_an_answered_disconnect_is_not_sent_again_after_a_restart(world):
     g.ok("rm_link", da_id=da_id, odf="purr")
     last = commands.get().json
     assert (first["command"], last["command"]) == ("CONNECT", "DISCONNECT")
-    assert open_commands() == ["DISCONNECT"]
+    until(lambda: open_commands() == ["DISCONNECT"], 5, "the commit, which a command does not wait for")
     world.mqtt.publish(answer["ctrl_chans"][0], {"msg_id": last["msg_id"], "state": "ok"})
     until(lambda: open_commands() == [], 5, "the end of the command")
     # and one whose link came again meanwhile is another's

@@ -42,13 +42,14 @@ def test_a_request_that_a_killed_broker_repeats_is_not_applied_again(make_suite,
     assert g.answer(ref)["state"] == "ok" and other.answer(ref_other)["state"] == "ok"
     g.wire(sdk.da_id, "meow", "meow")
     other.ok("detach")
-    before = g.state()
+    before, connects = g.state(), g.mqtt.connects
     if csm_too:
         suite.kill9("csm")
         suite.processes["broker"].kill9()
         suite.start("broker", "csm")
     else:
         kill_broker(suite)
+    g.mqtt.wait(lambda: g.mqtt.connects > connects, "connection after the broker's death")
     until(lambda: repeated(suite) == 2, 10, "both, once more")
     sdk.until_connected(("idf", "meow"), ("odf", "meow"))
     assert [k["topic"] for k in g.state()["links"]] == [k["topic"] for k in before["links"]]
@@ -62,9 +63,10 @@ def test_a_request_that_nobody_took_up_is_applied_when_the_broker_repeats_it(mak
     store = suite.dir / "broker" / "mosquitto.db"
     suite.kill9("csm")
     g.send("rm_link", da_id=sdk.da_id, idf="meow")
-    sent = time.time()
+    sent, connects = time.time(), g.mqtt.connects
     until(lambda: store.exists() and store.stat().st_mtime > sent + 0.5, 15, "the broker's store to be saved", every=0.005)
     suite.kill9("broker")
     suite.start("broker", "csm")
+    g.mqtt.wait(lambda: g.mqtt.connects > connects, "connection after the broker's death")
     until(lambda: [k["mode"] for k in g.state()["links"]] == ["odf"], 10, "the change")
     assert repeated(suite) == 0
