@@ -157,7 +157,7 @@ const struct command commands[] = {
 	 "Register a simulated device, wire its input through a function to its output, push numbers, show what comes out, and take everything "
 	 "away again. The suite must be running.",
 	 .options = demo_options, .run = cmd_demo},
-	{"man", "[iotctl|iottalk.ini|csm|gateway-agent]", "write a manual page",
+	{"man", "[iotctl|iottalk.ini|csm|gateway-agent|iottalk-engine]", "write a manual page",
 	 "Write the source of a manual page to standard output: iotctl man | man -l -",
 	 .operands = {OPERAND_PAGE}, .run = cmd_man},
 	{"completion", "bash|zsh", "write what completes command lines",

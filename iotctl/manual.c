@@ -1,4 +1,4 @@
-/* manual.c - the manual pages iotctl(1), iottalk.ini(5), csm(8), gateway-agent(8). */
+/* manual.c - the manual pages. */
 #include "iotctl/manual.h"
 #include "common/daemon.h"
 #include "common/settings.h"
@@ -234,10 +234,27 @@ static void write_agent(const struct manual_page *page, FILE *out)
 		out);
 }
 
+static void write_engine(const struct manual_page *page, FILE *out)
+{
+	put_head(page, out);
+	put_section(out, "SYNOPSIS");
+	fputs(".B iottalk\\-engine\n[\\fB\\-\\-probe\\fR]\n", out);
+	put_section(out, "DESCRIPTION");
+	put_paragraphs(out,
+		       "Evaluates graphs: gateway-agent starts it as a keeper, which goes into a sandbox and forks an "
+		       "engine for each that is needed, locked in further. It is of no use by itself.");
+	put_section(out, "OPTIONS");
+	put_tagged(out, "--probe",
+		   "Say, as one line of JSON, which layers of the sandbox this machine offers, what is "
+		   "missing and why; iotctl doctor shows it for people.");
+	put_see_also(page, out);
+}
+
 const struct manual_page manual_pages[] = {
 	{"iotctl", 1, "start, watch and operate the IoTtalk suite", write_iotctl},
 	{"iottalk.ini", 5, "configuration of the IoTtalk suite", write_settings},
 	{"csm", 8, "control plane of the IoTtalk suite", write_csm},
 	{"gateway-agent", 8, "services of the IoTtalk suite on one machine", write_agent},
+	{"iottalk-engine", 8, "evaluator of graphs of the IoTtalk suite", write_engine},
 	{0},
 };

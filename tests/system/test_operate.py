@@ -248,9 +248,9 @@ def test_follow_shows_what_comes_even_in_a_new_file(written):
         other.rename(path)
         assert lines.get() == "csm        | in another file"
     finally:
-        p.send_signal(signal.SIGINT)
+        p.terminate()
         p.wait(10)
-    assert p.returncode == -signal.SIGINT
+    assert p.returncode == -signal.SIGTERM
 
 
 def test_follow_ends_with_its_reader(written):

@@ -258,7 +258,7 @@ def test_make_install_and_uninstall(tmp_path):
         "bin/csm", "bin/gateway-agent", "bin/iotctl", "bin/iottalk-engine", "lib/iottalk/iottalk_broker.so",
         "lib/sysusers.d/iottalk.conf", "lib/systemd/system/iottalk.target", "lib/tmpfiles.d/iottalk.conf",
         "share/iottalk/iottalk.ini.sample", "share/iottalk/grafana/iottalk.json", "share/man/man1/iotctl.1", "share/man/man5/iottalk.ini.5",
-        "share/man/man8/csm.8", "share/man/man8/gateway-agent.8", "share/bash-completion/completions/iotctl",
+        "share/man/man8/csm.8", "share/man/man8/gateway-agent.8", "share/man/man8/iottalk-engine.8", "share/bash-completion/completions/iotctl",
         "share/zsh/vendor-completions/_iotctl"] + ["lib/systemd/system/" + u for u in UNITS])
     for unit, program in zip(UNITS, ("iotctl", "csm", "gateway-agent")):
         text = (tmp_path / "opt/iot/lib/systemd/system" / unit).read_text()

@@ -267,7 +267,7 @@ def rendered(name):
     return done.stdout.replace("\u2010", "-").replace("\u2212", "-")
 
 
-@pytest.mark.parametrize("name", ["iotctl", "iottalk.ini", "csm", "gateway-agent"])
+@pytest.mark.parametrize("name", ["iotctl", "iottalk.ini", "csm", "gateway-agent", "iottalk-engine"])
 def test_manual_pages_are_sound(name):
     source = page(name)
     assert re.search(r"(?m)^\.TH %s \d " % re.escape(name.upper()), source)
