@@ -25,6 +25,7 @@ class Fleet:
     def __init__(self, suite, count):
         self.count = count
         self.told = Inbox("count")
+        self.now = {}
         self.popen = subprocess.Popen([str(BUILD / "bench/bin/fleet"), suite.url, str(count)], stdout=subprocess.PIPE,
                                       stderr=open(suite.dir / "fleet.log", "wb"), text=True)
         self._thread = threading.Thread(target=self._read)
@@ -35,7 +36,9 @@ class Fleet:
             self.told.put(json.loads(line))
 
     def until(self, what, number, timeout=60):
-        return self.told.get(lambda t: t[what] == number, timeout)
+        # the same line may be what comes next, too: nothing is told while nothing changes
+        if self.now.get(what) != number:
+            self.now = self.told.get(lambda t: t[what] == number, timeout)
 
     def stop(self):
         self.popen.terminate()
