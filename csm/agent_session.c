@@ -53,7 +53,9 @@ enum agent_state_result agent_session_state(struct agent_session *s, const struc
 	if (!same(&head->to, &s->challenge)) {
 		/* who is it? It may be an old message: only an answer to a challenge that was never answered yet proves that
 		 * somebody is there. */
-		bool asked_before = !s->up && same(&head->from, &s->asked);
+		/* Asked again if it comes again before it has answered: what we asked may have been lost with our connection,
+		 * also while a session stands that nobody told us has ended. */
+		bool asked_before = same(&head->from, &s->asked);
 		if (seen(s, &head->from) && !asked_before)
 			return AGENT_STATE_DROP;
 		if (!asked_before)
@@ -62,6 +64,7 @@ enum agent_state_result agent_session_state(struct agent_session *s, const struc
 		*ret_hello = (struct seal_head){.from = s->challenge, .to = head->from, .seq = 1};
 		return AGENT_STATE_HELLO;
 	}
+	s->asked = (struct seal_nonce){""};
 	s->ours = s->challenge;
 	s->challenge = seal_nonce_new();
 	remember(s, &head->from);

@@ -134,6 +134,21 @@ static void an_agent_that_missed_the_hello_is_asked_again(void **state)
 	assert_int_equal(say(w, "online", &w->agent, &w->zero, NULL), AGENT_STATE_HELLO);
 }
 
+/* Its broker was killed, so nobody said that the old session is over; our hello was lost with our own connection. */
+static void an_agent_that_missed_the_hello_is_asked_again_beside_an_old_session(void **state)
+{
+	struct world *w = *state;
+	struct seal_head hello;
+	begin(w);
+	struct seal_nonce asked = w->agent = seal_nonce_new();
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(say(w, "online", &asked, &w->zero, &hello), AGENT_STATE_HELLO);
+	w->agent = seal_nonce_new();
+	assert_int_equal(say(w, "online", &w->agent, &hello.from, NULL), AGENT_STATE_UP);
+	/* it has answered: now it is a replay */
+	assert_int_equal(say(w, "online", &asked, &w->zero, NULL), AGENT_STATE_DROP);
+}
+
 static void a_state_without_a_will_is_refused(void **state)
 {
 	struct world *w = *state;
@@ -153,6 +168,7 @@ int main(void)
 		cmocka_unit_test_setup(no_answer_of_an_earlier_session_begins_one, setup),
 		cmocka_unit_test_setup(only_the_will_of_the_session_ends_it, setup),
 		cmocka_unit_test_setup(an_agent_that_missed_the_hello_is_asked_again, setup),
+		cmocka_unit_test_setup(an_agent_that_missed_the_hello_is_asked_again_beside_an_old_session, setup),
 		cmocka_unit_test_setup(a_state_without_a_will_is_refused, setup),
 	};
 	return cmocka_run_group_tests_name("agent_session", tests, NULL, NULL);
