@@ -48,10 +48,12 @@ static void discard(void *arg, uint32_t events)
 			return;
 		}
 		turn += (size_t)n;
+		p->bytes += (size_t)n;
+		if (p->bytes > BYTES_MAX) {
+			leave(p);
+			return;
+		}
 	}
-	p->bytes += turn;
-	if (p->bytes > BYTES_MAX)
-		leave(p);
 }
 
 struct drain *drain_new(struct loop *l)
