@@ -33,12 +33,7 @@ static void on_note(void *arg, bool is_error, const char *text)
 }
 
 const struct option_row daemon_options[] = {
-	{"help", 'h', NULL, "show this help message and exit"},
-	{"debug", 'd', NULL, "log at level debug"},
-	{"config", 'c', "INI_PATH",
-	 "IoTtalk ini config file ($HOME/.iottalk/iottalk.ini, or else that of the system, if it "
-	 "exists)"},
-	{"version", 0, NULL, "show program's version number and exit"},
+	PROGRAM_OPTIONS("log at level debug"),
 	{0},
 };
 

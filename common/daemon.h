@@ -20,7 +20,18 @@
  * that does would use, or make, files that are being exchanged. */
 #define RESTORE_JOURNAL "restore.journal"
 
-/* The options above. */
+/* What every program of the suite takes; `debug` says what -d does. */
+#define PROGRAM_OPTIONS(debug)                                                               \
+	{"help", 'h', NULL, "show this help message and exit"}, {"debug", 'd', NULL, debug}, \
+		{"config", 'c', "INI_PATH",                                                  \
+		 "IoTtalk ini config file ($HOME/.iottalk/iottalk.ini, or else that of the " \
+		 "system, if "                                                               \
+		 "it exists)"},                                                              \
+	{                                                                                    \
+		"version", 0, NULL, "show program's version number and exit"                 \
+	}
+
+/* Those of a daemon. */
 extern const struct option_row daemon_options[];
 
 /* Zero it before daemon_start(). */

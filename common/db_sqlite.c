@@ -203,15 +203,19 @@ int db_open_sqlite(const char *path, struct db **ret, struct err *err)
 /* A URI of the file; what would mean something in it is written as %XX. NULL: out of memory. */
 static char *uri_of(const char *path, const char *options)
 {
+	static const char digits[] = "0123456789ABCDEF";
 	char *uri = malloc(strlen(path) * 3 + strlen(options) + sizeof("file:"));
 	if (uri == NULL)
 		return NULL;
 	char *p = stpcpy(uri, "file:");
 	for (; *path != '\0'; path++) {
-		if (strchr("%?#", *path) != NULL)
-			p += sprintf(p, "%%%02X", (unsigned)*path);
-		else
+		if (strchr("%?#", *path) == NULL) {
 			*p++ = *path;
+			continue;
+		}
+		*p++ = '%';
+		*p++ = digits[*path >> 4];
+		*p++ = digits[*path & 15];
 	}
 	stpcpy(p, options);
 	return uri;

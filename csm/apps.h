@@ -9,7 +9,7 @@
 /* {"op": "apps", "after"?, "limit"?} -> {"apps": [{"id", "name", "model", "state", "since", "idf", "odf", "suspended"}], "more": bool}; idf, odf,
  * suspended: how many features. */
 void apps_list(void *csm, json_t *request, struct ctl_call *call);
-/* {"op": "app", "app"} -> {"app": {what the device API tells, "since", "links": [...], "suspended": [...]}}, docs/operations.rst */
+/* {"op": "app", "app"} -> {"app": {what the device API tells, "since", "links": links_of(), "suspended": suspensions_of()}} */
 void apps_show(void *csm, json_t *request, struct ctl_call *call);
 /* {"op": "suspend" | "resume", "app", "feature", "mode"?} -> {"id", "features": [{"mode", "feature", "state", "reason"?}]} once each has answered,
  * has not in time, or is offline. */

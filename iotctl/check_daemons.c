@@ -5,26 +5,11 @@
 #include "common/util.h"
 #include "iotctl/broker_plugin.h"
 #include "iotctl/check.h"
+#include "iotctl/show.h"
 #include <stdio.h>
 #include <string.h>
 
 #define ASK_MS 3000
-
-static json_t *ask(const struct look *l, const char *name)
-{
-	char relative[64];
-
-	snprintf(relative, sizeof(relative), "run/%s.sock", name);
-	CLEANUP(freep)
-	char *path = settings_path(l->s, relative);
-	json_auto_t *request = json_pack("{s:s}", "op", "status");
-	json_t *answer = NULL;
-
-	if (path == NULL || request == NULL ||
-	    ctl_request(path, request, ASK_MS, &answer, NULL) < 0)
-		return NULL;
-	return answer;
-}
 
 /* ---- the broker plugin ---- */
 
@@ -70,7 +55,7 @@ void check_plugin(struct look *l)
 /* What the agent uses, and why. */
 void check_transport(struct look *l)
 {
-	json_auto_t *status = ask(l, "agent");
+	json_auto_t *status = daemon_status(l->s, "agent", ASK_MS);
 	const char *transport = json_string_value(json_object_get(status, "transport"));
 	const char *why = json_string_value(json_object_get(status, "transport_why"));
 	bool told = why != NULL && why[0] != '\0';
@@ -104,7 +89,7 @@ static bool runs_another_file(pid_t pid)
 
 static void look_at_daemon(struct look *l, const char *name, pid_t pid)
 {
-	json_auto_t *status = ask(l, name);
+	json_auto_t *status = daemon_status(l->s, name, ASK_MS);
 	const char *version = json_string_value(json_object_get(status, "version"));
 	const char *health = json_string_value(json_object_get(status, "health"));
 	bool is_supervisor = strcmp(name, "supervisor") == 0;

@@ -1,6 +1,7 @@
 /* cmd_doctor.c - iotctl doctor: what this machine lacks, and what to do about it. */
 #include "common/util.h"
 #include "iotctl/check.h"
+#include "iotctl/show.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -58,8 +59,7 @@ int cmd_doctor(struct iotctl *app, const struct options *o)
 	add_layers(app, report);
 	check_all(checks, ARRAY_LEN(checks), app, has_settings, report);
 	if (options_has(o, "json")) {
-		json_dumpf(report, stdout, JSON_INDENT(2));
-		putchar('\n');
+		print_json(report);
 	} else {
 		doctor_print(report);
 	}

@@ -92,7 +92,8 @@ static bool run_line(struct shell *sh, const char *line)
 	bool whole = tok_str(sh->tokens, line, &n, &words) == 0;
 
 	if (!whole || n > WORDS_MAX) {
-		sh->status = misused("shell: %s", whole ? "too many words" : "a quote is not closed");
+		sh->status =
+			misused("shell: %s", whole ? "too many words" : "a quote is not closed");
 		return true;
 	}
 	if (n == 0)
@@ -103,8 +104,11 @@ static bool run_line(struct shell *sh, const char *line)
 		print_help();
 		return true;
 	}
-	if (strcmp(words[0], "shell") == 0 || strcmp(words[0], "supervise") == 0) {
-		sh->status = misused("shell: this is one");
+	const struct command *c = command_find(words[0]);
+
+	/* what is not listed is for programs, and would take the terminal */
+	if (c != NULL && (c->help == NULL || c->run == cmd_shell)) {
+		sh->status = misused("shell: '%s' is no command of the shell", words[0]);
 		return true;
 	}
 	char *own[WORDS_MAX + 1] = {NULL};

@@ -6,6 +6,7 @@
 #include "iotctl/broker.h"
 #include "iotctl/iotctl.h"
 #include "iotctl/kept.h"
+#include "iotctl/show.h"
 #include "iotctl/units.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -15,22 +16,6 @@
 
 #define ASK_MS   3000
 #define PROBE_MS 1000
-
-static json_t *ask(const struct iotctl *app, const char *name)
-{
-	char relative[64];
-
-	snprintf(relative, sizeof(relative), "run/%s.sock", name);
-	CLEANUP(freep)
-	char *path = settings_path(&app->settings, relative);
-	json_auto_t *request = json_pack("{s:s}", "op", "status");
-	json_t *answer = NULL;
-
-	if (path == NULL || request == NULL ||
-	    ctl_request(path, request, ASK_MS, &answer, NULL) < 0)
-		return NULL;
-	return answer;
-}
 
 /* What the pid lock tells about a service while no supervisor does. */
 static json_t *status_by_lock(const struct iotctl *app, const char *name)
@@ -52,16 +37,9 @@ static json_t *status_by_lock(const struct iotctl *app, const char *name)
 			 (json_int_t)(stat(path, &st) == 0 ? time(NULL) - st.st_mtime : 0));
 }
 
-static const char *text_of(json_t *o, const char *key)
-{
-	const char *text = json_string_value(json_object_get(o, key));
-
-	return text != NULL ? text : "";
-}
-
 static bool is(json_t *service, const char *state)
 {
-	return strcmp(text_of(service, "state"), state) == 0;
+	return strcmp(text_or_empty(service, "state"), state) == 0;
 }
 
 /* Without a supervisor: a broker that was there already is nobody's lock, but used by what runs. */
@@ -103,7 +81,7 @@ static void add_agents_word(json_t *own, json_t *service)
 	size_t i;
 
 	json_object_set(service, "transport", json_object_get(own, "transport"));
-	if (text_of(own, "transport_why")[0] != '\0')
+	if (text_or_empty(own, "transport_why")[0] != '\0')
 		json_object_set(service, "transport_why", json_object_get(own, "transport_why"));
 	json_array_foreach (json_object_get(json_object_get(own, "keeper"), "layers"), i, layer)
 		if (json_is_true(json_object_get(layer, "core")) &&
@@ -126,7 +104,7 @@ static void add_own_word(const struct iotctl *app, unsigned unit, json_t *servic
 		json_object_set_new(service, "health", json_string(fine ? "ok" : err.text));
 		return;
 	}
-	json_auto_t *own = ask(app, unit_kinds[unit].name);
+	json_auto_t *own = daemon_status(&app->settings, unit_kinds[unit].name, ASK_MS);
 
 	if (own != NULL) {
 		json_object_set(service, "version", json_object_get(own, "version"));
@@ -144,7 +122,7 @@ static void add_own_word(const struct iotctl *app, unsigned unit, json_t *servic
 /* Runs, and is not well: another state than that of one that is fine. */
 static void judge(bool supervised, json_t *service)
 {
-	bool well = strcmp(text_of(service, "health"), "ok") == 0;
+	bool well = strcmp(text_or_empty(service, "health"), "ok") == 0;
 
 	if (is(service, "ready") || !supervised)
 		json_object_set_new(service, "state", json_string(well ? "ready" : "degraded"));
@@ -152,7 +130,7 @@ static void judge(bool supervised, json_t *service)
 
 static json_t *collect(const struct iotctl *app, unsigned mask)
 {
-	json_auto_t *sup = ask(app, "supervisor");
+	json_auto_t *sup = daemon_status(&app->settings, "supervisor", ASK_MS);
 	json_t *known = json_object_get(sup, "services");
 	json_auto_t *services = json_array();
 	bool alone = false; /* csm knows of no agent */
@@ -177,7 +155,7 @@ static json_t *collect(const struct iotctl *app, unsigned mask)
 				alone = json_is_false(json_object_get(service, "agent"));
 			/* It may take the session it had with an earlier csm for a good one. */
 			if (i == UNIT_AGENT && alone &&
-			    strcmp(text_of(service, "health"), "ok") == 0)
+			    strcmp(text_or_empty(service, "health"), "ok") == 0)
 				json_object_set_new(service, "health",
 						    json_string("csm has no session with it"));
 			judge(known != NULL && !external, service);
@@ -223,25 +201,27 @@ static void print_service(json_t *s)
 	json_object_foreach (json_object_get(s, "ports"), name, port)
 		used += (size_t)snprintf(ports + used, sizeof(ports) - used, "%s%s %d",
 					 used > 0 ? ", " : "", name, (int)json_integer_value(port));
-	printf("%-10s %-10s %8s %8s %8d  %-8s %-24s %s\n", text_of(s, "name"), text_of(s, "state"),
-	       pid, uptime, (int)json_integer_value(json_object_get(s, "restarts")),
-	       text_of(s, "version")[0] != '\0' ? text_of(s, "version") : "-", ports,
-	       text_of(s, "health")[0] != '\0' ? text_of(s, "health") : "-");
-	if (text_of(s, "reason")[0] != '\0')
-		printf("           %s\n", text_of(s, "reason"));
-	if (text_of(s, "last_exit")[0] != '\0')
-		printf("           ended last with: %s\n", text_of(s, "last_exit"));
-	if (text_of(s, "unit")[0] != '\0')
-		printf("           kept by systemd: %s\n", text_of(s, "unit"));
-	if (text_of(s, "data_dir")[0] != '\0')
-		printf("           keeps its data in %s\n", text_of(s, "data_dir"));
-	if (text_of(s, "plugin_why")[0] != '\0')
-		printf("           without its plugin: %s\n", text_of(s, "plugin_why"));
+	printf("%-10s %-10s %8s %8s %8d  %-8s %-24s %s\n", text_or_empty(s, "name"),
+	       text_or_empty(s, "state"), pid, uptime,
+	       (int)json_integer_value(json_object_get(s, "restarts")),
+	       text_or_empty(s, "version")[0] != '\0' ? text_or_empty(s, "version") : "-", ports,
+	       text_or_empty(s, "health")[0] != '\0' ? text_or_empty(s, "health") : "-");
+	if (text_or_empty(s, "reason")[0] != '\0')
+		printf("           %s\n", text_or_empty(s, "reason"));
+	if (text_or_empty(s, "last_exit")[0] != '\0')
+		printf("           ended last with: %s\n", text_or_empty(s, "last_exit"));
+	if (text_or_empty(s, "unit")[0] != '\0')
+		printf("           kept by systemd: %s\n", text_or_empty(s, "unit"));
+	if (text_or_empty(s, "data_dir")[0] != '\0')
+		printf("           keeps its data in %s\n", text_or_empty(s, "data_dir"));
+	if (text_or_empty(s, "plugin_why")[0] != '\0')
+		printf("           without its plugin: %s\n", text_or_empty(s, "plugin_why"));
 	if (json_is_false(json_object_get(s, "managed")) && !is(s, "stopped"))
 		puts("           was there already; iotctl uses it and leaves it alone");
-	if (strcmp(text_of(s, "transport"), "client") == 0 &&
-	    text_of(s, "transport_why")[0] != '\0')
-		printf("           data goes the slower way: %s\n", text_of(s, "transport_why"));
+	if (strcmp(text_or_empty(s, "transport"), "client") == 0 &&
+	    text_or_empty(s, "transport_why")[0] != '\0')
+		printf("           data goes the slower way: %s\n",
+		       text_or_empty(s, "transport_why"));
 	json_array_foreach (json_object_get(s, "sandbox_lacks"), i, lack)
 		printf("%s%s", i == 0 ? "           the sandbox of functions lacks " : ", ",
 		       json_string_value(lack));
@@ -264,7 +244,7 @@ static void print_text(json_t *all)
 			      sizeof(uptime));
 		printf("%-10s %-10s %8d %8s %8s  %-8s %-24s %s\n", "supervisor", "ready",
 		       (int)json_integer_value(json_object_get(sup, "pid")), uptime, "-",
-		       text_of(sup, "version"), "-", "ok");
+		       text_or_empty(sup, "version"), "-", "ok");
 	} else {
 		printf("%-10s %s\n", "supervisor", "stopped");
 	}
@@ -280,11 +260,13 @@ bool status_trouble(const struct iotctl *app, bool all, char *buf, size_t cap)
 
 	buf[0] = '\0';
 	json_array_foreach (json_object_get(found, "services"), i, s) {
-		const char *what = is(s, "degraded") ? text_of(s, "health") : text_of(s, "state");
+		const char *what =
+			is(s, "degraded") ? text_or_empty(s, "health") : text_or_empty(s, "state");
 
 		if (!is(s, "ready") && (all || is(s, "degraded")) && used < cap)
 			used += (size_t)snprintf(buf + used, cap - used, "%s%s: %s",
-						 used > 0 ? "; " : "", text_of(s, "name"), what);
+						 used > 0 ? "; " : "", text_or_empty(s, "name"),
+						 what);
 	}
 	return used > 0;
 }
@@ -318,8 +300,7 @@ int cmd_status(struct iotctl *app, const struct options *o)
 	if (all == NULL)
 		return complain("status: out of memory");
 	if (options_has(o, "json")) {
-		json_dumpf(all, stdout, JSON_INDENT(2));
-		putchar('\n');
+		print_json(all);
 	} else {
 		print_text(all);
 	}

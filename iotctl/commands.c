@@ -1,6 +1,7 @@
 /* commands.c - the one table of iotctl's commands, and what is said of them. */
 #include "iotctl/commands.h"
 #include "common/conf_near.h"
+#include "common/daemon.h"
 #include "common/settings.h"
 #include "common/util.h"
 #include "iotctl/iotctl.h"
@@ -68,12 +69,7 @@ static const struct action graph_actions[] = {
 };
 
 const struct option_row global_options[] = {
-	{"help", 'h', NULL, "show this help message and exit"},
-	{"debug", 'd', NULL, "debug mode (debug logs, start stays in the foreground)"},
-	{"config", 'c', "INI_PATH",
-	 "IoTtalk ini config file ($HOME/.iottalk/iottalk.ini, or else that of the system, if it "
-	 "exists)"},
-	{"version", 0, NULL, "show program's version number and exit"},
+	PROGRAM_OPTIONS("debug mode (debug logs, start stays in the foreground)"),
 	{0},
 };
 

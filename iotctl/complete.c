@@ -300,8 +300,10 @@ void complete(struct iotctl *app, int n, char *const words[], complete_fn *fn, v
 		return;
 	if (!app->has_settings) {
 		app->has_settings = true; /* even a failed load must be released */
-		if (settings_load(app->conf_path, &app->settings, NULL, NULL, NULL) < 0)
-			settings_done(&app->settings), app->has_settings = false;
+		if (settings_load(app->conf_path, &app->settings, NULL, NULL, NULL) < 0) {
+			settings_done(&app->settings);
+			app->has_settings = false;
+		}
 	}
 	complete_command(&c, cmd, n - at - 1, words + at + 1);
 }

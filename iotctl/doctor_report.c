@@ -1,6 +1,7 @@
 /* doctor_report.c - what doctor found, for programs and for people. */
 #include "common/util.h"
 #include "iotctl/doctor.h"
+#include "iotctl/show.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -85,17 +86,10 @@ bool doctor_ok(const json_t *report)
 	return json_is_true(json_object_get(report, "ok"));
 }
 
-static const char *text_of(const json_t *o, const char *key)
-{
-	const char *text = json_string_value(json_object_get(o, key));
-
-	return text != NULL ? text : "";
-}
-
 /* told: the remedy that was printed last; many layers have the same one. */
 static void print_remedy(const json_t *row, const char **told)
 {
-	const char *remedy = text_of(row, "remedy");
+	const char *remedy = text_or_empty(row, "remedy");
 
 	if (remedy[0] == '\0')
 		return;
@@ -114,11 +108,12 @@ static void print_layers(const json_t *report, const char **told)
 		bool up = json_is_true(json_object_get(row, "up"));
 		bool core = json_is_true(json_object_get(row, "core"));
 
-		printf("  %-20s %-8s %s%s%s\n", text_of(row, "name"), up ? "up" : "missing",
-		       core ? "core" : "", core && text_of(row, "kind")[0] != '\0' ? ": " : "",
-		       core ? text_of(row, "kind") : "");
-		if (!up && text_of(row, "why")[0] != '\0')
-			printf("    %s\n", text_of(row, "why"));
+		printf("  %-20s %-8s %s%s%s\n", text_or_empty(row, "name"), up ? "up" : "missing",
+		       core ? "core" : "",
+		       core && text_or_empty(row, "kind")[0] != '\0' ? ": " : "",
+		       core ? text_or_empty(row, "kind") : "");
+		if (!up && text_or_empty(row, "why")[0] != '\0')
+			printf("    %s\n", text_or_empty(row, "why"));
 		if (!up)
 			print_remedy(row, told);
 		missing = missing || is_lacking(layers, row);
@@ -140,12 +135,13 @@ void doctor_print(const json_t *report)
 
 	print_layers(report, &told);
 	json_array_foreach (json_object_get(report, "checks"), i, row) {
-		const char *state = text_of(row, "state");
+		const char *state = text_or_empty(row, "state");
 
-		if (strcmp(text_of(row, "group"), group) != 0)
-			puts(text_of(row, "group"));
-		group = text_of(row, "group");
-		printf("  %-20s %-8s %s\n", text_of(row, "name"), state, text_of(row, "why"));
+		if (strcmp(text_or_empty(row, "group"), group) != 0)
+			puts(text_or_empty(row, "group"));
+		group = text_or_empty(row, "group");
+		printf("  %-20s %-8s %s\n", text_or_empty(row, "name"), state,
+		       text_or_empty(row, "why"));
 		print_remedy(row, &told);
 		warnings += strcmp(state, state_names[DOCTOR_WARNING]) == 0;
 		missing += strcmp(state, state_names[DOCTOR_MISSING]) == 0;

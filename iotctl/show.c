@@ -26,6 +26,22 @@ int ask_daemon(const struct iotctl *app, const char *command, const char *daemon
 	return rc < 0 ? complain("%s: %s", command, err.text) : EXIT_OK;
 }
 
+json_t *daemon_status(const struct settings *s, const char *daemon, int timeout_ms)
+{
+	char relative[64];
+
+	snprintf(relative, sizeof(relative), "run/%s.sock", daemon);
+	CLEANUP(freep)
+	char *path = settings_path(s, relative);
+	json_auto_t *request = json_pack("{s:s}", "op", "status");
+	json_t *answer = NULL;
+
+	if (path == NULL || request == NULL ||
+	    ctl_request(path, request, timeout_ms, &answer, NULL) < 0)
+		return NULL;
+	return answer;
+}
+
 int print_json(json_t *value)
 {
 	json_dumpf(value, stdout, JSON_INDENT(2));
@@ -33,11 +49,16 @@ int print_json(json_t *value)
 	return EXIT_OK;
 }
 
-const char *text_of(const json_t *o, const char *key)
+const char *text_or_empty(const json_t *o, const char *key)
 {
 	const char *text = json_string_value(json_object_get(o, key));
 
-	return text != NULL ? text : "-";
+	return text != NULL ? text : "";
+}
+
+const char *text_of(const json_t *o, const char *key)
+{
+	return json_is_string(json_object_get(o, key)) ? text_or_empty(o, key) : "-";
 }
 
 const char *number_of(const json_t *o, const char *key, char buf[32])

@@ -9,10 +9,13 @@
  * EXIT_OK and *ret_answer (yours), or another exit code, told already in the name of `command`. */
 int ask_daemon(const struct iotctl *app, const char *command, const char *daemon, json_t *request,
 	       int timeout_ms, json_t **ret_answer);
+/* What a daemon answers to `status`; NULL: it does not, or not in time. */
+json_t *daemon_status(const struct settings *s, const char *daemon, int timeout_ms);
 /* Indented, with an end of line. ret: EXIT_OK. */
 int print_json(json_t *value);
-/* A string of an object; "-": there is none. */
+/* A string of an object; "-" or "": there is none. */
 const char *text_of(const json_t *o, const char *key);
+const char *text_or_empty(const json_t *o, const char *key);
 /* A number of an object as text, in buf; "-": there is none. */
 const char *number_of(const json_t *o, const char *key, char buf[32]);
 /* How long ago a time (seconds since 1970) is: "12 s", "3 min", "5 h", "2 d". */

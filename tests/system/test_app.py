@@ -146,6 +146,8 @@ def test_suspend_and_resume_reach_the_device_and_are_shown(suite, linked):
     assert "idf meow: active" in iotctl(suite, "resume", device.da_id, "meow").stdout
     assert set(device.command("RESUME", "idf", "meow")) == {"msg_id", "idf", "command"}
     assert suspended(suite, device.da_id) == {}
+    for command in ("SUSPEND", "RESUME"):
+        assert suite.metric("iottalk_control_commands_total", command=command, result="ok") >= 1
     assert "was not suspended" in iotctl(suite, "resume", device.da_id, "meow").stdout
     assert "suspension" not in g.link(device.da_id, "idf", "meow")
 

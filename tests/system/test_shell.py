@@ -45,6 +45,8 @@ def test_the_status_of_a_pipe_is_that_of_the_last_line(suite):
     run(suite, "shell", text="app show nobody\napp list\n")
     run(suite, "shell", text="app list\napp show nobody\n", rc=1)
     run(suite, "shell", text="nonsense\n", rc=2)
+    for hidden in ("shell", "supervise 3", "broker", "complete -- a"):
+        assert "no command of the shell" in run(suite, "shell", text=hidden + "\n", rc=2).stderr
     run(suite, "shell", text="app list\nexit\nnonsense\n")
     assert "quote" in run(suite, "shell", text="app show 'x\n", rc=2).stderr
     assert "too many" in run(suite, "shell", text="app " + "x " * 200 + "\n", rc=2).stderr
