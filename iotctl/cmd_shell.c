@@ -261,16 +261,22 @@ static int edit_start(struct shell *sh)
 	return EXIT_OK;
 }
 
-static void edit_stop(struct shell *sh)
+/* At once: a terminal that is closed ends us without a word. */
+static void remember(struct shell *sh, const char *line)
 {
 	HistEvent event;
 
-	if (sh->history != NULL && sh->history_path != NULL) {
-		mode_t before = umask(077); /* what was typed is nobody else's business */
+	history(sh->history, &event, H_ENTER, line);
+	if (sh->history_path == NULL)
+		return;
+	mode_t before = umask(077); /* what was typed is nobody else's business */
 
-		history(sh->history, &event, H_SAVE, sh->history_path);
-		umask(before);
-	}
+	history(sh->history, &event, H_SAVE, sh->history_path);
+	umask(before);
+}
+
+static void edit_stop(struct shell *sh)
+{
 	if (sh->el != NULL)
 		el_end(sh->el);
 	if (sh->history != NULL)
@@ -286,7 +292,6 @@ static void interrupted(int signo)
 static void read_terminal(struct shell *sh)
 {
 	const struct sigaction act = {.sa_handler = interrupted};
-	HistEvent event;
 	const char *line;
 	int n;
 
@@ -304,7 +309,7 @@ static void read_terminal(struct shell *sh)
 			return;
 		}
 		if (line[strspn(line, " \t\r\n")] != '\0')
-			history(sh->history, &event, H_ENTER, line);
+			remember(sh, line);
 		if (!run_line(sh, line))
 			return;
 	}

@@ -1,5 +1,7 @@
 """iotctl shell, completion of command lines, manual pages: all from the table of commands."""
 
+import errno
+import itertools
 import os
 import pty
 import re
@@ -126,14 +128,21 @@ class Terminal:
 
     def close(self):
         """ret: exit status"""
-        self.type("\x04")
-        try:
-            while os.read(self.fd, 65536):
-                pass
-        except OSError:
-            pass
+        deadline = time.monotonic() + 10
+        gone, keys = False, itertools.cycle("\x03\x04")
+        while not gone:
+            assert time.monotonic() < deadline, "the shell does not end: %r" % self.seen
+            # give up a line that was begun, then leave; again: what is typed before the prompt is there may be thrown away
+            self.type(next(keys))
+            while not gone and select.select([self.fd], [], [], 0.2)[0]:
+                try:
+                    self.seen += os.read(self.fd, 65536).decode(errors="replace")
+                except OSError as e:
+                    assert e.errno == errno.EIO, e  # nobody has the other end any more
+                    gone = True
+        status = os.waitpid(self.pid, 0)[1]     # before the terminal goes: that would end it, too
         os.close(self.fd)
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return os.waitstatus_to_exitcode(status)
 
 
 @pytest.fixture
@@ -161,7 +170,8 @@ def test_tab_completes_commands_words_and_what_there_is(suite, terminal):
 def test_history_is_kept_for_the_next_time_and_for_nobody_else(suite, terminal):
     terminal.type("sql SELECT 40 + 2\n")
     terminal.until("(1 row)")
-    assert terminal.close() == 0
+    os.close(terminal.fd)       # the window is closed
+    os.waitpid(terminal.pid, 0)
     path = suite.userdir / "shell_history"
     assert path.stat().st_mode & 0o777 == 0o600
     again = Terminal(suite)
