@@ -278,6 +278,36 @@ static void let_daemons(int fds[2])
 	closep(&fds[1]);
 }
 
+/* Does something kept by an earlier restore have this name? */
+static bool stamp_is_taken(const struct restore *r, const char *stamp)
+{
+	static const char *const suffixes[] = {"", "-wal"};
+
+	for (size_t i = 0; i < PARTS * ARRAY_LEN(suffixes); i++) {
+		CLEANUP(freep)
+		char *kept = NULL;
+
+		if (asprintf(&kept, "%s.before-%s%s", r->target[i / ARRAY_LEN(suffixes)], stamp,
+			     suffixes[i % ARRAY_LEN(suffixes)]) < 0) {
+			kept = NULL;
+			continue; /* the exchange itself replaces nothing */
+		}
+		if (access(kept, F_OK) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* A restore within the second of the one before is numbered: nothing that was kept is lost. */
+static void choose_stamp(struct restore *r)
+{
+	char second[sizeof(r->stamp)];
+
+	memcpy(second, r->stamp, sizeof(second));
+	for (int n = 2; stamp_is_taken(r, r->stamp) && n < 1000; n++)
+		snprintf(r->stamp, sizeof(r->stamp), "%.20s.%d", second, n);
+}
+
 static int add_step(struct restore *r, json_t *steps, int i, struct err *err)
 {
 	bool is_there = access(r->target[i], F_OK) == 0;
@@ -291,9 +321,6 @@ static int add_step(struct restore *r, json_t *steps, int i, struct err *err)
 		kept = NULL;
 		return err_set(err, ERR_NOMEM, "restore");
 	}
-	if (kept != NULL && access(kept, F_OK) == 0)
-		return err_set(err, ERR_EXIST, "'%s' is there already; try again in a second",
-			       kept);
 	json_t *row = json_pack("{s:s, s:s?, s:s?}", "name", parts[i].name, "path",
 				r->staged[i] != NULL ? r->target[i] : NULL, "kept",
 				is_there ? kept : NULL);
@@ -311,6 +338,7 @@ static int exchange(struct restore *r, bool *ret_begun, struct err *err)
 	char *journal = settings_path(r->s, RESTORE_JOURNAL);
 	int rc = steps != NULL && journal != NULL ? 0 : err_set(err, ERR_NOMEM, "restore");
 
+	choose_stamp(r);
 	for (int i = 0; rc == 0 && i < PARTS; i++)
 		rc = add_step(r, steps, i, err);
 	for (int i = 0; rc == 0 && i < PARTS; i++)

@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 import subprocess
 import tarfile
+import time
 import tempfile
 import threading
 from pathlib import Path
@@ -350,6 +351,18 @@ def test_restore_while_running(ctl, tmp_path):
     ctl.run("stop", "agent")
     ctl.run("restore", "--yes", str(file))
     assert ctl.pids()["csm"] and not ctl.pids()["agent"]  # what did not run is not started
+
+
+def test_what_earlier_restores_kept_stays(backed_up):
+    """A restore in the second of another finds another name."""
+    now = time.time()
+    taken = [backed_up.userdir / time.strftime("iottalk.db.before-%Y%m%dT%H%M%SZ", time.gmtime(now + s)) for s in range(-1, 60)]
+    for path in taken:
+        path.write_text(path.name)
+    done = backed_up.run("restore", "--yes", str(backed_up.file))
+    kept = [Path(p) for p in re.findall(r"^  before +(.*)$", done.stdout, re.M)]
+    assert [p.name for p in kept if re.fullmatch(r"iottalk\.db\.before-\w+Z\.2", p.name) and p.exists()]
+    assert all(path.read_text() == path.name for path in taken)
 
 
 def test_it_asks_on_a_terminal(backed_up):
