@@ -7,6 +7,7 @@ int main(int argc, char *argv[])
 	struct agent agent = {0};
 	struct err err = {0};
 
+	daemon_bound_heap();
 	daemon_block_signals(); /* before any library starts a thread */
 	int rc = agent_start(&agent, argc, argv, &err);
 	if (rc == 0)

@@ -5,6 +5,7 @@
 #include "common/pidfile.h"
 #include "common/util.h"
 #include <limits.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -21,6 +22,12 @@ void daemon_block_signals(void)
 	for (size_t i = 0; i < ARRAY_LEN(ours); i++)
 		sigaddset(&set, ours[i]);
 	sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+void daemon_bound_heap(void)
+{
+	mallopt(M_MMAP_THRESHOLD, 256 * 1024);
+	mallopt(M_TRIM_THRESHOLD, 1024 * 1024);
 }
 
 static void on_note(void *arg, bool is_error, const char *text)

@@ -46,6 +46,9 @@ struct daemon_opts {
 /* Block SIGTERM, SIGINT, SIGHUP, SIGCHLD, SIGPIPE; first thing in main(), before any thread exists.
  */
 void daemon_block_signals(void);
+/* Let the heap give back what a burst needed, and when: glibc by itself raises both of its thresholds with the
+ * largest block that was freed, so that a daemon that saw one message of 1 MB keeps tens of MB for good. */
+void daemon_bound_heap(void);
 /* Parse argv, load the settings (complaints go to the log), init the log, make userdir (0700) and
  * its run/ and log/, take the pid lock. Without -c the configuration is settings_default_path().
  * ret: 1 if the program should exit at once with success (--help, --version), 0, or negative

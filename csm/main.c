@@ -6,6 +6,7 @@ int main(int argc, char *argv[])
 {
 	struct csm csm = {0};
 	struct err err = {0};
+	daemon_bound_heap();
 	daemon_block_signals();
 	int rc = csm_start(&csm, argc, argv, &err);
 	if (rc < 0)

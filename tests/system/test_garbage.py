@@ -158,5 +158,5 @@ def test_memory_and_descriptors_are_bounded(world, clients):
     after = sizes()
     for name, (rss_kb, fds) in after.items():
         # what one round brings in is more than this
-        assert SANITIZED or rss_kb - before[name][0] < 12 * 1024, (before, after)
+        assert SANITIZED or rss_kb - before[name][0] < 6 * 1024, (before, after)
         assert fds <= before[name][1] + 3, (before, after)
