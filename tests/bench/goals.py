@@ -107,7 +107,28 @@ def registrations(r):
     yield Goal("P8", "registrations: p99 at 500 a second", Spread(slow), AT_MOST, 20, " ms", 1)
 
 
+def starts(r):
+    for system in OURS:
+        key = {"scenario": "start", "system": system}
+        yield Goal("P9", "%s: from `iotctl start` to the first message" % system, r.spread("first_message_s", **key), AT_MOST, 1, " s")
+        for role in ("csm", "engine"):
+            idle = Spread([row["pss_%s_kb" % role] / 1024 for row in r.select(**key)])
+            yield Goal("P9", "%s: %s, idle" % (system, "keeper and engine" if role == "engine" else role), idle, AT_MOST, 15, " MB", 1)
+
+
+def registered(r):
+    key = {"scenario": "registered"}
+    few, many = dict(key, registered=1000), dict(key, registered=100000)
+    yield Goal("P10", "a registration, 100,000 registered to 1,000: CPU time",
+               r.ratio("cpu_us", dict(many, what="register"), dict(few, what="register")), AT_MOST, 1.1)
+    yield Goal("P10", "a registration, 100,000 registered to 1,000: rate",
+               r.ratio("requests_s", dict(many, what="register"), dict(few, what="register")), AT_LEAST, 1 / 1.1)
+    yield Goal("P10", "a message, 100,000 registered to 1,000 (1,000 online): CPU time",
+               r.ratio(cost_us, dict(many, what="forward"), dict(few, what="forward")), AT_MOST, 1.1)
+
+
 def judge(r):
     """ret: [Goal] of those for which there are measurements."""
-    found = [g for part in (data_path, changes, graphs, neighbours, registrations) for g in part(r) if g.measured]
-    return sorted(found, key=lambda g: g.name)  # stable: within a goal as above
+    found = [g for part in (data_path, changes, graphs, neighbours, registrations, starts, registered) for g in part(r) if g.measured]
+    # stable: within a goal as above
+    return sorted(found, key=lambda g: (not g.name.startswith("P"), int(g.name[1:]) if g.name.startswith("P") else 0))

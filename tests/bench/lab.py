@@ -118,6 +118,17 @@ class Lab:
         self.rows.append(dict(key, repeat=self.repeat, **row, **more))
         print(".", end="", file=sys.stderr, flush=True)
 
+    def keep(self, key, measure):
+        """Keep what measure() returns as a row: of processes that are not all ours, so without what strangers used."""
+        try:
+            row = measure()
+        except (RuntimeError, OSError, subprocess.SubprocessError) as e:
+            self.failures.append("%s: %s" % (", ".join("%s %s" % i for i in key.items()), e))
+            say("\n" + self.failures[-1])
+            return
+        self.rows.append(dict(key, repeat=self.repeat, **row))
+        print(".", end="", file=sys.stderr, flush=True)
+
     def _cpu_of_ours(self):
         pids = {pid for s in self._systems.values() for role in s.pids().values() for pid in role}
         us, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -80,14 +80,23 @@ def cpu_s_of_machine():
     return used / os.sysconf("SC_CLK_TCK")
 
 
-def private_kb(pid):
-    """What a process has for itself and has written to, so that it does not depend on who else runs the same program. 0 if it is
-    gone."""
+def _rollup_kb(pid, field):
     try:
         text = Path("/proc/%d/smaps_rollup" % pid).read_text()
     except OSError:
         return 0
-    return int(re.search(r"^Private_Dirty:\s+(\d+)", text, re.M)[1])
+    return int(re.search(r"^%s:\s+(\d+)" % field, text, re.M)[1])
+
+
+def proportional_kb(pid):
+    """What a process holds, what it shares divided by those who share it (PSS). 0 if it is gone."""
+    return _rollup_kb(pid, "Pss")
+
+
+def private_kb(pid):
+    """What a process has for itself and has written to, so that it does not depend on who else runs the same program. 0 if it is
+    gone."""
+    return _rollup_kb(pid, "Private_Dirty")
 
 
 def resident_kb(pid, fields):

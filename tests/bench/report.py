@@ -145,12 +145,42 @@ def register(r):
     yield from table(["system", "connections", "pace", "PUT/s", "p50 ms", "p99 ms", "CPU us/request", "refused"], rows)
 
 
+def start(r):
+    if not r.select(scenario="start"):
+        return
+    yield "### From `iotctl start` to the first message, and what all hold while idle (PSS)"
+    yield ""
+    rows = []
+    for system in r.distinct("system", scenario="start"):
+        key = dict(scenario="start", system=system)
+        rows.append([system, r.spread("first_message_s", **key).format(2),
+                     *(r.spread("pss_%s_kb" % role, **key).format(1, 1024) for role in ("csm", "agent", "engine"))])
+    yield from table(["system", "first message s", "csm MB", "agent MB", "keeper and engine MB"], rows)
+
+
+def registered(r):
+    if not r.select(scenario="registered"):
+        return
+    yield "### With many devices registered, 1,000 of them online"
+    yield ""
+    rows = []
+    for count in sorted(r.distinct("registered", scenario="registered")):
+        register, forward, attach = (dict(scenario="registered", registered=count, what=w) for w in ("register", "forward", "attach"))
+        costs = Spread([cost_us(row) for row in r.select(**forward)])
+        rows.append(["%d" % count, r.spread("requests_s", **register).format(), r.spread("p99_us", **register).format(2, 1000),
+                     r.spread("cpu_us", **register).format(), r.spread("msgs_s", **forward).format(), costs.format(1),
+                     r.spread("attach_s", **attach).format(2), r.spread("attach_messages", **attach).format(),
+                     r.spread("attach_bytes", **attach).format(1, 1e6), r.spread("pss_csm_kb", **attach).format(1, 1024)])
+    yield from table(["registered", "PUT/s", "p99 ms", "CPU us/PUT", "msg/s", "us/msg", "device API attach s", "in messages", "MB",
+                      "csm MB"], rows)
+
+
 def goals(r):
     yield "### Goals"
     yield ""
     judged = judge(r)
     yield from table(["goal", "what", "measured", "wanted", "verdict"], (g.cells() for g in judged))
-    missing = [name for name in ("P%d" % i for i in range(1, 9)) if name not in {g.name for g in judged}]
+    missing = [name for name in ("P%d" % i for i in range(1, 11)) if name not in {g.name for g in judged}]
     if missing:
         yield "Not measured in this run: %s." % ", ".join(missing)
         yield ""
@@ -185,7 +215,8 @@ def conditions(r):
 
 def lines(r):
     yield from conditions(r)
-    for part in (goals, throughput, latency, join, payload, graphs, change, neighbour, register):
+    for part in (goals, throughput, latency, join, payload, graphs, change, neighbour, register, start,
+                 registered):
         yield from part(r)
 
 

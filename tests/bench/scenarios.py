@@ -1,13 +1,15 @@
 """What is measured. A scenario prepares its systems when it is made; cases() then yields what to run, neighbours in time being the
 systems that are compared."""
 
+import subprocess
 from functools import partial
 
 from lab import PROGRAMS
-from procs import private_kb
+from operated import Operated
+from procs import private_kb, proportional_kb
 from systems import OURS, SYSTEMS
 from titles import REGISTRY
-from wiring import HOSTILE, Changes, Culprit
+from wiring import HOSTILE, Changes, Culprit, snapshot
 
 LATENCY_DEVICES = 200
 JOIN_DEVICES = 40
@@ -16,6 +18,7 @@ PAYLOAD_UNDER_WAY = 1 << 20  # bytes
 CHANGE_RATE, CHANGE_EVERY_S, CHANGE_SECONDS = 1000, 0.1, 5
 NEIGHBOUR_RATE, NEIGHBOUR_SECONDS = 1000, 6
 REGISTER_RATE = 500
+REGISTERED = (1000, 100000)
 
 
 class Scenario:
@@ -32,7 +35,7 @@ class Scenario:
         """ret: a case, or None if the system cannot be prepared for it."""
         if not self.lab.prepare(system, shape, devices):
             return None
-        key["scenario"] = self.name
+        key.setdefault("scenario", self.name)
         return lambda: self.lab.load(system, key, shape, devices, qos, arguments, seconds, beside)
 
     def compare(self, shape, devices, arguments, names=tuple(SYSTEMS), **key):
@@ -163,10 +166,58 @@ class Register(Scenario):
 
     def case(self, system, role, connections, rate):
         argv = [PROGRAMS / "http_load", "-p", system.http_port, "-d", self.options.seconds, "-C", system.pids()[role][0],
-                "-c", connections] + (["-r", rate] if rate else [])
+                "-c", connections] + (["-r", rate] if rate else []) + (["-x"] if role == "csm" else [])  # the peer has no DELETE
         title = REGISTRY if role == "csm" else system.title
         key = {"scenario": self.name, "system": title, "connections": connections, "rate": rate}
         return lambda: self.lab.run(argv, key)
 
 
-SCENARIOS = {s.name: s for s in (Throughput, Latency, Join, Payload, Graphs, Change, Neighbour, Register)}
+class Start(Scenario):
+    """`iotctl start` until the first message has come through a graph that was stored before; then what all hold while idle."""
+    name = "start"
+
+    def cases(self):
+        for name in OURS:
+            if name in self.options.systems:
+                system = Operated(self.lab.processes, name + "-start", name)
+                yield partial(self.lab.keep, {"scenario": self.name, "system": SYSTEMS[name].title}, system.measure)
+
+
+class Registered(Scenario):
+    """Does it cost anything that many are registered and not there? One suite with a thousand devices, one with a hundred thousand; in
+    both the same thousand are online."""
+    name = "registered"
+
+    def cases(self):
+        name = next((name for name in reversed(OURS) if name in self.options.systems), None)
+        suites = [(count, self.suite(name, count)) for count in REGISTERED] if name else []
+        for what in (self.registering, self.forwarding, self.attaching):
+            for count, system in suites:
+                if system:
+                    yield what(system, {"scenario": self.name, "registered": count})
+
+    def suite(self, name, count):
+        system = self.lab.system(name, "-registered-%d" % count)
+        if system is None or not self.lab.prepare(system, "plain", REGISTERED[0]):
+            return None
+        if count > REGISTERED[0]:
+            subprocess.run([str(PROGRAMS / "http_load"), "-p", str(system.http_port), "-c", "64", "-d", "600", "-n",
+                            str(count - REGISTERED[0])], check=True, stdout=subprocess.DEVNULL)
+        return system
+
+    def registering(self, system, key):
+        argv = [PROGRAMS / "http_load", "-p", system.http_port, "-d", self.options.seconds, "-C", system.pids()["csm"][0], "-c", 64, "-x"]
+        return lambda: self.lab.run(argv, dict(key, what="register", system=REGISTRY))
+
+    def forwarding(self, system, key):
+        return self.load(system, "plain", REGISTERED[0], 1, ["-w", self.options.window], what="forward", **key)
+
+    def attaching(self, system, key):
+        def measure():
+            seconds, messages, size = snapshot(system.port())
+            return {"attach_s": seconds, "attach_messages": messages, "attach_bytes": size,
+                    "pss_csm_kb": proportional_kb(system.pids()["csm"][0])}
+        return lambda: self.lab.keep(dict(key, what="attach", system=REGISTRY), measure)
+
+
+SCENARIOS = {s.name: s for s in (Throughput, Latency, Join, Payload, Graphs, Change, Neighbour, Register, Start, Registered)}

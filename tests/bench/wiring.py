@@ -251,3 +251,29 @@ class Changes:
         if self.failure:
             raise RuntimeError("changing a graph: %s" % self.failure)
         return self.made
+
+
+def snapshot(port):
+    """What a client of the device API waits for after its attach: all devices. ret: (seconds, messages, bytes)"""
+    arrived, answers = queue.Queue(), []
+    client = mqtt.Client()
+    client.on_subscribe = lambda *_: arrived.put(None)
+    client.on_message = lambda _, __, message: arrived.put(message.payload)
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    try:
+        client.subscribe("iottalk/api/res/bench-snapshot/device", 1)
+        arrived.get(timeout=START_S)
+        begin = time.monotonic()
+        client.publish("iottalk/api/req/bench-snapshot/device", json.dumps({"op": "attach"}), 1)
+        while not answers or b'"more": true' in answers[-1][-200:] or b'"more":true' in answers[-1][-200:]:
+            answers.append(arrived.get(timeout=START_S))
+        took = time.monotonic() - begin
+        client.publish("iottalk/api/req/bench-snapshot/device", json.dumps({"op": "detach"}), 1)
+        arrived.get(timeout=START_S)
+        return took, len(answers), sum(map(len, answers))
+    except queue.Empty:
+        raise RuntimeError("no answer to the attach to the device API") from None
+    finally:
+        client.disconnect()
+        client.loop_stop()
