@@ -187,7 +187,7 @@ int db_open_sqlite(const char *path, struct db **ret, struct err *err)
 		sqlite3_busy_timeout(s->handle, BUSY_TIMEOUT_MS);
 		rc = db_script(&s->db,
 			       "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
-			       "PRAGMA journal_size_limit=16777216;",
+			       "PRAGMA journal_size_limit=16777216; PRAGMA cache_size=-16000; PRAGMA wal_autocheckpoint=2000;",
 			       err);
 		if (rc < 0)
 			err_wrap(err, rc, "opening store %s", path);
