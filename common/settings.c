@@ -129,6 +129,8 @@ static const struct conf_row rows[] = {
 	{"core", "command-timeout-ms", CONF_INT, AT(core.command_timeout_ms), .def = "10000", .min = 10,
 	 .max = 3600000, .unit = "ms",
 	 .live = true, .help = "How long a device application may take to answer a command before its link shows that."},
+	{"core", "command-rate", CONF_INT, AT(core.command_rate), .def = "2000", .min = 1, .max = 1000000, .unit = "1/s",
+	 .live = true, .help = "Commands to device applications a second, of all links together; more of them wait for their turn."},
 	{"core", "agent-timeout-ms", CONF_INT, AT(core.agent_timeout_ms), .def = "5000", .min = 10,
 	 .max = 3600000, .unit = "ms",
 	 .live = true, .help = "How long an agent may take to answer before a request is answered as pending."},

@@ -18,6 +18,7 @@ struct settings {
 		char *cors_origin;          /* [core] cors-origin, "*"; empty: no CORS headers */
 		int64_t command_timeout_ms; /* [core] command-timeout-ms, 10000: answer of a DA to
 					       CONNECT ... */
+		int64_t command_rate;       /* [core] command-rate, 2000 a second to all DAs */
 		int64_t agent_timeout_ms;   /* [core] agent-timeout-ms, 5000: answer of an agent */
 		int64_t cleanup_delay_ms; /* [core] cleanup-delay-ms, 60000: retained messages of a
 					     deregistered DA */

@@ -7,8 +7,10 @@
 #include "common/util.h"
 #include "csm/graphs.h"
 #include "csm/metrics.h"
+#include "csm/pace.h"
 #include "csm/store.h"
 #include "csm/suspensions.h"
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -39,7 +41,8 @@ struct link {
 	struct uuid_text msg_id;    /* of the open command */
 	const char *open_command;   /* NULL: none open */
 	int64_t commanded_us;	    /* since when */
-	bool unsent;		    /* it is not on its way yet */
+	struct paced paced;	    /* it waits for its turn */
+	bool unsent;		    /* it is not on its way yet for lack of memory */
 	bool late;		    /* nobody answered the CONNECT msg_id in time, but somebody may yet */
 	struct loop_src *timer;	    /* runs while a command is open */
 	struct link *next_of_device;
@@ -57,6 +60,7 @@ struct links {
 	struct map *by_key;    /* -> struct link */
 	struct map *by_device; /* da_id -> struct of_device */
 	struct link *leaving;
+	struct pace *pace; /* of the commands */
 };
 
 /* In room of the caller's: that a link is not found must never mean that there was no memory to look for it. */
@@ -69,6 +73,7 @@ static struct link *link_free(struct link *k)
 {
 	if (k == NULL)
 		return NULL;
+	pace_leave(k->links->pace, &k->paced);
 	loop_remove(k->links->csm->loop, k->timer);
 	free(k->key);
 	free(k->da_id);
@@ -83,6 +88,8 @@ static void free_link(void *value)
 	link_free(value);
 }
 
+static void on_turn(struct paced *item);
+
 struct links *links_new(struct csm *csm)
 {
 	struct links *l = calloc(1, sizeof(*l));
@@ -91,7 +98,10 @@ struct links *links_new(struct csm *csm)
 	l->csm = csm;
 	l->by_key = map_new();
 	l->by_device = map_new();
-	return l->by_key != NULL && l->by_device != NULL ? l : links_free(l);
+	if (l->by_key == NULL || l->by_device == NULL ||
+	    pace_new(csm->loop, &csm->settings->core.command_rate, on_turn, &l->pace, NULL) < 0)
+		return links_free(l);
+	return l;
 }
 
 struct links *links_free(struct links *l)
@@ -104,6 +114,7 @@ struct links *links_free(struct links *l)
 		link_free(k);
 	}
 	map_free(l->by_device, free);
+	pace_free(l->pace);
 	free(l);
 	return NULL;
 }
@@ -189,6 +200,7 @@ static void close_command(struct link *k)
 	if (k->open_command == NULL)
 		return;
 	k->open_command = NULL;
+	pace_leave(k->links->pace, &k->paced);
 	loop_arm(csm->loop, k->timer, -1);
 	if (!csm->silent)
 		store_exec(csm->store,
@@ -204,6 +216,16 @@ static void send_command(struct link *k)
 				 json_pack("{s:s, s:s, s:s, s:s}", "msg_id", k->msg_id.s, k->mode, k->feature,
 					   "command", k->open_command, "topic", k->topic));
 	loop_arm(csm->loop, k->timer, k->unsent ? UNSENT_AGAIN_MS : csm->settings->core.command_timeout_ms);
+	/* after the CONNECT that makes sense of it */
+	if (!k->unsent && strcmp(k->open_command, "CONNECT") == 0)
+		suspensions_on_connect(csm->suspensions, k->da_id, k->mode, k->feature);
+}
+
+static void on_turn(struct paced *item)
+{
+	struct link *k = (struct link *)((char *)item - offsetof(struct link, paced));
+	k->commanded_us = monotonic_us();
+	send_command(k);
 }
 
 static void on_timer(void *arg)
@@ -227,15 +249,15 @@ static void on_timer(void *arg)
 	}
 }
 
-static void command(struct link *k, const char *what)
+/* at_once: without waiting for its turn, as nobody will be there to wait. */
+static void command(struct link *k, const char *what, bool at_once)
 {
 	struct csm *csm = k->links->csm;
 	if (csm->silent)
 		return;
 	k->msg_id = uuid4();
 	k->open_command = what;
-	k->late = false;
-	k->commanded_us = monotonic_us();
+	k->late = k->unsent = false;
 	/* remembered until it is answered: what the MQTT library still has to send dies with us */
 	store_exec(csm->store,
 		   "INSERT INTO command (da_id, feature, mode, command, topic)"
@@ -243,7 +265,13 @@ static void command(struct link *k, const char *what)
 		   " DO UPDATE SET command = excluded.command, topic = excluded.topic",
 		   DB_V_TEXT(k->da_id), DB_V_TEXT(k->feature), DB_V_TEXT(k->mode), DB_V_TEXT(what),
 		   DB_V_TEXT(k->topic));
-	send_command(k);
+	loop_arm(csm->loop, k->timer, -1);
+	if (!at_once) {
+		pace_ask(k->links->pace, &k->paced);
+		return;
+	}
+	pace_leave(k->links->pace, &k->paced);
+	on_turn(&k->paced);
 }
 
 static void connect_link(struct link *k)
@@ -251,15 +279,13 @@ static void connect_link(struct link *k)
 	/* what an earlier run confirmed was told to the device then: commands go out before the commit that confirms */
 	k->connected = true;
 	k->state = k->links->csm->silent ? LINK_CONNECTED : LINK_CONNECTING;
-	command(k, "CONNECT");
-	if (!k->links->csm->silent)
-		suspensions_on_connect(k->links->csm->suspensions, k->da_id, k->mode, k->feature);
+	command(k, "CONNECT", false);
 }
 
-static void disconnect_link(struct link *k)
+static void disconnect_link(struct link *k, bool at_once)
 {
 	if (k->connected)
-		command(k, "DISCONNECT");
+		command(k, "DISCONNECT", at_once);
 	k->connected = false;
 	k->state = LINK_WAITING;
 }
@@ -336,10 +362,16 @@ void links_quiet(struct links *l, struct link *k)
 {
 	(void)l;
 	if (--k->live == 0)
-		disconnect_link(k);
+		disconnect_link(k, false);
 }
 
 /* ---- devices ---- */
+
+bool links_connects_later(const struct links *l, const char *da_id, const char *feature, const char *mode)
+{
+	const struct link *k = links_find(l, da_id, feature, mode);
+	return k != NULL && k->open_command != NULL && strcmp(k->open_command, "CONNECT") == 0 && (k->paced.waiting || k->unsent);
+}
 
 void links_on_online(struct links *l, const char *da_id)
 {
@@ -370,7 +402,7 @@ void links_on_removed(struct links *l, const char *da_id)
 {
 	for (struct link *k = first_of(l, da_id), *next; k != NULL; k = next) {
 		next = k->next_of_device;
-		disconnect_link(k);
+		disconnect_link(k, true);
 		free(TAKE(k->missing)); /* another device may come with this id */
 		forget(k);
 	}
@@ -426,9 +458,15 @@ bool links_on_answer(struct links *l, const char *da_id, const char *msg_id, boo
 
 /* ---- after a restart ---- */
 
+struct resending {
+	struct links *links;
+	struct err *err;
+};
+
 static int resend_row(void *arg, const struct db_value *v, size_t n)
 {
-	struct links *l = arg;
+	const struct resending *r = arg;
+	struct links *l = r->links;
 	(void)n;
 	for (size_t i = 0; i < 5; i++)
 		if (v[i].type != DB_TEXT)
@@ -439,10 +477,11 @@ static int resend_row(void *arg, const struct db_value *v, size_t n)
 		return 0; /* hears of its links when it comes online */
 	if (k != NULL && k->live > 0) {
 		k->resend = true;
-	} else if (strcmp(v[3].text, "DISCONNECT") == 0) {
-		csm_command(l->csm, v[0].text,
-			    json_pack("{s:s, s:s, s:s, s:s}", "msg_id", uuid4().s, v[2].text, v[1].text,
-				      "command", "DISCONNECT", "topic", v[4].text));
+	} else if (strcmp(v[3].text, "DISCONNECT") == 0 &&
+		   !csm_command(l->csm, v[0].text,
+				json_pack("{s:s, s:s, s:s, s:s}", "msg_id", uuid4().s, v[2].text, v[1].text, "command", "DISCONNECT",
+					  "topic", v[4].text))) {
+		return err_set(r->err, ERR_NOMEM, "repeating a DISCONNECT");
 	}
 	return 0;
 }
@@ -459,7 +498,8 @@ static void connect_again(void *arg, const char *key, void *value)
 
 int links_resend(struct links *l, struct err *err)
 {
-	int rc = db_run(store_db(l->csm->store), err, resend_row, l,
+	struct resending r = {.links = l, .err = err};
+	int rc = db_run(store_db(l->csm->store), err, resend_row, &r,
 			"SELECT da_id, feature, mode, command, topic FROM command");
 	if (rc < 0)
 		return rc;

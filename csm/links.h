@@ -33,6 +33,8 @@ void links_on_offline(struct links *l, const char *da_id);
 void links_on_removed(struct links *l, const char *da_id);
 /* old: what it declared before. */
 void links_on_profile(struct links *l, const struct device *d, const struct profile *old);
+/* Whether a CONNECT of this link is decided and not sent yet: it waits for its turn, or for memory. */
+bool links_connects_later(const struct links *l, const char *da_id, const char *feature, const char *mode);
 /* The answer of a device to a command. ret: false if no command with that msg_id is open. */
 bool links_on_answer(struct links *l, const char *da_id, const char *msg_id, bool ok,
 		     const char *reason);

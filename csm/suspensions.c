@@ -5,6 +5,7 @@
 #include "common/log.h"
 #include "common/map.h"
 #include "common/util.h"
+#include "csm/links.h"
 #include "csm/metrics.h"
 #include "csm/store.h"
 #include <stdio.h>
@@ -338,7 +339,8 @@ void suspensions_on_connect(struct suspensions *s, const char *da_id, const char
 void suspensions_on_online(struct suspensions *s, const char *da_id)
 {
 	for (struct suspension *p = first_of(s, da_id); p != NULL; p = p->next)
-		if (p->progress != TOLD) /* else its CONNECT has led here already */
+		/* else its CONNECT has led here already, or is going to */
+		if (p->progress != TOLD && !links_connects_later(s->csm->links, da_id, p->feature, p->mode))
 			tell(p);
 }
 

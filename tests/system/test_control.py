@@ -327,6 +327,29 @@ def test_links_of_features_that_vanish_are_kept_and_reported(world):
     assert link is not None and "meow" in (link["reason"] or "")
 
 
+RATE, LINKS = 20, 30
+
+
+def test_commands_keep_to_the_configured_rate(make_suite, clients):
+    suite = make_suite({"core.command-rate": RATE})
+    w = World(suite, clients)
+    features = ["f%d" % n for n in range(LINKS)]
+    _, answer, commands = w.registered(idf_list=features)
+    g = w.graph()
+    for feature in features:
+        g.ok("add_link", da_id=answer["id"], idf=feature, func=None)
+    assert suite.control("csm", {"op": "suspend", "app": answer["id"], "feature": features[-1], "mode": "idf"})["state"] == "ok"
+    began, arrived = time.monotonic(), []
+    w.tell(answer, "online")
+    while len(arrived) < LINKS + 1:
+        arrived.append(commands.get().json)
+    # a tenth of a second's worth goes at once; sooner than this they cannot all have come
+    assert time.monotonic() - began > (LINKS - RATE / 10 - 1) / RATE
+    assert sorted(c["idf"] for c in arrived if c["command"] == "CONNECT") == sorted(features)
+    # what an operator said of the feature comes after its CONNECT
+    assert [c["command"] for c in arrived if c["idf"] == features[-1]] == ["CONNECT", "SUSPEND"]
+
+
 # -- expiration needs a suite of its own
 
 @pytest.fixture(scope="module")
