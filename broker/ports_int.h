@@ -36,6 +36,7 @@ struct out { /* what a port may publish to */
 struct table {     /* by slot */
 	void **at; /* n places, NULL: free */
 	uint32_t n;
+	uint32_t used; /* no slot from here on was ever given out */
 };
 
 struct port {

@@ -36,14 +36,10 @@ static int check_topic(const char *topic, bool monitor_too, struct err *err)
 
 /* ---- tables by slot ---- */
 
-static int reserve(struct ports *ps, struct table *t, uint32_t slot, struct err *err)
+static int grow(struct ports *ps, struct table *t, uint32_t slot, struct err *err)
 {
 	uint32_t want = t->n > 0 ? t->n : TABLE_MIN;
 
-	if (slot >= SLOTS_MAX)
-		return err_set(err, ERR_RANGE, "slot %u: there are %u", slot, SLOTS_MAX);
-	if (slot < t->n)
-		return 0;
 	while (want <= slot)
 		want *= 2;
 	int rc = ports_charge(ps, (want - t->n) * sizeof(void *), err);
@@ -60,6 +56,17 @@ static int reserve(struct ports *ps, struct table *t, uint32_t slot, struct err 
 	t->at = more;
 	t->n = want;
 	return 0;
+}
+
+static int reserve(struct ports *ps, struct table *t, uint32_t slot, struct err *err)
+{
+	if (slot >= SLOTS_MAX)
+		return err_set(err, ERR_RANGE, "slot %u: there are %u", slot, SLOTS_MAX);
+	int rc = slot < t->n ? 0 : grow(ps, t, slot, err);
+
+	if (rc == 0 && slot >= t->used)
+		t->used = slot + 1;
+	return rc;
 }
 
 static void table_done(struct ports *ps, struct table *t)
@@ -325,8 +332,8 @@ int ports_slots(const struct ports *ps, uint32_t port, uint32_t *ret_in, uint32_
 
 	if (p == NULL)
 		return ERR_NOENT;
-	*ret_in = p->in.n;
-	*ret_out = p->out.n;
+	*ret_in = p->in.used;
+	*ret_out = p->out.used;
 	return 0;
 }
 

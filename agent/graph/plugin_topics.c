@@ -40,15 +40,19 @@ void plugin_topics_done(struct plugin_topics *ts)
 
 /* ---- slots ---- */
 
-/* How far the ring has moved. */
+/* How far the ring has moved. A ring without results is as good as one that has moved on: a slot is
+ * given back when the engine has confirmed that it uses it no more. That it is empty is the
+ * engine's word, which can bring nobody but its own owner a result on another topic. */
 static uint64_t passed(const struct transport_port *p, bool outward)
 {
 	struct tap_look l;
 
 	tap_watch_look(p->watch, &l);
+	if (!l.sane)
+		return 0; /* no rest is over */
 	if (outward)
-		return l.out_taken;
-	return l.sane ? l.done : 0; /* no rest is over */
+		return l.out_taken + (l.out_waiting == 0 ? l.out_bytes : 0);
+	return l.done;
 }
 
 /* When what is on the ring now has gone by: by what the trusted side says. */
@@ -285,9 +289,9 @@ static int topic_take(struct transport_port *p, bool outward, const char *name, 
 		return err_set(err, ERR_NOMEM, "topic");
 	if (topic == NULL) {
 		topic = topic_new(p, outward, name);
-		int rc = topic == NULL ? ERR_NOMEM
-				       : slots_take(ts->slots, topic, passed(p, outward),
-						    &topic->slot);
+		int rc = topic == NULL
+				 ? ERR_NOMEM
+				 : slots_take(ts->slots, topic, passed(p, outward), &topic->slot);
 		if (rc < 0) {
 			if (topic != NULL) {
 				topic_table_remove(ts->table, topic->name);

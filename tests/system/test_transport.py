@@ -89,3 +89,22 @@ def test_only_the_plugin_means_waiting_for_it(make_suite, clients):
     suite.start("broker")
     until(lambda: suite.agent_status()["health"] == "ok", 10, "the plugin to be found")
     passes(suite, clients, 1)
+
+
+def test_an_agent_that_comes_back_often_finds_room_for_new_links(make_suite, clients):
+    """Slots that were used before rest at first; they must not be taken for ever more by each that comes."""
+    suite, devices = make_suite(), []
+    g = None
+    for n in range(20):
+        sdk = clients.sdk(suite, idf=["in"], odf=["out"])
+        g = g or clients.graph(suite).wire(sdk.da_id, "in", "out", "def run(*a): return sum(x for x in a if x)\n")
+        if n > 0:
+            g.ok("add_link", da_id=sdk.da_id, odf="out", func=None)
+            g.ok("rm_link", da_id=devices[-1].da_id, odf="out")
+        sdk.until_connected(("odf", "out"))
+        devices.append(sdk)
+        suite.kill9("agent")
+        suite.start("agent")
+        suite.until_runs(g)
+        devices[0].push("in", [n])
+        assert sdk.received("out") == n
