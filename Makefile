@@ -21,19 +21,21 @@ TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
 CONF        := $(SYSCONFDIR)/iottalk/iottalk.ini
 STATEDIR    := /var/lib/iottalk
 
-PROGRAMS := iotctl csm gateway-agent iottalk-engine
+PROGRAMS := iotctl csm ccm gateway-agent iottalk-engine
 # folder of each program's sources
 DIR_iotctl         := iotctl
 DIR_csm            := csm
+DIR_ccm            := ccm
 DIR_gateway-agent  := agent
 DIR_iottalk-engine := engine
 
-FOLDERS := common dan iotctl csm agent engine broker
+FOLDERS := common dan iotctl csm ccm agent engine broker
 # our archives each folder links against, in link order
 USES_common :=
 USES_dan    := common
 USES_iotctl := dan common
 USES_csm    := common
+USES_ccm    := dan common
 USES_agent  := dan common
 USES_engine := common
 USES_broker := common
@@ -42,6 +44,7 @@ PKGS_common := jansson libsodium libmicrohttpd sqlite3 inih
 PKGS_dan    := libcurl
 PKGS_iotctl := libcurl libarchive libedit
 PKGS_csm    :=
+PKGS_ccm    := libcurl
 PKGS_agent  := libcurl
 PKGS_engine := python3-embed libseccomp
 

@@ -31,7 +31,7 @@ static int judge(const char *path, int64_t *ret_version, struct err *err)
 	int rc = db_open_sqlite_look(path, &db, err);
 
 	if (rc == 0)
-		rc = schema_csm_version(db, ret_version, err);
+		rc = schema_version(db, SCHEMA_CSM, ret_version, err);
 	if (rc == 0)
 		rc = db_run(db, err, on_verdict, verdict, "PRAGMA quick_check(1)");
 	if (rc == 0 && strcmp(verdict, "ok") != 0)
@@ -55,15 +55,15 @@ static int look_inside(struct look *l, const char *path)
 		look_says(l, "database", DOCTOR_MISSING, SPOILT_REMEDY, "%s: %s", path, err.text);
 		return -1;
 	}
-	if (version > schema_csm_newest()) {
+	if (version > schema_newest(SCHEMA_CSM)) {
 		look_says(l, "database", DOCTOR_MISSING,
 			  "use the programs that made it, or iotctl restore of an older backup",
 			  "%s has version %" PRId64 ", this program knows %" PRId64, path, version,
-			  schema_csm_newest());
+			  schema_newest(SCHEMA_CSM));
 		return -1;
 	}
 	look_says(l, "database", DOCTOR_OK, NULL, "sound; version %" PRId64 "%s", version,
-		  version < schema_csm_newest() ? ", brought up to date at the next start" : "");
+		  version < schema_newest(SCHEMA_CSM) ? ", brought up to date at the next start" : "");
 	return 0;
 }
 

@@ -49,7 +49,7 @@ static int copy_store(const char *url, const char *dest, int64_t *ret_schema, st
 	int rc = db_open_sqlite(url, &db, err);
 
 	if (rc == 0)
-		rc = schema_csm_version(db, ret_schema, err);
+		rc = schema_version(db, SCHEMA_CSM, ret_schema, err);
 	if (rc == 0)
 		rc = db_backup(db, copy, err);
 	db_close(db);

@@ -81,7 +81,7 @@ int init_all(struct iotctl *app, bool quiet)
 	bool new_key = rc == 1;
 
 	if (rc >= 0)
-		rc = schema_migrate_csm(s, &err);
+		rc = schema_migrate(s, SCHEMA_CSM, &err);
 	if (rc < 0) {
 		complain("initdb: %s", err.text);
 		return rc;

@@ -60,12 +60,12 @@ static int judge_member(const json_t *m, struct err *err)
 			       "the backup has a part '%.100s' that this program does not know: it "
 			       "was made by a newer one; use that",
 			       name);
-	if (parts[i].kind == PART_STORE && schema > schema_csm_newest())
+	if (parts[i].kind == PART_STORE && schema > schema_newest(SCHEMA_CSM))
 		return err_set(err, ERR_SCHEMA,
 			       "the store in the backup has version %" JSON_INTEGER_FORMAT
 			       ", this program knows %" PRId64
 			       ": it was made by a newer one; use that",
-			       schema, schema_csm_newest());
+			       schema, schema_newest(SCHEMA_CSM));
 	return 0;
 }
 
@@ -175,11 +175,11 @@ static int check_store(const char *path, struct err *err)
 	int rc = db_open_sqlite_look(path, &db, err);
 
 	if (rc == 0)
-		rc = schema_csm_version(db, &version, err);
-	if (rc == 0 && version > schema_csm_newest())
+		rc = schema_version(db, SCHEMA_CSM, &version, err);
+	if (rc == 0 && version > schema_newest(SCHEMA_CSM))
 		rc = err_set(err, ERR_SCHEMA,
 			     "it has version %" PRId64 ", this program knows %" PRId64, version,
-			     schema_csm_newest());
+			     schema_newest(SCHEMA_CSM));
 	db_close(db);
 	return rc < 0 ? err_wrap(err, rc, "the store in the backup") : 0;
 }

@@ -1,0 +1,212 @@
+/* fields.c - checking objects against tables of fields. */
+#include "ccm/fields.h"
+
+#include "common/util.h"
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STR_MAX	  255
+#define DEPTH_MAX 8
+
+struct check {
+	bool coerce;
+	unsigned depth;
+	char path[200];
+	struct err *err;
+};
+
+static int object_of(struct check *k, const struct field *fields, const json_t *object, json_t **ret);
+
+static const char *const type_names[] = {
+	[FIELD_ANY] = "anything",	[FIELD_INT] = "an integer", [FIELD_NUMBER] = "a number", [FIELD_BOOL] = "true or false",
+	[FIELD_STR] = "a string",	[FIELD_TEXT] = "a string",  [FIELD_LIST] = "a list",	 [FIELD_OBJECT] = "an object",
+};
+
+static int wrong(struct check *k, const char *what)
+{
+	return err_set(k->err, ERR_SCHEMA, "`%s` %s", k->path, what);
+}
+
+/* "12" as 12; anything else as it is. ret: a reference, NULL: out of memory */
+static json_t *number_of(const json_t *value, enum field_type type)
+{
+	const char *text = json_string_value(value);
+	char *end;
+	if (text == NULL || *text == '\0' || isspace((unsigned char)*text) || strlen(text) != json_string_length(value))
+		return json_incref((json_t *)value);
+	errno = 0;
+	long long whole = strtoll(text, &end, 10);
+	if (*end == '\0' && errno == 0)
+		return json_integer(whole);
+	double real = strtod(text, &end);
+	if (type == FIELD_NUMBER && *end == '\0' && isfinite(real) && strpbrk(text, "xXnN") == NULL)
+		return json_real(real);
+	return json_incref((json_t *)value);
+}
+
+static size_t characters(const char *text)
+{
+	size_t n = 0;
+	for (; *text != '\0'; text++)
+		n += ((unsigned char)*text & 0xc0) != 0x80;
+	return n;
+}
+
+static int check_string(struct check *k, const struct field *f, const json_t *value)
+{
+	const char *text = json_string_value(value);
+	if (strlen(text) != json_string_length(value))
+		return wrong(k, "holds a NUL character");
+	if (text[0] == '\0' && !(f->flags & (FIELD_OPTIONAL | FIELD_EMPTY)))
+		return wrong(k, "must not be empty");
+	if (f->type == FIELD_STR && characters(text) > STR_MAX)
+		return wrong(k, "is longer than 255 characters");
+	if (f->names == NULL)
+		return 0;
+	for (size_t i = 0; f->names[i] != NULL; i++)
+		if (strcmp(f->names[i], text) == 0)
+			return 0;
+	return wrong(k, "has a value that is not one of those allowed");
+}
+
+static bool fits(enum field_type type, const json_t *value)
+{
+	switch (type) {
+	case FIELD_INT:
+		return json_is_integer(value);
+	case FIELD_NUMBER:
+		return json_is_number(value);
+	case FIELD_BOOL:
+		return json_is_boolean(value);
+	case FIELD_STR:
+	case FIELD_TEXT:
+		return json_is_string(value);
+	case FIELD_LIST:
+		return json_is_array(value);
+	case FIELD_OBJECT:
+		return json_is_object(value);
+	case FIELD_ANY:
+		break;
+	}
+	return true;
+}
+
+static int value_of(struct check *k, const struct field *f, const json_t *given, json_t **ret);
+
+static int list_of(struct check *k, const struct field *f, const json_t *list, json_t **ret)
+{
+	const struct field item = {.type = f->item, .inner = f->inner, .names = f->names};
+	size_t at = strlen(k->path), i;
+	const json_t *one;
+	json_auto_t *made = json_array();
+	json_array_foreach (list, i, one) {
+		json_t *checked = NULL;
+		snprintf(k->path + at, sizeof(k->path) - at, "[%zu]", i);
+		int rc = value_of(k, &item, one, &checked);
+		k->path[at] = '\0';
+		if (rc < 0)
+			return rc;
+		if (json_array_append_new(made, checked) < 0)
+			return err_set(k->err, ERR_NOMEM, "request");
+	}
+	*ret = TAKE(made);
+	return *ret != NULL ? 0 : err_set(k->err, ERR_NOMEM, "request");
+}
+
+/* ret: a reference or a new value */
+static int value_of(struct check *k, const struct field *f, const json_t *given, json_t **ret)
+{
+	bool is_number = f->type == FIELD_INT || f->type == FIELD_NUMBER;
+	if (json_is_null(given) && (f->flags & FIELD_NULLABLE)) {
+		*ret = json_null();
+		return 0;
+	}
+	json_auto_t *value = k->coerce && is_number ? number_of(given, f->type) : json_incref((json_t *)given);
+	if (value == NULL)
+		return err_set(k->err, ERR_NOMEM, "request");
+	if (!fits(f->type, value)) {
+		char what[64];
+		snprintf(what, sizeof(what), "must be %s", type_names[f->type]);
+		return wrong(k, what);
+	}
+	if (json_is_string(value) && f->type != FIELD_ANY) {
+		int rc = check_string(k, f, value);
+		if (rc < 0)
+			return rc;
+	}
+	if (f->type == FIELD_LIST && (f->item != FIELD_ANY || f->inner != NULL))
+		return list_of(k, f, value, ret);
+	if (f->type == FIELD_OBJECT && f->inner != NULL)
+		return object_of(k, f->inner, value, ret);
+	*ret = TAKE(value);
+	return 0;
+}
+
+static const struct field *find(const struct field *fields, const char *name)
+{
+	for (; fields->name != NULL; fields++)
+		if (strcmp(fields->name, name) == 0)
+			return fields;
+	return NULL;
+}
+
+static void go_in(struct check *k, size_t at, const char *name)
+{
+	snprintf(k->path + at, sizeof(k->path) - at, "%s%.100s", at > 0 ? "." : "", name);
+}
+
+static int check_names(struct check *k, const struct field *fields, const json_t *object)
+{
+	size_t at = strlen(k->path);
+	const char *name;
+	json_t *value;
+	for (const struct field *f = fields; f->name != NULL; f++) {
+		go_in(k, at, f->name);
+		if (!(f->flags & (FIELD_OPTIONAL | FIELD_DROPPED)) && json_object_get(object, f->name) == NULL)
+			return wrong(k, "is missing");
+	}
+	json_object_foreach ((json_t *)object, name, value) {
+		go_in(k, at, name);
+		if (find(fields, name) == NULL && !(k->coerce && k->depth == 1 && strcmp(name, "ctx") == 0))
+			return wrong(k, "is not a known field");
+	}
+	k->path[at] = '\0';
+	return 0;
+}
+
+static int object_of(struct check *k, const struct field *fields, const json_t *object, json_t **ret)
+{
+	size_t at = strlen(k->path);
+	if (++k->depth > DEPTH_MAX)
+		return wrong(k, "is nested too deeply");
+	int rc = check_names(k, fields, object);
+	json_auto_t *made = json_object();
+	for (const struct field *f = fields; rc == 0 && f->name != NULL; f++) {
+		const json_t *given = json_object_get(object, f->name);
+		json_t *checked = NULL;
+		if (given == NULL || (f->flags & FIELD_DROPPED))
+			continue;
+		go_in(k, at, f->name);
+		rc = value_of(k, f, given, &checked);
+		k->path[at] = '\0';
+		if (rc == 0 && json_object_set_new(made, f->name, checked) < 0)
+			rc = err_set(k->err, ERR_NOMEM, "request");
+	}
+	k->depth--;
+	if (rc == 0)
+		*ret = TAKE(made);
+	return rc < 0 || *ret != NULL ? rc : err_set(k->err, ERR_NOMEM, "request");
+}
+
+int fields_check(const struct field *fields, const json_t *object, bool coerce, json_t **ret_checked, struct err *err)
+{
+	struct check k = {.coerce = coerce, .err = err};
+	*ret_checked = NULL;
+	if (!json_is_object(object))
+		return err_set(err, ERR_SCHEMA, "it must be a JSON object");
+	return object_of(&k, fields, object, ret_checked);
+}

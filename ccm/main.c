@@ -1,0 +1,17 @@
+#include "ccm/ccm.h"
+#include "common/log.h"
+
+int main(int argc, char *argv[])
+{
+	struct ccm ccm = {0};
+	struct err err = {0};
+	daemon_bound_heap();
+	daemon_block_signals();
+	int rc = ccm_start(&ccm, argc, argv, &err);
+	if (rc < 0)
+		log_error("start.failed", KV("why", err.text));
+	else if (rc == 0)
+		rc = loop_run(ccm.loop);
+	ccm_stop(&ccm);
+	return rc < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
