@@ -24,8 +24,10 @@ extern const struct gui_op gui_catalogue_ops[];
 int gui_new(struct ccm *ccm, struct gui **ret, struct err *err);
 struct gui *gui_free(struct gui *g); /* NULL is fine; returns NULL */
 void gui_on_message(struct gui *g, const struct bus_msg *m);
+/* Add to the answer of `status`: "gui": {"clients" attached, requests "answered" and "refused" since the start}. */
+void gui_status(struct gui *g, json_t *answer);
 
-/* To every attached client: {"op": "anno", "type": type, "data": data}. data: taken. */
+/* To every attached client: {"op": "anno", "type": type, "data": data}. data: taken; NULL: out of memory, nothing is announced. */
 void gui_announce(struct gui *g, const char *type, json_t *data);
 /* The same to one client (its uuid). */
 void gui_tell(struct gui *g, const char *uuid, const char *type, json_t *data);
