@@ -7,7 +7,7 @@
 
 /* What is outside; tests have another one. */
 struct gui_port {
-	/* The user whose ticket this is, for that client; 0: nobody's. */
+	/* The user whose ticket this is, for that client; 0: nobody's; negative: the store failed, that is logged. */
 	int64_t (*user_of)(struct ccm *ccm, const char *ticket, const char *uuid);
 	int (*publish)(struct ccm *ccm, const char *topic, const char *text, size_t len, struct err *err);
 	void (*left)(struct ccm *ccm, const char *uuid); /* a client is not attached any more */

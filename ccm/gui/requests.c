@@ -139,8 +139,8 @@ static int who_asks(struct gui *g, const char *uuid, const json_t *login, struct
 		ticket = NULL; /* it only begins like one */
 	*ret = (struct caller){.u_id = ticket != NULL ? g->port->user_of(g->ccm, ticket, uuid) : 0};
 	memcpy(ret->gui, uuid, GUI_UUID_LEN + 1);
-	if (ret->u_id == 0)
-		return 0;
+	if (ret->u_id <= 0)
+		return ret->u_id == 0 ? 0 : err_set(err, ERR_DB, "the store failed: try again");
 	int rc = q_int(g->ccm->db, err, &is_admin, "SELECT is_admin FROM User WHERE u_id = $1 AND is_active = 1 AND is_deleted = 0",
 		       DB_V_INT(ret->u_id));
 	ret->is_admin = is_admin != 0;

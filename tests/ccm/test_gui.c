@@ -38,6 +38,8 @@ static int64_t user_of(struct ccm *ccm, const char *ticket, const char *uuid)
 	assert_ptr_equal(ccm, &bench->ccm);
 	if (strcmp(ticket, "of a user that is gone") == 0)
 		return 4711;
+	if (strcmp(ticket, "while the disk is bad") == 0)
+		return ERR_DB;
 	return strcmp(ticket, TICKET) == 0 && strcmp(uuid, UUID) == 0 ? 1 : 0;
 }
 
@@ -280,6 +282,14 @@ static void strangers_are_told_to_attach_and_to_log_in(void **state)
 	json_array_clear(b->sent);
 	say(b, "{'op': 'echo', '_id': 'a ticket'}");
 	expect(b, "{'op': 'anno', '_id': 'a ticket', 'state': 'Authentication Fail', 'msg': 'Please attach first.'}");
+}
+
+static void a_login_that_cannot_be_looked_up_is_an_error(void **state)
+{
+	struct bench *b = *state;
+	attach(b);
+	say(b, "{'op': 'echo', '_id': 'while the disk is bad'}");
+	expect(b, "{'op': 'echo', '_id': 'while the disk is bad', 'state': 'error', 'msg': 'the store failed: try again'}");
 }
 
 static void a_ticket_is_of_one_client(void **state)
@@ -535,6 +545,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(who_may_do_more_is_known, setup, teardown),
 		cmocka_unit_test_setup_teardown(an_error_gives_the_request_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(strangers_are_told_to_attach_and_to_log_in, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_login_that_cannot_be_looked_up_is_an_error, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_ticket_is_of_one_client, setup, teardown),
 		cmocka_unit_test_setup_teardown(some_messages_have_no_answer, setup, teardown),
 		cmocka_unit_test_setup_teardown(unknown_ops_and_bad_arguments_are_errors, setup, teardown),
