@@ -2,3 +2,6 @@
 #pragma once
 
 #include "ccm/op.h"
+
+extern const struct op op_project_export; /* p_id, functions?: bool, with the code of the functions: the document */
+extern const struct op op_project_import; /* p_name, document: {p_id} */
