@@ -202,11 +202,17 @@ static int object_of(struct check *k, const struct field *fields, const json_t *
 	return rc < 0 || *ret != NULL ? rc : err_set(k->err, ERR_NOMEM, "request");
 }
 
-int fields_check(const struct field *fields, const json_t *object, bool coerce, json_t **ret_checked, struct err *err)
+int fields_check_at(const struct field *fields, const json_t *object, const char *path, bool coerce, json_t **ret_checked, struct err *err)
 {
 	struct check k = {.coerce = coerce, .err = err};
 	*ret_checked = NULL;
+	snprintf(k.path, sizeof(k.path), "%s", path);
 	if (!json_is_object(object))
-		return err_set(err, ERR_SCHEMA, "it must be a JSON object");
+		return path[0] == '\0' ? err_set(err, ERR_SCHEMA, "it must be a JSON object") : wrong(&k, "must be an object");
 	return object_of(&k, fields, object, ret_checked);
+}
+
+int fields_check(const struct field *fields, const json_t *object, bool coerce, json_t **ret_checked, struct err *err)
+{
+	return fields_check_at(fields, object, "", coerce, ret_checked, err);
 }

@@ -29,3 +29,5 @@ struct field {
  * object with what is there, without what is dropped. The tests go in the order of spec 3.1: missing, unknown, type, empty.
  * Errors: ERR_SCHEMA with the path of what is wrong ("dfm_list[0].dfo_id"), ERR_NOMEM. */
 int fields_check(const struct field *fields, const json_t *object, bool coerce, json_t **ret_checked, struct err *err);
+/* The same of an object that stands at a path of something larger ("DeviceModel[0].df_list[2]"), for errors. */
+int fields_check_at(const struct field *fields, const json_t *object, const char *path, bool coerce, json_t **ret_checked, struct err *err);

@@ -1,10 +1,14 @@
 #include "ccm/ccm.h"
+#include "ccm/maintenance.h"
 #include "common/log.h"
 
 int main(int argc, char *argv[])
 {
 	struct ccm ccm = {0};
 	struct err err = {0};
+	int status;
+	if (maintenance_run(argc, argv, &status))
+		return status;
 	daemon_bound_heap();
 	daemon_block_signals();
 	int rc = ccm_start(&ccm, argc, argv, &err);

@@ -1,14 +1,10 @@
 #include "common/schema.h"
 
+#include "common/embed.h"
 #include "common/util.h"
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-
-/* The SQL files are part of the program: no path to lose on a gateway. */
-#define EMBED(name, file)                                                                          \
-	__asm__(".section .rodata\n" #name ":\n.incbin \"" file "\"\n.byte 0\n.previous\n");            \
-	extern const char name[] __attribute__((visibility("hidden")))
 
 EMBED(schema_csm_0001, "conf/sql/csm/0001.sql");
 EMBED(schema_csm_0002, "conf/sql/csm/0002.sql");
