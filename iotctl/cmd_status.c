@@ -209,6 +209,8 @@ static void print_projects(json_t *s)
 	printf("           projects %s, on %s, graphs %s; csm %s\n", number_of(s, "projects", all),
 	       number_of(s, "projects_on", on), number_of(s, "graphs", graphs),
 	       json_is_true(json_object_get(s, "csm")) ? "attached" : "not attached");
+	if (json_integer_value(json_object_get(s, "users")) == 0)
+		puts("           has no account yet: iotctl user add --admin NAME");
 }
 
 static void print_service(json_t *s)
