@@ -24,3 +24,8 @@ void sim_touch(struct ccm *ccm, int64_t p_id)
 {
 	(void)ccm, (void)p_id;
 }
+
+void sim_begin(struct ccm *ccm)
+{
+	(void)ccm;
+}
