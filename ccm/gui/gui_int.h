@@ -3,6 +3,7 @@
 
 #include "ccm/gui/clients.h"
 #include "ccm/gui/gui.h"
+#include "common/histogram.h"
 #include "common/map.h"
 
 /* What is outside; tests have another one. */
@@ -15,15 +16,23 @@ struct gui_port {
 
 struct asked; /* one request that has no answer yet (requests.c) */
 
+/* What can be asked, and how often it was. */
+struct gui_row {
+	const char *name;
+	const struct gui_op *op; /* NULL: attach, detach, and what nobody knows */
+	uint64_t ok, error;
+	struct histogram took;
+};
+
 struct gui {
 	struct ccm *ccm;
 	const struct gui_port *port; /* borrowed */
-	struct map *ops;	     /* struct gui_op by name */
+	struct map *rows;	     /* struct gui_row by name */
 	struct gui_clients *clients;
 	struct loop_src *timer;
 	struct asked *asked;
 	size_t n_asked;
-	uint64_t answered, refused; /* requests */
+	uint64_t dropped; /* messages that are no requests */
 };
 
 /* tables: NULL-terminated, of tables as gui_project_ops is one. */

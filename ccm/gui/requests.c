@@ -5,7 +5,6 @@
 #include "ccm/gui/gui_int.h"
 
 #include "ccm/query.h"
-#include "common/histogram.h"
 #include "common/log.h"
 #include "common/shortage.h"
 #include "common/trace.h"
@@ -19,8 +18,7 @@ struct asked {
 	struct gui *gui; /* NULL: it is gone */
 	struct asked *prev, *next;
 	json_t *request;
-	const char *op; /* a literal */
-	bool changes;	/* something, if it succeeds */
+	struct gui_row *row;
 	struct trace_text trace;
 	int64_t at_us;
 	char uuid[GUI_UUID_LEN + 1];
@@ -29,19 +27,20 @@ struct asked {
 /* ---- answers ---- */
 
 /* Refusals are told of once a minute and client, what changes nothing only to those who look closer. */
-static void tell(struct gui *g, const struct asked *a, bool ok, int64_t took_us)
+static void tell(const struct asked *a, bool ok, int64_t took_us)
 {
-	bool aloud = ok ? a->changes : log_allowed("gui.answered", a->uuid);
-	*(ok ? &g->answered : &g->refused) += 1;
+	bool changes = a->row->op != NULL && !a->row->op->op->reads, aloud = ok ? changes : log_allowed("gui.answered", a->uuid);
+	*(ok ? &a->row->ok : &a->row->error) += 1;
+	histogram_observe(&a->row->took, took_us);
 	LOG_AT(aloud ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG, "gui.answered", KV("trace", a->trace.s), KV("client", a->uuid),
-	       KV("op", a->op), KV("state", ok ? "ok" : "error"), KV("took_us", took_us));
+	       KV("op", a->row->name), KV("state", ok ? "ok" : "error"), KV("took_us", took_us));
 }
 
 /* with: taken, what is put into the request; NULL: out of memory. */
 static void answer(struct gui *g, struct asked *a, bool ok, json_t *with)
 {
 	bool whole = with != NULL && json_object_update(a->request, with) == 0;
-	tell(g, a, ok && whole, monotonic_us() - a->at_us);
+	tell(a, ok && whole, monotonic_us() - a->at_us);
 	gui_send(g, a->uuid, whole ? json_incref(a->request) : NULL);
 	json_decref(with);
 }
@@ -109,9 +108,10 @@ static void op_done(void *arg, struct op_call *c, int rc)
 	asked_free(a);
 }
 
-static void start(struct gui *g, struct asked *a, const struct gui_op *row, const struct caller *who)
+static void start(struct gui *g, struct asked *a, const struct caller *who)
 {
 	static const struct field none[] = {{0}};
+	const struct gui_op *op = a->row->op;
 	/* a copy: what the operation does to its arguments is not to be seen in the answer */
 	json_auto_t *data = shortage_copy(json_object_get(a->request, "data")), *args = NULL;
 	struct err err = {0};
@@ -119,13 +119,13 @@ static void start(struct gui *g, struct asked *a, const struct gui_op *row, cons
 		json_decref(data);
 		data = json_object();
 	}
-	if (fields_check(row->args != NULL ? row->args : none, data, true, &args, &err) < 0) {
+	if (fields_check(op->args != NULL ? op->args : none, data, true, &args, &err) < 0) {
 		refuse(g, a, err.text);
 		return;
 	}
 	struct asked *kept = g->n_asked < ASKED_MAX ? keep(g, a) : NULL;
 	if (kept != NULL)
-		op_start(g->ccm, row->op, who, TAKE(args), op_done, kept);
+		op_start(g->ccm, op->op, who, TAKE(args), op_done, kept);
 	else
 		refuse(g, a, g->n_asked < ASKED_MAX ? "out of memory" : "too many requests are under way: try again");
 }
@@ -151,7 +151,6 @@ static int who_asks(struct gui *g, const char *uuid, const json_t *login, struct
 
 static void attach(struct gui *g, struct asked *a)
 {
-	a->op = "attach";
 	if (gui_clients_attach(g->clients, a->uuid, loop_now_ms(g->ccm->loop)) < 0)
 		refuse(g, a, "out of memory");
 	else
@@ -160,18 +159,15 @@ static void attach(struct gui *g, struct asked *a)
 
 static void detach(struct gui *g, struct asked *a)
 {
-	a->op = "detach";
 	gui_clients_detach(g->clients, a->uuid);
 	answer(g, a, true, json_pack("{s:s}", "state", "ok"));
 }
 
-static void ask(struct gui *g, struct asked *a, const char *name)
+static void ask(struct gui *g, struct asked *a)
 {
 	const json_t *login = json_object_get(a->request, "_id");
-	const struct gui_op *row = name != NULL ? map_find(g->ops, name) : NULL;
 	struct caller who;
 	struct err err = {0};
-	a->op = row != NULL ? row->name : "unknown";
 	if (!gui_clients_heard(g->clients, a->uuid, loop_now_ms(g->ccm->loop))) {
 		turn_away(g, a, "Authentication Fail", "Please attach first.");
 		return;
@@ -188,13 +184,12 @@ static void ask(struct gui *g, struct asked *a, const char *name)
 		return;
 	}
 	gui_clients_logged_in(g->clients, a->uuid);
-	if (row == NULL) {
+	if (a->row->op == NULL) {
 		refuse(g, a, "unknown op");
 		return;
 	}
-	a->changes = !row->op->reads;
-	log_debug("gui.request", KV("trace", a->trace.s), KV("client", a->uuid), KV("op", a->op));
-	start(g, a, row, &who);
+	log_debug("gui.request", KV("trace", a->trace.s), KV("client", a->uuid), KV("op", a->row->name));
+	start(g, a, &who);
 }
 
 /* What ends the topic: 8-4-4-4-12 letters, digits or underscores. */
@@ -208,26 +203,27 @@ static bool is_uuid(const char *text)
 	return text[GUI_UUID_LEN] == '\0';
 }
 
-static void dropped(const struct bus_msg *m, const char *why)
+static void drop(struct gui *g, const struct bus_msg *m, const char *why)
 {
+	g->dropped++;
 	if (log_allowed("gui.dropped", m->topic))
 		log_warn("gui.dropped", KV("topic", m->topic), KV("why", why));
 }
 
 void gui_on_message(struct gui *g, const struct bus_msg *m)
 {
-	const char *uuid = m->topic + strlen(GUI_REQUEST_PREFIX), *name;
+	const char *uuid = m->topic + strlen(GUI_REQUEST_PREFIX);
 	json_error_t why;
 	if (m->retained)
 		return; /* by mistake: it was answered when it was made */
 	if (!is_uuid(uuid)) {
-		dropped(m, "the topic does not end in a client's uuid");
+		drop(g, m, "the topic does not end in a client's uuid");
 		return;
 	}
 	json_auto_t *request = json_loadb(m->payload, m->len, JSON_ALLOW_NUL, &why);
 	const json_t *op = json_object_get(request, "op");
 	if (!json_is_object(request) || op == NULL) {
-		dropped(m, request == NULL ? why.text : !json_is_object(request) ? "not an object" : "no op");
+		drop(g, m, request == NULL ? why.text : !json_is_object(request) ? "not an object" : "no op");
 		return;
 	}
 	struct asked a = {
@@ -236,11 +232,13 @@ void gui_on_message(struct gui *g, const struct bus_msg *m)
 		.at_us = monotonic_us(),
 	};
 	memcpy(a.uuid, uuid, GUI_UUID_LEN + 1);
-	name = json_string_value(op);
-	if (name != NULL && strcmp(name, "attach") == 0)
+	a.row = json_is_string(op) ? map_find(g->rows, json_string_value(op)) : NULL;
+	if (a.row == NULL)
+		a.row = map_find(g->rows, "unknown");
+	if (strcmp(a.row->name, "attach") == 0)
 		attach(g, &a);
-	else if (name != NULL && strcmp(name, "detach") == 0)
+	else if (strcmp(a.row->name, "detach") == 0)
 		detach(g, &a);
 	else
-		ask(g, &a, name);
+		ask(g, &a);
 }

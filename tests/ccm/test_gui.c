@@ -334,6 +334,7 @@ static void unknown_ops_and_bad_arguments_are_errors(void **state)
 	} cases[] = {
 		{"{'op': 'echoes', '_id': 'a ticket'}", "unknown op"},
 		{"{'op': '', '_id': 'a ticket'}", "unknown op"},
+		{"{'op': 'unknown', '_id': 'a ticket'}", "unknown op"},
 		{"{'op': null, '_id': 'a ticket'}", "unknown op"},
 		{"{'op': ['echo'], '_id': 'a ticket'}", "unknown op"},
 		{"{'op': 'echo', '_id': 'a ticket', 'data': []}", "it must be a JSON object"},
@@ -457,6 +458,34 @@ static void announcements_reach_those_who_are_attached(void **state)
 	expect_nothing(b);
 }
 
+static void metrics_tell_what_was_asked(void **state)
+{
+	struct bench *b = *state;
+	CLEANUP(freep) char *page = NULL;
+	size_t size;
+	FILE *out = open_memstream(&page, &size);
+	attach(b);
+	say(b, "{'op': 'null', '_id': 'a ticket'}");
+	say(b, "{'op': 'null', '_id': 'nobody'}");
+	say(b, "{'op': 'null', '_id': 'a ticket', 'data': 7}");
+	say(b, "{'op': 'no such op', '_id': 'a ticket'}");
+	say(b, "nonsense");
+	gui_write_metrics(b->gui, out);
+	fclose(out);
+	static const char *const lines[] = {
+		"iottalk_ccm_gui_clients 1\n",
+		"iottalk_ccm_gui_dropped_total 1\n",
+		"iottalk_ccm_gui_requests_total{op=\"attach\",state=\"ok\"} 1\n",
+		"iottalk_ccm_gui_requests_total{op=\"null\",state=\"ok\"} 1\n",
+		"iottalk_ccm_gui_requests_total{op=\"null\",state=\"error\"} 2\n",
+		"iottalk_ccm_gui_requests_total{op=\"unknown\",state=\"error\"} 1\n",
+		"iottalk_ccm_gui_request_seconds_count{op=\"null\"} 3\n",
+	};
+	for (size_t i = 0; i < ARRAY_LEN(lines); i++)
+		if (strstr(page, lines[i]) == NULL)
+			fail_msg("no %s in %s", lines[i], page);
+}
+
 static void two_ops_of_one_name_are_noticed(void **state)
 {
 	struct bench *b = *state;
@@ -556,6 +585,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(too_many_that_take_time_are_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(an_answer_may_come_when_nobody_is_left, setup, teardown),
 		cmocka_unit_test_setup_teardown(announcements_reach_those_who_are_attached, setup, teardown),
+		cmocka_unit_test_setup_teardown(metrics_tell_what_was_asked, setup, teardown),
 		cmocka_unit_test_setup_teardown(two_ops_of_one_name_are_noticed, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_real_tables_have_no_name_twice, setup, teardown),
 		cmocka_unit_test(the_silent_are_forgotten),
