@@ -6,12 +6,14 @@ import json
 import os
 import secrets
 import sqlite3
+import subprocess
 import time
 from urllib.parse import quote
 
 import requests
 
-from clients import WAIT_S, Mqtt, new_id
+from clients import WAIT_S, Mqtt, Sdk, new_id
+from suite import BIN, until
 
 STARTED = ("broker", "csm", "agent", "ccm")
 API = "/api/v0"
@@ -333,6 +335,63 @@ class Program:
 
     def alias_set(self, mac_addr, df_name, alias_name):
         return self._do("POST", "/alias/%s/%s" % (mac_addr, quote(df_name)), {"alias_name": alias_name})["alias_name"]
+
+
+def admin_of(suite):
+    """The first account that may do everything is made by hand."""
+    name = unique("admin")
+    done = subprocess.run([str(BIN / "iotctl"), "-c", str(suite.ini), "user", "add", "--admin", name], input="a long password\n",
+                          capture_output=True, text=True, timeout=20)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rest = Rest(suite)
+    rest.user, rest.password = name, "a long password"
+    return rest.login()
+
+
+class Wired:
+    """A project of one model: `ins` input and `outs` output features, a device object for each of them, one device that has all."""
+
+    def __init__(self, suite, clients, rest, ins=1, outs=1, parameters=({},), on=True, join=True):
+        self.suite, self.rest = suite, rest
+        self.ins = [rest.feature("input", parameters=parameters) for _ in range(ins)]
+        self.outs = [rest.feature("output", parameters=parameters) for _ in range(outs)]
+        features = self.ins + self.outs
+        self.model, self.model_name = rest.model([(df_id, parameters) for df_id, _ in features])
+        self.p_id = rest.project()
+        self.device = clients.add(Sdk(suite, idf=[n for _, n in self.ins], odf=[n for _, n in self.outs], model=self.model_name,
+                                      profile={"u_name": rest.user}))
+        self.objects = {df_id: rest.device_object(self.p_id, self.model, [df_id]) for df_id, _ in features}
+        for do_id in self.objects.values():
+            rest.bind(self.p_id, do_id, self.device.da_id)
+        self.dfos = {df_id: rest.objects(self.p_id, do_id)[df_id] for df_id, do_id in self.objects.items()}
+        self.na_id = rest.join(self.p_id, [self.dfos[df_id] for df_id, _ in features]) if join else None
+        self.na = "/project/%d/na/%s" % (self.p_id, self.na_id)
+        self.keys = [("idf", n) for _, n in self.ins] + [("odf", n) for _, n in self.outs]
+        if on:
+            self.on()
+
+    def on(self):
+        self.rest.status(self.p_id, "on")
+        self.device.until_connected(*self.keys)
+
+    def info(self):
+        return self.rest.data(self.na)
+
+    def set_functions(self, side, fn_ids):
+        """One for each parameter, on all features of a side."""
+        self.rest.ok("POST", self.na, {"dfm_list": [
+            {"dfo_id": dfo["dfo_id"], "dfmp_list": [dict(row, fn_id=fn_id) for row, fn_id in zip(dfo["dfmp"], fn_ids)]}
+            for dfo in self.info()[side]]})
+
+    def push(self, values, at=0):
+        self.device.push(self.ins[at][1], values)
+
+    def until_result(self, values, want, at=0):
+        """Push until that comes out: what was changed reaches csm a moment later."""
+        def comes():
+            self.push(values)
+            return self.device.received(self.outs[at][1]) == want
+        until(comes, what="%s from %s" % (want, values))
 
 
 # ---- what ccm wants of csm, and what there is ----

@@ -1,16 +1,16 @@
-"""What the original did oddly and ccm does right (spec ccm, section 9): test_9_1_4 is item 4 of section 9.1. Items 15 and 36 and what a
-program sees of 14 and 21 are in test_ccm_clients.py and test_ccm_gui.py."""
+"""What the original did oddly and ccm does right (spec ccm, section 9): test_9_1_4 is item 4. Those of section 9.2 are in
+test_ccm_oddities_graphs.py, 36 and 37 in test_ccm_gui.py."""
 
 import json
 import re
-import subprocess
 import sqlite3
+import subprocess
 
 import pytest
 import requests
 
-from ccm_clients import API, STARTED, Editor, Rest, graphs_that_run, store_path, unique
-from clients import Api, GraphClient, Sdk, new_id
+from ccm_clients import API, STARTED, Editor, Rest, Wired, admin_of, store_path, unique
+from clients import Sdk
 from suite import BIN, Suite, until
 
 ADD = "def run(*args):\n    return args[0] + %d\n"
@@ -31,63 +31,6 @@ def ann(suite):
 @pytest.fixture
 def bob(suite):
     return Rest(suite, unique("bob"))
-
-
-def admin_of(suite):
-    """The first account that may do everything is made by hand."""
-    name = unique("admin")
-    done = subprocess.run([str(BIN / "iotctl"), "-c", str(suite.ini), "user", "add", "--admin", name], input="a long password\n",
-                          capture_output=True, text=True, timeout=20)
-    assert done.returncode == 0, done.stdout + done.stderr
-    rest = Rest(suite)
-    rest.user, rest.password = name, "a long password"
-    return rest.login()
-
-
-class Wired:
-    """A project of one model: `ins` input and `outs` output features, a device object for each of them, one device that has all."""
-
-    def __init__(self, suite, clients, rest, ins=1, outs=1, parameters=({},), on=True, join=True):
-        self.suite, self.rest = suite, rest
-        self.ins = [rest.feature("input", parameters=parameters) for _ in range(ins)]
-        self.outs = [rest.feature("output", parameters=parameters) for _ in range(outs)]
-        features = self.ins + self.outs
-        self.model, self.model_name = rest.model([(df_id, parameters) for df_id, _ in features])
-        self.p_id = rest.project()
-        self.device = clients.add(Sdk(suite, idf=[n for _, n in self.ins], odf=[n for _, n in self.outs], model=self.model_name,
-                                      profile={"u_name": rest.user}))
-        self.objects = {df_id: rest.device_object(self.p_id, self.model, [df_id]) for df_id, _ in features}
-        for do_id in self.objects.values():
-            rest.bind(self.p_id, do_id, self.device.da_id)
-        self.dfos = {df_id: rest.objects(self.p_id, do_id)[df_id] for df_id, do_id in self.objects.items()}
-        self.na_id = rest.join(self.p_id, [self.dfos[df_id] for df_id, _ in features]) if join else None
-        self.na = "/project/%d/na/%s" % (self.p_id, self.na_id)
-        self.keys = [("idf", n) for _, n in self.ins] + [("odf", n) for _, n in self.outs]
-        if on:
-            self.on()
-
-    def on(self):
-        self.rest.status(self.p_id, "on")
-        self.device.until_connected(*self.keys)
-
-    def info(self):
-        return self.rest.data(self.na)
-
-    def set_functions(self, side, fn_ids):
-        """One for each parameter, on all features of a side."""
-        self.rest.ok("POST", self.na, {"dfm_list": [
-            {"dfo_id": dfo["dfo_id"], "dfmp_list": [dict(row, fn_id=fn_id) for row, fn_id in zip(dfo["dfmp"], fn_ids)]}
-            for dfo in self.info()[side]]})
-
-    def push(self, values, at=0):
-        self.device.push(self.ins[at][1], values)
-
-    def until_result(self, values, want, at=0):
-        """Push until that comes out: what was changed reaches csm a moment later."""
-        def comes():
-            self.push(values)
-            return self.device.received(self.outs[at][1]) == want
-        until(comes, what="%s from %s" % (want, values))
 
 
 # ---- 9.1 access and validation
@@ -294,191 +237,6 @@ def test_9_1_13_names_of_functions_are_identifiers(ann):
         ann.refused(400, "PUT", "/function/", {"fn_name": name, "code": ADD % 1})
     for name in ("a", "Z9", "a_b_1", "class_"):
         ann.function(ADD % 1, unique(name).replace("-", "_"))
-
-
-# ---- 9.2 graphs
-
-def test_9_2_14_a_functions_new_body_reaches_all_that_use_it(suite, clients, ann):
-    w = Wired(suite, clients, ann, parameters=({}, {}))
-    plus, _ = ann.function("def run(*args):\n    return args[0] + 10\n")
-    minus, _ = ann.function("def run(*args):\n    return args[1] - 1\n")
-    join, _ = ann.function("def run(*args):\n    return args[0]\n")
-    w.set_functions("output", [plus, minus])
-    ann.ok("POST", w.na, {"multiplejoin_fn_id": join})
-    w.until_result([1, 2], [11, 1])
-    ann.ok("POST", "/function/%d" % minus, {"code": "def run(*args):\n    return args[1] - 100\n"})    # of the second parameter
-    w.until_result([1, 2], [11, -98])
-    ann.ok("POST", "/function/%d" % join, {"code": "def run(*args):\n    return [7, 7]\n"})
-    w.until_result([1, 2], [17, -93])
-
-
-def test_9_2_16_a_death_detaches_ccm_from_the_devices(suite, clients, ann):
-    everything = Api(clients.mqtt(suite), "ccm", [])
-    until(lambda: everything.ok("list")["device"], what="ccm at the device API")
-    suite.kill9("ccm")
-    until(lambda: not everything.ok("list")["device"], what="the last will")
-    suite.start("ccm")
-    until(lambda: everything.ok("list")["device"], what="ccm at the device API")
-
-
-def test_9_2_17_a_join_function_is_kept_unless_it_is_named(suite, clients, ann):
-    w = Wired(suite, clients, ann, ins=2, on=False)
-    join, _ = ann.function("def run(*args):\n    return args[1]\n")
-    ann.ok("POST", w.na, {"multiplejoin_fn_id": join})
-    ann.ok("POST", w.na, {"na_name": "other"})
-    ann.ok("POST", w.na, {"dfm_list": []})
-    assert [m["fn_id"] for m in w.info()["multiple"]] == [join, join] and w.info()["na_name"] == "other"
-    ann.ok("POST", w.na, {"na_name": None})
-    assert w.info()["na_name"] == "other"
-    ann.ok("POST", w.na, {"multiplejoin_fn_id": None})
-    assert [m["fn_id"] for m in w.info()["multiple"]] == [None, None]
-
-
-def test_9_2_18_nothing_is_sent_of_a_project_that_is_off(suite, clients, ann):
-    w = Wired(suite, clients, ann, on=False)
-    answers = clients.mqtt(suite).subscribe("iottalk/api/res/ccm/graph/%d" % w.na_id)
-    fn_id, _ = ann.function(ADD % 1)
-    w.set_functions("output", [fn_id])
-    ann.ok("POST", w.na, {"multiplejoin_fn_id": fn_id})
-    ann.ok("POST", "/function/%d" % fn_id, {"code": ADD % 2})
-    do_id = w.objects[w.ins[0][0]]
-    ann.ok("POST", "/project/%d/deviceobject/%d/device/unbind" % (w.p_id, do_id))
-    ann.bind(w.p_id, do_id, w.device.da_id)
-    w.on()
-    w.until_result([1], [3])
-    first = answers.take_all()[0].json
-    assert first["op"] == "attach", first
-    ann.status(w.p_id, "off")
-    w.device.command("DISCONNECT", "idf", w.ins[0][1])
-    ann.ok("POST", w.na, {"multiplejoin_fn_id": None})
-    ann.ok("DELETE", w.na)
-    until(lambda: w.na_id not in graphs_that_run(suite), what="the end of the graph")
-    assert [a for a in (m.json for m in answers.take_all()) if a["state"] != "ok"] == []
-
-
-def test_9_2_19_normalization_is_of_each_parameter(suite, clients, ann):
-    w = Wired(suite, clients, ann, parameters=({}, {}))
-    rows = w.info()["output"][0]["dfmp"]
-    ann.ok("POST", w.na, {"dfm_list": [{"dfo_id": rows[0]["dfo_id"], "dfmp_list": [
-        dict(rows[0], min=0, max=0, normalization=False), dict(rows[1], min=0, max=100, normalization=True)]}]})
-    w.until_result([5, 1], [5, 50])    # the second has seen one value yet: the middle
-    w.push([6, 3])
-    assert w.device.received(w.outs[0][1]) == [6, 100]
-    w.push([7, 2])
-    assert w.device.received(w.outs[0][1]) == [7, 50]
-    ann.ok("POST", w.na, {"dfm_list": [{"dfo_id": rows[0]["dfo_id"], "dfmp_list": [
-        dict(rows[0], min=0, max=0, normalization=False), dict(rows[1], min=0, max=10, normalization=True)]}]})
-    w.until_result([8, 4], [8, 5])
-
-
-def test_9_2_20_a_join_function_is_of_several_inputs(suite, clients, ann):
-    w = Wired(suite, clients, ann, ins=2, outs=2)
-    editor = clients.add(Editor(suite, ann))
-    join, _ = ann.function("def run(*args):\n    return 1000\n")
-    ann.ok("POST", w.na, {"multiplejoin_fn_id": join})
-    w.push([1], at=1)
-    w.until_result([1], [1000])
-    editor.ok("delete_link", na_id=w.na_id, dfo_id=w.dfos[w.outs[1][0]])    # an output: two inputs are left
-    w.device.command("DISCONNECT", "odf", w.outs[1][1])
-    assert [m["fn_id"] for m in w.info()["multiple"]] == [join, join]
-    w.until_result([1], [1000])
-    editor.ok("delete_link", na_id=w.na_id, dfo_id=w.dfos[w.ins[1][0]])
-    w.until_result([1], [1])
-    kept = [m["fn_id"] for m in w.info()["multiple"]]
-    suite.kill9("ccm")
-    suite.start("ccm")
-    w.until_result([2], [2])
-    assert [m["fn_id"] for m in w.info()["multiple"]] == kept
-
-
-def test_9_2_21_a_gap_changes_no_order(suite, clients, ann):
-    w = Wired(suite, clients, ann, ins=3)
-    editor = clients.add(Editor(suite, ann))
-    join, _ = ann.function("def run(*args):\n    return args[0] * 10 + args[1]\n")
-    ann.ok("POST", w.na, {"multiplejoin_fn_id": join})
-    editor.ok("delete_link", na_id=w.na_id, dfo_id=w.dfos[w.ins[0][0]])
-    by_dfo = {v: k for k, v in w.dfos.items()}
-    order = [by_dfo[m["dfo_id"]] for m in sorted(w.info()["multiple"], key=lambda m: m["param_i"])]
-    assert order == [w.ins[1][0], w.ins[2][0]]
-    w.device.command("DISCONNECT", "idf", w.ins[0][1])
-    w.push([1], at=1)
-
-    def comes():
-        w.push([2], at=2)
-        return w.device.received(w.outs[0][1]) == [12]
-    until(comes, what="the join of two")
-
-
-def test_9_2_22_a_first_value_is_in_the_middle(suite, clients, ann):
-    w = Wired(suite, clients, ann, on=False)
-    row = w.info()["output"][0]["dfmp"][0]
-    ann.ok("POST", w.na, {"dfm_list": [{"dfo_id": row["dfo_id"], "dfmp_list": [dict(row, min=10, max=20, normalization=True)]}]})
-    w.on()
-    for value, want in ((3, 15), (3, 15), (7, 20), (5, 15), (3, 10)):
-        w.push([value])
-        assert w.device.received(w.outs[0][1]) == [want]
-
-
-def test_9_2_23_a_monitor_ends_with_its_last_watcher(suite, clients, ann):
-    w = Wired(suite, clients, ann)
-    graph = GraphClient(clients.mqtt(suite), "ccm", str(w.na_id))
-    pages = [clients.add(Editor(suite, ann)) for _ in range(2)]
-    for page in pages:
-        page.ok("get_na_monitor", na_id=w.na_id, p_id=w.p_id)
-        page.announced("monitor_anno")
-    assert graph.state().get("monitor_topics")
-    pages[0].request("detach")
-    pages[1].ok("get_project_list")
-    assert graph.state().get("monitor_topics")
-    pages[1].vanish()
-    until(lambda: not graph.state().get("monitor_topics"), what="the end of the monitor")
-
-
-def test_9_2_24_the_owners_version_is_used(suite, clients, ann, bob):
-    w = Wired(suite, clients, ann)
-    fn_id, name = ann.function(ADD % 10)
-    w.set_functions("output", [fn_id])
-    w.until_result([1], [11])
-    assert bob.function(ADD % 1000, name) == (fn_id, name)
-    suite.kill9("ccm")
-    suite.start("ccm")
-    w.push([1])
-    assert w.device.received(w.outs[0][1]) == [11]
-    ann.ok("POST", "/function/%d" % fn_id, {"code": ADD % 20})
-    w.until_result([1], [21])
-
-
-def test_9_2_25_devices_are_as_csm_knows_them(suite, clients, ann, bob):
-    w = Wired(suite, clients, ann)
-    lone = clients.add(Sdk(suite, idf=[w.ins[0][1]], odf=[w.outs[0][1]], model=w.model_name, name="first name",
-                           profile={"u_name": ann.user}))
-    ann.bind(w.p_id, w.objects[w.ins[0][0]], lone.da_id)
-    lone.until_connected(("idf", w.ins[0][1]))
-
-    def known():
-        rows = ann.data("/project/%d/deviceobject/%d/device/" % (w.p_id, w.objects[w.ins[0][0]]))
-        return {row["mac_addr"]: row for row in rows}
-    assert known()[lone.da_id]["d_name"] == "first name"
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?", known()[lone.da_id]["register_time"])
-    lone.body["name"] = "second name"
-    lone.register()
-    lone.drop_connection()
-    until(lambda: known()[lone.da_id]["d_name"] == "second name", what="the new name")
-    # gone while ccm was away
-    suite.kill9("ccm")
-    lone.deregister()
-    suite.start("ccm")
-    until(lambda: ann.data("/project/%d" % w.p_id)["ido"][0]["d_id"] is None, what="the end of the binding")
-    assert lone.da_id not in known()
-    until(lambda: all(link[0] != lone.da_id for link in graphs_that_run(suite)[w.na_id]), what="the end of the link")
-
-
-def test_9_2_26_an_orderly_end_detaches(suite, clients):
-    everything = Api(clients.mqtt(suite), "ccm", [])
-    until(lambda: everything.ok("list")["device"], what="ccm at the device API")
-    suite.stop("ccm")
-    assert not everything.ok("list")["device"]
-    suite.start("ccm")
 
 
 # ---- 9.3 API and data
