@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -121,7 +122,7 @@ static const struct gui_op *find_op(const char *name)
 }
 
 /* args: JSON with ' for ", a printf format. */
-static int call(int64_t u_id, const char *name, const char *args, ...) __attribute__((format(printf, 3, 4)));
+MAYBE_UNUSED static int call(int64_t u_id, const char *name, const char *args, ...) __attribute__((format(printf, 3, 4)));
 static int call(int64_t u_id, const char *name, const char *args, ...)
 {
 	static const struct field nothing[] = {{0}};
@@ -174,7 +175,7 @@ static const json_t *at(const char *path)
 	return here;
 }
 
-static void is_at(const char *path, const char *want)
+MAYBE_UNUSED static void is_at(const char *path, const char *want)
 {
 	CLEANUP(freep) char *text = strdup(want);
 	for (char *p = text; *p != '\0'; p++)
@@ -194,5 +195,7 @@ MAYBE_UNUSED static int64_t id_at(const char *path)
 		fail_msg("`%s` is no number", path);
 	return json_integer_value(at(path));
 }
+
+
 
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
