@@ -1,6 +1,7 @@
 /* maintenance.c - what the program `ccm` does besides being a daemon. */
 #include "ccm/maintenance.h"
 
+#include "ccm/maintenance_user.h"
 #include "ccm/ops/import.h"
 #include "common/daemon.h"
 #include "common/embed.h"
@@ -144,6 +145,10 @@ static const struct mode {
 	 plain_options, run_init},
 	{"import", "FILE ...", "Add what is in bulk-import files: all of them, or, if there is a mistake in one, nothing.", 1, -1,
 	 plain_options, run_import},
+	{"user", "add [--admin] NAME | password NAME | list",
+	 "Add a user, give one another password (its logins end), or list them. The password comes from the terminal, or is one line of "
+	 "standard input.",
+	 1, 2, user_mode_options, user_mode},
 };
 
 static void on_note(void *arg, bool is_error, const char *text)

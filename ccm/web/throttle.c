@@ -1,7 +1,6 @@
 #include "ccm/web/throttle.h"
 
 #include <arpa/inet.h>
-#include <math.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,17 +9,15 @@
 #define WAYS 8 /* of a set: places that a key may be at */
 
 static const struct {
-	float at_once, period_s;
+	int64_t at_once, period_ms;
 } limits[] = {
-	[THROTTLE_ADDRESS] = {50, 6},
-	[THROTTLE_ACCOUNT] = {10, 30},
+	[THROTTLE_ADDRESS] = {50, 6000},
+	[THROTTLE_ACCOUNT] = {10, 30000},
 };
 
 struct entry {
-	uint64_t key;  /* 0: free */
-	float debt;    /* failures, at that time; each is forgotten after a period */
-	uint32_t kind;
-	int64_t at_ms;
+	uint64_t key;	  /* 0: free */
+	int64_t until_ms; /* each failure adds a period; then all are forgotten */
 };
 
 struct throttle {
@@ -58,12 +55,6 @@ static uint64_t hash_of(const struct throttle *t, enum throttle_kind kind, const
 	return hash != 0 ? hash : 1;
 }
 
-static float debt_of(const struct entry *e, int64_t now_ms)
-{
-	float left = e->debt - (float)(now_ms - e->at_ms) / 1000 / limits[e->kind].period_s;
-	return e->key != 0 && left > 0 ? left : 0;
-}
-
 static struct entry *find(const struct throttle *t, uint64_t key)
 {
 	const struct entry *set = t->entries[key % SETS];
@@ -76,22 +67,25 @@ static struct entry *find(const struct throttle *t, uint64_t key)
 unsigned throttle_wait_s(const struct throttle *t, enum throttle_kind kind, const char *key, int64_t now_ms)
 {
 	const struct entry *e = find(t, hash_of(t, kind, key));
-	float over = e != NULL ? debt_of(e, now_ms) - limits[kind].at_once + 1 : 0;
-	return over > 0 ? (unsigned)ceilf(over * limits[kind].period_s) : 0;
+	int64_t over_ms = e != NULL ? e->until_ms - now_ms - (limits[kind].at_once - 1) * limits[kind].period_ms : 0;
+	return over_ms > 0 ? (unsigned)((over_ms + 999) / 1000) : 0;
 }
 
 void throttle_failed(struct throttle *t, enum throttle_kind kind, const char *key, int64_t now_ms)
 {
 	uint64_t hash = hash_of(t, kind, key);
 	struct entry *e = find(t, hash), *set = t->entries[hash % SETS];
-	float debt = e != NULL ? debt_of(e, now_ms) : 0;
+	int64_t from_ms = e != NULL && e->until_ms > now_ms ? e->until_ms : now_ms;
+	for (size_t i = 0; e == NULL && i < WAYS; i++)
+		if (set[i].key == 0)
+			e = &set[i];
 	if (e == NULL) {
 		e = set;
 		for (size_t i = 1; i < WAYS; i++)
-			if (debt_of(&set[i], now_ms) < debt_of(e, now_ms))
+			if (set[i].until_ms < e->until_ms)
 				e = &set[i];
 	}
-	*e = (struct entry){.key = hash, .debt = debt + 1, .kind = kind, .at_ms = now_ms};
+	*e = (struct entry){.key = hash, .until_ms = from_ms + limits[kind].period_ms};
 }
 
 void throttle_forget(struct throttle *t, enum throttle_kind kind, const char *key)

@@ -4,7 +4,7 @@
  *	address     50                  6 s
  *	account     10                  30 s
  *
- * Memory is fixed: 8192 addresses and accounts; beyond that, those that have failed least are forgotten. Accounts are throttled
+ * Memory is fixed: 8192 addresses and accounts; beyond that, those whose time is over first are forgotten. Accounts are throttled
  * whether they exist or not.
  */
 #pragma once
