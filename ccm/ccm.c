@@ -109,8 +109,17 @@ static void ctl_log_level(void *arg, json_t *request, struct ctl_call *call)
 	reload_ctl_log_level(&ccm->reload, request, call);
 }
 
+static void ctl_reconcile(void *arg, json_t *request, struct ctl_call *call)
+{
+	struct ccm *ccm = arg;
+	(void)request;
+	drive_reconcile(ccm->drive);
+	ctl_answer(call, json_pack("{s:s}", "state", "ok"));
+}
+
 static const struct ctl_op ctl_ops[] = {
 	{"status", "what ccm is doing", ctl_status},
+	{"reconcile", "compare all graphs and devices with csm now", ctl_reconcile},
 	{"reload", "read the configuration again", ctl_reload},
 	{"log-level", "how much each module logs; `level` (of `module`) sets it", ctl_log_level},
 };
