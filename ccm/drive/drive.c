@@ -224,6 +224,14 @@ void drive_goodbye(struct drive *d)
 	d->leaving = true;
 }
 
+void drive_reconcile(struct drive *d)
+{
+	if (!d->up || d->leaving)
+		return; /* it will be done when the broker is there */
+	d->attached = false;
+	devices_attach(d);
+}
+
 void drive_status(struct drive *d, json_t *answer)
 {
 	const char *csm = d->silent ? "silent" : d->attached ? "attached" : "not attached";
