@@ -11,9 +11,10 @@
 
 static const char *health_of(const struct ccm *ccm, const json_t *answer)
 {
+	const char *csm = json_string_value(json_object_get(answer, "csm")); /* "attached", "not attached" ... */
 	if (!bus_is_up(ccm->bus))
 		return "no connection to the broker";
-	return json_is_false(json_object_get(answer, "csm")) ? "csm does not answer" : "ok";
+	return csm != NULL && strcmp(csm, "attached") != 0 ? "csm does not answer" : "ok";
 }
 
 /* How much of each kind is stored; a store that cannot be asked has no numbers. */
