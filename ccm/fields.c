@@ -146,10 +146,11 @@ static int value_of(struct check *k, const struct field *f, const json_t *given,
 	return 0;
 }
 
+/* ret: NULL: not a name of the table */
 static const struct field *find(const struct field *fields, const char *name)
 {
 	for (; fields->name != NULL; fields++)
-		if (strcmp(fields->name, name) == 0)
+		if (strcmp(fields->name, name) == 0 || strcmp(fields->name, "*") == 0)
 			return fields;
 	return NULL;
 }

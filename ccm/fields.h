@@ -14,7 +14,8 @@ enum field_flags {
 	FIELD_EMPTY = 8,   /* may be an empty string, although it is required */
 };
 
-/* Tables end with {0}. FIELD_STR: 1 to 255 characters (optional ones may be empty); FIELD_TEXT: any length. No string holds NUL. */
+/* Tables end with {0}; a row FIELD_OTHERS before that: names that the table does not know are no error, and not looked at.
+ * FIELD_STR: 1 to 255 characters (optional ones may be empty); FIELD_TEXT: any length. No string holds NUL. */
 struct field {
 	const char *name;
 	enum field_type type;
@@ -24,6 +25,8 @@ struct field {
 	const char *const *names;  /* of a string: the only values; NULL-terminated */
 	const char *help;
 };
+
+#define FIELD_OTHERS {"*", .flags = FIELD_DROPPED}
 
 /* Check an object. coerce: decimal strings are taken for numbers, and `ctx` is ignored (spec ccm 4.1). ret_checked: a new
  * object with what is there, without what is dropped. The tests go in the order of spec 3.1: missing, unknown, type, empty.

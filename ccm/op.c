@@ -26,6 +26,8 @@ static void finish(struct running *r, int rc)
 		log_warn("op.failed", KV("op", r->op->name), KV("why", c->err.text));
 	for (size_t i = 0; rc == 0 && i < r->n_effects; i++)
 		r->effects[i].fn(ccm, r->effects[i].id);
+	if (rc == 0 && r->op->after != NULL)
+		r->op->after(c);
 	r->done(r->arg, c, rc);
 	json_decref(c->args);
 	json_decref(c->data);

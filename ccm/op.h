@@ -36,6 +36,8 @@ struct op {
 	/* For what takes time: called before, outside of a transaction; ends in op_go_on() or op_fail(), at once or later. NULL: none. */
 	void (*prepare)(struct op_call *c);
 	bool reads; /* only; nothing is written */
+	/* After the commit and the effects, before the answer: what needs more of the call than op_then() carries. NULL: none. */
+	void (*after)(struct op_call *c);
 };
 
 /* c is valid for the call. rc: 0 or negative. c->data may be taken. */
