@@ -52,6 +52,14 @@ static void on_status(void *arg, json_t *request, struct ctl_call *call)
 	ctl_answer(call, answer);
 }
 
+static void on_reconcile(void *arg, json_t *request, struct ctl_call *call)
+{
+	struct ccm *ccm = arg;
+	(void)request;
+	drive_reconcile(ccm->drive);
+	ctl_answer(call, json_pack("{s:s}", "state", "ok"));
+}
+
 static void on_reload(void *arg, json_t *request, struct ctl_call *call)
 {
 	struct ccm *ccm = arg;
@@ -150,6 +158,7 @@ static void on_import(void *arg, json_t *request, struct ctl_call *call)
 
 static const struct ctl_op ops[] = {
 	{"status", "what ccm is doing", on_status},
+	{"reconcile", "compare all graphs and devices with csm now", on_reconcile},
 	{"reload", "read the configuration again", on_reload},
 	{"log-level", "how much each module logs; `level` (of `module`) sets it", on_log_level},
 	{"projects", "all projects, page by page: `after`, the last number of the page before", control_projects},
