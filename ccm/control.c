@@ -1,6 +1,7 @@
 #include "ccm/control.h"
 
 #include "ccm/drive/drive.h"
+#include "ccm/gui/gui.h"
 #include "ccm/op.h"
 #include "ccm/ops/project.h"
 #include "ccm/query.h"
@@ -46,6 +47,7 @@ static void on_status(void *arg, json_t *request, struct ctl_call *call)
 	(void)request;
 	if (answer != NULL) {
 		drive_status(ccm->drive, answer);
+		gui_status(ccm->gui, answer);
 		add_counts(ccm, answer);
 		json_object_set_new(answer, "health", json_string(health_of(ccm, answer)));
 	}

@@ -1,0 +1,3 @@
+#include "ccm/gui/gui.h"
+
+const struct gui_op gui_catalogue_ops[] = {{0}};
