@@ -2,6 +2,7 @@
 #include "ccm/maintenance.h"
 
 #include "ccm/maintenance_export.h"
+#include "ccm/maintenance_user.h"
 #include "ccm/ops/import.h"
 #include "common/daemon.h"
 #include "common/embed.h"
@@ -147,6 +148,10 @@ static const struct mode {
 	 plain_options, run_import},
 	{"export", "FILE", "Write what everybody has of models, features, functions, units and tags to a bulk-import file (-: standard output).", 1, 1,
 	 export_mode_options, export_mode},
+	{"user", "add [--admin] NAME | password NAME | list",
+	 "Add a user, give one another password (its logins end), or list them. The password comes from the terminal, or is one line of "
+	 "standard input.",
+	 1, 2, user_mode_options, user_mode},
 };
 
 static void on_note(void *arg, bool is_error, const char *text)

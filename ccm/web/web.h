@@ -32,6 +32,12 @@ extern const struct web_route web_catalogue_routes[]; /* models, features, funct
 int web_new(struct ccm *ccm, struct web **ret, struct err *err);
 struct web *web_free(struct web *w); /* NULL is fine; returns NULL */
 unsigned web_port(const struct web *w);
+
 /* Whose ticket (the profile's mqtt_ticket, `_id` of the gui API) it is, if it was made for this gui client and its login still
  * lasts. ret: u_id, 0: nobody's, negative: the store failed. */
 int64_t web_ticket_user(struct web *w, const char *ticket, const char *gui_uuid);
+
+/* For operations on accounts. */
+struct passwords *web_passwords(struct web *w);
+struct throttle *web_throttle(struct web *w);
+const struct tickets *web_tickets(const struct web *w);
