@@ -119,21 +119,21 @@ static int login_run(struct op_call *c)
 	return rc == 0 ? op_result(c, json_pack("{s:I, s:s}", "id", (json_int_t)u_id, "session", token.s)) : rc;
 }
 
-const struct op op_account_login = {"account.login", login_run, login_prepare, false};
+const struct op op_account_login = {.name = "account.login", .run = login_run, .prepare = login_prepare};
 
 static int oauth2_run(struct op_call *c)
 {
 	return err_set(&c->err, ERR_INVAL, "OAuth is not configured");
 }
 
-const struct op op_account_oauth2 = {"account.oauth2", oauth2_run, NULL, true};
+const struct op op_account_oauth2 = {.name = "account.oauth2", .run = oauth2_run, .reads = true};
 
 static int logout_run(struct op_call *c)
 {
 	return q_exec(c->db, &c->err, "DELETE FROM Session WHERE digest = $1", DB_V_TEXT(op_str(c, "session")));
 }
 
-const struct op op_account_logout = {"account.logout", logout_run, NULL, false};
+const struct op op_account_logout = {.name = "account.logout", .run = logout_run};
 
 /* ---- accounts ---- */
 
@@ -183,7 +183,7 @@ static int create_run(struct op_call *c)
 	return rc < 0 ? rc : op_result_int(c, "id", u_id);
 }
 
-const struct op op_account_create = {"account.create", create_run, create_prepare, false};
+const struct op op_account_create = {.name = "account.create", .run = create_run, .prepare = create_prepare};
 
 struct then {
 	struct op_call *c;
@@ -228,7 +228,7 @@ static int delete_run(struct op_call *c)
 	return account_remove(c, c->who.u_id);
 }
 
-const struct op op_account_delete = {"account.delete", delete_run, NULL, false};
+const struct op op_account_delete = {.name = "account.delete", .run = delete_run};
 
 static int profile_run(struct op_call *c)
 {
@@ -252,4 +252,4 @@ static int profile_run(struct op_call *c)
 	return 0;
 }
 
-const struct op op_account_profile = {"account.profile", profile_run, NULL, true};
+const struct op op_account_profile = {.name = "account.profile", .run = profile_run, .reads = true};

@@ -20,7 +20,7 @@ static int user_list(struct op_call *c)
 	return rc < 0 ? rc : op_result(c, rows);
 }
 
-const struct op op_admin_user_list = {"admin.user.list", user_list, NULL, true};
+const struct op op_admin_user_list = {.name = "admin.user.list", .run = user_list, .reads = true};
 
 static void pass_hashed(void *arg, int rc, const char *hash)
 {
@@ -59,7 +59,7 @@ static int pass_run(struct op_call *c)
 	return updated(c, rc, id);
 }
 
-const struct op op_admin_user_pass = {"admin.user.pass", pass_run, pass_prepare, false};
+const struct op op_admin_user_pass = {.name = "admin.user.pass", .run = pass_run, .prepare = pass_prepare};
 
 static int user_switch(struct op_call *c)
 {
@@ -72,7 +72,7 @@ static int user_switch(struct op_call *c)
 	return updated(c, rc, id);
 }
 
-const struct op op_admin_user_switch = {"admin.user.switch", user_switch, NULL, false};
+const struct op op_admin_user_switch = {.name = "admin.user.switch", .run = user_switch};
 
 static int user_delete(struct op_call *c)
 {
@@ -81,7 +81,7 @@ static int user_delete(struct op_call *c)
 	return rc < 0 ? rc : op_result_int(c, "id", id);
 }
 
-const struct op op_admin_user_delete = {"admin.user.delete", user_delete, NULL, false};
+const struct op op_admin_user_delete = {.name = "admin.user.delete", .run = user_delete};
 
 /* ---- projects ---- */
 
@@ -95,7 +95,7 @@ static int project_list(struct op_call *c)
 	return rc < 0 ? rc : op_result(c, rows);
 }
 
-const struct op op_admin_project_list = {"admin.project.list", project_list, NULL, true};
+const struct op op_admin_project_list = {.name = "admin.project.list", .run = project_list, .reads = true};
 
 static int project_not_found(struct op_call *c, int64_t p_id)
 {
@@ -113,7 +113,7 @@ static int project_stop(struct op_call *c)
 	return rc < 0 ? rc : op_result(c, json_pack("{s:I, s:s}", "p_id", (json_int_t)p_id, "status", "off"));
 }
 
-const struct op op_admin_project_stop = {"admin.project.stop", project_stop, NULL, false};
+const struct op op_admin_project_stop = {.name = "admin.project.stop", .run = project_stop};
 
 static int project_delete(struct op_call *c)
 {
@@ -127,7 +127,7 @@ static int project_delete(struct op_call *c)
 	return rc < 0 ? rc : rc == 0 ? project_not_found(c, p_id) : op_result_int(c, "p_id", p_id);
 }
 
-const struct op op_admin_project_delete = {"admin.project.delete", project_delete, NULL, false};
+const struct op op_admin_project_delete = {.name = "admin.project.delete", .run = project_delete};
 
 /* ---- devices ---- */
 
@@ -173,7 +173,7 @@ static int device_list(struct op_call *c)
 	return 0;
 }
 
-const struct op op_admin_device_list = {"admin.device.list", device_list, NULL, true};
+const struct op op_admin_device_list = {.name = "admin.device.list", .run = device_list, .reads = true};
 
 static int device_unbind(struct op_call *c)
 {
@@ -192,4 +192,4 @@ static int device_unbind(struct op_call *c)
 	return rc < 0 ? rc : op_result_int(c, "d_id", d_id);
 }
 
-const struct op op_admin_device_unbind = {"admin.device.unbind", device_unbind, NULL, false};
+const struct op op_admin_device_unbind = {.name = "admin.device.unbind", .run = device_unbind};

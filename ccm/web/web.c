@@ -179,9 +179,3 @@ const struct tickets *web_tickets(const struct web *w)
 {
 	return &w->tickets;
 }
-
-int64_t web_ticket_user(struct web *w, const char *ticket, const char *gui_uuid)
-{
-	(void)w, (void)ticket, (void)gui_uuid;
-	return 0;
-}
