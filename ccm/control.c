@@ -142,9 +142,9 @@ static void on_import(void *arg, json_t *request, struct ctl_call *call)
 	if (name == NULL)
 		name = json_object_get(json_object_get(document, "project"), "p_name");
 	if (user == NULL || !json_is_object(document) || !json_is_string(name)) {
-		ctl_answer_error(call, user == NULL	       ? "whose does it become? (`user`)"
-				       : json_is_string(name) ? "`document` must be an exported project"
-							      : "it has no name: say one");
+		ctl_answer_error(call, user == NULL		      ? "whose does it become? (`user`)"
+				       : !json_is_object(document) ? "the document is no exported project"
+								      : "it has no name: say one");
 		return;
 	}
 	int rc = q_int(ccm->db, &err, &owner.u_id, "SELECT u_id FROM User WHERE u_name = $1 AND is_deleted = 0", DB_V_TEXT(user));

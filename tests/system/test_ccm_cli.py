@@ -164,13 +164,14 @@ def test_one_name_of_two_owners_is_told_apart(suite, alice):
 
 def test_a_project_is_switched(suite, alice):
     p = drawn(alice)
+    alice.bind(p["p_id"], p["do_id"], registered(suite))
     assert iotctl(suite, "project", "on", p["name"]).stdout == "%s is on\n" % p["name"]
     assert alice.data("/project/%d" % p["p_id"])["status"] == "on"
     graph = lambda: [g for g in asked(suite, "graph", "list")["graphs"] if g["id"] == "ccm/%d" % p["na_id"]]
     until(graph, 10, "its graph")
-    status = json.loads(iotctl(suite, "status", "--json").stdout)
+    status = json.loads(iotctl(suite, "status", "ccm", "--json").stdout)
     assert row_of(status["services"], name="ccm")["projects_on"] >= 1
-    assert re.search(r"(?m)^ +projects \d+, on [1-9]\d*, graphs \d+; csm attached$", iotctl(suite, "status").stdout)
+    assert re.search(r"(?m)^ +projects \d+, on [1-9]\d*, graphs \d+; csm attached$", iotctl(suite, "status", "ccm").stdout)
     assert asked(suite, "project", "off", p["p_id"]) == {"p_id": p["p_id"], "status": "off"}
     assert alice.data("/project/%d" % p["p_id"])["status"] == "off"
     until(lambda: not graph(), 10, "the end of its graph")
@@ -353,8 +354,7 @@ def test_its_store_is_restored_alone(saved):
 
 
 def test_a_backup_of_before_there_was_ccm_leaves_what_it_has(saved, tmp_path):
-    old = repacked(saved.whole, tmp_path / "old.tar", manifest=lambda m: m.update(
-        members=[x for x in m["members"] if x["name"] != "ccm.db"]))
+    old = repacked(saved.whole, tmp_path / "old.tar", ccm_db=None)
     refused = saved.run("db", "restore", "--yes", str(old), rc=1).stderr
     assert "the backup has no 'ccm.db'" in refused
     saved.run("restore", "--yes", str(old))
