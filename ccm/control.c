@@ -3,6 +3,7 @@
 #include "ccm/drive/drive.h"
 #include "ccm/gui/gui.h"
 #include "ccm/op.h"
+#include "ccm/ops/project.h"
 #include "ccm/query.h"
 #include "ccm/web/web.h"
 #include "common/util.h"
@@ -12,9 +13,10 @@
 
 static const char *health_of(const struct ccm *ccm, const json_t *answer)
 {
+	const char *csm = json_string_value(json_object_get(answer, "csm")); /* "attached", "not attached" ... */
 	if (!bus_is_up(ccm->bus))
 		return "no connection to the broker";
-	return json_is_false(json_object_get(answer, "csm")) ? "csm does not answer" : "ok";
+	return csm != NULL && strcmp(csm, "attached") != 0 ? "csm does not answer" : "ok";
 }
 
 /* How much of each kind is stored; a store that cannot be asked has no numbers. */
@@ -52,6 +54,14 @@ static void on_status(void *arg, json_t *request, struct ctl_call *call)
 	ctl_answer(call, answer);
 }
 
+static void on_reconcile(void *arg, json_t *request, struct ctl_call *call)
+{
+	struct ccm *ccm = arg;
+	(void)request;
+	drive_reconcile(ccm->drive);
+	ctl_answer(call, json_pack("{s:s}", "state", "ok"));
+}
+
 static void on_reload(void *arg, json_t *request, struct ctl_call *call)
 {
 	struct ccm *ccm = arg;
@@ -73,6 +83,87 @@ static void on_log_level(void *arg, json_t *request, struct ctl_call *call)
 	reload_ctl_log_level(&ccm->reload, request, call);
 }
 
+/* ---- what is done to a project, in the name of its owner ---- */
+
+/* Its result beside "state"; and the name that it was given. */
+static void on_done(void *arg, struct op_call *c, int rc)
+{
+	struct ctl_call *call = arg;
+	if (rc < 0) {
+		ctl_answer_error(call, c->err.text);
+		return;
+	}
+	json_t *answer = json_pack("{s:s}", "state", "ok");
+	const char *p_name = op_str(c, "p_name");
+	if (p_name != NULL)
+		json_object_set_new(answer, "p_name", json_string(p_name));
+	json_object_update(answer, c->data);
+	ctl_answer(call, answer);
+}
+
+static void on_exported(void *arg, struct op_call *c, int rc)
+{
+	struct ctl_call *call = arg;
+	if (rc < 0)
+		ctl_answer_error(call, c->err.text);
+	else
+		ctl_answer(call, json_pack("{s:s, s:O}", "state", "ok", "document", c->data));
+}
+
+static void on_switch(void *arg, json_t *request, struct ctl_call *call)
+{
+	struct ccm *ccm = arg;
+	const char *status = json_string_value(json_object_get(request, "status"));
+	struct caller owner = {0};
+	int64_t p_id = 0;
+	struct err err = {0};
+	if (status == NULL)
+		ctl_answer_error(call, "`status` must be on or off");
+	else if (control_find_project(ccm->db, request, &p_id, &owner.u_id, &err) < 0)
+		ctl_answer_error(call, err.text);
+	else
+		op_start(ccm, &op_project_status, &owner, json_pack("{s:I, s:s}", "p_id", (json_int_t)p_id, "status", status), on_done,
+			 call);
+}
+
+static void on_export(void *arg, json_t *request, struct ctl_call *call)
+{
+	struct ccm *ccm = arg;
+	bool functions = json_is_true(json_object_get(request, "functions"));
+	struct caller owner = {0};
+	int64_t p_id = 0;
+	struct err err = {0};
+	if (control_find_project(ccm->db, request, &p_id, &owner.u_id, &err) < 0)
+		ctl_answer_error(call, err.text);
+	else
+		op_start(ccm, &op_project_export, &owner, json_pack("{s:I, s:b}", "p_id", (json_int_t)p_id, "functions", functions),
+			 on_exported, call);
+}
+
+static void on_import(void *arg, json_t *request, struct ctl_call *call)
+{
+	struct ccm *ccm = arg;
+	const char *user = json_string_value(json_object_get(request, "user"));
+	json_t *document = json_object_get(request, "document"), *name = json_object_get(request, "name");
+	struct caller owner = {0};
+	struct err err = {0};
+	if (name == NULL)
+		name = json_object_get(json_object_get(document, "project"), "p_name");
+	if (user == NULL || !json_is_object(document) || !json_is_string(name)) {
+		ctl_answer_error(call, user == NULL		      ? "whose does it become? (`user`)"
+				       : !json_is_object(document) ? "the document is no exported project"
+								      : "it has no name: say one");
+		return;
+	}
+	int rc = q_int(ccm->db, &err, &owner.u_id, "SELECT u_id FROM User WHERE u_name = $1 AND is_deleted = 0", DB_V_TEXT(user));
+	if (rc == 0)
+		rc = err_set(&err, ERR_NOENT, "there is no account '%.100s'", user);
+	if (rc < 0)
+		ctl_answer_error(call, err.text);
+	else
+		op_start(ccm, &op_project_import, &owner, json_pack("{s:O, s:O}", "p_name", name, "document", document), on_done, call);
+}
+
 /* ---- the table ---- */
 
 static const struct ctl_op ops[] = {
@@ -82,6 +173,9 @@ static const struct ctl_op ops[] = {
 	{"log-level", "how much each module logs; `level` (of `module`) sets it", on_log_level},
 	{"projects", "all projects, page by page: `after`, the last number of the page before", control_projects},
 	{"project", "one `project` (number, name or OWNER/NAME) with its objects and applications", control_project},
+	{"project-switch", "make a `project` `status` on or off", on_switch},
+	{"project-export", "a `project` as a `document`; with `functions` true, with their code", on_export},
+	{"project-import", "make a project of a `document`: of `user`, called `name` (absent: as in the document)", on_import},
 	{"devices", "all devices, page by page: `after`", control_devices},
 	{"functions", "all functions, page by page: `after`", control_functions},
 	{"function", "one `function` (name or number) with its code", control_function},

@@ -97,8 +97,9 @@ static void add_agents_word(json_t *own, json_t *service)
 /* What it has to do. */
 static void add_ccms_word(json_t *own, json_t *service)
 {
-	static const char *const keys[] = {"csm",   "projects", "projects_on", "graphs",
-					   "users", "devices",  "repairs"};
+	static const char *const keys[] = {
+		"csm",     "projects", "projects_on", "graphs", "graphs_waiting",
+		"changes", "repairs",  "refusals",    "users",  "devices"};
 
 	for (size_t i = 0; i < ARRAY_LEN(keys); i++)
 		if (json_object_get(own, keys[i]) != NULL)
@@ -207,8 +208,7 @@ static void print_projects(json_t *s)
 	if (json_object_get(s, "projects") == NULL)
 		return;
 	printf("           projects %s, on %s, graphs %s; csm %s\n", number_of(s, "projects", all),
-	       number_of(s, "projects_on", on), number_of(s, "graphs", graphs),
-	       json_is_true(json_object_get(s, "csm")) ? "attached" : "not attached");
+	       number_of(s, "projects_on", on), number_of(s, "graphs", graphs), text_of(s, "csm"));
 	if (json_integer_value(json_object_get(s, "users")) == 0)
 		puts("           has no account yet: iotctl user add --admin NAME");
 }

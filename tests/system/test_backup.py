@@ -72,11 +72,12 @@ def store_in(path, folder):
 
 
 def repacked(path, to, manifest=None, **members):
-    """A backup with other members (names with _ for the dot), its digests right."""
+    """A backup with other members (names with _ for the dot; None: without it), its digests right."""
     with tarfile.open(path) as tar:
         have = {name: tar.extractfile(name).read() for name in tar.getnames()}
     head = json.loads(have.pop("manifest.json"))
     have.update({name.replace("_", "."): data for name, data in members.items()})
+    have = {name: data for name, data in have.items() if data is not None}
     known_before = {m["name"]: m for m in head["members"]}
     head["members"] = [dict(known_before.get(name, {}), name=name, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
                        for name, data in have.items()]
