@@ -69,14 +69,6 @@ static void on_reload(void *arg, json_t *request, struct ctl_call *call)
 	reload_ctl(&ccm->reload, call);
 }
 
-static void on_reconcile(void *arg, json_t *request, struct ctl_call *call)
-{
-	struct ccm *ccm = arg;
-	(void)request;
-	drive_reconcile(ccm->drive);
-	ctl_answer(call, json_pack("{s:s}", "state", "ok"));
-}
-
 static void on_log_level(void *arg, json_t *request, struct ctl_call *call)
 {
 	struct ccm *ccm = arg;
