@@ -99,7 +99,7 @@ static int value_of(struct check *k, const struct field *f, const json_t *given,
 
 static int list_of(struct check *k, const struct field *f, const json_t *list, json_t **ret)
 {
-	const struct field item = {.type = f->item, .inner = f->inner, .names = f->names};
+	const struct field item = {.type = f->inner != NULL ? FIELD_OBJECT : f->item, .inner = f->inner, .names = f->names};
 	size_t at = strlen(k->path), i;
 	const json_t *one;
 	json_auto_t *made = json_array();
@@ -117,15 +117,31 @@ static int list_of(struct check *k, const struct field *f, const json_t *list, j
 	return *ret != NULL ? 0 : err_set(k->err, ERR_NOMEM, "request");
 }
 
+/* Browsers have 0 and 1 where a boolean is due. ret: a reference */
+static json_t *boolean_of(const json_t *value)
+{
+	json_auto_t *number = number_of(value, FIELD_INT);
+	if (json_is_integer(number) && (json_integer_value(number) == 0 || json_integer_value(number) == 1))
+		return json_boolean(json_integer_value(number));
+	return json_incref((json_t *)value);
+}
+
+/* ret: a reference, NULL: out of memory */
+static json_t *coerced(const json_t *value, enum field_type type)
+{
+	return type == FIELD_INT || type == FIELD_NUMBER ? number_of(value, type)
+	       : type == FIELD_BOOL			 ? boolean_of(value)
+							 : json_incref((json_t *)value);
+}
+
 /* ret: a reference or a new value */
 static int value_of(struct check *k, const struct field *f, const json_t *given, json_t **ret)
 {
-	bool is_number = f->type == FIELD_INT || f->type == FIELD_NUMBER;
 	if (json_is_null(given) && (f->flags & FIELD_NULLABLE)) {
 		*ret = json_null();
 		return 0;
 	}
-	json_auto_t *value = k->coerce && is_number ? number_of(given, f->type) : json_incref((json_t *)given);
+	json_auto_t *value = k->coerce ? coerced(given, f->type) : json_incref((json_t *)given);
 	if (value == NULL)
 		return err_set(k->err, ERR_NOMEM, "request");
 	if (!fits(f->type, value)) {
@@ -155,9 +171,16 @@ static const struct field *find(const struct field *fields, const char *name)
 	return NULL;
 }
 
+/* Names come from outside, and may be cut in the middle of a character. */
 static void go_in(struct check *k, size_t at, const char *name)
 {
 	snprintf(k->path + at, sizeof(k->path) - at, "%s%.100s", at > 0 ? "." : "", name);
+	size_t end = strlen(k->path), back = 1;
+	while (back < 4 && back < end && ((unsigned char)k->path[end - back] & 0xc0) == 0x80)
+		back++;
+	unsigned char lead = end > 0 ? (unsigned char)k->path[end - back] : 0;
+	if (back < (lead >= 0xf0 ? 4U : lead >= 0xe0 ? 3U : lead >= 0xc0 ? 2U : 1U))
+		k->path[end - back] = '\0';
 }
 
 static int check_names(struct check *k, const struct field *fields, const json_t *object)

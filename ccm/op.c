@@ -22,6 +22,8 @@ static void finish(struct running *r, int rc)
 {
 	struct op_call *c = &r->call;
 	struct ccm *ccm = c->ccm;
+	if (rc < 0 && c->err.text[0] == '\0')
+		err_set(&c->err, rc, "%s", err_name(rc));
 	if (rc == ERR_DB || rc == ERR_NOMEM)
 		log_warn("op.failed", KV("op", r->op->name), KV("why", c->err.text));
 	for (size_t i = 0; rc == 0 && i < r->n_effects; i++)
@@ -65,8 +67,8 @@ void op_go_on(struct op_call *c)
 	int rc = db_in_transaction(c->db) ? db_script(c->db, "ROLLBACK", &c->err) : 0;
 	if (rc == 0)
 		rc = db_run(c->db, &c->err, NULL, NULL, r->op->reads ? "BEGIN" : "BEGIN IMMEDIATE");
-	if (rc == 0)
-		rc = r->op->run(c);
+	if (rc == 0 && (rc = r->op->run(c)) > 0) /* a count of rows that was handed on */
+		rc = 0;
 	/* the store ends a transaction by itself when it lacks memory or room: then nothing holds that was done in it */
 	if (rc == 0 && !db_in_transaction(c->db))
 		rc = err_set(&c->err, ERR_DB, "store: the transaction was given up: no memory or no room");

@@ -10,7 +10,8 @@ struct wanted {
 	char **text;
 	json_t **row;
 	json_t *rows;
-	bool found;
+	bool seen;  /* the first row */
+	bool found; /* and it has something */
 	struct err *err;
 };
 
@@ -49,8 +50,9 @@ static int on_row(void *arg, const struct db_value *v, size_t n)
 	struct wanted *w = arg;
 	if (w->rows != NULL)
 		return json_array_append_new(w->rows, object_of(w->columns, v, n)) < 0 ? err_set(w->err, ERR_NOMEM, "rows") : 0;
-	if (w->found)
+	if (w->seen)
 		return 0;
+	w->seen = true;
 	w->found = v[0].type != DB_NULL || w->row != NULL;
 	if (!w->found)
 		return 0;

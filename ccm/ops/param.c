@@ -1,7 +1,11 @@
 /* param.c - parameters of features. */
 #include "ccm/ops/param.h"
 
+#include "ccm/ops/catalogue.h"
+#include "ccm/ops/feature.h"
+#include "ccm/ops/model.h"
 #include "ccm/ops/rows.h"
+#include "common/util.h"
 
 const char *const param_types[] = {"int", "float", "boolean", "void", "string", "json", NULL};
 const char *const idf_types[] = {"variant", "sample", NULL};
@@ -72,3 +76,74 @@ int params_replace(struct db *db, struct err *err, struct param_level level, con
 			rc = insert(db, err, level, i, param);
 	return rc;
 }
+
+int params_replace_of_model(struct db *db, struct err *err, struct param_level level, int64_t df_id, const json_t *list)
+{
+	json_auto_t *all = json_copy((json_t *)list);
+	json_auto_t *of_feature = NULL;
+	int rc = rows_params(db, err, df_id, 0, level.u_id, &of_feature);
+	if (rc == 0 && json_array_size(list) > json_array_size(of_feature))
+		return err_set(err, ERR_INVAL, "Device Feature id %lld has %zu parameters, not %zu", (long long)df_id,
+			       json_array_size(of_feature), json_array_size(list));
+	for (size_t i = json_array_size(list); rc == 0 && i < json_array_size(of_feature); i++)
+		if (json_array_append(all, json_array_get(of_feature, i)) < 0)
+			rc = err_set(err, ERR_NOMEM, "parameters");
+	return rc == 0 ? params_replace(db, err, level, all) : rc;
+}
+
+/* ---- operations ---- */
+
+/* What the arguments name: a model's feature, with its feature in ret_df_id, or a feature. */
+static int level_of(struct op_call *c, struct param_level *ret, int64_t *ret_df_id)
+{
+	*ret = (struct param_level){.u_id = c->who.u_id};
+	if (op_has(c, "mf_id") || op_has(c, "dm_id"))
+		return model_find_feature(c, &ret->mf_id, ret_df_id);
+	int rc = feature_find(c, &ret->df_id);
+	*ret_df_id = ret->df_id;
+	return rc;
+}
+
+static int named(struct op_call *c, struct param_level level)
+{
+	return level.mf_id != 0 ? op_result_int(c, "mf_id", level.mf_id) : op_result_int(c, "df_id", level.df_id);
+}
+
+static int set(struct op_call *c)
+{
+	const json_t *list = json_object_get(c->args, "df_parameter");
+	struct param_level level;
+	int64_t df_id = 0;
+	int rc = level_of(c, &level, &df_id);
+	if (rc == 0 && json_array_size(list) == 0)
+		rc = err_set(&c->err, ERR_INVAL, "df_parameter is empty");
+	if (rc == 0)
+		rc = level.mf_id != 0 ? params_replace_of_model(c->db, &c->err, level, df_id, list) : feature_write_params(c, df_id, list);
+	return rc == 0 ? named(c, level) : rc;
+}
+
+/* The user's own; everybody's show again. */
+static int delete(struct op_call *c)
+{
+	struct param_level level;
+	int64_t df_id = 0;
+	int rc = level_of(c, &level, &df_id);
+	if (rc == 0)
+		rc = params_replace(c->db, &c->err, level, NULL);
+	return rc == 0 ? named(c, level) : rc;
+}
+
+static int get(struct op_call *c)
+{
+	struct param_level level;
+	int64_t df_id = 0;
+	json_t *rows = NULL;
+	int rc = level_of(c, &level, &df_id);
+	if (rc == 0)
+		rc = rows_params(c->db, &c->err, level.df_id, level.mf_id, level.u_id, &rows);
+	return rc == 0 ? op_result(c, json_pack("{s:o}", "df_parameter", rows)) : rc;
+}
+
+const struct op op_param_set = {"parameter.set", .run = set};
+const struct op op_param_delete = {"parameter.delete", .run = delete};
+const struct op op_param_get = {"parameter.get", .run = get, .reads = true};
