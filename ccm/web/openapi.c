@@ -46,11 +46,19 @@ static json_t *names_schema(const struct field *f)
 	return done_or_null(list, failed);
 }
 
+static json_t *field_schema(const struct field *f);
+
+static json_t *item_schema(const struct field *f)
+{
+	const struct field item = {.type = f->inner != NULL ? FIELD_OBJECT : f->item, .inner = f->inner, .names = f->names};
+	return field_schema(&item);
+}
+
 static json_t *field_schema(const struct field *f)
 {
 	const char *type = f->flags & FIELD_DROPPED ? NULL : type_names[f->type];
 	bool is_string = f->type == FIELD_STR || f->type == FIELD_TEXT;
-	json_t *s = type == FIELD_ANY || f->type != FIELD_OBJECT || f->inner == NULL || type == NULL ? json_object() : object_schema(f->inner);
+	json_t *s = type != NULL && f->type == FIELD_OBJECT && f->inner != NULL ? object_schema(f->inner) : json_object();
 	int failed = s == NULL;
 	if (type != NULL)
 		failed |= set(s, "type", f->flags & FIELD_NULLABLE ? json_pack("[s,s]", type, "null") : json_string(type));
@@ -61,7 +69,7 @@ static json_t *field_schema(const struct field *f)
 	if (type != NULL && is_string && f->names != NULL)
 		failed |= set(s, "enum", names_schema(f));
 	if (type != NULL && f->type == FIELD_LIST)
-		failed |= set(s, "items", field_schema(&(struct field){.type = f->item, .inner = f->inner, .names = f->names}));
+		failed |= set(s, "items", item_schema(f));
 	if (f->flags & FIELD_DROPPED)
 		failed |= set(s, "description", json_string("taken, and not looked at"));
 	else if (f->help != NULL)
@@ -73,13 +81,18 @@ static json_t *object_schema(const struct field *fields)
 {
 	json_t *properties = json_object(), *required = json_array();
 	int failed = 0;
+	bool others = false;
 	for (const struct field *f = fields; f->name != NULL; f++) {
+		if (strcmp(f->name, "*") == 0) { /* FIELD_OTHERS */
+			others = true;
+			continue;
+		}
 		failed |= set(properties, f->name, field_schema(f));
 		if (!(f->flags & (FIELD_OPTIONAL | FIELD_DROPPED)))
 			failed |= json_array_append_new(required, json_string(f->name));
 	}
 	json_t *s = json_pack("{s:s, s:o, s:o, s:b}", "type", "object", "properties", properties, "required", required,
-			      "additionalProperties", 0);
+			      "additionalProperties", (int)others);
 	return s != NULL ? done_or_null(s, failed) : NULL;
 }
 

@@ -15,19 +15,20 @@ static int run(struct op_call *c)
 	return 0;
 }
 
-static const struct op op = {"test", run, NULL, true};
+static const struct op op = {.name = "test", .run = run, .reads = true};
 static const char *const words[] = {"on", "off", NULL};
 static const struct field inner[] = {{.name = "i", .type = FIELD_INT}, {.name = "echo", .type = FIELD_STR, .flags = FIELD_DROPPED}, {0}};
 static const struct field body[] = {
 	{.name = "s", .type = FIELD_STR, .help = "a word"},
 	{.name = "t", .type = FIELD_TEXT, .flags = FIELD_OPTIONAL | FIELD_NULLABLE, .names = words},
 	{.name = "n", .type = FIELD_NUMBER, .flags = FIELD_NULLABLE},
-	{.name = "l", .type = FIELD_LIST, .item = FIELD_OBJECT, .inner = inner},
+	{.name = "l", .type = FIELD_LIST, .inner = inner},
 	{.name = "ids", .type = FIELD_LIST, .item = FIELD_INT, .flags = FIELD_OPTIONAL},
 	{.name = "o", .type = FIELD_OBJECT, .inner = inner, .flags = FIELD_OPTIONAL},
 	{.name = "x", .type = FIELD_ANY, .flags = FIELD_OPTIONAL},
 	{0},
 };
+static const struct field open_body[] = {{.name = "s", .type = FIELD_STR}, FIELD_OTHERS, {0}};
 static const struct web_route first[] = {
 	{"GET", "/a/{a_id:int}", WEB_USER, &op, NULL, 200, 404, 0, "data", "one"},
 	{"GET", "/a/{name}", WEB_USER, &op, NULL, 200, 404, 0, "data", "the same"},
@@ -37,6 +38,7 @@ static const struct web_route first[] = {
 static const struct web_route second[] = {
 	{"DELETE", "/a/{other}", WEB_ANYONE, &op, NULL, 200, 404, 0, NULL, "three"},
 	{"GET", "/a", WEB_ANYONE, &op, NULL, 200, 404, 0, NULL, "four"},
+	{"PUT", "/a", WEB_ANYONE, &op, open_body, 200, 404, 0, NULL, "five"},
 	{0},
 };
 
@@ -82,6 +84,9 @@ static void tables_become_a_description(void **state)
 	assert_json(AT(remove, "security"), "[]");
 	assert_json(AT(paths, "/a", "get", "operationId"), "\"get_a\"");
 	/* bodies */
+	json_t *open = AT(paths, "/a", "put", "requestBody", "content", "application/json", "schema");
+	assert_json(AT(open, "additionalProperties"), "true");
+	assert_int_equal(json_object_size(AT(open, "properties")), 1);
 	json_t *post = AT(paths, "/a/{a_id}/b/{word}", "post");
 	assert_json(AT(post, "x-role"), "\"administrator\"");
 	assert_json(AT(post, "parameters", "1", "schema"), "{\"type\": \"string\"}");

@@ -531,8 +531,11 @@ def route_tables():
     """(method, path) of every row of the tables, from their source: what is served must be described."""
     from suite import ROOT
     for file in (ROOT / "ccm" / "web").glob("routes_*.c"):
-        for method, path in re.findall(r'\{\s*"(GET|PUT|POST|DELETE)",\s*"(/[^"]*)"', file.read_text()):
-            yield method, path
+        text = file.read_text()
+        names = dict(re.findall(r"^#define (\w+)\s+(.*)$", text, re.M))
+        whole = lambda words: "".join(w[1:-1] if w[0] == '"' else whole(names[w]) for w in re.findall(r'"[^"]*"|\w+', words))
+        for method, path in re.findall(r'\{\s*"(GET|PUT|POST|DELETE)",((?:\s*(?:"[^"]*"|[A-Z]\w*))+),', text):
+            yield method, whole(path)
 
 
 def test_the_description_is_valid_openapi_and_whole(suite, anyone):
@@ -621,6 +624,55 @@ def test_every_route_for_every_role(suite, admin):
                     elif path != "/account/login":
                         assert r.status_code not in (401, 403), where
                     assert str(r.status_code) in o["responses"], where
+
+
+def test_what_is_another_users_is_not_there(suite, admin):
+    document = admin.get(suite.gui_url + "/api/openapi.json").json()
+    owner, other = account(suite, next(names)), account(suite, next(names))
+    name = next(names)
+
+    def put(path, **body):
+        r = owner.put(path, json=body)
+        assert r.status_code in (200, 201), r.text
+        return r.json()
+
+    df_ids = [put("/devicefeature", df_type=kind, df_name="%s-%s" % (name, kind), df_parameter=[{}])["df_id"] for kind in ("input", "output")]
+    dm_id = put("/devicemodel", dm_name=name, df_list=[{"df_id": i, "df_parameter": [{}]} for i in df_ids])["dm_id"]
+    ids = {"p_id": put("/project", p_name=name)["p_id"]}
+    ids["do_id"] = put("/project/%d/deviceobject" % ids["p_id"], dm_id=dm_id, df=df_ids)["do_id"]
+    info = lambda: owner.get("/project/%d" % ids["p_id"]).json()["data"]
+    dfo_ids = [info()[kind][0]["dfo"][0]["dfo_id"] for kind in ("ido", "odo")]
+    ids["dfo_id"] = dfo_ids[0]
+    ids["na_id"] = put("/project/%d/na" % ids["p_id"], na_name="n", na_idx=0, dfo_ids=dfo_ids)["na_id"]
+    before, seen = info(), 0
+    for path, item in document["paths"].items():
+        if not path.startswith(("/project/{p_id}", "/simulation/{p_id}")):
+            continue
+        filled = re.sub(r"{([^}]*)}", lambda m: str(ids.get(m[1], 1)), path)
+        for method, o in item.items():
+            body = o.get("requestBody")
+            kw = {"json": sample(document, body["content"]["application/json"]["schema"])} if body else {}
+            for who in (other, admin):
+                seen += 1
+                r = who.request(method.upper(), filled, **kw)
+                assert r.status_code == 404 or body and r.status_code == 400, (method, filled, r.status_code, r.text)
+    assert seen >= 30 and info() == before
+    for path, item in document["paths"].items():
+        if "get" in item and path.startswith(("/project/{p_id}", "/simulation/{p_id}")):
+            filled = re.sub(r"{([^}]*)}", lambda m: str(ids[m[1]]), path)
+            assert owner.get(filled).status_code == 200, filled
+    assert other.get("/project").json()["data"] == []
+    r = owner.get(suite.gui_url + "/export_project?p_id=%d" % ids["p_id"])
+    assert r.status_code == 200 and 'filename="%s.json"' % name in r.headers["Content-Disposition"]
+    assert r.json()["project"]["p_name"] == name
+    is_error(other.get(suite.gui_url + "/export_project?p_id=%d" % ids["p_id"]), 404)
+    send = lambda who, new: who.post(suite.gui_url + "/iottalk/ccm/import_project", allow_redirects=False,
+                                     files={"p_name": (None, new), "importfilename": ("f.json", r.content)})
+    made = send(other, "Mine & more")
+    assert made.status_code == 302, made.text
+    p_id = int(re.fullmatch(r"/iottalk/ccm/connection#p_id=(\d+)", made.headers["Location"])[1])
+    assert [(p["p_id"], p["p_name"], p["status"]) for p in other.get("/project").json()["data"]] == [(p_id, "Mine & more", "off")]
+    assert "exists" in send(other, "Mine & more").text and send(other, "Mine & more").status_code == 400
 
 
 # ---- many logins
