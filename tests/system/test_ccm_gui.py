@@ -334,6 +334,7 @@ def test_an_answer_larger_than_the_broker_takes_is_an_error(make_suite, clients)
 
 
 def test_many_strangers_attach_and_those_who_work_stay(suite, clients, editor):
+    editor.ok("get_project_list")
     crowd, before = clients.mqtt(suite), suite.rss_kb("ccm")
     infos = [crowd.publish("iottalk/api/gui/req/" + new_id(), {"op": "attach"}, wait=False) for _ in range(3000)]
     for info in infos:
