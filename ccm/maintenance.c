@@ -13,7 +13,7 @@
 #define HELP_COLUMN 24
 #define FILE_MAX (64 * 1024 * 1024)
 
-EMBED(seed, "conf/ccm-seed.json");
+EMBED(ccm_seed, "conf/ccm-seed.json");
 
 int maintenance_transaction(struct maintenance *m, maintenance_fn *run, struct err *err)
 {
@@ -119,7 +119,7 @@ static int seed_if_new(struct maintenance *m, struct err *err)
 		printf("%s: it is there already, nothing was changed\n", schema_path(m->settings, SCHEMA_CCM));
 	if (rc <= 0)
 		return rc;
-	rc = import_text(m, "seed", seed, strlen(seed), &made, err);
+	rc = import_text(m, "seed", ccm_seed, strlen(ccm_seed), &made, err);
 	if (rc == 0)
 		say(schema_path(m->settings, SCHEMA_CCM), &made);
 	return rc;

@@ -114,7 +114,8 @@ struct import {
 	struct db *db;
 	struct imported *made;
 	struct err *err;
-	char path[96]; /* of what is looked at */
+	json_t *functions; /* names of those that were in the file: {name: true} */
+	char path[96];	   /* of what is looked at */
 };
 
 #define wrong(im, fmt, ...) err_set((im)->err, ERR_SCHEMA, "`%s` " fmt, (im)->path, ##__VA_ARGS__)
@@ -193,6 +194,11 @@ static int add_function(struct import *im, const json_t *item)
 	int64_t fn_id = 0, df_id = json_integer_value(json_object_get(item, "df_id")), there;
 	if (!function_name_valid(name))
 		return wrong(im, "has the name '%s'. %s", name, FUNCTION_NAME_RULE);
+	/* each would be a new version again the next time */
+	if (json_object_get(im->functions, name) != NULL)
+		return wrong(im, "has the name '%s', as another one in this file", name);
+	if (json_object_set_new(im->functions, name, json_true()) < 0)
+		return err_set(im->err, ERR_NOMEM, "import");
 	int rc = q_int(im->db, im->err, &fn_id, "SELECT fn_id FROM Function WHERE fn_name = $1", DB_V_TEXT(name));
 	if (rc == 0) {
 		rc = q_int(im->db, im->err, &fn_id, "INSERT INTO Function (fn_name) VALUES ($1) RETURNING fn_id", DB_V_TEXT(name));
@@ -389,7 +395,8 @@ int import_run(struct db *db, json_t *doc, struct imported *ret_made, struct err
 {
 	static int (*const add[])(struct import *, const json_t *) = {add_category, add_unit,	add_tag,  add_function,
 								      add_feature,  add_offers, add_model};
-	struct import im = {.db = db, .made = ret_made, .err = err};
+	json_auto_t *functions = json_object();
+	struct import im = {.db = db, .made = ret_made, .err = err, .functions = functions};
 	*ret_made = (struct imported){0};
 	for (size_t section = 0; section < ARRAY_LEN(add); section++) { /* in the order of import_fields */
 		const char *name = import_fields[section].name;
