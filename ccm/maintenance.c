@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 
 #define HELP_COLUMN 24
-#define FILE_MAX (64 * 1024 * 1024)
+#define FILE_MAX    (64 * 1024 * 1024)
 
 EMBED(ccm_seed, "conf/ccm-seed.json");
 
@@ -33,7 +33,8 @@ int maintenance_transaction(struct maintenance *m, maintenance_fn *run, struct e
 
 /* ---- import, init ---- */
 
-static int import_text(struct maintenance *m, const char *name, const char *text, size_t len, struct imported *ret_made, struct err *err)
+static int import_text(struct maintenance *m, const char *name, const char *text, size_t len, struct imported *ret_made,
+		       struct err *err)
 {
 	json_auto_t *doc = NULL;
 	int rc = import_parse(text, len, &doc, err);
@@ -47,9 +48,14 @@ static void say(const char *name, const struct imported *made)
 	const struct {
 		unsigned n;
 		const char *what;
-	} rows[] = {{made->categories, "categories"}, {made->units, "units"},	{made->tags, "tags"},
-		    {made->functions, "functions"},   {made->versions, "versions of functions"},
-		    {made->features, "features"},     {made->offers, "offers"}, {made->models, "models"}};
+	} rows[] = {{made->categories, "categories"},
+		    {made->units, "units"},
+		    {made->tags, "tags"},
+		    {made->functions, "functions"},
+		    {made->versions, "versions of functions"},
+		    {made->features, "features"},
+		    {made->offers, "offers"},
+		    {made->models, "models"}};
 	const char *before = ": ";
 	printf("%s", name);
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -64,7 +70,8 @@ static void say(const char *name, const struct imported *made)
 /* ret_text: yours */
 static int read_file(const char *path, char **ret_text, size_t *ret_len, struct err *err)
 {
-	CLEANUP(freep) char *text = NULL;
+	CLEANUP(freep)
+	char *text = NULL;
 	struct stat st;
 	size_t len = 0, room = 0;
 	FILE *f = fopen(path, "re");
@@ -92,10 +99,12 @@ static int read_file(const char *path, char **ret_text, size_t *ret_len, struct 
 
 static int import_files(struct maintenance *m, struct err *err)
 {
-	CLEANUP(freep) struct imported *made = calloc((size_t)m->given.argc, sizeof(*made));
+	CLEANUP(freep)
+	struct imported *made = calloc((size_t)m->given.argc, sizeof(*made));
 	int rc = made != NULL ? 0 : err_set(err, ERR_NOMEM, "import");
 	for (int i = 0; rc == 0 && i < m->given.argc; i++) {
-		CLEANUP(freep) char *text = NULL;
+		CLEANUP(freep)
+		char *text = NULL;
 		size_t len = 0;
 		rc = read_file(m->given.argv[i], &text, &len, err);
 		if (rc == 0)
@@ -113,7 +122,7 @@ static int run_import(struct maintenance *m, struct err *err)
 
 static int seed_if_new(struct maintenance *m, struct err *err)
 {
-	struct imported made;
+	struct imported made = {0};
 	int rc = import_is_empty(m->db, err);
 	if (rc == 0)
 		printf("%s: it is there already, nothing was changed\n", schema_path(m->settings, SCHEMA_CCM));
@@ -140,7 +149,8 @@ static const struct mode {
 	const struct option_row *options;
 	maintenance_fn *run;
 } modes[] = {
-	{"init", "", "Make the store, or bring it to the newest version; a new one gets models, features and functions to begin with.", 0, 0,
+	{"init", "",
+	 "Make the store, or bring it to the newest version; a new one gets models, features and functions to begin with.", 0, 0,
 	 plain_options, run_init},
 	{"import", "FILE ...", "Add what is in bulk-import files: all of them, or, if there is a mistake in one, nothing.", 1, -1,
 	 plain_options, run_import},
@@ -154,7 +164,8 @@ static void on_note(void *arg, bool is_error, const char *text)
 
 static int refuse_half_restored(const struct settings *s, struct err *err)
 {
-	CLEANUP(freep) char *path = settings_path(s, RESTORE_JOURNAL);
+	CLEANUP(freep)
+	char *path = settings_path(s, RESTORE_JOURNAL);
 	if (path == NULL)
 		return err_set(err, ERR_NOMEM, "userdir");
 	if (access(path, F_OK) < 0)
@@ -165,7 +176,8 @@ static int refuse_half_restored(const struct settings *s, struct err *err)
 static int run_mode(const struct mode *mode, struct maintenance *m, struct settings *settings, struct err *err)
 {
 	const char *given = options_value(&m->given, "config");
-	CLEANUP(freep) char *path = given == NULL ? settings_default_path() : NULL;
+	CLEANUP(freep)
+	char *path = given == NULL ? settings_default_path() : NULL;
 	int rc = settings_load(given != NULL ? given : path, settings, on_note, NULL, err);
 	if (rc == 0)
 		rc = daemon_make_dirs(settings, err);

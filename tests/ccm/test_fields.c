@@ -37,7 +37,8 @@ static void unquote(char *text)
 
 static json_t *load(const char *text)
 {
-	CLEANUP(freep) char *copy = strdup(text);
+	CLEANUP(freep)
+	char *copy = strdup(text);
 	json_error_t why;
 	unquote(copy);
 	json_t *v = json_loads(copy, JSON_DECODE_ANY | JSON_ALLOW_NUL, &why);
@@ -54,7 +55,8 @@ static void takes(const char *given, bool coerce, const char *want)
 	struct err err = {0};
 	if (fields_check(fields, object, coerce, &checked, &err) < 0)
 		fail_msg("%s: %s", given, err.text);
-	CLEANUP(freep) char *got = json_dumps(checked, 0);
+	CLEANUP(freep)
+	char *got = json_dumps(checked, 0);
 	if (!json_equal(checked, expected))
 		fail_msg("%s became %s", given, got);
 }
@@ -63,7 +65,8 @@ static void takes_what_fits(void **state)
 {
 	(void)state;
 	takes("{'name':'a'}", false, "{'name':'a'}");
-	takes("{'name':'a','n':-3,'x':1,'yes':false,'text':'','blank':''}", false, "{'name':'a','n':-3,'x':1,'yes':false,'text':'','blank':''}");
+	takes("{'name':'a','n':-3,'x':1,'yes':false,'text':'','blank':''}", false,
+	      "{'name':'a','n':-3,'x':1,'yes':false,'text':'','blank':''}");
 	takes("{'name':'a','n':null,'x':0.5}", false, "{'name':'a','n':null,'x':0.5}");
 	takes("{'name':'a','colour':'red','any':[{'x':null}]}", false, "{'name':'a','colour':'red','any':[{'x':null}]}");
 	takes("{'name':'a','old':[1,{}],'items':[{'id':1,'echo':{}}],'one':{'id':2,'echo':3},'names':['b','c']}", false,
@@ -74,7 +77,8 @@ static void takes_what_fits(void **state)
 static void browsers_send_numbers_as_text(void **state)
 {
 	(void)state;
-	takes("{'name':'a','n':'12','x':'-1.5e2','ctx':{'deep':1},'items':[{'id':'7'}]}", true, "{'name':'a','n':12,'x':-150.0,'items':[{'id':7}]}");
+	takes("{'name':'a','n':'12','x':'-1.5e2','ctx':{'deep':1},'items':[{'id':'7'}]}", true,
+	      "{'name':'a','n':12,'x':-150.0,'items':[{'id':7}]}");
 	takes("{'name':'7','n':'-9223372036854775808','x':'3'}", true, "{'name':'7','n':-9223372036854775808,'x':3}");
 	takes("{'name':'a','yes':1}", true, "{'name':'a','yes':true}");
 	takes("{'name':'a','yes':'0'}", true, "{'name':'a','yes':false}");
@@ -131,7 +135,8 @@ static void says_what_is_wrong_and_where(void **state)
 static void text_that_is_no_decimal_number_stays_text(void **state)
 {
 	(void)state;
-	static const char *const no[] = {"", " 1", "1 ", "0x10", "nan", "inf", "1e999", "1,5", "12a", "--1", "9223372036854775808", "1.0"};
+	static const char *const no[] = {
+		"", " 1", "1 ", "0x10", "nan", "inf", "1e999", "1,5", "12a", "--1", "9223372036854775808", "1.0"};
 	for (size_t i = 0; i < ARRAY_LEN(no); i++) {
 		char given[80];
 		snprintf(given, sizeof(given), "{'name':'a','n':'%s'}", no[i]);
@@ -151,7 +156,8 @@ static void strings_are_counted_in_characters(void **state)
 	char given[1200] = "{'name':'";
 	for (int i = 0; i < 255; i++)
 		strcat(given, "\xe7\x8c\xab");
-	CLEANUP(freep) char *most = NULL;
+	CLEANUP(freep)
+	char *most = NULL;
 	assert_true(asprintf(&most, "%s'}", given) > 0);
 	takes(most, false, most);
 	strcat(given, "x'}");

@@ -10,7 +10,8 @@ static struct imported made;
 /* text: JSON with ' for ". In a transaction of its own, as a program would. */
 static int import(const char *text, struct err *err)
 {
-	CLEANUP(freep) char *copy = strdup(text);
+	CLEANUP(freep)
+	char *copy = strdup(text);
 	json_auto_t *doc = NULL;
 	for (char *p = copy; *p != '\0'; p++)
 		*p = *p == '\'' ? '"' : *p;
@@ -32,15 +33,20 @@ static void imports(const char *text)
 
 static unsigned changes(void)
 {
-	return made.categories + made.units + made.tags + made.functions + made.versions + made.features + made.offers + made.models;
+	return made.categories + made.units + made.tags + made.functions + made.versions + made.features + made.offers +
+	       made.models;
 }
 
 static const char whole[] =
-	"{'DeviceModel':[{'dm_name':'Stove','dm_type':'wearable','plural':true,'df_list':['Temp',{'df_name':'Lamp','df_type':'output',"
-	"'df_parameter':[{'param_type':'boolean'}],'tags':['place','place']},{'df_name':'Wind','df_parameter':[{'max':5},{'unit':null}]}]}],"
+	"{'DeviceModel':[{'dm_name':'Stove','dm_type':'wearable','plural':true,'df_list':['Temp',{'df_name':'Lamp','df_type':'"
+	"output',"
+	"'df_parameter':[{'param_type':'boolean'}],'tags':['place','place']},{'df_name':'Wind','df_parameter':[{'max':5},{'unit':"
+	"null}]}]}],"
 	"'FunctionSDF':[{'fn_list':[{'fn_name':'one'}]},{'df_name':'Temp','fn_list':[{'fn_name':'one'},{'fn_name':'two'}]}],"
-	"'DeviceFeature':[{'df_name':'Temp','df_type':'input','comment':'c','df_parameter':[{'param_type':'float','min':-1,'max':1.5,"
-	"'unit':'K','fn_name':'two','idf_type':'variant','normalization':true}]},{'df_name':'Wind','df_type':'input','df_category':'Air',"
+	"'DeviceFeature':[{'df_name':'Temp','df_type':'input','comment':'c','df_parameter':[{'param_type':'float','min':-1,'max':"
+	"1.5,"
+	"'unit':'K','fn_name':'two','idf_type':'variant','normalization':true}]},{'df_name':'Wind','df_type':'input','df_"
+	"category':'Air',"
 	"'df_parameter':[{'param_type':'int','max':9,'unit':'m/s'},{'param_type':'string','unit':'m/s'}]}],"
 	"'Function':[{'fn_name':'one','code':'1','is_protect':true},{'fn_name':'two','code':'2'}],"
 	"'Tag':[{'tag_name':'place','param_no':2}],'Unit':[{'unit_name':'None'}],'DeviceFeatureCategory':[{'dfc_name':'None'}]}";
@@ -60,8 +66,9 @@ static void everything_comes_in_whatever_its_order_in_the_file(void **state)
 	ok(BOB, "get_device_feature_info", "{'df_name':'Temp'}");
 	is_at("df_category", "'Other'");
 	is_at("comment", "'c'");
-	is_at("df_parameter", "[{'dfp_id':1,'df_id':1,'mf_id':null,'param_i':0,'param_type':'float','u_id':null,'idf_type':'variant',"
-			      "'fn_id':2,'min':-1.0,'max':1.5,'normalization':true,'unit_id':2}]");
+	is_at("df_parameter",
+	      "[{'dfp_id':1,'df_id':1,'mf_id':null,'param_i':0,'param_type':'float','u_id':null,'idf_type':'variant',"
+	      "'fn_id':2,'min':-1.0,'max':1.5,'normalization':true,'unit_id':2}]");
 	ok(BOB, "get_device_model_info", "{'dm_name':'Stove'}");
 	is_at("dm_type", "'wearable'");
 	is_at("plural", "true");
@@ -85,7 +92,8 @@ static void the_same_again_changes_nothing(void **state)
 	imports(whole);
 	assert_int_equal(changes(), 0);
 	assert_int_equal(number("SELECT (SELECT count(*) FROM DF_Parameter) * 1000 + (SELECT count(*) FROM DM_DF_Tag)"), rows);
-	imports("{'Function':[{'fn_name':'one','code':'1b'}],'DeviceFeature':[{'df_name':'Temp','df_type':'output','df_parameter':["
+	imports("{'Function':[{'fn_name':'one','code':'1b'}],'DeviceFeature':[{'df_name':'Temp','df_type':'output','df_parameter'"
+		":["
 		"{'param_type':'int'}]}],'DeviceModel':[{'dm_name':'Stove','df_list':['Wind']}]}");
 	assert_int_equal(changes(), 1); /* other code is a new version; what is there stays */
 	assert_int_equal(made.versions, 1);
@@ -126,36 +134,47 @@ static void a_mistake_is_named_by_its_path_and_nothing_comes_in(void **state)
 		{ERR_SCHEMA, "{'Function':[{'fn_name':'a'}]}", "`Function[0].code` is missing"},
 		{ERR_SCHEMA, "{'Function':[{'fn_name':'a','code':'x'},{'fn_name':'a','code':'y'}]}",
 		 "`Function[1]` has the name 'a', as another one in this file"},
-		{ERR_SCHEMA, "{'Function':[{'fn_name':'a','code':'x','df_id':7}]}", "`Function[0]` names feature 7, which is not there"},
+		{ERR_SCHEMA, "{'Function':[{'fn_name':'a','code':'x','df_id':7}]}",
+		 "`Function[0]` names feature 7, which is not there"},
 		{ERR_SCHEMA, "{'Unit':[{'unit_name':'a'}],'DeviceFeature':[{'df_name':'a','df_type':'idf','df_parameter':[]}]}",
 		 "`DeviceFeature[0].df_type`"},
 		{ERR_SCHEMA, "{'Unit':[{'unit_name':'a'}],'DeviceFeature':[{'df_name':'a','df_type':'input','df_parameter':[]}]}",
 		 "`DeviceFeature[0]` has no parameters"},
-		{ERR_SCHEMA, "{'DeviceFeature':[{'df_name':'a','df_type':'input','df_parameter':[{'param_type':'int'},{'max':1}]}]}",
+		{ERR_SCHEMA,
+		 "{'DeviceFeature':[{'df_name':'a','df_type':'input','df_parameter':[{'param_type':'int'},{'max':1}]}]}",
 		 "`DeviceFeature[0].df_parameter[1]` has no `param_type`"},
 		{ERR_SCHEMA, "{'DeviceFeature':[{'df_name':'a','df_type':'input','df_parameter':[{'param_type':'number'}]}]}",
 		 "`DeviceFeature[0].df_parameter[0].param_type`"},
-		{ERR_SCHEMA, "{'DeviceFeature':[{'df_name':'a','df_type':'input','df_parameter':[{'param_type':'int','fn_name':'f'}]}]}",
+		{ERR_SCHEMA,
+		 "{'DeviceFeature':[{'df_name':'a','df_type':'input','df_parameter':[{'param_type':'int','fn_name':'f'}]}]}",
 		 "`DeviceFeature[0].df_parameter[0]` names function 'f'"},
 		{ERR_SCHEMA, "{'FunctionSDF':[{'df_name':'a','fn_list':[]}]}", "`FunctionSDF[0]` names feature 'a'"},
 		{ERR_SCHEMA, "{'FunctionSDF':[{'fn_list':[{'fn_name':'f'}]}]}", "`FunctionSDF[0].fn_list[0]` names function 'f'"},
 		{ERR_SCHEMA, "{'DeviceModel':[{'dm_name':'m','df_list':[]}]}", "`DeviceModel[0]` has no features"},
-		{ERR_SCHEMA, "{'DeviceModel':[{'dm_name':'m','df_list':[7]}]}", "`DeviceModel[0].df_list[0]` must be the name of a feature"},
-		{ERR_SCHEMA, "{'DeviceModel':[{'dm_name':'m','df_list':['']}]}", "`DeviceModel[0].df_list[0]` must be the name of a feature"},
-		{ERR_SCHEMA, "{'DeviceModel':[{'dm_name':'m','df_list':['x']}]}", "`DeviceModel[0].df_list[0]` names feature 'x'"},
-		{ERR_SCHEMA, "{'DeviceModel':[{'dm_name':'m','df_list':[{'df_name':'x'}]}]}", "`DeviceModel[0].df_list[0]` names feature 'x'"},
+		{ERR_SCHEMA, "{'DeviceModel':[{'dm_name':'m','df_list':[7]}]}",
+		 "`DeviceModel[0].df_list[0]` must be the name of a feature"},
+		{ERR_SCHEMA, "{'DeviceModel':[{'dm_name':'m','df_list':['']}]}",
+		 "`DeviceModel[0].df_list[0]` must be the name of a feature"},
+		{ERR_SCHEMA, "{'DeviceModel':[{'dm_name':'m','df_list':['x']}]}",
+		 "`DeviceModel[0].df_list[0]` names feature 'x'"},
+		{ERR_SCHEMA, "{'DeviceModel':[{'dm_name':'m','df_list':[{'df_name':'x'}]}]}",
+		 "`DeviceModel[0].df_list[0]` names feature 'x'"},
 		{ERR_SCHEMA, "{'DeviceModel':[{'dm_name':'m','df_list':[{'df_name':'x','df_parameter':[{'min':'a'}]}]}]}",
 		 "`DeviceModel[0].df_list[0].df_parameter[0].min` must be a number"},
-		{ERR_SCHEMA, "{'DeviceModel':[{'dm_name':'m','df_list':[{'df_name':'x','df_parameter':[{'param_type':'int'}]}]}]}",
+		{ERR_SCHEMA,
+		 "{'DeviceModel':[{'dm_name':'m','df_list':[{'df_name':'x','df_parameter':[{'param_type':'int'}]}]}]}",
 		 "`DeviceModel[0].df_list[0]` is a new feature without `df_type`"},
-		{ERR_SCHEMA, "{'DeviceFeature':[{'df_name':'a','df_type':'input','df_parameter':[{'param_type':'int'}]}],"
-			     "'DeviceModel':[{'dm_name':'m','df_list':['a','a']}]}",
+		{ERR_SCHEMA,
+		 "{'DeviceFeature':[{'df_name':'a','df_type':'input','df_parameter':[{'param_type':'int'}]}],"
+		 "'DeviceModel':[{'dm_name':'m','df_list':['a','a']}]}",
 		 "`DeviceModel[0].df_list[1]` is a feature that the model has already"},
-		{ERR_SCHEMA, "{'DeviceFeature':[{'df_name':'a','df_type':'input','df_parameter':[{'param_type':'int'}]}],"
-			     "'DeviceModel':[{'dm_name':'m','df_list':[{'df_name':'a','df_parameter':[{},{}]}]}]}",
+		{ERR_SCHEMA,
+		 "{'DeviceFeature':[{'df_name':'a','df_type':'input','df_parameter':[{'param_type':'int'}]}],"
+		 "'DeviceModel':[{'dm_name':'m','df_list':[{'df_name':'a','df_parameter':[{},{}]}]}]}",
 		 "`DeviceModel[0].df_list[0]` has 2 parameters, its feature has 1"},
-		{ERR_SCHEMA, "{'DeviceFeature':[{'df_name':'a','df_type':'input','df_parameter':[{'param_type':'int'}]}],"
-			     "'DeviceModel':[{'dm_name':'m','df_list':[{'df_name':'a','tags':['t']}]}]}",
+		{ERR_SCHEMA,
+		 "{'DeviceFeature':[{'df_name':'a','df_type':'input','df_parameter':[{'param_type':'int'}]}],"
+		 "'DeviceModel':[{'dm_name':'m','df_list':[{'df_name':'a','tags':['t']}]}]}",
 		 "`DeviceModel[0].df_list[0]` names tag 't'"},
 	};
 	(void)state;

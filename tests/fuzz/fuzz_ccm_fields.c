@@ -63,8 +63,9 @@ static void find_tables(void)
 
 /* ---- documents ---- */
 
-static const char *const words[] = {"a",     "b",	   "input", "output", "int",  "float",	  "string",	"sample", "variant", "None", "Other", "x1",
-				    "Stove", "def run(): 1", "7",     "-1.5",   "1e99", "smartphone", "\xc3\xa4", "",	      "on",	 "red"};
+static const char *const words[] = {"a",       "b",          "input",    "output", "int",   "float",        "string", "sample",
+				    "variant", "None",       "Other",    "x1",     "Stove", "def run(): 1", "7",      "-1.5",
+				    "1e99",    "smartphone", "\xc3\xa4", "",       "on",    "red"};
 
 static json_t *grow_any(struct input *in)
 {
@@ -113,7 +114,8 @@ static json_t *grow(struct input *in, const struct field *f, unsigned depth)
 	case FIELD_TEXT:
 		return grow_string(in, f->names);
 	case FIELD_LIST: {
-		const struct field item = {.type = f->inner != NULL ? FIELD_OBJECT : f->item, .inner = f->inner, .names = f->names};
+		const struct field item = {
+			.type = f->inner != NULL ? FIELD_OBJECT : f->item, .inner = f->inner, .names = f->names};
 		json_t *list = json_array();
 		for (unsigned n = take(in) % 4; n > 0; n--)
 			json_array_append_new(list, grow(in, &item, depth + 1));
