@@ -2,6 +2,7 @@
 #include "ccm/maintenance.h"
 
 #include "ccm/ops/import.h"
+#include "common/ctl.h"
 #include "common/daemon.h"
 #include "common/embed.h"
 #include "common/schema.h"
@@ -11,6 +12,7 @@
 #include <sys/stat.h>
 
 #define HELP_COLUMN 24
+#define DAEMON_MS   5000
 #define FILE_MAX    (64 * 1024 * 1024)
 
 EMBED(ccm_seed, "conf/ccm-seed.json");
@@ -70,8 +72,7 @@ static void say(const char *name, const struct imported *made)
 /* ret_text: yours */
 static int read_file(const char *path, char **ret_text, size_t *ret_len, struct err *err)
 {
-	CLEANUP(freep)
-	char *text = NULL;
+	CLEANUP(freep) char *text = NULL;
 	struct stat st;
 	size_t len = 0, room = 0;
 	FILE *f = fopen(path, "re");
@@ -99,12 +100,10 @@ static int read_file(const char *path, char **ret_text, size_t *ret_len, struct 
 
 static int import_files(struct maintenance *m, struct err *err)
 {
-	CLEANUP(freep)
-	struct imported *made = calloc((size_t)m->given.argc, sizeof(*made));
+	CLEANUP(freep) struct imported *made = calloc((size_t)m->given.argc, sizeof(*made));
 	int rc = made != NULL ? 0 : err_set(err, ERR_NOMEM, "import");
 	for (int i = 0; rc == 0 && i < m->given.argc; i++) {
-		CLEANUP(freep)
-		char *text = NULL;
+		CLEANUP(freep) char *text = NULL;
 		size_t len = 0;
 		rc = read_file(m->given.argv[i], &text, &len, err);
 		if (rc == 0)
@@ -115,9 +114,26 @@ static int import_files(struct maintenance *m, struct err *err)
 	return rc;
 }
 
+/* A daemon that runs has graphs with the functions as they were. */
+static void tell_daemon(const struct maintenance *m)
+{
+	CLEANUP(freep) char *socket = settings_path(m->settings, "run/ccm.sock");
+	json_auto_t *request = json_pack("{s:s}", "op", "reconcile");
+	json_auto_t *answer = NULL;
+	struct err err = {0};
+	if (socket == NULL || request == NULL)
+		return;
+	int rc = ctl_request(socket, request, DAEMON_MS, &answer, &err);
+	if (rc < 0 && rc != ERR_NOENT)
+		fprintf(stderr, "ccm: warning: the daemon was not told, its graphs change when it starts again: %s\n", err.text);
+}
+
 static int run_import(struct maintenance *m, struct err *err)
 {
-	return maintenance_transaction(m, import_files, err);
+	int rc = maintenance_transaction(m, import_files, err);
+	if (rc == 0)
+		tell_daemon(m);
+	return rc;
 }
 
 static int seed_if_new(struct maintenance *m, struct err *err)
@@ -164,8 +180,7 @@ static void on_note(void *arg, bool is_error, const char *text)
 
 static int refuse_half_restored(const struct settings *s, struct err *err)
 {
-	CLEANUP(freep)
-	char *path = settings_path(s, RESTORE_JOURNAL);
+	CLEANUP(freep) char *path = settings_path(s, RESTORE_JOURNAL);
 	if (path == NULL)
 		return err_set(err, ERR_NOMEM, "userdir");
 	if (access(path, F_OK) < 0)
@@ -176,8 +191,7 @@ static int refuse_half_restored(const struct settings *s, struct err *err)
 static int run_mode(const struct mode *mode, struct maintenance *m, struct settings *settings, struct err *err)
 {
 	const char *given = options_value(&m->given, "config");
-	CLEANUP(freep)
-	char *path = given == NULL ? settings_default_path() : NULL;
+	CLEANUP(freep) char *path = given == NULL ? settings_default_path() : NULL;
 	int rc = settings_load(given != NULL ? given : path, settings, on_note, NULL, err);
 	if (rc == 0)
 		rc = daemon_make_dirs(settings, err);

@@ -179,8 +179,7 @@ static int offer(struct import *im, int64_t fn_id, int64_t df_id)
 
 static int add_version(struct import *im, int64_t fn_id, const char *code)
 {
-	CLEANUP(freep)
-	char *newest = NULL;
+	CLEANUP(freep) char *newest = NULL;
 	int rc = q_text(im->db, im->err, &newest,
 			"SELECT code FROM FunctionVersion WHERE fn_id = $1 AND u_id IS NULL ORDER BY fnvt_idx DESC LIMIT 1",
 			DB_V_INT(fn_id));

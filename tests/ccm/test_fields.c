@@ -37,8 +37,7 @@ static void unquote(char *text)
 
 static json_t *load(const char *text)
 {
-	CLEANUP(freep)
-	char *copy = strdup(text);
+	CLEANUP(freep) char *copy = strdup(text);
 	json_error_t why;
 	unquote(copy);
 	json_t *v = json_loads(copy, JSON_DECODE_ANY | JSON_ALLOW_NUL, &why);
@@ -55,8 +54,7 @@ static void takes(const char *given, bool coerce, const char *want)
 	struct err err = {0};
 	if (fields_check(fields, object, coerce, &checked, &err) < 0)
 		fail_msg("%s: %s", given, err.text);
-	CLEANUP(freep)
-	char *got = json_dumps(checked, 0);
+	CLEANUP(freep) char *got = json_dumps(checked, 0);
 	if (!json_equal(checked, expected))
 		fail_msg("%s became %s", given, got);
 }
@@ -156,8 +154,7 @@ static void strings_are_counted_in_characters(void **state)
 	char given[1200] = "{'name':'";
 	for (int i = 0; i < 255; i++)
 		strcat(given, "\xe7\x8c\xab");
-	CLEANUP(freep)
-	char *most = NULL;
+	CLEANUP(freep) char *most = NULL;
 	assert_true(asprintf(&most, "%s'}", given) > 0);
 	takes(most, false, most);
 	strcat(given, "x'}");

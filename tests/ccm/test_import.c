@@ -10,8 +10,7 @@ static struct imported made;
 /* text: JSON with ' for ". In a transaction of its own, as a program would. */
 static int import(const char *text, struct err *err)
 {
-	CLEANUP(freep)
-	char *copy = strdup(text);
+	CLEANUP(freep) char *copy = strdup(text);
 	json_auto_t *doc = NULL;
 	for (char *p = copy; *p != '\0'; p++)
 		*p = *p == '\'' ? '"' : *p;

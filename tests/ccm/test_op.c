@@ -90,8 +90,7 @@ static void done(void *arg, struct op_call *c, int rc)
 	say("done", 0);
 	the_rc = rc;
 	snprintf(the_text, sizeof(the_text), "%s", c->err.text);
-	CLEANUP(freep)
-	char *data = c->data != NULL ? json_dumps(c->data, JSON_ENCODE_ANY) : strdup("");
+	CLEANUP(freep) char *data = c->data != NULL ? json_dumps(c->data, JSON_ENCODE_ANY) : strdup("");
 	snprintf(the_data, sizeof(the_data), "%s", data);
 	assert_int_equal(c->who.u_id, BOB);
 	assert_false(db_in_transaction(ccm.db));

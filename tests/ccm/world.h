@@ -177,13 +177,11 @@ static const json_t *at(const char *path)
 
 MAYBE_UNUSED static void is_at(const char *path, const char *want)
 {
-	CLEANUP(freep)
-	char *text = strdup(want);
+	CLEANUP(freep) char *text = strdup(want);
 	for (char *p = text; *p != '\0'; p++)
 		*p = *p == '\'' ? '"' : *p;
 	json_auto_t *expected = json_loads(text, JSON_DECODE_ANY, NULL);
-	CLEANUP(freep)
-	char *got = at(path) != NULL ? json_dumps(at(path), JSON_ENCODE_ANY | JSON_SORT_KEYS) : strdup("nothing");
+	CLEANUP(freep) char *got = at(path) != NULL ? json_dumps(at(path), JSON_ENCODE_ANY | JSON_SORT_KEYS) : strdup("nothing");
 	if (expected == NULL)
 		fail_msg("no JSON: %s", text);
 	if (!json_equal(at(path), expected))
