@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STR_MAX	  255
+#define STR_MAX   255
 #define DEPTH_MAX 8
 
 struct check {
@@ -22,8 +22,8 @@ struct check {
 static int object_of(struct check *k, const struct field *fields, const json_t *object, json_t **ret);
 
 static const char *const type_names[] = {
-	[FIELD_ANY] = "anything",	[FIELD_INT] = "an integer", [FIELD_NUMBER] = "a number", [FIELD_BOOL] = "true or false",
-	[FIELD_STR] = "a string",	[FIELD_TEXT] = "a string",  [FIELD_LIST] = "a list",	 [FIELD_OBJECT] = "an object",
+	[FIELD_ANY] = "anything", [FIELD_INT] = "an integer", [FIELD_NUMBER] = "a number", [FIELD_BOOL] = "true or false",
+	[FIELD_STR] = "a string", [FIELD_TEXT] = "a string",  [FIELD_LIST] = "a list",     [FIELD_OBJECT] = "an object",
 };
 
 static int wrong(struct check *k, const char *what)
@@ -130,7 +130,7 @@ static json_t *boolean_of(const json_t *value)
 static json_t *coerced(const json_t *value, enum field_type type)
 {
 	return type == FIELD_INT || type == FIELD_NUMBER ? number_of(value, type)
-	       : type == FIELD_BOOL			 ? boolean_of(value)
+	       : type == FIELD_BOOL                      ? boolean_of(value)
 							 : json_incref((json_t *)value);
 }
 
@@ -226,7 +226,8 @@ static int object_of(struct check *k, const struct field *fields, const json_t *
 	return rc < 0 || *ret != NULL ? rc : err_set(k->err, ERR_NOMEM, "request");
 }
 
-int fields_check_at(const struct field *fields, const json_t *object, const char *path, bool coerce, json_t **ret_checked, struct err *err)
+int fields_check_at(const struct field *fields, const json_t *object, const char *path, bool coerce, json_t **ret_checked,
+		    struct err *err)
 {
 	struct check k = {.coerce = coerce, .err = err};
 	*ret_checked = NULL;

@@ -4,6 +4,7 @@
 #include "ccm/maintenance_export.h"
 #include "ccm/maintenance_user.h"
 #include "ccm/ops/import.h"
+#include "common/ctl.h"
 #include "common/daemon.h"
 #include "common/embed.h"
 #include "common/schema.h"
@@ -13,9 +14,10 @@
 #include <sys/stat.h>
 
 #define HELP_COLUMN 24
-#define FILE_MAX (64 * 1024 * 1024)
+#define DAEMON_MS   5000
+#define FILE_MAX    (64 * 1024 * 1024)
 
-EMBED(seed, "conf/ccm-seed.json");
+EMBED(ccm_seed, "conf/ccm-seed.json");
 
 int maintenance_transaction(struct maintenance *m, maintenance_fn *run, struct err *err)
 {
@@ -35,7 +37,8 @@ int maintenance_transaction(struct maintenance *m, maintenance_fn *run, struct e
 
 /* ---- import, init ---- */
 
-static int import_text(struct maintenance *m, const char *name, const char *text, size_t len, struct imported *ret_made, struct err *err)
+static int import_text(struct maintenance *m, const char *name, const char *text, size_t len, struct imported *ret_made,
+		       struct err *err)
 {
 	json_auto_t *doc = NULL;
 	int rc = import_parse(text, len, &doc, err);
@@ -49,9 +52,14 @@ static void say(const char *name, const struct imported *made)
 	const struct {
 		unsigned n;
 		const char *what;
-	} rows[] = {{made->categories, "categories"}, {made->units, "units"},	{made->tags, "tags"},
-		    {made->functions, "functions"},   {made->versions, "versions of functions"},
-		    {made->features, "features"},     {made->offers, "offers"}, {made->models, "models"}};
+	} rows[] = {{made->categories, "categories"},
+		    {made->units, "units"},
+		    {made->tags, "tags"},
+		    {made->functions, "functions"},
+		    {made->versions, "versions of functions"},
+		    {made->features, "features"},
+		    {made->offers, "offers"},
+		    {made->models, "models"}};
 	const char *before = ": ";
 	printf("%s", name);
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -108,20 +116,37 @@ static int import_files(struct maintenance *m, struct err *err)
 	return rc;
 }
 
+/* A daemon that runs has graphs with the functions as they were. */
+static void tell_daemon(const struct maintenance *m)
+{
+	CLEANUP(freep) char *socket = settings_path(m->settings, "run/ccm.sock");
+	json_auto_t *request = json_pack("{s:s}", "op", "reconcile");
+	json_auto_t *answer = NULL;
+	struct err err = {0};
+	if (socket == NULL || request == NULL)
+		return;
+	int rc = ctl_request(socket, request, DAEMON_MS, &answer, &err);
+	if (rc < 0 && rc != ERR_NOENT)
+		fprintf(stderr, "ccm: warning: the daemon was not told, its graphs change when it starts again: %s\n", err.text);
+}
+
 static int run_import(struct maintenance *m, struct err *err)
 {
-	return maintenance_transaction(m, import_files, err);
+	int rc = maintenance_transaction(m, import_files, err);
+	if (rc == 0)
+		tell_daemon(m);
+	return rc;
 }
 
 static int seed_if_new(struct maintenance *m, struct err *err)
 {
-	struct imported made;
+	struct imported made = {0};
 	int rc = import_is_empty(m->db, err);
 	if (rc == 0)
 		printf("%s: it is there already, nothing was changed\n", schema_path(m->settings, SCHEMA_CCM));
 	if (rc <= 0)
 		return rc;
-	rc = import_text(m, "seed", seed, strlen(seed), &made, err);
+	rc = import_text(m, "seed", ccm_seed, strlen(ccm_seed), &made, err);
 	if (rc == 0)
 		say(schema_path(m->settings, SCHEMA_CCM), &made);
 	return rc;
@@ -142,7 +167,8 @@ static const struct mode {
 	const struct option_row *options;
 	maintenance_fn *run;
 } modes[] = {
-	{"init", "", "Make the store, or bring it to the newest version; a new one gets models, features and functions to begin with.", 0, 0,
+	{"init", "",
+	 "Make the store, or bring it to the newest version; a new one gets models, features and functions to begin with.", 0, 0,
 	 plain_options, run_init},
 	{"import", "FILE ...", "Add what is in bulk-import files: all of them, or, if there is a mistake in one, nothing.", 1, -1,
 	 plain_options, run_import},

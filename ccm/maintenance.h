@@ -26,8 +26,8 @@ typedef int maintenance_fn(struct maintenance *m, struct err *err);
 			"IoTtalk ini config file ($HOME/.iottalk/iottalk.ini, or else that of the system, if it exists)" \
 	}
 
-/* Run the mode that argv[1] names. ret: whether it names one; then *ret_status is what the process exits with: 0, 1, or 2 when the
- * command line is wrong. */
+/* Run the mode that argv[1] names. ret: whether it names one; then *ret_status is what the process exits with: 0, 1, or 2 when
+ * the command line is wrong. */
 bool maintenance_run(int argc, char *argv[], int *ret_status);
 
 /* BEGIN IMMEDIATE, run, COMMIT; or ROLLBACK, when run fails. */

@@ -3,28 +3,28 @@
 #include "ccm/ops/catalogue.h"
 #include "ccm/ops/param.h"
 
-#define MAY	 .flags = FIELD_OPTIONAL | FIELD_NULLABLE
-#define ID(name) {name, FIELD_INT, MAY} /* by id or by name, or of some ids one */
+/* clang-format off */
+#define MAY .flags = FIELD_OPTIONAL | FIELD_NULLABLE
+/* by id or by name, or one of several ids */
+#define ID(name) {name, FIELD_INT, MAY}
 #define NAME(name) {name, FIELD_STR, MAY}
 #define LIST(name, of, more) {name, FIELD_LIST, .flags = (more), .item = FIELD_OBJECT, .inner = (of)}
+#define MODEL_REST \
+	LIST("df_list", model_feature_fields, 0), {"dm_type", FIELD_STR, MAY, .names = model_types}, \
+	{"plural", FIELD_BOOL, MAY}, {"device_only", FIELD_BOOL, MAY}
+#define FEATURE_REST \
+	{"df_type", .type = FIELD_STR}, LIST("df_parameter", param_fields, 0), {"comment", FIELD_TEXT, MAY}, NAME("df_category")
+#define PAIR ID("mf_id"), ID("df_id"), ID("dm_id")
+/* clang-format on */
 
 /* ---- models and features ---- */
 
 static const char *const model_types[] = {"smartphone", "wearable", "other", NULL};
-#define MODEL_REST                                                                                          \
-	LIST("df_list", model_feature_fields, 0), {"dm_type", FIELD_STR, MAY, .names = model_types},        \
-		{"plural", FIELD_BOOL, MAY},                                                                \
-	{                                                                                                   \
-		"device_only", FIELD_BOOL, MAY                                                              \
-	}
 static const struct field new_model[] = {{"dm_name", .type = FIELD_STR}, MODEL_REST, {0}};
 static const struct field changed_model[] = {ID("dm_id"), NAME("dm_name"), MODEL_REST, {0}};
 static const struct field model[] = {ID("dm_id"), NAME("dm_name"), {0}};
 static const struct field model_name[] = {{"dm_name", .type = FIELD_STR}, {0}};
 
-#define FEATURE_REST                                                                                         \
-	{"df_type", .type = FIELD_STR}, LIST("df_parameter", param_fields, 0), {"comment", FIELD_TEXT, MAY}, \
-		NAME("df_category")
 static const struct field new_feature[] = {{"df_name", .type = FIELD_STR}, FEATURE_REST, {0}};
 static const struct field changed_feature[] = {ID("df_id"), NAME("df_name"), FEATURE_REST, {0}};
 static const struct field feature[] = {ID("df_id"), NAME("df_name"), {0}};
@@ -33,7 +33,6 @@ static const struct field category_wanted[] = {NAME("df_category"), {0}};
 
 /* ---- parameters, categories, units, tags ---- */
 
-#define PAIR ID("mf_id"), ID("df_id"), ID("dm_id")
 static const struct field pair[] = {PAIR, {0}};
 static const struct field parameters[] = {PAIR, LIST("df_parameter", param_fields, 0), {0}};
 static const struct field deleted_parameters[] = {PAIR, {"df_parameter", FIELD_ANY, .flags = FIELD_DROPPED}, {0}};

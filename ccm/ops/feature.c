@@ -33,7 +33,8 @@ static int refuse_used(struct op_call *c, int64_t df_id)
 {
 	int64_t one;
 	int rc = q_int(c->db, &c->err, &one,
-		       "SELECT 1 WHERE EXISTS (SELECT 1 FROM DM_DF WHERE df_id = $1) OR EXISTS (SELECT 1 FROM DFObject WHERE df_id = $1)",
+		       "SELECT 1 WHERE EXISTS (SELECT 1 FROM DM_DF WHERE df_id = $1) OR EXISTS (SELECT 1 FROM DFObject WHERE "
+		       "df_id = $1)",
 		       DB_V_INT(df_id));
 	return rc > 0 ? err_set(&c->err, ERR_CONFLICT, "Device Feature is in use.") : rc;
 }
@@ -43,13 +44,15 @@ int feature_write_params(struct op_call *c, int64_t df_id, const json_t *list)
 	int64_t have = 0, n = (int64_t)json_array_size(list);
 	int rc = q_int(c->db, &c->err, &have, "SELECT param_no FROM DeviceFeature WHERE df_id = $1", DB_V_INT(df_id));
 	if (rc < 0 || n == have)
-		return rc < 0 ? rc : params_replace(c->db, &c->err, (struct param_level){.df_id = df_id, .u_id = c->who.u_id}, list);
+		return rc < 0 ? rc
+			      : params_replace(c->db, &c->err, (struct param_level){.df_id = df_id, .u_id = c->who.u_id}, list);
 	rc = refuse_used(c, df_id);
 	/* what other users have of their own would be too few or too many */
 	if (rc == 0)
 		rc = q_exec(c->db, &c->err, "DELETE FROM DF_Parameter WHERE df_id = $1", DB_V_INT(df_id));
 	if (rc == 0)
-		rc = q_exec(c->db, &c->err, "UPDATE DeviceFeature SET param_no = $1 WHERE df_id = $2", DB_V_INT(n), DB_V_INT(df_id));
+		rc = q_exec(c->db, &c->err, "UPDATE DeviceFeature SET param_no = $1 WHERE df_id = $2", DB_V_INT(n),
+			    DB_V_INT(df_id));
 	return rc == 0 ? params_replace(c->db, &c->err, (struct param_level){.df_id = df_id}, list) : rc;
 }
 
@@ -77,7 +80,8 @@ static int create(struct op_call *c)
 	if ((of = category(c, "None")) == NULL)
 		return c->err.code;
 	rc = q_int(c->db, &c->err, &df_id,
-		   "INSERT INTO DeviceFeature (df_name, df_type, df_category, param_no, comment) VALUES ($1, $2, $3, $4, $5) RETURNING df_id",
+		   "INSERT INTO DeviceFeature (df_name, df_type, df_category, param_no, comment) VALUES ($1, $2, $3, $4, $5) "
+		   "RETURNING df_id",
 		   DB_V_TEXT(name), DB_V_TEXT(op_str(c, "df_type")), DB_V_TEXT(of), DB_V_INT((int64_t)json_array_size(list)),
 		   DB_V_TEXT(comment != NULL ? comment : ""));
 	if (rc >= 0)
@@ -97,7 +101,8 @@ static int update_row(struct op_call *c, int64_t df_id)
 	if (of == NULL)
 		return c->err.code;
 	return q_exec(c->db, &c->err,
-		      "UPDATE DeviceFeature SET df_type = $1, df_category = ifnull(nullif($2, ''), df_category), comment = ifnull($3, comment)"
+		      "UPDATE DeviceFeature SET df_type = $1, df_category = ifnull(nullif($2, ''), df_category), comment = "
+		      "ifnull($3, comment)"
 		      " WHERE df_id = $4",
 		      DB_V_TEXT(op_str(c, "df_type")), DB_V_TEXT(of), DB_V_TEXT(op_str(c, "comment")), DB_V_INT(df_id));
 }
@@ -118,7 +123,7 @@ static int update(struct op_call *c)
 	return rc == 0 ? op_result_int(c, "df_id", df_id) : rc;
 }
 
-static int delete(struct op_call *c)
+static int delete (struct op_call *c)
 {
 	int64_t df_id = 0;
 	int rc = feature_find(c, &df_id);
@@ -136,19 +141,22 @@ static int info(struct op_call *c)
 	int64_t df_id = 0;
 	int rc = feature_find(c, &df_id);
 	if (rc == 0)
-		rc = q_row(c->db, &c->err, row_feature, &row, "SELECT " ROW_FEATURE " FROM DeviceFeature WHERE df_id = $1", DB_V_INT(df_id));
+		rc = q_row(c->db, &c->err, row_feature, &row, "SELECT " ROW_FEATURE " FROM DeviceFeature WHERE df_id = $1",
+			   DB_V_INT(df_id));
 	if (rc >= 0)
 		rc = rows_params(c->db, &c->err, df_id, 0, c->who.u_id, &params);
 	if (rc < 0)
 		return rc;
-	return json_object_set_new(row, "df_parameter", params) < 0 ? err_set(&c->err, ERR_NOMEM, "result") : op_result(c, TAKE(row));
+	return json_object_set_new(row, "df_parameter", params) < 0 ? err_set(&c->err, ERR_NOMEM, "result")
+								    : op_result(c, TAKE(row));
 }
 
 static int of_type(struct op_call *c, const char *type, json_t **ret)
 {
 	const char *category_wanted = op_str(c, "df_category");
 	return q_rows(c->db, &c->err, row_feature, ret,
-		      "SELECT " ROW_FEATURE " FROM DeviceFeature WHERE df_type = $1 AND ($2 IS NULL OR $2 = '' OR df_category = $2)"
+		      "SELECT " ROW_FEATURE
+		      " FROM DeviceFeature WHERE df_type = $1 AND ($2 IS NULL OR $2 = '' OR df_category = $2)"
 		      " ORDER BY df_name",
 		      DB_V_TEXT(type), DB_V_TEXT(category_wanted));
 }
@@ -166,7 +174,8 @@ static int list(struct op_call *c)
 static int search(struct op_call *c)
 {
 	int64_t df_id = 0;
-	int rc = q_int(c->db, &c->err, &df_id, "SELECT df_id FROM DeviceFeature WHERE df_name = $1", DB_V_TEXT(op_str(c, "df_name")));
+	int rc = q_int(c->db, &c->err, &df_id, "SELECT df_id FROM DeviceFeature WHERE df_name = $1",
+		       DB_V_TEXT(op_str(c, "df_name")));
 	return rc < 0 ? rc : op_result(c, rc > 0 ? json_integer(df_id) : json_null());
 }
 

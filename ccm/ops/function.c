@@ -8,7 +8,7 @@
 #include <string.h>
 #include <time.h>
 
-#define IN_USE	  "This function is used, can not delete."
+#define IN_USE    "This function is used, can not delete."
 #define NOT_OWNER "Function Version not find, or you are not owner."
 
 bool function_name_valid(const char *name)
@@ -38,15 +38,16 @@ int function_offer(struct db *db, struct err *err, int64_t fn_id, int64_t u_id, 
 		       DB_V_INT(fn_id), DB_V_INT(u_id), DB_V_INT(df_id));
 	if (rc != 0)
 		return rc < 0 ? rc : 0;
-	rc = q_exec(db, err, "INSERT INTO FunctionSDF (fn_id, u_id, df_id) VALUES ($1, nullif($2, 0), nullif($3, 0))", DB_V_INT(fn_id),
-		    DB_V_INT(u_id), DB_V_INT(df_id));
+	rc = q_exec(db, err, "INSERT INTO FunctionSDF (fn_id, u_id, df_id) VALUES ($1, nullif($2, 0), nullif($3, 0))",
+		    DB_V_INT(fn_id), DB_V_INT(u_id), DB_V_INT(df_id));
 	return rc < 0 ? rc : 1;
 }
 
 int function_newest(struct db *db, struct err *err, int64_t fn_id, int64_t u_id, int64_t *ret_idx)
 {
 	return q_int(db, err, ret_idx,
-		     "SELECT fnvt_idx FROM FunctionVersion WHERE fn_id = $1 AND (u_id IS NULL OR u_id = $2) ORDER BY fnvt_idx DESC LIMIT 1",
+		     "SELECT fnvt_idx FROM FunctionVersion WHERE fn_id = $1 AND (u_id IS NULL OR u_id = $2) ORDER BY fnvt_idx "
+		     "DESC LIMIT 1",
 		     DB_V_INT(fn_id), DB_V_INT(u_id));
 }
 
@@ -58,7 +59,8 @@ static void on_checked(void *arg, int rc, const char *why)
 	if (rc == 0)
 		op_go_on(c);
 	else
-		op_fail(c, err_set(&c->err, rc, "%s%s", rc == ERR_INVAL ? "Compile Error: " : "", why != NULL ? why : err_name(rc)));
+		op_fail(c,
+			err_set(&c->err, rc, "%s%s", rc == ERR_INVAL ? "Compile Error: " : "", why != NULL ? why : err_name(rc)));
 }
 
 static void check_code(struct op_call *c)
@@ -91,7 +93,8 @@ static int find_to_change(struct op_call *c, int64_t fn_id)
 static int offer_to_caller(struct op_call *c, int64_t fn_id, int64_t df_id)
 {
 	int64_t there;
-	int rc = df_id != 0 ? q_int(c->db, &c->err, &there, "SELECT df_id FROM DeviceFeature WHERE df_id = $1", DB_V_INT(df_id)) : 1;
+	int rc = df_id != 0 ? q_int(c->db, &c->err, &there, "SELECT df_id FROM DeviceFeature WHERE df_id = $1", DB_V_INT(df_id))
+			    : 1;
 	if (rc == 0)
 		return err_set(&c->err, ERR_NOENT, "Device Feature id %lld not found", (long long)df_id);
 	if (rc > 0)
@@ -127,11 +130,12 @@ static int create(struct op_call *c)
 static int change_version(struct op_call *c, int64_t fn_id, int64_t idx)
 {
 	int64_t changed;
-	int rc = q_int(c->db, &c->err, &changed,
-		       "UPDATE FunctionVersion SET code = $1, date = substr($2, 1, 10) WHERE fnvt_idx = $3 AND fn_id = $4 AND u_id = $5"
-		       " RETURNING fnvt_idx",
-		       DB_V_TEXT(op_str(c, "code")), DB_V_TEXT(utc_text(time(NULL)).s), DB_V_INT(idx), DB_V_INT(fn_id),
-		       DB_V_INT(c->who.u_id));
+	int rc = q_int(
+		c->db, &c->err, &changed,
+		"UPDATE FunctionVersion SET code = $1, date = substr($2, 1, 10) WHERE fnvt_idx = $3 AND fn_id = $4 AND u_id = $5"
+		" RETURNING fnvt_idx",
+		DB_V_TEXT(op_str(c, "code")), DB_V_TEXT(utc_text(time(NULL)).s), DB_V_INT(idx), DB_V_INT(fn_id),
+		DB_V_INT(c->who.u_id));
 	return rc == 0 ? err_set(&c->err, ERR_NOENT, NOT_OWNER) : rc < 0 ? rc : 0;
 }
 
@@ -151,13 +155,14 @@ static int update(struct op_call *c)
 static int is_used(struct op_call *c, int64_t fn_id, int64_t u_id)
 {
 	int64_t one;
-	int rc = q_int(c->db, &c->err, &one,
-		       "SELECT 1 WHERE EXISTS (SELECT 1 FROM DF_Parameter WHERE fn_id = $1 AND ($2 = 0 OR u_id = $2))"
-		       " OR EXISTS (SELECT 1 FROM DF_Module JOIN NetworkApplication USING (na_id) JOIN Project USING (p_id)"
-		       " WHERE fn_id = $1 AND ($2 = 0 OR u_id = $2))"
-		       " OR EXISTS (SELECT 1 FROM MultipleJoin_Module JOIN NetworkApplication USING (na_id) JOIN Project USING (p_id)"
-		       " WHERE fn_id = $1 AND ($2 = 0 OR u_id = $2))",
-		       DB_V_INT(fn_id), DB_V_INT(u_id));
+	int rc = q_int(
+		c->db, &c->err, &one,
+		"SELECT 1 WHERE EXISTS (SELECT 1 FROM DF_Parameter WHERE fn_id = $1 AND ($2 = 0 OR u_id = $2))"
+		" OR EXISTS (SELECT 1 FROM DF_Module JOIN NetworkApplication USING (na_id) JOIN Project USING (p_id)"
+		" WHERE fn_id = $1 AND ($2 = 0 OR u_id = $2))"
+		" OR EXISTS (SELECT 1 FROM MultipleJoin_Module JOIN NetworkApplication USING (na_id) JOIN Project USING (p_id)"
+		" WHERE fn_id = $1 AND ($2 = 0 OR u_id = $2))",
+		DB_V_INT(fn_id), DB_V_INT(u_id));
 	return rc > 0 ? err_set(&c->err, ERR_CONFLICT, IN_USE) : rc;
 }
 
@@ -167,8 +172,8 @@ static int delete_whole(struct op_call *c, int64_t fn_id)
 	int64_t one;
 	int rc = is_used(c, fn_id, 0);
 	if (rc == 0)
-		rc = q_int(c->db, &c->err, &one, "SELECT 1 FROM FunctionSDF WHERE fn_id = $1 AND u_id <> $2 LIMIT 1", DB_V_INT(fn_id),
-			   DB_V_INT(c->who.u_id));
+		rc = q_int(c->db, &c->err, &one, "SELECT 1 FROM FunctionSDF WHERE fn_id = $1 AND u_id <> $2 LIMIT 1",
+			   DB_V_INT(fn_id), DB_V_INT(c->who.u_id));
 	if (rc > 0)
 		return err_set(&c->err, ERR_CONFLICT, IN_USE);
 	return rc == 0 ? q_exec(c->db, &c->err, "DELETE FROM Function WHERE fn_id = $1", DB_V_INT(fn_id)) : rc;
@@ -186,13 +191,13 @@ static int delete_own(struct op_call *c, int64_t fn_id)
 		       : rc;
 }
 
-static int delete(struct op_call *c)
+static int delete (struct op_call *c)
 {
 	int64_t fn_id = op_int(c, "fn_id"), own = 0, others = 0;
 	int rc = find_to_change(c, fn_id);
 	if (rc == 0)
-		rc = q_int(c->db, &c->err, &own, "SELECT count(*) FROM FunctionVersion WHERE fn_id = $1 AND u_id = $2", DB_V_INT(fn_id),
-			   DB_V_INT(c->who.u_id));
+		rc = q_int(c->db, &c->err, &own, "SELECT count(*) FROM FunctionVersion WHERE fn_id = $1 AND u_id = $2",
+			   DB_V_INT(fn_id), DB_V_INT(c->who.u_id));
 	if (rc > 0)
 		rc = q_int(c->db, &c->err, &others, "SELECT count(*) FROM FunctionVersion WHERE fn_id = $1", DB_V_INT(fn_id));
 	if (rc > 0 && own == 0)

@@ -30,11 +30,11 @@ static const struct field parameter_fields[] = {{"param_type", FIELD_STR, FIELD_
 						{"fn_name", FIELD_STR, .flags = FIELD_OPTIONAL | FIELD_NULLABLE},
 						{"normalization", FIELD_BOOL, .flags = FIELD_OPTIONAL},
 						{0}};
-#define DESCRIPTION                                                                 \
-	{"df_category", FIELD_STR, .flags = FIELD_OPTIONAL}, {"comment", FIELD_TEXT, .flags = FIELD_OPTIONAL}
+#define CATEGORY {"df_category", FIELD_STR, .flags = FIELD_OPTIONAL}
+#define COMMENT	 {"comment", FIELD_TEXT, .flags = FIELD_OPTIONAL}
 static const struct field feature_fields[] = {{"df_name", .type = FIELD_STR},
 					      {"df_type", FIELD_STR, .names = feature_types},
-					      DESCRIPTION,
+					      CATEGORY, COMMENT,
 					      {"df_parameter", FIELD_LIST, .item = FIELD_OBJECT, .inner = parameter_fields},
 					      {0}};
 static const struct field offered_fields[] = {{"fn_name", .type = FIELD_STR}, {0}};
@@ -47,12 +47,13 @@ static const struct field model_fields[] = {{"dm_name", .type = FIELD_STR},
 					    {"device_only", FIELD_BOOL, .flags = FIELD_OPTIONAL},
 					    {"df_list", .type = FIELD_LIST}, /* of names, or of objects: model_feature_fields */
 					    {0}};
-static const struct field model_feature_fields[] = {{"df_name", .type = FIELD_STR},
-						    {"df_type", FIELD_STR, FIELD_OPTIONAL, .names = feature_types},
-						    DESCRIPTION,
-						    {"df_parameter", FIELD_LIST, FIELD_OPTIONAL, FIELD_OBJECT, .inner = parameter_fields},
-						    {"tags", FIELD_LIST, FIELD_OPTIONAL, .item = FIELD_STR},
-						    {0}};
+static const struct field model_feature_fields[] = {
+	{"df_name", .type = FIELD_STR},
+	{"df_type", FIELD_STR, FIELD_OPTIONAL, .names = feature_types},
+	CATEGORY, COMMENT,
+	{"df_parameter", FIELD_LIST, FIELD_OPTIONAL, FIELD_OBJECT, .inner = parameter_fields},
+	{"tags", FIELD_LIST, FIELD_OPTIONAL, .item = FIELD_STR},
+	{0}};
 
 #define SECTION(name, fields) {name, FIELD_LIST, FIELD_OPTIONAL, FIELD_OBJECT, .inner = (fields)}
 const struct field import_fields[] = {
@@ -114,7 +115,8 @@ struct import {
 	struct db *db;
 	struct imported *made;
 	struct err *err;
-	char path[96]; /* of what is looked at */
+	json_t *functions; /* names of those that were in the file: {name: true} */
+	char path[96];     /* of what is looked at */
 };
 
 #define wrong(im, fmt, ...) err_set((im)->err, ERR_SCHEMA, "`%s` " fmt, (im)->path, ##__VA_ARGS__)
@@ -152,7 +154,8 @@ static int add_tag(struct import *im, const json_t *item)
 	if (rc != 0)
 		return rc < 0 ? rc : 0;
 	im->made->tags++;
-	return q_exec(im->db, im->err, "INSERT INTO Tag (tag_name, param_no) VALUES ($1, $2)", DB_V_TEXT(name), DB_V_INT(param_no));
+	return q_exec(im->db, im->err, "INSERT INTO Tag (tag_name, param_no) VALUES ($1, $2)", DB_V_TEXT(name),
+		      DB_V_INT(param_no));
 }
 
 /* ret: 0, ERR_SCHEMA: there is none of this name */
@@ -193,9 +196,15 @@ static int add_function(struct import *im, const json_t *item)
 	int64_t fn_id = 0, df_id = json_integer_value(json_object_get(item, "df_id")), there;
 	if (!function_name_valid(name))
 		return wrong(im, "has the name '%s'. %s", name, FUNCTION_NAME_RULE);
+	/* each would be a new version again the next time */
+	if (json_object_get(im->functions, name) != NULL)
+		return wrong(im, "has the name '%s', as another one in this file", name);
+	if (json_object_set_new(im->functions, name, json_true()) < 0)
+		return err_set(im->err, ERR_NOMEM, "import");
 	int rc = q_int(im->db, im->err, &fn_id, "SELECT fn_id FROM Function WHERE fn_name = $1", DB_V_TEXT(name));
 	if (rc == 0) {
-		rc = q_int(im->db, im->err, &fn_id, "INSERT INTO Function (fn_name) VALUES ($1) RETURNING fn_id", DB_V_TEXT(name));
+		rc = q_int(im->db, im->err, &fn_id, "INSERT INTO Function (fn_name) VALUES ($1) RETURNING fn_id",
+			   DB_V_TEXT(name));
 		im->made->functions++;
 	}
 	if (rc >= 0 && protect != NULL)
@@ -206,7 +215,9 @@ static int add_function(struct import *im, const json_t *item)
 	if (rc < 0 || df_id == 0)
 		return rc;
 	rc = q_int(im->db, im->err, &there, "SELECT df_id FROM DeviceFeature WHERE df_id = $1", DB_V_INT(df_id));
-	return rc == 0 ? wrong(im, "names feature %lld, which is not there", (long long)df_id) : rc < 0 ? rc : offer(im, fn_id, df_id);
+	return rc == 0  ? wrong(im, "names feature %lld, which is not there", (long long)df_id)
+	       : rc < 0 ? rc
+			: offer(im, fn_id, df_id);
 }
 
 /* ---- features ---- */
@@ -216,7 +227,9 @@ static int resolve_parameter(struct import *im, json_t *param)
 {
 	const json_t *unit = json_object_get(param, "unit"), *function = json_object_get(param, "fn_name");
 	int64_t unit_id = 1, fn_id = 0;
-	int rc = json_string_length(unit) > 0 ? count(&im->made->units, label_unit(im->db, im->err, json_string_value(unit), &unit_id)) : 0;
+	int rc = json_string_length(unit) > 0
+			 ? count(&im->made->units, label_unit(im->db, im->err, json_string_value(unit), &unit_id))
+			 : 0;
 	if (rc == 0 && json_string_length(function) > 0)
 		rc = find_function(im, json_string_value(function), &fn_id);
 	if (rc == 0 && ((unit != NULL && json_object_set_new(param, "unit_id", json_integer(unit_id)) < 0) ||
@@ -229,14 +242,15 @@ static int resolve_parameters(struct import *im, json_t *list, bool is_new)
 {
 	size_t i, at = strlen(im->path);
 	json_t *param;
-	int rc = json_array_size(list) == 0	       ? wrong(im, "has no parameters in its `df_parameter`")
+	int rc = json_array_size(list) == 0           ? wrong(im, "has no parameters in its `df_parameter`")
 		 : json_array_size(list) > PARAMS_MAX ? wrong(im, "has more than %d parameters", PARAMS_MAX)
 						      : 0;
 	json_array_foreach (list, i, param) {
 		if (rc < 0)
 			break;
 		snprintf(im->path + at, sizeof(im->path) - at, ".df_parameter[%zu]", i);
-		rc = is_new && json_object_get(param, "param_type") == NULL ? wrong(im, "has no `param_type`") : resolve_parameter(im, param);
+		rc = is_new && json_object_get(param, "param_type") == NULL ? wrong(im, "has no `param_type`")
+									    : resolve_parameter(im, param);
 	}
 	if (rc == 0)
 		im->path[at] = '\0';
@@ -253,11 +267,12 @@ static int new_feature(struct import *im, const json_t *item, int64_t *ret_id)
 	if (rc == 0)
 		rc = count(&im->made->categories, label_category(im->db, im->err, category, NULL));
 	if (rc == 0)
-		rc = q_int(im->db, im->err, ret_id,
-			   "INSERT INTO DeviceFeature (df_name, df_type, df_category, param_no, comment) VALUES ($1, $2, $3, $4, $5)"
-			   " RETURNING df_id",
-			   DB_V_TEXT(text_of(item, "df_name", "")), DB_V_TEXT(type), DB_V_TEXT(category),
-			   DB_V_INT((int64_t)json_array_size(params)), DB_V_TEXT(text_of(item, "comment", "")));
+		rc = q_int(
+			im->db, im->err, ret_id,
+			"INSERT INTO DeviceFeature (df_name, df_type, df_category, param_no, comment) VALUES ($1, $2, $3, $4, $5)"
+			" RETURNING df_id",
+			DB_V_TEXT(text_of(item, "df_name", "")), DB_V_TEXT(type), DB_V_TEXT(category),
+			DB_V_INT((int64_t)json_array_size(params)), DB_V_TEXT(text_of(item, "comment", "")));
 	if (rc < 0)
 		return rc;
 	im->made->features++;
@@ -320,8 +335,10 @@ static int add_tags_of(struct import *im, int64_t mf_id, const json_t *tags)
 		if (rc == 0)
 			return wrong(im, "names tag '%s', which is not there", json_string_value(name));
 		if (rc > 0)
-			rc = q_exec(im->db, im->err, "INSERT INTO DM_DF_Tag (mf_id, tag_id) VALUES ($1, $2) ON CONFLICT (mf_id, tag_id) DO NOTHING",
-				    DB_V_INT(mf_id), DB_V_INT(tag_id));
+			rc = q_exec(
+				im->db, im->err,
+				"INSERT INTO DM_DF_Tag (mf_id, tag_id) VALUES ($1, $2) ON CONFLICT (mf_id, tag_id) DO NOTHING",
+				DB_V_INT(mf_id), DB_V_INT(tag_id));
 		if (rc < 0)
 			return rc;
 	}
@@ -347,12 +364,13 @@ static int add_to_model(struct import *im, int64_t dm_id, const json_t *one)
 	int64_t df_id = 0, mf_id = 0;
 	int rc = find_or_define(im, one, &df_id, &params);
 	if (rc == 0)
-		rc = q_int(im->db, im->err, &mf_id, "SELECT mf_id FROM DM_DF WHERE dm_id = $1 AND df_id = $2", DB_V_INT(dm_id), DB_V_INT(df_id));
+		rc = q_int(im->db, im->err, &mf_id, "SELECT mf_id FROM DM_DF WHERE dm_id = $1 AND df_id = $2", DB_V_INT(dm_id),
+			   DB_V_INT(df_id));
 	if (rc > 0)
 		return wrong(im, "is a feature that the model has already");
 	if (rc == 0)
-		rc = q_int(im->db, im->err, &mf_id, "INSERT INTO DM_DF (dm_id, df_id) VALUES ($1, $2) RETURNING mf_id", DB_V_INT(dm_id),
-			   DB_V_INT(df_id));
+		rc = q_int(im->db, im->err, &mf_id, "INSERT INTO DM_DF (dm_id, df_id) VALUES ($1, $2) RETURNING mf_id",
+			   DB_V_INT(dm_id), DB_V_INT(df_id));
 	if (rc >= 0)
 		rc = params_replace(im->db, im->err, (struct param_level){.mf_id = mf_id}, params);
 	return rc < 0 ? rc : add_tags_of(im, mf_id, json_object_get(one, "tags"));
@@ -371,7 +389,8 @@ static int add_model(struct import *im, const json_t *item)
 		return wrong(im, "has no features in its `df_list`");
 	rc = q_int(im->db, im->err, &dm_id,
 		   "INSERT INTO DeviceModel (dm_name, dm_type, plural, device_only) VALUES ($1, $2, $3, $4) RETURNING dm_id",
-		   DB_V_TEXT(name), DB_V_TEXT(text_of(item, "dm_type", "other")), DB_V_INT(json_is_true(json_object_get(item, "plural"))),
+		   DB_V_TEXT(name), DB_V_TEXT(text_of(item, "dm_type", "other")),
+		   DB_V_INT(json_is_true(json_object_get(item, "plural"))),
 		   DB_V_INT(json_is_true(json_object_get(item, "device_only"))));
 	im->made->models++;
 	json_array_foreach (list, i, one) {
@@ -387,9 +406,10 @@ static int add_model(struct import *im, const json_t *item)
 
 int import_run(struct db *db, json_t *doc, struct imported *ret_made, struct err *err)
 {
-	static int (*const add[])(struct import *, const json_t *) = {add_category, add_unit,	add_tag,  add_function,
+	static int (*const add[])(struct import *, const json_t *) = {add_category, add_unit,   add_tag,  add_function,
 								      add_feature,  add_offers, add_model};
-	struct import im = {.db = db, .made = ret_made, .err = err};
+	json_auto_t *functions = json_object();
+	struct import im = {.db = db, .made = ret_made, .err = err, .functions = functions};
 	*ret_made = (struct imported){0};
 	for (size_t section = 0; section < ARRAY_LEN(add); section++) { /* in the order of import_fields */
 		const char *name = import_fields[section].name;
@@ -409,6 +429,7 @@ int import_is_empty(struct db *db, struct err *err)
 {
 	int64_t n = 0;
 	int rc = q_int(db, err, &n,
-		       "SELECT (SELECT count(*) FROM DeviceFeature) + (SELECT count(*) FROM DeviceModel) + (SELECT count(*) FROM Function)");
+		       "SELECT (SELECT count(*) FROM DeviceFeature) + (SELECT count(*) FROM DeviceModel) + (SELECT count(*) FROM "
+		       "Function)");
 	return rc < 0 ? rc : n == 0;
 }

@@ -62,8 +62,10 @@ int tags_replace(struct db *db, struct err *err, int64_t mf_id, const json_t *li
 		if (rc == 0)
 			return err_set(err, ERR_NOENT, "Tag id %lld not found", (long long)tag_id_of(ref));
 		if (rc > 0)
-			rc = q_exec(db, err, "INSERT INTO DM_DF_Tag (mf_id, tag_id) VALUES ($1, $2) ON CONFLICT (mf_id, tag_id) DO NOTHING",
-				    DB_V_INT(mf_id), DB_V_INT(tag_id_of(ref)));
+			rc = q_exec(
+				db, err,
+				"INSERT INTO DM_DF_Tag (mf_id, tag_id) VALUES ($1, $2) ON CONFLICT (mf_id, tag_id) DO NOTHING",
+				DB_V_INT(mf_id), DB_V_INT(tag_id_of(ref)));
 	}
 	return rc;
 }
@@ -159,7 +161,8 @@ static int listed(struct op_call *c, int rc, json_t *rows)
 static int list_categories(struct op_call *c)
 {
 	json_t *rows = NULL;
-	int rc = q_rows(c->db, &c->err, row_category, &rows, "SELECT " ROW_CATEGORY " FROM DeviceFeatureCategory ORDER BY dfc_id");
+	int rc =
+		q_rows(c->db, &c->err, row_category, &rows, "SELECT " ROW_CATEGORY " FROM DeviceFeatureCategory ORDER BY dfc_id");
 	return listed(c, rc, rows);
 }
 

@@ -40,11 +40,11 @@ static const struct column pair_columns[] = {{"mf_id", COL_INT}, {"df_id", COL_I
 int model_find_feature(struct op_call *c, int64_t *ret_mf_id, int64_t *ret_df_id)
 {
 	json_auto_t *pair = NULL;
-	int rc = op_has(c, "mf_id") ? q_row(c->db, &c->err, pair_columns, &pair, "SELECT mf_id, df_id FROM DM_DF WHERE mf_id = $1",
-					    DB_V_INT(op_int(c, "mf_id")))
+	int rc = op_has(c, "mf_id") ? q_row(c->db, &c->err, pair_columns, &pair,
+					    "SELECT mf_id, df_id FROM DM_DF WHERE mf_id = $1", DB_V_INT(op_int(c, "mf_id")))
 				    : q_row(c->db, &c->err, pair_columns, &pair,
-					    "SELECT mf_id, df_id FROM DM_DF WHERE dm_id = $1 AND df_id = $2", DB_V_INT(op_int(c, "dm_id")),
-					    DB_V_INT(op_int(c, "df_id")));
+					    "SELECT mf_id, df_id FROM DM_DF WHERE dm_id = $1 AND df_id = $2",
+					    DB_V_INT(op_int(c, "dm_id")), DB_V_INT(op_int(c, "df_id")));
 	if (rc == 0)
 		return err_set(&c->err, ERR_NOENT, "Device Model has no such Device Feature");
 	if (rc < 0)
@@ -60,15 +60,16 @@ int model_find_feature(struct op_call *c, int64_t *ret_mf_id, int64_t *ret_df_id
 static int pair_up(struct op_call *c, int64_t dm_id, int64_t df_id, int64_t *ret_mf_id)
 {
 	int64_t there;
-	int rc = q_int(c->db, &c->err, ret_mf_id, "SELECT mf_id FROM DM_DF WHERE dm_id = $1 AND df_id = $2", DB_V_INT(dm_id), DB_V_INT(df_id));
+	int rc = q_int(c->db, &c->err, ret_mf_id, "SELECT mf_id FROM DM_DF WHERE dm_id = $1 AND df_id = $2", DB_V_INT(dm_id),
+		       DB_V_INT(df_id));
 	if (rc != 0)
 		return rc < 0 ? rc : 0;
 	rc = q_int(c->db, &c->err, &there, "SELECT df_id FROM DeviceFeature WHERE df_id = $1", DB_V_INT(df_id));
 	if (rc == 0)
 		return err_set(&c->err, ERR_NOENT, "Device Feature id %lld not found", (long long)df_id);
 	return rc < 0 ? rc
-		      : q_int(c->db, &c->err, ret_mf_id, "INSERT INTO DM_DF (dm_id, df_id) VALUES ($1, $2) RETURNING mf_id", DB_V_INT(dm_id),
-			      DB_V_INT(df_id));
+		      : q_int(c->db, &c->err, ret_mf_id, "INSERT INTO DM_DF (dm_id, df_id) VALUES ($1, $2) RETURNING mf_id",
+			      DB_V_INT(dm_id), DB_V_INT(df_id));
 }
 
 /* A new pair's parameters are everybody's, or nobody else could use it; changes are the caller's own. */
@@ -80,7 +81,8 @@ static int write_feature(struct op_call *c, int64_t dm_id, const json_t *item, b
 	if (rc > 0)
 		rc = params_replace_of_model(c->db, &c->err, (struct param_level){.mf_id = mf_id}, df_id, params);
 	if (rc == 0 && own)
-		rc = params_replace_of_model(c->db, &c->err, (struct param_level){.mf_id = mf_id, .u_id = c->who.u_id}, df_id, params);
+		rc = params_replace_of_model(c->db, &c->err, (struct param_level){.mf_id = mf_id, .u_id = c->who.u_id}, df_id,
+					     params);
 	return rc == 0 && tags != NULL ? tags_replace(c->db, &c->err, mf_id, tags) : rc;
 }
 
@@ -132,8 +134,9 @@ static int create(struct op_call *c)
 	if (rc != 0)
 		return rc > 0 ? err_set(&c->err, ERR_EXIST, "Device Model \"%s\" already exists", name) : rc;
 	rc = q_int(c->db, &c->err, &dm_id,
-		   "INSERT INTO DeviceModel (dm_name, dm_type, plural, device_only) VALUES ($1, $2, $3, $4) RETURNING dm_id", DB_V_TEXT(name),
-		   DB_V_TEXT(type != NULL ? type : "other"), DB_V_INT(json_is_true(json_object_get(c->args, "plural"))),
+		   "INSERT INTO DeviceModel (dm_name, dm_type, plural, device_only) VALUES ($1, $2, $3, $4) RETURNING dm_id",
+		   DB_V_TEXT(name), DB_V_TEXT(type != NULL ? type : "other"),
+		   DB_V_INT(json_is_true(json_object_get(c->args, "plural"))),
 		   DB_V_INT(json_is_true(json_object_get(c->args, "device_only"))));
 	if (rc >= 0)
 		rc = write_features(c, dm_id, false);
@@ -184,7 +187,8 @@ static int update(struct op_call *c)
 	if ((rc = refuse_used(c, dm_id, false)) < 0 || (rc = detach_unlisted(c, dm_id, ids)) < 0)
 		return rc;
 	rc = q_exec(c->db, &c->err,
-		    "UPDATE DeviceModel SET dm_type = ifnull($1, dm_type), plural = ifnull($2, plural), device_only = ifnull($3, device_only)"
+		    "UPDATE DeviceModel SET dm_type = ifnull($1, dm_type), plural = ifnull($2, plural), device_only = ifnull($3, "
+		    "device_only)"
 		    " WHERE dm_id = $4",
 		    DB_V_TEXT(op_str(c, "dm_type")), flag(c, "plural"), flag(c, "device_only"), DB_V_INT(dm_id));
 	if (rc == 0)
@@ -192,7 +196,7 @@ static int update(struct op_call *c)
 	return rc == 0 ? op_result_int(c, "dm_id", dm_id) : rc;
 }
 
-static int delete(struct op_call *c)
+static int delete (struct op_call *c)
 {
 	int64_t dm_id = 0;
 	int rc = find(c, &dm_id);
@@ -221,9 +225,9 @@ static int complete(struct db *db, struct err *err, json_t *feature, int64_t u_i
 
 int model_info(struct db *db, struct err *err, int64_t dm_id, int64_t u_id, json_t **ret_info)
 {
-	static const struct column columns[] = {{"df_id", COL_INT},	   {"df_name", COL_TEXT}, {"df_type", COL_TEXT},
-						{"df_category", COL_TEXT}, {"param_no", COL_INT}, {"comment", COL_TEXT},
-						{"mf_id", COL_INT},	   {0}};
+	static const struct column columns[] = {
+		{"df_id", COL_INT},    {"df_name", COL_TEXT}, {"df_type", COL_TEXT}, {"df_category", COL_TEXT},
+		{"param_no", COL_INT}, {"comment", COL_TEXT}, {"mf_id", COL_INT},    {0}};
 	json_auto_t *info = NULL;
 	json_auto_t *list = NULL;
 	json_t *feature;
@@ -280,7 +284,8 @@ static int dm_list(struct op_call *c)
 static int search(struct op_call *c)
 {
 	int64_t dm_id = 0;
-	int rc = q_int(c->db, &c->err, &dm_id, "SELECT dm_id FROM DeviceModel WHERE dm_name = $1", DB_V_TEXT(op_str(c, "dm_name")));
+	int rc = q_int(c->db, &c->err, &dm_id, "SELECT dm_id FROM DeviceModel WHERE dm_name = $1",
+		       DB_V_TEXT(op_str(c, "dm_name")));
 	return rc < 0 ? rc : op_result(c, rc > 0 ? json_integer(dm_id) : json_null());
 }
 

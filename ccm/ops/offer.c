@@ -10,7 +10,8 @@
 int functions_offered(struct db *db, struct err *err, int64_t df_id, int64_t u_id, json_t **ret_rows)
 {
 	return q_rows(db, err, row_function, ret_rows,
-		      "SELECT " ROW_FUNCTION " FROM Function WHERE fn_id IN (SELECT fn_id FROM FunctionSDF WHERE (df_id = $1 OR ($1 = 0 AND"
+		      "SELECT " ROW_FUNCTION
+		      " FROM Function WHERE fn_id IN (SELECT fn_id FROM FunctionSDF WHERE (df_id = $1 OR ($1 = 0 AND"
 		      " df_id IS NULL)) AND (u_id IS NULL OR u_id = $2) AND display = 1) ORDER BY fn_name",
 		      DB_V_INT(df_id), DB_V_INT(u_id));
 }
@@ -19,7 +20,8 @@ int functions_offered(struct db *db, struct err *err, int64_t df_id, int64_t u_i
 static int visible(struct op_call *c, json_t **ret_rows)
 {
 	return q_rows(c->db, &c->err, row_function, ret_rows,
-		      "SELECT " ROW_FUNCTION " FROM Function WHERE EXISTS (SELECT 1 FROM FunctionVersion WHERE FunctionVersion.fn_id ="
+		      "SELECT " ROW_FUNCTION
+		      " FROM Function WHERE EXISTS (SELECT 1 FROM FunctionVersion WHERE FunctionVersion.fn_id ="
 		      " Function.fn_id AND (u_id IS NULL OR u_id = $1)) ORDER BY fn_name",
 		      DB_V_INT(c->who.u_id));
 }
@@ -55,7 +57,8 @@ static int versions(struct op_call *c)
 {
 	json_t *rows = NULL;
 	int rc = q_rows(c->db, &c->err, row_version, &rows,
-			"SELECT " ROW_VERSION " FROM FunctionVersion WHERE fn_id = $1 AND (u_id IS NULL OR u_id = $2) ORDER BY fnvt_idx",
+			"SELECT " ROW_VERSION
+			" FROM FunctionVersion WHERE fn_id = $1 AND (u_id IS NULL OR u_id = $2) ORDER BY fnvt_idx",
 			DB_V_INT(op_int(c, "fn_id")), DB_V_INT(c->who.u_id));
 	return result_list(c, rc, "fnvt_list", rows);
 }
@@ -65,7 +68,8 @@ static int versions(struct op_call *c)
 /* A version by its index, or the newest that the user's graphs run; no function is all null. */
 static int info(struct op_call *c)
 {
-	static const struct column columns[] = {{"name", COL_TEXT}, {"fnvt_idx", COL_INT}, {"code", COL_TEXT}, {"date", COL_TEXT}, {0}};
+	static const struct column columns[] = {
+		{"name", COL_TEXT}, {"fnvt_idx", COL_INT}, {"code", COL_TEXT}, {"date", COL_TEXT}, {0}};
 	int64_t fn_id = op_int(c, "fn_id"), idx = op_int(c, "fnvt_idx");
 	bool by_version = op_has(c, "fnvt_idx") && idx > 0;
 	json_t *row = NULL;
@@ -131,7 +135,9 @@ static int of_link(struct op_call *c, int64_t dfo_id, int64_t na_id, json_t **re
 	json_auto_t *ids = json_array();
 	size_t i;
 	const json_t *row;
-	int rc = na_id > 0 ? 1 : q_int(c->db, &c->err, &na_id, "SELECT min(na_id) FROM DF_Module WHERE dfo_id = $1", DB_V_INT(dfo_id));
+	int rc = na_id > 0
+			 ? 1
+			 : q_int(c->db, &c->err, &na_id, "SELECT min(na_id) FROM DF_Module WHERE dfo_id = $1", DB_V_INT(dfo_id));
 	if (rc >= 0)
 		rc = q_rows(c->db, &c->err, id_columns, &rows,
 			    "SELECT fn_id FROM DF_Module WHERE na_id = $1 AND dfo_id = $2 ORDER BY param_i", DB_V_INT(na_id),
@@ -149,10 +155,11 @@ static int of_dfobject(struct op_call *c, int64_t dfo_id, int64_t na_id)
 	static const struct column columns[] = {{"df_id", COL_INT}, {"dfo_id", COL_INT}, {"df_name", COL_TEXT}, {0}};
 	json_auto_t *of = NULL;
 	json_t *functions = NULL;
-	int rc = q_row(c->db, &c->err, columns, &of,
-		       "SELECT df_id, dfo_id, df_name FROM DFObject JOIN DeviceFeature USING (df_id) JOIN DeviceObject USING (do_id)"
-		       " JOIN Project USING (p_id) WHERE dfo_id = $1 AND u_id = $2",
-		       DB_V_INT(dfo_id), DB_V_INT(c->who.u_id));
+	int rc = q_row(
+		c->db, &c->err, columns, &of,
+		"SELECT df_id, dfo_id, df_name FROM DFObject JOIN DeviceFeature USING (df_id) JOIN DeviceObject USING (do_id)"
+		" JOIN Project USING (p_id) WHERE dfo_id = $1 AND u_id = $2",
+		DB_V_INT(dfo_id), DB_V_INT(c->who.u_id));
 	if (rc == 0)
 		return err_set(&c->err, ERR_NOENT, "Device Feature Object id %lld not found", (long long)dfo_id);
 	if (rc > 0)
@@ -168,12 +175,14 @@ static int of_dfobject(struct op_call *c, int64_t dfo_id, int64_t na_id)
 static int of_join(struct op_call *c, int64_t na_id)
 {
 	int64_t there, fn_id = 0;
-	int rc = q_int(c->db, &c->err, &there, "SELECT na_id FROM NetworkApplication JOIN Project USING (p_id) WHERE na_id = $1 AND u_id = $2",
+	int rc = q_int(c->db, &c->err, &there,
+		       "SELECT na_id FROM NetworkApplication JOIN Project USING (p_id) WHERE na_id = $1 AND u_id = $2",
 		       DB_V_INT(na_id), DB_V_INT(c->who.u_id));
 	if (rc == 0)
 		return err_set(&c->err, ERR_NOENT, "NetworkApplication not find.");
 	if (rc > 0)
-		rc = q_int(c->db, &c->err, &fn_id, "SELECT fn_id FROM MultipleJoin_Module WHERE na_id = $1 AND fn_id IS NOT NULL LIMIT 1",
+		rc = q_int(c->db, &c->err, &fn_id,
+			   "SELECT fn_id FROM MultipleJoin_Module WHERE na_id = $1 AND fn_id IS NOT NULL LIMIT 1",
 			   DB_V_INT(na_id));
 	return rc < 0 ? rc
 		      : with_lists(c,
@@ -194,7 +203,8 @@ static int of_object(struct op_call *c)
 
 static int offered_result(struct op_call *c, int64_t fn_id, int64_t df_id)
 {
-	return op_result(c, json_pack("{s:I, s:o}", "fn_id", (json_int_t)fn_id, "df_id", df_id > 0 ? json_integer(df_id) : json_null()));
+	return op_result(
+		c, json_pack("{s:I, s:o}", "fn_id", (json_int_t)fn_id, "df_id", df_id > 0 ? json_integer(df_id) : json_null()));
 }
 
 static int add(struct op_call *c)
@@ -217,16 +227,18 @@ static int add(struct op_call *c)
 static int is_used_there(struct op_call *c, int64_t fn_id, int64_t df_id)
 {
 	int64_t one;
-	return df_id > 0 ? q_int(c->db, &c->err, &one,
-				 "SELECT 1 WHERE EXISTS (SELECT 1 FROM DF_Parameter LEFT JOIN DM_DF USING (mf_id) WHERE fn_id = $1 AND"
-				 " (DF_Parameter.df_id = $2 OR DM_DF.df_id = $2) AND (u_id IS NULL OR u_id = $3))"
-				 " OR EXISTS (SELECT 1 FROM DF_Module JOIN DFObject USING (dfo_id) JOIN DeviceObject USING (do_id)"
-				 " JOIN Project USING (p_id) WHERE fn_id = $1 AND df_id = $2 AND u_id = $3)",
-				 DB_V_INT(fn_id), DB_V_INT(df_id), DB_V_INT(c->who.u_id))
-			 : q_int(c->db, &c->err, &one,
-				 "SELECT 1 FROM MultipleJoin_Module JOIN NetworkApplication USING (na_id) JOIN Project USING (p_id)"
-				 " WHERE fn_id = $1 AND u_id = $2 LIMIT 1",
-				 DB_V_INT(fn_id), DB_V_INT(c->who.u_id));
+	return df_id > 0
+		       ? q_int(c->db, &c->err, &one,
+			       "SELECT 1 WHERE EXISTS (SELECT 1 FROM DF_Parameter LEFT JOIN DM_DF USING (mf_id) WHERE fn_id = $1 "
+			       "AND"
+			       " (DF_Parameter.df_id = $2 OR DM_DF.df_id = $2) AND (u_id IS NULL OR u_id = $3))"
+			       " OR EXISTS (SELECT 1 FROM DF_Module JOIN DFObject USING (dfo_id) JOIN DeviceObject USING (do_id)"
+			       " JOIN Project USING (p_id) WHERE fn_id = $1 AND df_id = $2 AND u_id = $3)",
+			       DB_V_INT(fn_id), DB_V_INT(df_id), DB_V_INT(c->who.u_id))
+		       : q_int(c->db, &c->err, &one,
+			       "SELECT 1 FROM MultipleJoin_Module JOIN NetworkApplication USING (na_id) JOIN Project USING (p_id)"
+			       " WHERE fn_id = $1 AND u_id = $2 LIMIT 1",
+			       DB_V_INT(fn_id), DB_V_INT(c->who.u_id));
 }
 
 static int take_away(struct op_call *c)

@@ -15,7 +15,8 @@ const struct field param_fields[] = {
 	{"param_type", FIELD_STR, MAY, .names = param_types, .help = "type of the value; int if it is not given"},
 	{"min", FIELD_NUMBER, MAY, .help = "smallest value; equal to max: no range"},
 	{"max", FIELD_NUMBER, MAY, .help = "largest value"},
-	{"idf_type", FIELD_STR, MAY, .names = idf_types, .help = "the value, or its change since the last one; sample if it is not given"},
+	{"idf_type", FIELD_STR, MAY, .names = idf_types,
+	 .help = "the value, or its change since the last one; sample if it is not given"},
 	{"fn_id", FIELD_INT, MAY, .help = "default function; null or 0: none"},
 	{"unit_id", FIELD_INT, MAY, .help = "unit; 1 (None) if it is not given"},
 	{"normalization", FIELD_BOOL, MAY, .help = "whether values are mapped to min ... max"},
@@ -53,7 +54,8 @@ static int insert(struct db *db, struct err *err, struct param_level level, size
 	if (rc < 0)
 		return rc;
 	return q_exec(db, err,
-		      "INSERT INTO DF_Parameter (df_id, mf_id, u_id, param_i, param_type, idf_type, fn_id, min, max, normalization, unit_id)"
+		      "INSERT INTO DF_Parameter (df_id, mf_id, u_id, param_i, param_type, idf_type, fn_id, min, max, "
+		      "normalization, unit_id)"
 		      " VALUES (nullif($1, 0), nullif($2, 0), nullif($3, 0), $4, $5, $6, nullif($7, 0), $8, $9, $10, $11)",
 		      DB_V_INT(level.df_id), DB_V_INT(level.mf_id), DB_V_INT(level.u_id), DB_V_INT((int64_t)at),
 		      DB_V_TEXT(text_of(param, "param_type", "int")), DB_V_TEXT(text_of(param, "idf_type", "sample")),
@@ -118,12 +120,13 @@ static int set(struct op_call *c)
 	if (rc == 0 && json_array_size(list) == 0)
 		rc = err_set(&c->err, ERR_INVAL, "df_parameter is empty");
 	if (rc == 0)
-		rc = level.mf_id != 0 ? params_replace_of_model(c->db, &c->err, level, df_id, list) : feature_write_params(c, df_id, list);
+		rc = level.mf_id != 0 ? params_replace_of_model(c->db, &c->err, level, df_id, list)
+				      : feature_write_params(c, df_id, list);
 	return rc == 0 ? named(c, level) : rc;
 }
 
 /* The user's own; everybody's show again. */
-static int delete(struct op_call *c)
+static int delete (struct op_call *c)
 {
 	struct param_level level;
 	int64_t df_id = 0;

@@ -2,7 +2,8 @@
 
 static int64_t sensor(void)
 {
-	ok(ANN, "create_device_feature", "{'df_name':'Temp','df_type':'input','df_parameter':[{'param_type':'float','min':'-20','max':50},{}]}");
+	ok(ANN, "create_device_feature",
+	   "{'df_name':'Temp','df_type':'input','df_parameter':[{'param_type':'float','min':'-20','max':50},{}]}");
 	return id_at("df_id");
 }
 
@@ -26,8 +27,10 @@ static void what_is_wrong_with_a_feature_is_said(void **state)
 	sensor();
 	refused(ERR_EXIST, "Device Feature \"Temp\" already exists", ANN, "create_device_feature",
 		"{'df_name':'Temp','df_type':'input','df_parameter':[{}]}");
-	refused(ERR_INVAL, "Invalid feature type \"idf\"", ANN, "create_device_feature", "{'df_name':'x','df_type':'idf','df_parameter':[{}]}");
-	refused(ERR_INVAL, "df_parameter is empty", ANN, "create_device_feature", "{'df_name':'x','df_type':'input','df_parameter':[]}");
+	refused(ERR_INVAL, "Invalid feature type \"idf\"", ANN, "create_device_feature",
+		"{'df_name':'x','df_type':'idf','df_parameter':[{}]}");
+	refused(ERR_INVAL, "df_parameter is empty", ANN, "create_device_feature",
+		"{'df_name':'x','df_type':'input','df_parameter':[]}");
 	refused(ERR_NOENT, "Unit id 77 not found", ANN, "create_device_feature",
 		"{'df_name':'x','df_type':'input','df_parameter':[{'unit_id':77}]}");
 	refused(ERR_NOENT, "Function id 5 not found", ANN, "create_device_feature",
@@ -47,7 +50,8 @@ static void what_is_wrong_with_a_feature_is_said(void **state)
 static void names_are_text(void **state)
 {
 	(void)state;
-	ok(ANN, "create_device_feature", "{'df_name':'a\\u0027); DROP TABLE User; --','df_type':'output','df_parameter':[{}],'comment':'\\u0022%%s\\u0022'}");
+	ok(ANN, "create_device_feature",
+	   "{'df_name':'a\\u0027); DROP TABLE User; --','df_type':'output','df_parameter':[{}],'comment':'\\u0022%%s\\u0022'}");
 	ok(ANN, "search_device_feature", "{'df_name':'a\\u0027); DROP TABLE User; --'}");
 	is("1");
 	ok(ANN, "search_device_feature", "{'df_name':'a%%'}");
@@ -60,7 +64,8 @@ static void a_user_has_parameters_of_its_own(void **state)
 	(void)state;
 	sensor();
 	ok(BOB, "update_device_feature",
-	   "{'df_id':1,'df_name':'ignored','df_type':'input','comment':'warm','df_parameter':[{'param_type':'float','max':1},{'u_id':7,'df_id':'x'}]}");
+	   "{'df_id':1,'df_name':'ignored','df_type':'input','comment':'warm','df_parameter':[{'param_type':'float','max':1},{'u_"
+	   "id':7,'df_id':'x'}]}");
 	is("{'df_id':1}");
 	ok(BOB, "get_device_feature_info", "{'df_id':1}");
 	is_at("df_parameter.0.max", "1.0");
@@ -88,8 +93,10 @@ static void another_number_of_parameters_is_for_everybody_and_only_for_what_nobo
 	is_at("df_type", "'output'");
 	is_at("df_parameter.0.max", "3.0");
 	ok(ANN, "create_device_model", "{'dm_name':'m','df_list':[{'df_id':1,'df_parameter':[{}]}]}");
-	refused(ERR_CONFLICT, "Device Feature is in use.", ANN, "update_device_feature", "{'df_id':1,'df_type':'output','df_parameter':[{},{}]}");
-	refused(ERR_CONFLICT, "Device Feature is in use.", ANN, "update_device_feature", "{'df_id':1,'df_type':'input','df_parameter':[{}]}");
+	refused(ERR_CONFLICT, "Device Feature is in use.", ANN, "update_device_feature",
+		"{'df_id':1,'df_type':'output','df_parameter':[{},{}]}");
+	refused(ERR_CONFLICT, "Device Feature is in use.", ANN, "update_device_feature",
+		"{'df_id':1,'df_type':'input','df_parameter':[{}]}");
 	ok(ANN, "update_device_feature", "{'df_id':1,'df_type':'output','df_parameter':[{'max':9}]}");
 	refused(ERR_CONFLICT, "Device Feature is in use.", ANN, "delete_device_feature", "{'df_id':1}");
 	ok(ANN, "delete_device_model", "{'dm_name':'m'}");
@@ -101,10 +108,11 @@ static void another_number_of_parameters_is_for_everybody_and_only_for_what_nobo
 static void features_are_listed_by_name_and_category(void **state)
 {
 	(void)state;
-	static const char *const rows[][3] = {{"b", "input", "Motion"}, {"a", "input", ""}, {"d", "output", "Sight"}, {"c", "output", "Motion"}};
+	static const char *const rows[][3] = {
+		{"b", "input", "Motion"}, {"a", "input", ""}, {"d", "output", "Sight"}, {"c", "output", "Motion"}};
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
-		ok(ANN, "create_device_feature", "{'df_name':'%s','df_type':'%s','df_category':'%s','df_parameter':[{}]}", rows[i][0], rows[i][1],
-		   rows[i][2]);
+		ok(ANN, "create_device_feature", "{'df_name':'%s','df_type':'%s','df_category':'%s','df_parameter':[{}]}",
+		   rows[i][0], rows[i][1], rows[i][2]);
 	ok(BOB, "get_device_feature_list", "{}");
 	is_at("input.0.df_name", "'a'");
 	is_at("input.0.df_category", "'None'");

@@ -63,7 +63,8 @@ static void takes_what_fits(void **state)
 {
 	(void)state;
 	takes("{'name':'a'}", false, "{'name':'a'}");
-	takes("{'name':'a','n':-3,'x':1,'yes':false,'text':'','blank':''}", false, "{'name':'a','n':-3,'x':1,'yes':false,'text':'','blank':''}");
+	takes("{'name':'a','n':-3,'x':1,'yes':false,'text':'','blank':''}", false,
+	      "{'name':'a','n':-3,'x':1,'yes':false,'text':'','blank':''}");
 	takes("{'name':'a','n':null,'x':0.5}", false, "{'name':'a','n':null,'x':0.5}");
 	takes("{'name':'a','colour':'red','any':[{'x':null}]}", false, "{'name':'a','colour':'red','any':[{'x':null}]}");
 	takes("{'name':'a','old':[1,{}],'items':[{'id':1,'echo':{}}],'one':{'id':2,'echo':3},'names':['b','c']}", false,
@@ -74,7 +75,8 @@ static void takes_what_fits(void **state)
 static void browsers_send_numbers_as_text(void **state)
 {
 	(void)state;
-	takes("{'name':'a','n':'12','x':'-1.5e2','ctx':{'deep':1},'items':[{'id':'7'}]}", true, "{'name':'a','n':12,'x':-150.0,'items':[{'id':7}]}");
+	takes("{'name':'a','n':'12','x':'-1.5e2','ctx':{'deep':1},'items':[{'id':'7'}]}", true,
+	      "{'name':'a','n':12,'x':-150.0,'items':[{'id':7}]}");
 	takes("{'name':'7','n':'-9223372036854775808','x':'3'}", true, "{'name':'7','n':-9223372036854775808,'x':3}");
 	takes("{'name':'a','yes':1}", true, "{'name':'a','yes':true}");
 	takes("{'name':'a','yes':'0'}", true, "{'name':'a','yes':false}");
@@ -131,7 +133,8 @@ static void says_what_is_wrong_and_where(void **state)
 static void text_that_is_no_decimal_number_stays_text(void **state)
 {
 	(void)state;
-	static const char *const no[] = {"", " 1", "1 ", "0x10", "nan", "inf", "1e999", "1,5", "12a", "--1", "9223372036854775808", "1.0"};
+	static const char *const no[] = {
+		"", " 1", "1 ", "0x10", "nan", "inf", "1e999", "1,5", "12a", "--1", "9223372036854775808", "1.0"};
 	for (size_t i = 0; i < ARRAY_LEN(no); i++) {
 		char given[80];
 		snprintf(given, sizeof(given), "{'name':'a','n':'%s'}", no[i]);

@@ -23,8 +23,10 @@ static void with_link(const char *function, const char *join)
 	char text[900];
 	snprintf(text, sizeof(text),
 		 "INSERT INTO DeviceModel (dm_name) VALUES ('m'); INSERT INTO DM_DF (dm_id, df_id) VALUES (1, 1);"
-		 "INSERT INTO Project (p_name, u_id) VALUES ('p', 1); INSERT INTO NetworkApplication (na_name, na_idx, p_id) VALUES ('a', 0, 1);"
-		 "INSERT INTO DeviceObject (dm_id, p_id) VALUES (1, 1); INSERT INTO DFObject (do_id, df_id, alias_name) VALUES (1, 1, 't');"
+		 "INSERT INTO Project (p_name, u_id) VALUES ('p', 1); INSERT INTO NetworkApplication (na_name, na_idx, p_id) "
+		 "VALUES ('a', 0, 1);"
+		 "INSERT INTO DeviceObject (dm_id, p_id) VALUES (1, 1); INSERT INTO DFObject (do_id, df_id, alias_name) VALUES "
+		 "(1, 1, 't');"
 		 "INSERT INTO DF_Module (na_id, dfo_id, param_i, fn_id) VALUES (1, 1, 0, %s), (1, 1, 1, NULL);"
 		 "INSERT INTO MultipleJoin_Module (na_id, param_i, dfo_id, fn_id) VALUES (1, 0, 1, %s)",
 		 function, join);
@@ -74,7 +76,8 @@ static void no_function_is_all_null(void **state)
 static void code_is_compiled_elsewhere_before_it_is_stored(void **state)
 {
 	(void)state;
-	refused(ERR_INVAL, "Compile Error: SyntaxError: not a function", ANN, "create_function", "{'fn_name':'f','code':'run = 1'}");
+	refused(ERR_INVAL, "Compile Error: SyntaxError: not a function", ANN, "create_function",
+		"{'fn_name':'f','code':'run = 1'}");
 	refused(ERR_INVAL, "Compile Error: SyntaxError: not a function", ANN, "update_function", "{'fn_id':1,'code':'run = 1'}");
 	compiler_is_away = true;
 	refused(ERR_AGAIN, "no agent is connected", ANN, "create_function", "{'fn_name':'f','code':'" CODE "'}");
@@ -88,7 +91,8 @@ static void names_are_identifiers(void **state)
 	static const char *const bad[] = {"1x", "_x", "a-b", "a b", "\\u00e4", "a\\n", "a.b", "a\\u0027"};
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
-		refused(ERR_INVAL, "Function name must start with a letter", ANN, "create_function", "{'fn_name':'%s','code':'" CODE "'}", bad[i]);
+		refused(ERR_INVAL, "Function name must start with a letter", ANN, "create_function",
+			"{'fn_name':'%s','code':'" CODE "'}", bad[i]);
 	ok(ANN, "create_function", "{'fn_name':'a_B9','code':'" CODE "'}");
 	refused(ERR_SCHEMA, "fn_name", ANN, "create_function", "{'fn_name':'','code':'" CODE "'}");
 	refused(ERR_SCHEMA, "code", ANN, "create_function", "{'fn_name':'b','code':''}");
@@ -104,8 +108,10 @@ static void only_the_owner_changes_a_version(void **state)
 	ok(ANN, "update_function", "{'fn_id':1,'code':'" CODE "#3'}");
 	is("{'fn_id':1,'fnvt_idx':3}");
 	ok(BOB, "create_function", "{'fn_name':'twice','code':'" CODE "'}");
-	refused(ERR_NOENT, "Function Version not find, or you are not owner.", BOB, "update_function", "{'fn_id':1,'fnvt_idx':1,'code':'" CODE "'}");
-	refused(ERR_NOENT, "Function Version not find, or you are not owner.", ANN, "update_function", "{'fn_id':1,'fnvt_idx':2,'code':'" CODE "'}");
+	refused(ERR_NOENT, "Function Version not find, or you are not owner.", BOB, "update_function",
+		"{'fn_id':1,'fnvt_idx':1,'code':'" CODE "'}");
+	refused(ERR_NOENT, "Function Version not find, or you are not owner.", ANN, "update_function",
+		"{'fn_id':1,'fnvt_idx':2,'code':'" CODE "'}");
 	refused(ERR_NOENT, "Function id 9 not found", ANN, "update_function", "{'fn_id':9,'code':'" CODE "'}");
 	refused(ERR_NOENT, "Function id 1 not found", EVE, "update_function", "{'fn_id':1,'code':'" CODE "'}");
 	ok(ANN, "get_function_info", "{'fnvt_idx':1}");
@@ -155,7 +161,8 @@ static void what_is_used_is_not_deleted(void **state)
 		"INSERT INTO FunctionSDF (fn_id, u_id) VALUES (1, 2)",
 	};
 	static const char *const ends[] = {"UPDATE DF_Parameter SET fn_id = NULL", "UPDATE DF_Module SET fn_id = NULL",
-					   "UPDATE MultipleJoin_Module SET fn_id = NULL", "DELETE FROM FunctionSDF WHERE u_id = 2"};
+					   "UPDATE MultipleJoin_Module SET fn_id = NULL",
+					   "DELETE FROM FunctionSDF WHERE u_id = 2"};
 	(void)state;
 	with_link("NULL", "NULL");
 	for (size_t i = 0; i < ARRAY_LEN(uses); i++) {
@@ -202,7 +209,8 @@ static void functions_are_offered_where_it_was_said(void **state)
 	is("{'fn_id':1,'df_id':1}");
 	refused(ERR_NOENT, "FunctionSDF not find.", ANN, "delete_functionSDF", "{'fn_id':1,'df_id':1}");
 	refused(ERR_NOENT, "FunctionSDF not find.", ANN, "delete_functionSDF", "{'fn_id':2}"); /* that one is everybody's */
-	refused(ERR_NOENT, "Device Feature id 7 not found", ANN, "create_function", "{'fn_name':'f','code':'" CODE "','df_id':7}");
+	refused(ERR_NOENT, "Device Feature id 7 not found", ANN, "create_function",
+		"{'fn_name':'f','code':'" CODE "','df_id':7}");
 	assert_int_equal(number("SELECT count(*) FROM Function WHERE fn_name = 'f'"), 0);
 }
 
@@ -229,7 +237,8 @@ static void an_editor_sees_what_a_link_and_a_join_have(void **state)
 	ok(ANN, "create_functionSDF", "{'fn_id':1,'df_id':1}");
 	ok(ANN, "get_dfo_function_info", "{'dfo_id':'1'}");
 	is("{'df_id':1,'dfo_id':1,'df_name':'Temp','dfm_fn_list':[1,null],"
-	   "'fn_list':[{'fn_id':1,'fn_name':'twice','is_protect':false}],'other_fn_list':[{'fn_id':2,'fn_name':'mean','is_protect':true}]}");
+	   "'fn_list':[{'fn_id':1,'fn_name':'twice','is_protect':false}],'other_fn_list':[{'fn_id':2,'fn_name':'mean','is_"
+	   "protect':true}]}");
 	ok(ANN, "get_dfo_function_info", "{'na_id':1}");
 	is_at("df_name", "'Join'");
 	is_at("df_id", "null");

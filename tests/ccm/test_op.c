@@ -23,7 +23,8 @@ static void second(struct ccm *app, int64_t id)
 static int add_unit(struct op_call *c)
 {
 	int64_t id = 0;
-	int rc = q_int(c->db, &c->err, &id, "INSERT INTO Unit (unit_name) VALUES ($1) RETURNING unit_id", DB_V_TEXT(op_str(c, "name")));
+	int rc = q_int(c->db, &c->err, &id, "INSERT INTO Unit (unit_name) VALUES ($1) RETURNING unit_id",
+		       DB_V_TEXT(op_str(c, "name")));
 	return rc < 0 ? rc : op_result_int(c, "id", id);
 }
 
@@ -218,14 +219,16 @@ static void rows_become_json_by_their_columns(void **state)
 	json_auto_t *row = NULL;
 	json_auto_t *rows = NULL;
 	(void)state;
-	assert_int_equal(q_row(ccm.db, &err, columns, &row, "SELECT 9223372036854775807, 2, 1, 'a', NULL UNION ALL SELECT 1, 1, 1, 'b', 'b'"), 1);
+	assert_int_equal(q_row(ccm.db, &err, columns, &row,
+			       "SELECT 9223372036854775807, 2, 1, 'a', NULL UNION ALL SELECT 1, 1, 1, 'b', 'b'"),
+			 1);
 	json_auto_t *want = json_pack("{s:I, s:f, s:b, s:s, s:n}", "i", INT64_MAX, "r", 2.0, "b", 1, "t", "a", "z");
 	assert_true(json_equal(row, want));
 	json_t *none = (json_t *)1;
 	assert_int_equal(q_row(ccm.db, &err, columns, &none, "SELECT 1, 1, 1, 1, 1 WHERE 0"), 0);
 	assert_null(none);
-	assert_int_equal(q_rows(ccm.db, &err, columns, &rows, "SELECT 1, 1.5, 0, 'a', 'b' UNION ALL SELECT 2, $1, $2, $3, $4", DB_V_REAL(0.5),
-				DB_V_INT(1), DB_V_TEXT("c"), DB_V_NULL),
+	assert_int_equal(q_rows(ccm.db, &err, columns, &rows, "SELECT 1, 1.5, 0, 'a', 'b' UNION ALL SELECT 2, $1, $2, $3, $4",
+				DB_V_REAL(0.5), DB_V_INT(1), DB_V_TEXT("c"), DB_V_NULL),
 			 0);
 	assert_int_equal(json_array_size(rows), 2);
 	assert_true(json_is_null(json_object_get(json_array_get(rows, 1), "z")));

@@ -23,7 +23,7 @@ enum { NOBODY, ANN, BOB, EVE };
 
 static struct ccm ccm;
 static struct err answer_err;
-static json_t *answer;	   /* of the last operation */
+static json_t *answer; /* of the last operation */
 static int answer_rc;
 static char touched[2000]; /* "na 3, function 4, " */
 static bool compiler_is_away;
@@ -68,13 +68,13 @@ MAYBE_UNUSED static void sql(const char *text)
 		fail_msg("%s: %s", text, err.text);
 }
 
-#define number(statement, ...)                                                      \
-	({                                                                          \
-		int64_t number_ = -1;                                               \
-		struct err err_;                                                    \
-		if (q_int(ccm.db, &err_, &number_, statement, ##__VA_ARGS__) < 0)   \
-			fail_msg("%s: %s", statement, err_.text);                   \
-		number_;                                                            \
+#define number(statement, ...)                                                    \
+	({                                                                        \
+		int64_t number_ = -1;                                             \
+		struct err err_;                                                  \
+		if (q_int(ccm.db, &err_, &number_, statement, ##__VA_ARGS__) < 0) \
+			fail_msg("%s: %s", statement, err_.text);                 \
+		number_;                                                          \
 	})
 
 static int setup(void **state)
@@ -151,15 +151,15 @@ static int call(int64_t u_id, const char *name, const char *args, ...)
 	return answer_rc;
 }
 
-#define ok(...)                                           \
-	do {                                              \
-		if (call(__VA_ARGS__) != 0)               \
-			fail_msg("%s", answer_err.text);  \
+#define ok(...)                                          \
+	do {                                             \
+		if (call(__VA_ARGS__) != 0)              \
+			fail_msg("%s", answer_err.text); \
 	} while (0)
 
-#define refused(code, words, ...)                                                                                    \
-	do {                                                                                                         \
-		if (call(__VA_ARGS__) != (code) || strstr(answer_err.text, words) == NULL)                           \
+#define refused(code, words, ...)                                                                                          \
+	do {                                                                                                               \
+		if (call(__VA_ARGS__) != (code) || strstr(answer_err.text, words) == NULL)                                 \
 			fail_msg("got %s '%s', not %s '%s'", err_name(answer_rc), answer_err.text, err_name(code), words); \
 	} while (0)
 
@@ -195,7 +195,5 @@ MAYBE_UNUSED static int64_t id_at(const char *path)
 		fail_msg("`%s` is no number", path);
 	return json_integer_value(at(path));
 }
-
-
 
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
