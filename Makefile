@@ -1,6 +1,7 @@
 # make             build everything into build/bin and build/lib
 # make test        unit tests, then system tests (scripts/test installs what they need)
 # make bench       measure; prints ratios, writes build/bench/*.csv; BENCH_ARGS=--help names the choices
+# make bench-ccm   measure large projects and many of them
 # make bench-report  tables and pictures of the last run into docs/
 # make soak        an hour of load, changes and killed engines; SECONDS=60: a minute, SOAK_ARGS=--help
 # make crash       random kill -9 under load, answers compared with what there is; KILLS=1000 SEED=7, CRASH_ARGS=--help
@@ -198,6 +199,9 @@ $(B)/tests/lib/faults.so: $(FAULTS)
 bench-programs: $(BENCHBIN) $(BENCH_ENGINE:%=$(O)/bench/bin/%) $(O)/lib/test_clock.so
 bench: all bench-programs
 	@BUILD=$(abspath $(O)) /usr/bin/python3 tests/bench/bench.py $(BENCH_ARGS)
+# large projects and many of them
+bench-ccm: all bench-programs
+	@BUILD=$(abspath $(O)) /usr/bin/python3 tests/bench/ccm_bench.py $(BENCH_ARGS)
 bench-report:
 	@BUILD=$(abspath $(O)) /usr/bin/python3 tests/bench/bench.py --report
 
@@ -263,5 +267,5 @@ deb:
 clean:
 	rm -rf $(B)
 
-.PHONY: all test test-unit test-system bench bench-programs bench-report soak crash faults check format install uninstall deb clean fuzz
+.PHONY: all test test-unit test-system bench bench-programs bench-ccm bench-report soak crash faults check format install uninstall deb clean fuzz
 .DELETE_ON_ERROR:

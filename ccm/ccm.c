@@ -81,8 +81,10 @@ static void ctl_status(void *arg, json_t *request, struct ctl_call *call)
 				   (double)(loop_now_ms(ccm->loop) - ccm->started_ms) / 1000, "ready", up, "health",
 				   up ? "ok" : "no connection to the broker", "http_port", (json_int_t)web_port(ccm->web));
 	(void)request;
-	if (answer != NULL)
+	if (answer != NULL) {
 		drive_status(ccm->drive, answer);
+		gui_status(ccm->gui, answer);
+	}
 	ctl_answer(call, answer);
 }
 

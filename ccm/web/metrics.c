@@ -1,5 +1,6 @@
 #include "ccm/web/metrics.h"
 
+#include "ccm/gui/gui.h"
 #include "common/histogram.h"
 #include "common/util.h"
 #include <inttypes.h>
@@ -104,6 +105,7 @@ char *web_metrics_page(const struct web_metrics *m, struct ccm *ccm, const struc
 	one(out, "iottalk_ccm_uptime_seconds", "gauge", "Seconds since start.", (double)(loop_now_ms(ccm->loop) - ccm->started_ms) / 1000);
 	write_process(out);
 	write_http(m, out);
+	gui_write_metrics(ccm->gui, out);
 	bool whole = ferror(out) == 0;
 	if (fclose(out) != 0 || !whole) {
 		free(text);
