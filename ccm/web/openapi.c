@@ -257,17 +257,14 @@ static int widen(json_t *operation, const struct web_route *r)
 	return 0;
 }
 
-struct first {
-	const char *path;
-	const struct web_route *found;
-};
-
+/* arg: a path; becomes the first of its kind. */
 static int find_first(void *arg, const struct web_route *r)
 {
-	struct first *f = arg;
-	if (f->found == NULL && same_path(f->path, r->path))
-		f->found = r;
-	return 0;
+	const char **path = arg;
+	if (!same_path(*path, r->path))
+		return 0;
+	*path = r->path;
+	return 1;
 }
 
 struct writing {
@@ -278,19 +275,19 @@ struct writing {
 static int write_route(void *arg, const struct web_route *r)
 {
 	struct writing *w = arg;
-	struct first first = {.path = r->path};
+	const char *first = r->path;
 	char named[PATH_MAX_BYTES], method[16];
 	size_t n = 0;
 	each(w->tables, find_first, &first);
-	plain_path(first.found->path, true, named);
+	plain_path(first, true, named);
 	json_t *item = json_object_get(w->paths, named);
 	if (item == NULL && (set(w->paths, named, json_object()) < 0 || (item = json_object_get(w->paths, named)) == NULL))
 		return ERR_NOMEM;
-	for (; r->method[n] != '\0' && n < sizeof(method) - 1; n++)
+	for (; n < sizeof(method) - 1 && r->method[n] != '\0'; n++)
 		method[n] = (char)tolower((unsigned char)r->method[n]);
 	method[n] = '\0';
 	json_t *there = json_object_get(item, method);
-	return there != NULL ? widen(there, r) : set(item, method, operation(r, first.found->path));
+	return there != NULL ? widen(there, r) : set(item, method, operation(r, first));
 }
 
 static json_t *components(void)

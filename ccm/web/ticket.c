@@ -21,7 +21,7 @@ void tickets_init(struct tickets *t)
 bool ticket_gui_valid(const char *uuid)
 {
 	size_t i = 0;
-	for (; uuid[i] != '\0' && i < UUID_LEN; i++)
+	for (; i < UUID_LEN && uuid[i] != '\0'; i++)
 		if (i == 8 || i == 13 || i == 18 || i == 23 ? uuid[i] != '-' : !isalnum((unsigned char)uuid[i]) && uuid[i] != '_')
 			return false;
 	return i == UUID_LEN && uuid[i] == '\0';

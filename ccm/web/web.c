@@ -5,6 +5,7 @@
 #include "ccm/web/web_int.h"
 #include "common/log.h"
 #include "common/util.h"
+#include <stdio.h>
 #include <string.h>
 
 #define SWEEP_MS (60 * 1000)
@@ -50,10 +51,9 @@ static const char *not_found(const char *path)
 
 static int add_api_route(struct web *w, const struct web_route *r)
 {
-	char *pattern = malloc(strlen(API_PREFIX) + strlen(r->path) + 1);
-	if (pattern == NULL)
+	char *pattern = NULL;
+	if (asprintf(&pattern, API_PREFIX "%s", r->path) < 0)
 		return ERR_NOMEM;
-	strcat(strcpy(pattern, API_PREFIX), r->path);
 	w->patterns[w->n_patterns++] = pattern;
 	w->rows[w->n_routes] = (struct web_row){.route = r, .special = web_special_of(r->op)};
 	w->routes[w->n_routes++] = (struct http_route){r->method, pattern, WEB_BODY_MAX, api_handle};
