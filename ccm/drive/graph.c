@@ -399,6 +399,7 @@ struct graph *graph_new(struct drive *d, int64_t na_id)
 	g->drive = d;
 	g->na_id = na_id;
 	g->rev = -1;
+	g->cause = CAUSE_REPAIR;
 	g->maybe_attached = !d->knows_graphs;
 	snprintf(g->id, sizeof(g->id), "%" PRId64, na_id);
 	g->asked = json_object();

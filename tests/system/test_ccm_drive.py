@@ -18,8 +18,8 @@ TRIPLE = "def run(x): return x * 3\n"
 
 
 class Graph(GraphClient):
-    def send(self, op, **fields):
-        return super().send(op, nonce=new_id(), **fields)   # as in Home.listed()
+    def send(self, op, *args, **fields):
+        return super().send(op, *args, nonce=new_id(), **fields)   # as in Home.listed()
 
 
 class Home:
