@@ -231,7 +231,7 @@ void graphs_on_list(struct drive *d, const json_t *listed)
 void graphs_forget_functions(struct drive *d)
 {
 	struct err err = {0};
-	struct ref_text ref;
+	struct ref_text ref = {""};
 	const char *digest;
 	json_t *value;
 	void *next;
