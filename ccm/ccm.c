@@ -42,10 +42,10 @@ static void on_down(void *arg, const char *why)
 static void on_message(void *arg, const struct bus_msg *m)
 {
 	struct ccm *ccm = arg;
-	if (strncmp(m->topic, GUI_REQUEST_PREFIX, strlen(GUI_REQUEST_PREFIX)) == 0)
-		gui_on_message(ccm->gui, m);
-	else
+	if (strncmp(m->topic, GUI_REQUEST_PREFIX, strlen(GUI_REQUEST_PREFIX)) != 0)
 		drive_on_message(ccm->drive, m);
+	else if (!ccm->stopping) /* then logins are gone, while simulated devices still take their leave */
+		gui_on_message(ccm->gui, m);
 }
 
 static const struct bus_handlers bus_handlers = {

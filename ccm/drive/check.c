@@ -42,7 +42,7 @@ static struct check **find_unsent(struct drive *d)
 static void send_some(struct drive *d)
 {
 	struct err err = {0};
-	struct ref_text ref;
+	struct ref_text ref = {""};
 	for (struct check **at = find_unsent(d); *at != NULL && d->checking < CHECKING_MAX; at = find_unsent(d)) {
 		struct check *k = *at;
 		/* an engine of its own: code that nobody has accepted yet meets no running graph */

@@ -120,6 +120,13 @@ static const char *text(const json_t *object, const char *name)
 	return s != NULL && strlen(s) == json_string_length(value) ? s : NULL;
 }
 
+/* NULL: it says nothing of it */
+static const json_t *profile_of(const json_t *da)
+{
+	const json_t *profile = json_object_get(da, "profile");
+	return json_is_object(profile) ? profile : NULL;
+}
+
 static struct utc_text register_time(const json_t *da)
 {
 	const json_t *at = json_object_get(da, "register_time");
@@ -155,7 +162,7 @@ static const char *or_empty(const char *s)
 
 static int insert(struct op_call *c, const char *id, const json_t *da, int64_t u_id, int64_t dm_id, int64_t *ret_d_id)
 {
-	const json_t *profile = json_object_get(da, "profile");
+	const json_t *profile = profile_of(da);
 	const char *name = text(da, "name"), *state = text(da, "state");
 	bool online = state != NULL && strcmp(state, "online") == 0;
 	return q_int(c->db, &c->err, ret_d_id,
@@ -174,7 +181,7 @@ static const struct column device_columns[] = {{"d_id", COL_INT},  {"d_name", CO
  * may have claimed the device. */
 static int update(struct op_call *c, json_t *row, const json_t *da, int64_t u_id, int64_t dm_id)
 {
-	const json_t *profile = json_object_get(da, "profile");
+	const json_t *profile = profile_of(da);
 	const char *name = text(da, "name"), *state = text(da, "state");
 	int64_t d_id = json_integer_value(json_object_get(row, "d_id"));
 	bool other_model = dm_id != 0 && dm_id != json_integer_value(json_object_get(row, "dm_id"));
@@ -209,7 +216,7 @@ static int update(struct op_call *c, json_t *row, const json_t *da, int64_t u_id
 static int sync_one(struct op_call *c, const json_t *da)
 {
 	const char *id = text(da, "id");
-	const json_t *profile = json_object_get(da, "profile");
+	const json_t *profile = profile_of(da);
 	json_auto_t *row = NULL;
 	int64_t u_id, dm_id, d_id = 0;
 	if (id == NULL)

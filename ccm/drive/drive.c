@@ -218,7 +218,7 @@ void drive_on_message(struct drive *d, const struct bus_msg *m)
 void drive_goodbye(struct drive *d)
 {
 	struct err err = {0};
-	struct ref_text ref;
+	struct ref_text ref = {""};
 	if (d->up && drive_send(d, "/device", json_pack("{s:s}", "op", "detach"), &ref, &err) < 0)
 		log_warn("drive.not_sent", KV("what", "detach"), KV("why", err.text));
 	d->leaving = true;
@@ -236,7 +236,7 @@ void drive_status(struct drive *d, json_t *answer)
 {
 	const char *csm = d->silent ? "silent" : d->attached ? "attached" : "not attached";
 	json_auto_t *mine = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I}", "csm", csm, "graphs", (json_int_t)map_count(d->graphs),
-				      "graphs_waiting", (json_int_t)(d->waiting + d->busy), "changes", (json_int_t)d->changes, "repairs",
+				      "graphs_waiting", (json_int_t)d->waiting + d->busy, "changes", (json_int_t)d->changes, "repairs",
 				      (json_int_t)d->repairs, "refusals", (json_int_t)d->refusals);
 	json_object_update(answer, mine);
 }

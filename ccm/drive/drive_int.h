@@ -1,6 +1,7 @@
 /* drive_int.h - inside of the drive; only files of ccm/drive look in here (and their tests).
  *
  *   drive.c    topics, who is told what, whether csm answers
+ *   effects.c  what operations ask for
  *   graphs.c   which graphs there are and whose turn it is     graph.c   one of them: ask, compare, send the difference
  *   devices.c  the store's devices                             check.c   code that is to be compiled
  */
@@ -88,6 +89,11 @@ void graphs_on_down(struct drive *d);
 void graphs_on_back(struct drive *d);
 /* {id: revision}: all that csm has of us */
 void graphs_on_list(struct drive *d, const json_t *listed);
+/* The one of a network application, made if need be. NULL: out of memory, and logged. */
+struct graph *graphs_get(struct drive *d, int64_t na_id);
+/* For a walk that begins passes: between the two no graph gets its turn, so none goes. */
+void graphs_hold(struct drive *d);
+void graphs_release(struct drive *d);
 /* Give the next ones their turn. */
 void graphs_pump(struct drive *d);
 void graphs_forget_functions(struct drive *d);

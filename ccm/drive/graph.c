@@ -17,7 +17,7 @@
 
 static int ask(struct graph *g, json_t *request, struct err *err)
 {
-	struct ref_text ref;
+	struct ref_text ref = {""};
 	char rest[40];
 	snprintf(rest, sizeof(rest), "/graph/%s", g->id);
 	json_t *kept = json_incref(request);
@@ -53,10 +53,11 @@ int graph_watch(struct graph *g, const char *uuid)
 {
 	struct watcher *w = *find_watcher(g, uuid);
 	if (w == NULL) {
-		w = calloc(1, sizeof(*w) + strlen(uuid) + 1);
+		size_t size = strlen(uuid) + 1;
+		w = calloc(1, sizeof(*w) + size);
 		if (w == NULL)
 			return ERR_NOMEM;
-		strcpy(w->uuid, uuid);
+		memcpy(w->uuid, uuid, size);
 		w->next = g->watchers;
 		g->watchers = w;
 	}
@@ -399,6 +400,7 @@ struct graph *graph_new(struct drive *d, int64_t na_id)
 	g->drive = d;
 	g->na_id = na_id;
 	g->rev = -1;
+	g->cause = CAUSE_REPAIR;
 	g->maybe_attached = !d->knows_graphs;
 	snprintf(g->id, sizeof(g->id), "%" PRId64, na_id);
 	g->asked = json_object();

@@ -19,8 +19,7 @@ static struct graph *find(const struct drive *d, int64_t na_id)
 	return map_find(d->graphs, id);
 }
 
-/* NULL: out of memory */
-static struct graph *get(struct drive *d, int64_t na_id)
+struct graph *graphs_get(struct drive *d, int64_t na_id)
 {
 	struct graph *g = find(d, na_id);
 	if (g != NULL)
@@ -88,7 +87,7 @@ void graph_is_done(struct graph *g, bool again)
 
 void graphs_touch(struct drive *d, int64_t na_id, enum graph_cause cause)
 {
-	struct graph *g = get(d, na_id);
+	struct graph *g = graphs_get(d, na_id);
 	if (g == NULL)
 		return;
 	if (cause == CAUSE_CHANGE) {
@@ -102,13 +101,12 @@ void graphs_touch(struct drive *d, int64_t na_id, enum graph_cause cause)
 	graphs_pump(d);
 }
 
-/* Walks that begin passes: none of the graphs goes meanwhile. */
-static void hold(struct drive *d)
+void graphs_hold(struct drive *d)
 {
 	d->held++;
 }
 
-static void release(struct drive *d)
+void graphs_release(struct drive *d)
 {
 	d->held--;
 	graphs_pump(d);
@@ -133,12 +131,12 @@ static void touch_one(void *arg, const char *key, void *value)
 void graphs_touch_running(struct drive *d)
 {
 	struct err err = {0};
-	hold(d);
+	graphs_hold(d);
 	map_each(d->graphs, touch_one, NULL);
 	if (db_run(d->ccm->db, &err, touch_row, d,
 		   "SELECT n.na_id FROM Project p JOIN NetworkApplication n ON n.p_id = p.p_id WHERE p.status = 'on'") < 0)
 		log_error("drive.store", KV("why", err.text));
-	release(d);
+	graphs_release(d);
 }
 
 /* ---- what csm says ---- */
@@ -162,10 +160,10 @@ void graphs_on_answer(struct drive *d, const char *id, json_t *answer)
 static void abandon(struct drive *d)
 {
 	CLEANUP(freep) void **all = map_values(d->graphs);
-	hold(d);
+	graphs_hold(d);
 	for (size_t i = 0; all != NULL && all[i] != NULL; i++)
 		graph_abandon(all[i]);
-	release(d);
+	graphs_release(d);
 }
 
 void graphs_on_down(struct drive *d)
@@ -219,7 +217,7 @@ void graphs_on_list(struct drive *d, const json_t *listed)
 		int64_t na_id = number_of(id);
 		if (na_id == 0 || map_find(d->graphs, id) != NULL)
 			continue;
-		struct graph *g = get(d, na_id); /* of a store that was put back, or of a moment before we died */
+		struct graph *g = graphs_get(d, na_id); /* of a store that was put back, or of a moment before we died */
 		if (g == NULL)
 			continue;
 		g->maybe_attached = true;
@@ -233,7 +231,7 @@ void graphs_on_list(struct drive *d, const json_t *listed)
 void graphs_forget_functions(struct drive *d)
 {
 	struct err err = {0};
-	struct ref_text ref;
+	struct ref_text ref = {""};
 	const char *digest;
 	json_t *value;
 	void *next;
@@ -275,76 +273,4 @@ void graphs_stop(struct drive *d)
 	d->added = NULL;
 	d->next = NULL;
 	d->last_next = &d->next;
-}
-
-/* ---- effects ---- */
-
-void drive_touch(struct ccm *ccm, int64_t na_id)
-{
-	if (ccm->drive != NULL)
-		graphs_touch(ccm->drive, na_id, CAUSE_CHANGE);
-}
-
-static int touch_changed(void *arg, const struct db_value *v, size_t n)
-{
-	(void)n;
-	graphs_touch(arg, v[0].num, CAUSE_CHANGE);
-	return 0;
-}
-
-void drive_touch_project(struct ccm *ccm, int64_t p_id)
-{
-	struct drive *d = ccm->drive;
-	struct err err = {0};
-	if (d == NULL)
-		return;
-	/* those it had: they may be gone from the store */
-	CLEANUP(freep) void **all = map_values(d->graphs);
-	hold(d);
-	for (size_t i = 0; all != NULL && all[i] != NULL; i++) {
-		const struct graph *g = all[i];
-		if (g->p_id == p_id)
-			graphs_touch(d, g->na_id, CAUSE_CHANGE);
-	}
-	if (db_run(ccm->db, &err, touch_changed, d, "SELECT na_id FROM NetworkApplication WHERE p_id = $1", DB_V_INT(p_id)) < 0)
-		log_error("drive.store", KV("why", err.text));
-	release(d);
-}
-
-void drive_touch_function(struct ccm *ccm, int64_t fn_id)
-{
-	struct err err = {0};
-	if (ccm->drive != NULL &&
-	    db_run(ccm->db, &err, touch_changed, ccm->drive,
-		   "SELECT na_id FROM DF_Module WHERE fn_id = $1 UNION SELECT na_id FROM MultipleJoin_Module WHERE fn_id = $1",
-		   DB_V_INT(fn_id)) < 0)
-		log_error("drive.store", KV("why", err.text));
-}
-
-/* ---- monitors ---- */
-
-void drive_monitor(struct ccm *ccm, int64_t na_id, const char *gui_uuid)
-{
-	struct graph *g = ccm->drive != NULL ? get(ccm->drive, na_id) : NULL;
-	if (g == NULL || graph_watch(g, gui_uuid) < 0) {
-		if (g != NULL)
-			log_error("drive.no_memory", KV("graph", na_id));
-		return;
-	}
-	graphs_touch(ccm->drive, na_id, CAUSE_CHANGE);
-}
-
-void drive_unmonitor(struct ccm *ccm, const char *gui_uuid)
-{
-	struct drive *d = ccm->drive;
-	if (d == NULL)
-		return;
-	CLEANUP(freep) void **all = map_values(d->graphs);
-	hold(d);
-	for (size_t i = 0; all != NULL && all[i] != NULL; i++) {
-		struct graph *g = all[i];
-		if (graph_unwatch(g, gui_uuid) && g->watchers == NULL)
-			graphs_touch(d, g->na_id, CAUSE_CHANGE);
-	}
-	release(d);
 }

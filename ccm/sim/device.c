@@ -179,7 +179,6 @@ void sim_device_leave(struct sim_device *s, sim_gone_fn *gone, void *arg)
 	struct err err = {0};
 	s->gone = gone;
 	s->arg = arg;
-	int rc = dan_leave(s->client, on_left, s, &err);
-	if (rc < 0)
-		on_left(s, rc, err.text);
+	if (dan_leave(s->client, on_left, s, &err) < 0)
+		log_error("sim.failed", KV("device", s->id), KV("why", err.text));
 }

@@ -15,11 +15,12 @@ struct sim_device_conf {
 	json_t *features;
 };
 
-/* gone: it has left csm, or could not; called once after sim_device_leave(). The device may be freed in it. */
+/* It has left csm, or could not; called once, in a turn after that of sim_device_leave(). The device may be freed in it. */
 typedef void sim_gone_fn(void *arg);
 int sim_device_new(struct ccm *ccm, const struct sim_device_conf *conf, struct sim_device **ret, struct err *err);
 /* NULL is fine; returns NULL. Keeps the registration unless it has left. */
 struct sim_device *sim_device_free(struct sim_device *s);
+/* Not twice. */
 void sim_device_leave(struct sim_device *s, sim_gone_fn *gone, void *arg);
 bool sim_device_is_online(const struct sim_device *s);
 /* A value for each parameter of each input feature that takes part in a graph. */
