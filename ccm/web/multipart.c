@@ -85,7 +85,8 @@ static bool headers(struct multipart *m, struct part *part)
 int multipart_next(struct multipart *m, struct part *ret)
 {
 	char stop[80];
-	int n = snprintf(stop, sizeof(stop), "\r\n%s", m->boundary);
+	snprintf(stop, sizeof(stop), "\r\n%s", m->boundary);
+	size_t n = strlen(stop);
 	int rc = after_boundary(m);
 	*ret = (struct part){0};
 	if (rc <= 0)
@@ -93,7 +94,7 @@ int multipart_next(struct multipart *m, struct part *ret)
 	if (!headers(m, ret))
 		return ERR_INVAL;
 	/* an empty part's boundary may use the line end of its headers */
-	const char *from = m->at, *next = memmem(from - 2, (size_t)(m->end - from) + 2, stop, (size_t)n);
+	const char *from = m->at, *next = memmem(from - 2, (size_t)(m->end - from) + 2, stop, n);
 	if (next == NULL)
 		return ERR_INVAL;
 	ret->data = from;
