@@ -41,9 +41,10 @@ static void on_status(void *arg, json_t *request, struct ctl_call *call)
 {
 	struct ccm *ccm = arg;
 	bool up = bus_is_up(ccm->bus);
-	json_t *answer = json_pack("{s:s, s:s, s:i, s:s, s:f, s:b, s:I}", "state", "ok", "name", "ccm", "pid", (int)getpid(), "version",
-				   IOTTALK_VERSION, "uptime_s", (double)(loop_now_ms(ccm->loop) - ccm->started_ms) / 1000, "ready", up,
-				   "http_port", (json_int_t)web_port(ccm->web));
+	json_t *answer =
+		json_pack("{s:s, s:s, s:i, s:s, s:f, s:b, s:I}", "state", "ok", "name", "ccm", "pid", (int)getpid(), "version",
+			  IOTTALK_VERSION, "uptime_s", (double)(loop_now_ms(ccm->loop) - ccm->started_ms) / 1000, "ready", up,
+			  "http_port", (json_int_t)web_port(ccm->web));
 	(void)request;
 	if (answer != NULL) {
 		drive_status(ccm->drive, answer);
@@ -114,8 +115,8 @@ static void on_switch(void *arg, json_t *request, struct ctl_call *call)
 	else if (control_find_project(ccm->db, request, &p_id, &owner.u_id, &err) < 0)
 		ctl_answer_error(call, err.text);
 	else
-		op_start(ccm, &op_project_status, &owner, json_pack("{s:I, s:s}", "p_id", (json_int_t)p_id, "status", status), on_done,
-			 call);
+		op_start(ccm, &op_project_status, &owner, json_pack("{s:I, s:s}", "p_id", (json_int_t)p_id, "status", status),
+			 on_done, call);
 }
 
 static void on_export(void *arg, json_t *request, struct ctl_call *call)
@@ -128,8 +129,8 @@ static void on_export(void *arg, json_t *request, struct ctl_call *call)
 	if (control_find_project(ccm->db, request, &p_id, &owner.u_id, &err) < 0)
 		ctl_answer_error(call, err.text);
 	else
-		op_start(ccm, &op_project_export, &owner, json_pack("{s:I, s:b}", "p_id", (json_int_t)p_id, "functions", functions),
-			 on_exported, call);
+		op_start(ccm, &op_project_export, &owner,
+			 json_pack("{s:I, s:b}", "p_id", (json_int_t)p_id, "functions", functions), on_exported, call);
 }
 
 static void on_import(void *arg, json_t *request, struct ctl_call *call)
@@ -142,9 +143,9 @@ static void on_import(void *arg, json_t *request, struct ctl_call *call)
 	if (name == NULL)
 		name = json_object_get(json_object_get(document, "project"), "p_name");
 	if (user == NULL || !json_is_object(document) || !json_is_string(name)) {
-		ctl_answer_error(call, user == NULL		      ? "whose does it become? (`user`)"
+		ctl_answer_error(call, user == NULL                ? "whose does it become? (`user`)"
 				       : !json_is_object(document) ? "the document is no exported project"
-								      : "it has no name: say one");
+								   : "it has no name: say one");
 		return;
 	}
 	int rc = q_int(ccm->db, &err, &owner.u_id, "SELECT u_id FROM User WHERE u_name = $1 AND is_deleted = 0", DB_V_TEXT(user));
@@ -153,7 +154,8 @@ static void on_import(void *arg, json_t *request, struct ctl_call *call)
 	if (rc < 0)
 		ctl_answer_error(call, err.text);
 	else
-		op_start(ccm, &op_project_import, &owner, json_pack("{s:O, s:O}", "p_name", name, "document", document), on_done, call);
+		op_start(ccm, &op_project_import, &owner, json_pack("{s:O, s:O}", "p_name", name, "document", document), on_done,
+			 call);
 }
 
 /* ---- the table ---- */

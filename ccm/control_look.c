@@ -41,28 +41,30 @@ static void answer_page(struct ccm *ccm, const struct list *l, const json_t *req
 	ctl_answer(call, json_pack("{s:s, s:o, s:b}", "state", "ok", l->key, rows, "more", more));
 }
 
-#define PROJECT_ROW                                                                                                        \
-	"SELECT p.p_id, p_name, u_name, status, sim, (SELECT count(*) FROM DeviceObject o WHERE o.p_id = p.p_id), "        \
-	"(SELECT count(d_id) FROM DeviceObject o WHERE o.p_id = p.p_id), "                                                 \
+#define PROJECT_ROW                                                                                                 \
+	"SELECT p.p_id, p_name, u_name, status, sim, (SELECT count(*) FROM DeviceObject o WHERE o.p_id = p.p_id), " \
+	"(SELECT count(d_id) FROM DeviceObject o WHERE o.p_id = p.p_id), "                                          \
 	"(SELECT count(*) FROM NetworkApplication n WHERE n.p_id = p.p_id) FROM Project p JOIN User USING (u_id) "
 
 static const struct column project_columns[] = {
-	{"p_id", COL_INT}, {"p_name", COL_TEXT}, {"owner", COL_TEXT}, {"status", COL_TEXT}, {"sim", COL_TEXT},
-	{"objects", COL_INT}, {"bound", COL_INT}, {"applications", COL_INT}, {0},
+	{"p_id", COL_INT},    {"p_name", COL_TEXT},      {"owner", COL_TEXT},
+	{"status", COL_TEXT}, {"sim", COL_TEXT},         {"objects", COL_INT},
+	{"bound", COL_INT},   {"applications", COL_INT}, {0},
 };
 
 void control_projects(void *arg, json_t *request, struct ctl_call *call)
 {
-	static const struct list list = {"projects", project_columns,
-					 PROJECT_ROW "WHERE p.p_id > $1 ORDER BY p.p_id LIMIT $2"};
+	static const struct list list = {"projects", project_columns, PROJECT_ROW "WHERE p.p_id > $1 ORDER BY p.p_id LIMIT $2"};
 	answer_page(arg, &list, request, call);
 }
 
 void control_devices(void *arg, json_t *request, struct ctl_call *call)
 {
 	static const struct column columns[] = {
-		{"d_id", COL_INT},    {"d_name", COL_TEXT},  {"mac_addr", COL_TEXT}, {"dm_name", COL_TEXT},
-		{"owner", COL_TEXT},  {"status", COL_TEXT},  {"is_sim", COL_BOOL},   {"register_time", COL_TEXT},
+		{"d_id", COL_INT},      {"d_name", COL_TEXT},
+		{"mac_addr", COL_TEXT}, {"dm_name", COL_TEXT},
+		{"owner", COL_TEXT},    {"status", COL_TEXT},
+		{"is_sim", COL_BOOL},   {"register_time", COL_TEXT},
 		{"projects", COL_TEXT}, {0},
 	};
 	static const struct list list = {
@@ -77,8 +79,13 @@ void control_devices(void *arg, json_t *request, struct ctl_call *call)
 void control_functions(void *arg, json_t *request, struct ctl_call *call)
 {
 	static const struct column columns[] = {
-		{"fn_id", COL_INT}, {"fn_name", COL_TEXT}, {"is_protect", COL_BOOL}, {"versions", COL_INT},
-		{"links", COL_INT}, {"joins", COL_INT},	   {0},
+		{"fn_id", COL_INT},
+		{"fn_name", COL_TEXT},
+		{"is_protect", COL_BOOL},
+		{"versions", COL_INT},
+		{"links", COL_INT},
+		{"joins", COL_INT},
+		{0},
 	};
 	static const struct list list = {
 		"functions", columns,
@@ -134,8 +141,8 @@ int control_find_project(struct db *db, const json_t *request, int64_t *ret_p_id
 	if (f.n == 0)
 		return err_set(err, ERR_NOENT, "there is no project '%.100s'", word);
 	if (f.n > 1)
-		return err_set(err, ERR_CONFLICT, "%u projects are called '%.100s': say which as OWNER/NAME, or by its number", f.n,
-			       word);
+		return err_set(err, ERR_CONFLICT, "%u projects are called '%.100s': say which as OWNER/NAME, or by its number",
+			       f.n, word);
 	*ret_p_id = f.p_id;
 	*ret_u_id = f.u_id;
 	return 0;
@@ -157,17 +164,18 @@ static void hang(json_t *parents, const char *id, const char *key, json_t *rows)
 static int add_objects(struct db *db, int64_t p_id, json_t *project, struct err *err)
 {
 	static const struct column columns[] = {
-		{"do_id", COL_INT},	{"dm_name", COL_TEXT}, {"d_id", COL_INT},   {"d_name", COL_TEXT},
+		{"do_id", COL_INT},     {"dm_name", COL_TEXT}, {"d_id", COL_INT},    {"d_name", COL_TEXT},
 		{"mac_addr", COL_TEXT}, {"status", COL_TEXT},  {"is_sim", COL_BOOL}, {0},
 	};
 	static const struct column features[] = {
 		{"do_id", COL_INT}, {"df_name", COL_TEXT}, {"df_type", COL_TEXT}, {"alias_name", COL_TEXT}, {0}};
 	json_t *objects = NULL;
 	json_auto_t *rows = NULL;
-	int rc = q_rows(db, err, columns, &objects,
-			"SELECT do_id, dm_name, o.d_id, d_name, mac_addr, status, is_sim FROM DeviceObject o "
-			"JOIN DeviceModel m ON m.dm_id = o.dm_id LEFT JOIN Device d ON d.d_id = o.d_id WHERE p_id = $1 ORDER BY do_id",
-			DB_V_INT(p_id));
+	int rc = q_rows(
+		db, err, columns, &objects,
+		"SELECT do_id, dm_name, o.d_id, d_name, mac_addr, status, is_sim FROM DeviceObject o "
+		"JOIN DeviceModel m ON m.dm_id = o.dm_id LEFT JOIN Device d ON d.d_id = o.d_id WHERE p_id = $1 ORDER BY do_id",
+		DB_V_INT(p_id));
 	if (rc == 0)
 		rc = q_rows(db, err, features, &rows,
 			    "SELECT do_id, df_name, df_type, alias_name FROM DFObject JOIN DeviceObject USING (do_id) "
@@ -182,25 +190,29 @@ static int add_applications(struct db *db, int64_t p_id, json_t *project, struct
 	static const struct column columns[] = {
 		{"na_id", COL_INT}, {"na_name", COL_TEXT}, {"na_idx", COL_INT}, {"join", COL_TEXT}, {0}};
 	static const struct column links[] = {
-		{"na_id", COL_INT},	   {"do_id", COL_INT},	   {"dm_name", COL_TEXT}, {"df_name", COL_TEXT}, {"df_type", COL_TEXT},
-		{"alias_name", COL_TEXT}, {"functions", COL_TEXT}, {0},
+		{"na_id", COL_INT},    {"do_id", COL_INT},       {"dm_name", COL_TEXT},   {"df_name", COL_TEXT},
+		{"df_type", COL_TEXT}, {"alias_name", COL_TEXT}, {"functions", COL_TEXT}, {0},
 	};
 	json_t *applications = NULL;
 	json_auto_t *rows = NULL;
-	int rc = q_rows(db, err, columns, &applications,
-			"SELECT na_id, na_name, na_idx, (SELECT max(fn_name) FROM MultipleJoin_Module j JOIN Function USING (fn_id) "
-			"WHERE j.na_id = n.na_id) FROM NetworkApplication n WHERE p_id = $1 ORDER BY na_idx",
-			DB_V_INT(p_id));
+	int rc = q_rows(
+		db, err, columns, &applications,
+		"SELECT na_id, na_name, na_idx, (SELECT max(fn_name) FROM MultipleJoin_Module j JOIN Function USING (fn_id) "
+		"WHERE j.na_id = n.na_id) FROM NetworkApplication n WHERE p_id = $1 ORDER BY na_idx",
+		DB_V_INT(p_id));
 	if (rc == 0)
 		rc = q_rows(db, err, links, &rows,
-			    "SELECT m.na_id, o.do_id, dm_name, df_name, df_type, alias_name, group_concat(fn_name, ', ') FROM DF_Module m "
+			    "SELECT m.na_id, o.do_id, dm_name, df_name, df_type, alias_name, group_concat(fn_name, ', ') FROM "
+			    "DF_Module m "
 			    "JOIN NetworkApplication n ON n.na_id = m.na_id JOIN DFObject f ON f.dfo_id = m.dfo_id "
-			    "JOIN DeviceFeature USING (df_id) JOIN DeviceObject o ON o.do_id = f.do_id JOIN DeviceModel USING (dm_id) "
+			    "JOIN DeviceFeature USING (df_id) JOIN DeviceObject o ON o.do_id = f.do_id JOIN DeviceModel USING "
+			    "(dm_id) "
 			    "LEFT JOIN Function ON Function.fn_id = m.fn_id WHERE n.p_id = $1 GROUP BY m.na_id, m.dfo_id "
 			    "ORDER BY m.na_id, df_type, m.dfo_id",
 			    DB_V_INT(p_id));
 	hang(applications, "na_id", "links", rows);
-	return json_object_set_new(project, "applications", applications) < 0 && rc == 0 ? err_set(err, ERR_NOMEM, "project") : rc;
+	return json_object_set_new(project, "applications", applications) < 0 && rc == 0 ? err_set(err, ERR_NOMEM, "project")
+											 : rc;
 }
 
 void control_project(void *arg, json_t *request, struct ctl_call *call)
@@ -240,16 +252,19 @@ void control_function(void *arg, json_t *request, struct ctl_call *call)
 		return;
 	}
 	/* a name of digits is a name first */
-	int rc = q_row(ccm->db, &err, columns, &function,
-		       "SELECT fn_id, fn_name, is_protect FROM Function WHERE fn_name = $1 OR fn_id = $2 ORDER BY fn_name <> $1 LIMIT 1",
-		       DB_V_TEXT(word), DB_V_INT(whole_number(word)));
+	int rc = q_row(
+		ccm->db, &err, columns, &function,
+		"SELECT fn_id, fn_name, is_protect FROM Function WHERE fn_name = $1 OR fn_id = $2 ORDER BY fn_name <> $1 LIMIT 1",
+		DB_V_TEXT(word), DB_V_INT(whole_number(word)));
 	if (rc == 0)
 		rc = err_set(&err, ERR_NOENT, "there is no function '%.100s'", word);
 	/* of everybody and of each user: the newest, which is the one that counts */
 	if (rc > 0)
 		rc = q_rows(ccm->db, &err, versions, &rows,
-			    "SELECT fnvt_idx, u_name, date, code FROM FunctionVersion v LEFT JOIN User u ON u.u_id = v.u_id WHERE fnvt_idx IN "
-			    "(SELECT max(fnvt_idx) FROM FunctionVersion WHERE fn_id = $1 GROUP BY u_id) ORDER BY u_name IS NOT NULL, u_name",
+			    "SELECT fnvt_idx, u_name, date, code FROM FunctionVersion v LEFT JOIN User u ON u.u_id = v.u_id "
+			    "WHERE fnvt_idx IN "
+			    "(SELECT max(fnvt_idx) FROM FunctionVersion WHERE fn_id = $1 GROUP BY u_id) ORDER BY u_name IS NOT "
+			    "NULL, u_name",
 			    DB_V_INT(json_integer_value(json_object_get(function, "fn_id"))));
 	if (rc < 0) {
 		json_decref(function);

@@ -228,7 +228,9 @@ static void write_ccm(const struct manual_page *page, FILE *out)
 		     "with what is stored again and again, and mended.\n"
 		     "It stays in the foreground and logs to standard error; iotctl start or a service manager runs it. The "
 		     "description of its HTTP API is served at /api/openapi.json. There is no account until iotctl user add "
-		     "makes one.",
+		     "makes one.\n"
+		     "As `ccm init`, `ccm import`, `ccm export` and `ccm user` it works on its store and ends, whether a "
+		     "daemon runs or not: iotctl initdb, db and user do that.",
 		     out);
 }
 

@@ -14,12 +14,12 @@
 static int parameters(struct db *db, int64_t df_id, int64_t mf_id, json_t **ret, struct err *err)
 {
 	static const struct column columns[] = {
-		{"param_type", COL_TEXT}, {"idf_type", COL_TEXT}, {"min", COL_REAL},	       {"max", COL_REAL},
-		{"unit", COL_TEXT},	  {"fn_name", COL_TEXT},  {"normalization", COL_BOOL}, {0},
+		{"param_type", COL_TEXT}, {"idf_type", COL_TEXT}, {"min", COL_REAL},           {"max", COL_REAL},
+		{"unit", COL_TEXT},       {"fn_name", COL_TEXT},  {"normalization", COL_BOOL}, {0},
 	};
 	return q_rows(db, err, columns, ret,
-		      "SELECT param_type, idf_type, min, max, unit_name, (SELECT fn_name FROM Function f WHERE f.fn_id = p.fn_id AND " GENERAL
-		      "), normalization FROM DF_Parameter p JOIN Unit USING (unit_id) "
+		      "SELECT param_type, idf_type, min, max, unit_name, (SELECT fn_name FROM Function f WHERE f.fn_id = p.fn_id "
+		      "AND " GENERAL "), normalization FROM DF_Parameter p JOIN Unit USING (unit_id) "
 		      "WHERE ifnull(df_id, 0) = $1 AND ifnull(mf_id, 0) = $2 AND ifnull(u_id, 0) = 0 ORDER BY param_i",
 		      DB_V_INT(df_id), DB_V_INT(mf_id));
 }
@@ -56,25 +56,28 @@ static int tags(struct db *db, json_t **ret, struct err *err)
 {
 	static const struct column columns[] = {{"tag_name", COL_TEXT}, {"param_no", COL_INT}, {0}};
 	return q_rows(db, err, columns, ret,
-		      "SELECT tag_name, param_no FROM Tag WHERE tag_id IN (SELECT min(tag_id) FROM Tag GROUP BY tag_name) ORDER BY tag_id");
+		      "SELECT tag_name, param_no FROM Tag WHERE tag_id IN (SELECT min(tag_id) FROM Tag GROUP BY tag_name) ORDER "
+		      "BY tag_id");
 }
 
 static int functions(struct db *db, json_t **ret, struct err *err)
 {
 	static const struct column columns[] = {{"fn_name", COL_TEXT}, {"is_protect", COL_BOOL}, {"code", COL_TEXT}, {0}};
-	return q_rows(db, err, columns, ret,
-		      "SELECT fn_name, is_protect, code FROM Function f JOIN FunctionVersion n ON fnvt_idx = "
-		      "(SELECT max(fnvt_idx) FROM FunctionVersion v WHERE v.fn_id = f.fn_id AND v.u_id IS NULL) ORDER BY f.fn_id");
+	return q_rows(
+		db, err, columns, ret,
+		"SELECT fn_name, is_protect, code FROM Function f JOIN FunctionVersion n ON fnvt_idx = "
+		"(SELECT max(fnvt_idx) FROM FunctionVersion v WHERE v.fn_id = f.fn_id AND v.u_id IS NULL) ORDER BY f.fn_id");
 }
 
 static int features(struct db *db, json_t **ret, struct err *err)
 {
-	static const struct column columns[] = {
-		{"df_id", COL_INT}, {"df_name", COL_TEXT}, {"df_type", COL_TEXT}, {"df_category", COL_TEXT}, {"comment", COL_TEXT}, {0}};
+	static const struct column columns[] = {{"df_id", COL_INT},        {"df_name", COL_TEXT}, {"df_type", COL_TEXT},
+						{"df_category", COL_TEXT}, {"comment", COL_TEXT}, {0}};
 	json_t *row, *list;
 	size_t i;
 	int rc = q_rows(db, err, columns, ret,
-			"SELECT df_id, df_name, df_type, df_category, comment FROM DeviceFeature d WHERE " DESCRIBED " ORDER BY df_id");
+			"SELECT df_id, df_name, df_type, df_category, comment FROM DeviceFeature d WHERE " DESCRIBED
+			" ORDER BY df_id");
 	json_array_foreach (*ret, i, row)
 		if (rc == 0 && (rc = parameters(db, take_id(row, "df_id"), 0, &list, err)) == 0)
 			rc = put(row, "df_parameter", list, err);
@@ -89,14 +92,16 @@ static int offers(struct db *db, json_t **ret, struct err *err)
 	json_t *row, *list;
 	size_t i;
 	int rc = q_rows(db, err, columns, ret,
-			"SELECT DISTINCT df_id, df_name FROM FunctionSDF s LEFT JOIN DeviceFeature d USING (df_id) JOIN Function f USING (fn_id) "
-			"WHERE s.u_id IS NULL AND (s.df_id IS NULL OR " DESCRIBED ") AND " GENERAL " ORDER BY df_id IS NOT NULL, df_id");
+			"SELECT DISTINCT df_id, df_name FROM FunctionSDF s LEFT JOIN DeviceFeature d USING (df_id) JOIN Function "
+			"f USING (fn_id) "
+			"WHERE s.u_id IS NULL AND (s.df_id IS NULL OR " DESCRIBED ") AND " GENERAL
+			" ORDER BY df_id IS NOT NULL, df_id");
 	json_array_foreach (*ret, i, row) {
 		if (rc < 0)
 			break;
 		rc = q_rows(db, err, names, &list,
-			    "SELECT fn_name FROM FunctionSDF s JOIN Function f USING (fn_id) WHERE s.u_id IS NULL AND ifnull(df_id, 0) = $1 AND " GENERAL
-			    " ORDER BY fnsdf_id",
+			    "SELECT fn_name FROM FunctionSDF s JOIN Function f USING (fn_id) WHERE s.u_id IS NULL AND "
+			    "ifnull(df_id, 0) = $1 AND " GENERAL " ORDER BY fnsdf_id",
 			    DB_V_INT(take_id(row, "df_id")));
 		if (rc == 0)
 			rc = put(row, "fn_list", list, err);
@@ -114,7 +119,8 @@ static int tags_of(struct db *db, int64_t mf_id, json_t *feature, struct err *er
 	json_t *row;
 	size_t i;
 	int rc = q_rows(db, err, columns, &rows,
-			"SELECT DISTINCT tag_name FROM DM_DF_Tag JOIN Tag USING (tag_id) WHERE mf_id = $1 ORDER BY tag_name", DB_V_INT(mf_id));
+			"SELECT DISTINCT tag_name FROM DM_DF_Tag JOIN Tag USING (tag_id) WHERE mf_id = $1 ORDER BY tag_name",
+			DB_V_INT(mf_id));
 	json_array_foreach (rows, i, row)
 		json_array_append(list, json_object_get(row, "tag_name"));
 	if (rc < 0 || json_array_size(rows) == 0)
@@ -128,7 +134,8 @@ static int features_of(struct db *db, int64_t dm_id, json_t **ret, struct err *e
 	json_t *row, *list;
 	size_t i;
 	int rc = q_rows(db, err, columns, ret,
-			"SELECT mf_id, df_name FROM DM_DF JOIN DeviceFeature d USING (df_id) WHERE dm_id = $1 AND " DESCRIBED " ORDER BY mf_id",
+			"SELECT mf_id, df_name FROM DM_DF JOIN DeviceFeature d USING (df_id) WHERE dm_id = $1 AND " DESCRIBED
+			" ORDER BY mf_id",
 			DB_V_INT(dm_id));
 	json_array_foreach (*ret, i, row) {
 		int64_t mf_id = take_id(row, "mf_id");
@@ -144,13 +151,14 @@ static int features_of(struct db *db, int64_t dm_id, json_t **ret, struct err *e
 
 static int models(struct db *db, json_t **ret, struct err *err)
 {
-	static const struct column columns[] = {
-		{"dm_id", COL_INT}, {"dm_name", COL_TEXT}, {"dm_type", COL_TEXT}, {"plural", COL_BOOL}, {"device_only", COL_BOOL}, {0}};
+	static const struct column columns[] = {{"dm_id", COL_INT},   {"dm_name", COL_TEXT},     {"dm_type", COL_TEXT},
+						{"plural", COL_BOOL}, {"device_only", COL_BOOL}, {0}};
 	json_t *row, *list = NULL;
 	size_t i;
 	int rc = q_rows(db, err, columns, ret,
 			"SELECT dm_id, dm_name, dm_type, plural, device_only FROM DeviceModel m WHERE EXISTS "
-			"(SELECT 1 FROM DM_DF JOIN DeviceFeature d USING (df_id) WHERE DM_DF.dm_id = m.dm_id AND " DESCRIBED ") ORDER BY dm_id");
+			"(SELECT 1 FROM DM_DF JOIN DeviceFeature d USING (df_id) WHERE DM_DF.dm_id = m.dm_id AND " DESCRIBED
+			") ORDER BY dm_id");
 	json_array_foreach (*ret, i, row) {
 		if (rc < 0)
 			break;
@@ -167,8 +175,8 @@ int export_catalogue(struct db *db, json_t **ret_doc, struct err *err)
 		const char *name;
 		int (*rows)(struct db *db, json_t **ret, struct err *err);
 	} sections[] = {
-		{"DeviceFeatureCategory", categories}, {"Unit", units},		{"Tag", tags},		 {"Function", functions},
-		{"DeviceFeature", features},	       {"FunctionSDF", offers}, {"DeviceModel", models},
+		{"DeviceFeatureCategory", categories}, {"Unit", units},         {"Tag", tags},           {"Function", functions},
+		{"DeviceFeature", features},           {"FunctionSDF", offers}, {"DeviceModel", models},
 	};
 	json_auto_t *doc = json_object();
 	int rc = doc != NULL ? 0 : err_set(err, ERR_NOMEM, "export");

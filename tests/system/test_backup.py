@@ -132,7 +132,11 @@ def test_another_directory_gets_the_same_suite(make_ctl, clients, tmp_path):
 
     other = make_ctl()
     other.run("restore", str(file))  # nothing is replaced: nothing to confirm
-    assert rows(other.userdir / "iottalk.db") == rows(one.userdir / "iottalk.db")
+    assert rows(other.userdir / "iottalk.db") == rows(store_in(file, tmp_path))
+    lasting = [t for t in TABLES if t != "device_client"]  # who looks at devices goes with ccm
+    assert rows(other.userdir / "iottalk.db", lasting) == rows(one.userdir / "iottalk.db", lasting)
+    kinds = ("User", "DeviceModel", "DF_Parameter", "Function", "FunctionVersion", "Project", "Device")
+    assert rows(other.userdir / "iottalk-gui.db", kinds) == rows(one.userdir / "iottalk-gui.db", kinds)
     for name in ("key", "agent-id"):
         assert (other.userdir / name).read_bytes() == (one.userdir / name).read_bytes()
         assert oct((other.userdir / name).stat().st_mode & 0o777) == "0o600"
@@ -224,6 +228,14 @@ def spoil_byte(data):
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1:]
 
 
+def cut_within(name):
+    def cut(data):
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            member = tar.getmember(name)
+            return data[:member.offset_data + member.size // 2]
+    return cut
+
+
 def cut_before_key(data):
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         return data[:tar.getmember("key").offset]
@@ -232,8 +244,9 @@ def cut_before_key(data):
 DAMAGES = {
     "empty": (lambda data: b"", "not a backup"),
     "text": (lambda data: b"hello\n" * 2000, "not a backup"),
-    "cut off": (lambda data: data[:len(data) // 2], "csm.db"),
-    "cut off behind the store": (cut_before_key, "member key: it is missing"),
+    "cut off in csm's store": (cut_within("csm.db"), "csm.db"),
+    "cut off in ccm's store": (cut_within("ccm.db"), "ccm.db"),
+    "cut off behind the stores": (cut_before_key, "member key: it is missing"),
     "a byte of the store": (spoil_byte, "csm.db"),
     "a byte of the manifest": (lambda data: data.replace(b'"sha256"', b'"sha257"', 1), "manifest.json"),
 }
