@@ -37,35 +37,44 @@ int maintenance_transaction(struct maintenance *m, maintenance_fn *run, struct e
 
 /* ---- import, init ---- */
 
-static int import_text(struct maintenance *m, const char *name, const char *text, size_t len, struct imported *ret_made,
-		       struct err *err)
+/* A file of the command line, or the seed. */
+struct source {
+	const char *name;
+	json_t *doc; /* owned */
+	struct imported made;
+};
+
+static int parse(struct source *source, const char *text, size_t len, struct err *err)
 {
-	json_auto_t *doc = NULL;
-	int rc = import_parse(text, len, &doc, err);
-	if (rc == 0)
-		rc = import_run(m->db, doc, ret_made, err);
-	return rc < 0 ? err_wrap(err, rc, "%s", name) : 0;
+	int rc = import_parse(text, len, &source->doc, err);
+	return rc < 0 ? err_wrap(err, rc, "%s", source->name) : 0;
+}
+
+static int import(struct maintenance *m, struct source *source, struct err *err)
+{
+	int rc = import_run(m->db, source->doc, &source->made, err);
+	return rc < 0 ? err_wrap(err, rc, "%s", source->name) : 0;
 }
 
 static void say(const char *name, const struct imported *made)
 {
 	const struct {
 		unsigned n;
-		const char *what;
-	} rows[] = {{made->categories, "categories"},
-		    {made->units, "units"},
-		    {made->tags, "tags"},
-		    {made->functions, "functions"},
-		    {made->versions, "versions of functions"},
-		    {made->features, "features"},
-		    {made->offers, "offers"},
-		    {made->models, "models"}};
+		const char *one, *many;
+	} rows[] = {{made->categories, "category", "categories"},
+		    {made->units, "unit", "units"},
+		    {made->tags, "tag", "tags"},
+		    {made->functions, "function", "functions"},
+		    {made->versions, "version of functions", "versions of functions"},
+		    {made->features, "feature", "features"},
+		    {made->offers, "offer", "offers"},
+		    {made->models, "model", "models"}};
 	const char *before = ": ";
 	printf("%s", name);
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
 		if (rows[i].n == 0)
 			continue;
-		printf("%s%u %s", before, rows[i].n, rows[i].what);
+		printf("%s%u %s", before, rows[i].n, rows[i].n == 1 ? rows[i].one : rows[i].many);
 		before = ", ";
 	}
 	printf("%s\n", before[0] == ':' ? ": nothing new" : " made");
@@ -100,19 +109,44 @@ static int read_file(const char *path, char **ret_text, size_t *ret_len, struct 
 	return rc;
 }
 
-static int import_files(struct maintenance *m, struct err *err)
+static int import_all(struct maintenance *m, struct err *err)
 {
-	CLEANUP(freep) struct imported *made = calloc((size_t)m->given.argc, sizeof(*made));
-	int rc = made != NULL ? 0 : err_set(err, ERR_NOMEM, "import");
+	struct source *sources = m->work;
+	int rc = 0;
+	for (int i = 0; rc == 0 && i < m->given.argc; i++)
+		rc = import(m, &sources[i], err);
+	return rc;
+}
+
+/* All are read before the transaction: a file may come slowly, and nobody else can write meanwhile. */
+static int read_sources(struct maintenance *m, struct source *sources, struct err *err)
+{
+	int rc = 0;
 	for (int i = 0; rc == 0 && i < m->given.argc; i++) {
 		CLEANUP(freep) char *text = NULL;
 		size_t len = 0;
-		rc = read_file(m->given.argv[i], &text, &len, err);
+		sources[i].name = m->given.argv[i];
+		rc = read_file(sources[i].name, &text, &len, err);
 		if (rc == 0)
-			rc = import_text(m, m->given.argv[i], text, len, &made[i], err);
+			rc = parse(&sources[i], text, len, err);
 	}
-	for (int i = 0; rc == 0 && i < m->given.argc; i++)
-		say(m->given.argv[i], &made[i]);
+	return rc;
+}
+
+static int import_files(struct maintenance *m, struct err *err)
+{
+	CLEANUP(freep) struct source *sources = calloc((size_t)m->given.argc, sizeof(*sources));
+	if (sources == NULL)
+		return err_set(err, ERR_NOMEM, "import");
+	int rc = read_sources(m, sources, err);
+	m->work = sources;
+	if (rc == 0)
+		rc = maintenance_transaction(m, import_all, err);
+	for (int i = 0; i < m->given.argc; i++) {
+		if (rc == 0)
+			say(sources[i].name, &sources[i].made);
+		json_decref(sources[i].doc);
+	}
 	return rc;
 }
 
@@ -132,7 +166,7 @@ static void tell_daemon(const struct maintenance *m)
 
 static int run_import(struct maintenance *m, struct err *err)
 {
-	int rc = maintenance_transaction(m, import_files, err);
+	int rc = import_files(m, err);
 	if (rc == 0)
 		tell_daemon(m);
 	return rc;
@@ -140,21 +174,24 @@ static int run_import(struct maintenance *m, struct err *err)
 
 static int seed_if_new(struct maintenance *m, struct err *err)
 {
-	struct imported made = {0};
+	struct source *seed = m->work;
 	int rc = import_is_empty(m->db, err);
-	if (rc == 0)
-		printf("%s: it is there already, nothing was changed\n", schema_path(m->settings, SCHEMA_CCM));
-	if (rc <= 0)
-		return rc;
-	rc = import_text(m, "seed", ccm_seed, strlen(ccm_seed), &made, err);
-	if (rc == 0)
-		say(schema_path(m->settings, SCHEMA_CCM), &made);
-	return rc;
+	return rc > 0 ? import(m, seed, err) : rc;
 }
 
 static int run_init(struct maintenance *m, struct err *err)
 {
-	return maintenance_transaction(m, seed_if_new, err);
+	struct source seed = {.name = schema_path(m->settings, SCHEMA_CCM)};
+	m->work = &seed;
+	int rc = parse(&seed, ccm_seed, strlen(ccm_seed), err);
+	if (rc == 0)
+		rc = maintenance_transaction(m, seed_if_new, err);
+	if (rc == 0 && seed.made.models > 0)
+		say(seed.name, &seed.made);
+	else if (rc == 0)
+		printf("%s: it is there already, nothing was changed\n", seed.name);
+	json_decref(seed.doc);
+	return rc;
 }
 
 /* ---- modes ---- */

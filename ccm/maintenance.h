@@ -12,7 +12,8 @@
 struct maintenance {
 	const struct settings *settings;
 	struct db *db;
-	struct options given; /* maintenance_options, or the mode's own; operands */
+	struct options given; /* of the mode's table; operands */
+	void *work;	      /* the mode's own, for its transaction */
 };
 
 /* ret: 0 or negative, and then err says why; what was done is said on stdout. */

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sqlite3
 import subprocess
 import threading
@@ -69,7 +70,7 @@ def test_of_several_files_all_come_in_or_none(store, tmp_path):
     refused = store.run("import", good, bad)
     assert refused.returncode == 1 and "bad.json: `Tag[0].param_no` must be an integer" in refused.stderr
     assert store.ask("SELECT count(*) FROM Unit WHERE unit_name = 'pH'") == [(0,)]
-    assert "1 units made" in store.run("import", good).stdout
+    assert "1 unit made" in store.run("import", good).stdout
     bad.write_bytes(b'{"Tag": [{"tag_name": "\xff"}]}')
     assert store.run("import", bad).returncode == 1
 
@@ -90,8 +91,25 @@ def test_import_waits_for_who_writes(store, tmp_path):
         out, err = process.communicate(timeout=30)
     finally:
         process.kill()
-    assert process.returncode == 0 and "1 units made" in out, err
+    assert process.returncode == 0 and "1 unit made" in out, err
     assert [name for name, in store.ask("SELECT unit_name FROM Unit ORDER BY unit_id DESC LIMIT 2")] == ["second", "first"]
+
+
+def test_others_write_while_a_file_comes_slowly(store, tmp_path):
+    assert store.run("init").returncode == 0
+    slow = tmp_path / "slow"
+    os.mkfifo(slow)
+    process = subprocess.Popen(store.argv("import", slow), stdout=subprocess.PIPE, text=True)
+    try:
+        with open(slow, "w") as pipe:   # once it reads
+            pipe.write('{"Unit": [')
+            pipe.flush()
+            writer = sqlite3.connect(store.path, isolation_level=None, timeout=0)
+            writer.execute("INSERT INTO Unit (unit_name) VALUES ('quick')")
+            pipe.write('{"unit_name": "slow"}]}')
+        assert "1 unit made" in process.communicate(timeout=30)[0]
+    finally:
+        process.kill()
 
 
 def test_two_that_begin_at_once_make_one_store(store):
@@ -119,6 +137,15 @@ def test_a_killed_import_leaves_all_or_nothing(store, tmp_path):
         seen.add(store.ask("SELECT count(*) FROM Unit WHERE unit_name LIKE 'u%'")[0][0])
         assert store.ask("PRAGMA integrity_check") == [("ok",)]
     assert seen <= {0, count}
+
+
+def test_the_example_of_the_page_comes_in(store, tmp_path):
+    page = (Path(__file__).resolve().parents[2] / "docs/bulk-import.rst").read_text()
+    path = file_of(tmp_path, **json.loads(page.split("code-block:: json")[1]))
+    assert store.run("init").returncode == 0
+    done = store.run("import", path)
+    assert "1 unit, 1 function, 1 version of functions, 1 feature, 1 offer, 1 model made" in done.stdout, done.stderr
+    assert "nothing new" in store.run("import", path).stdout
 
 
 # -- what is in the seed
