@@ -285,7 +285,7 @@ def model_file(folder, name, **more):
 def test_what_is_exported_makes_the_same_elsewhere(suite, alice, make_suite, tmp_path):
     name, own = unique("Model").replace("-", "_"), drawn(alice)["function"]
     made = iotctl(suite, "db", "import", model_file(tmp_path, name)).stdout
-    assert "1 models" in made
+    assert "1 model made" in made
     assert "nothing new" in iotctl(suite, "db", "import", model_file(tmp_path, name)).stdout
     assert alice.data("/devicemodel/" + name)["df_list"][0]["df_parameter"][0]["max"] == 7      # the daemon sees it
 
