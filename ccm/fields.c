@@ -1,6 +1,7 @@
 /* fields.c - checking objects against tables of fields. */
 #include "ccm/fields.h"
 
+#include "common/shortage.h"
 #include "common/util.h"
 #include <ctype.h>
 #include <errno.h>
@@ -230,11 +231,17 @@ int fields_check_at(const struct field *fields, const json_t *object, const char
 		    struct err *err)
 {
 	struct check k = {.coerce = coerce, .err = err};
+	unsigned long shortages = shortage_count();
 	*ret_checked = NULL;
 	snprintf(k.path, sizeof(k.path), "%s", path);
 	if (!json_is_object(object))
 		return path[0] == '\0' ? err_set(err, ERR_SCHEMA, "it must be a JSON object") : wrong(&k, "must be an object");
-	return object_of(&k, fields, object, ret_checked);
+	int rc = object_of(&k, fields, object, ret_checked);
+	if (rc < 0 || shortage_count() == shortages)
+		return rc;
+	json_decref(*ret_checked); /* it may lack something */
+	*ret_checked = NULL;
+	return err_set(err, ERR_NOMEM, "request");
 }
 
 int fields_check(const struct field *fields, const json_t *object, bool coerce, json_t **ret_checked, struct err *err)

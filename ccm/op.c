@@ -2,6 +2,7 @@
 #include "ccm/op.h"
 
 #include "common/log.h"
+#include "common/shortage.h"
 #include "common/util.h"
 
 struct effect {
@@ -67,8 +68,11 @@ void op_go_on(struct op_call *c)
 	int rc = db_in_transaction(c->db) ? db_script(c->db, "ROLLBACK", &c->err) : 0;
 	if (rc == 0)
 		rc = db_run(c->db, &c->err, NULL, NULL, r->op->reads ? "BEGIN" : "BEGIN IMMEDIATE");
+	unsigned long shortages = shortage_count();
 	if (rc == 0 && (rc = r->op->run(c)) > 0) /* a count of rows that was handed on */
 		rc = 0;
+	if (rc == 0 && shortage_count() != shortages) /* what was read or made may lack something */
+		rc = err_set(&c->err, ERR_NOMEM, "out of memory");
 	/* the store ends a transaction by itself when it lacks memory or room: then nothing holds that was done in it */
 	if (rc == 0 && !db_in_transaction(c->db))
 		rc = err_set(&c->err, ERR_DB, "store: the transaction was given up: no memory or no room");

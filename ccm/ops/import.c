@@ -97,7 +97,7 @@ int import_parse(const char *text, size_t len, json_t **ret_doc, struct err *err
 	json_t *model;
 	size_t i;
 	if (given == NULL)
-		return json_error_code(&why) == json_error_out_of_memory
+		return json_error_code(&why) == json_error_out_of_memory || why.line < 0
 			       ? err_set(err, ERR_NOMEM, "import")
 			       : err_set(err, ERR_PARSE, "line %d, column %d: %s", why.line, why.column, why.text);
 	int rc = fields_check(import_fields, given, false, &doc, err);

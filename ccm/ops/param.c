@@ -81,8 +81,10 @@ int params_replace(struct db *db, struct err *err, struct param_level level, con
 
 int params_replace_of_model(struct db *db, struct err *err, struct param_level level, int64_t df_id, const json_t *list)
 {
-	json_auto_t *all = json_copy((json_t *)list);
+	json_auto_t *all = json_array();
 	json_auto_t *of_feature = NULL;
+	if (list != NULL && json_array_extend(all, (json_t *)list) < 0)
+		return err_set(err, ERR_NOMEM, "parameters");
 	int rc = rows_params(db, err, df_id, 0, level.u_id, &of_feature);
 	if (rc == 0 && json_array_size(list) > json_array_size(of_feature))
 		return err_set(err, ERR_INVAL, "Device Feature id %lld has %zu parameters, not %zu", (long long)df_id,
