@@ -25,6 +25,8 @@ unsigned api_status(int rc, unsigned status)
 		return 503;
 	case ERR_LIMIT:
 		return 429;
+	case ERR_RANGE:
+		return 413;
 	default:
 		return status;
 	}
@@ -92,7 +94,7 @@ static bool is_json(const char *type)
 	return type != NULL && strncasecmp(type, "application/json", 16) == 0 && (type[16] == '\0' || strchr("; \t", type[16]) != NULL);
 }
 
-/* The body as a checked object. ret: 0, or negative with err set. */
+/* The body as a checked object, yours in every case. ret: 0, or negative with err set. */
 static int body_of(const struct web_route *r, struct http_request *req, json_t **ret, struct err *err)
 {
 	size_t len;
@@ -105,7 +107,11 @@ static int body_of(const struct web_route *r, struct http_request *req, json_t *
 	json_auto_t *given = json_loadb(body, len, JSON_DECODE_ANY, &why);
 	if (given == NULL)
 		return err_set(err, ERR_INVAL, "the body is not JSON: %s (line %d, column %d)", why.text, why.line, why.column);
-	return fields_check(r->body, given, false, ret, err);
+	int rc = fields_check(r->body, given, false, ret, err);
+	for (const struct field *f = r->body; rc == 0 && f->name != NULL; f++)
+		if (json_string_length(json_object_get(*ret, f->name)) > WEB_TEXT_MAX)
+			rc = err_set(err, ERR_RANGE, "`%s` is longer than %d KiB", f->name, WEB_TEXT_MAX / 1024);
+	return rc;
 }
 
 /* Of digits only; what is too large is no id of ours, and the largest number is none, either. */

@@ -6,32 +6,44 @@
 
 static const char type[] = "multipart/form-data";
 
-/* The value of `; name=value` or `; name="value"`; ret: its length in buf, 0: none, or it is too long. */
-static size_t parameter(const char *text, size_t len, const char *name, char *buf, size_t size)
+struct span {
+	const char *at;
+	size_t len;
+};
+
+/* The value of `; name=value` or `; name="value"`, empty if there is none. */
+static struct span parameter(struct span text, const char *name)
 {
 	size_t name_len = strlen(name);
 	bool quoted = false;
-	for (size_t i = 0; i < len; i++) {
-		if (text[i] == '"')
+	for (size_t i = 0; i < text.len; i++) {
+		if (text.at[i] == '"')
 			quoted = !quoted;
-		if (quoted || text[i] != ';')
+		if (quoted || text.at[i] != ';')
 			continue;
-		size_t at = i + 1, n = 0;
-		while (at < len && text[at] == ' ')
+		size_t at = i + 1, from;
+		while (at < text.len && text.at[at] == ' ')
 			at++;
-		if (len - at <= name_len || strncasecmp(text + at, name, name_len) != 0 || text[at + name_len] != '=')
+		if (text.len - at <= name_len || strncasecmp(text.at + at, name, name_len) != 0 || text.at[at + name_len] != '=')
 			continue;
 		at += name_len + 1;
-		bool in_quotes = at < len && text[at] == '"';
-		for (at += in_quotes; at < len && (in_quotes ? text[at] != '"' : strchr("; \t", text[at]) == NULL); at++) {
-			if (n == size - 1)
-				return 0;
-			buf[n++] = text[at];
-		}
-		buf[n] = '\0';
-		return n;
+		bool in_quotes = at < text.len && text.at[at] == '"';
+		for (from = at += in_quotes; at < text.len; at++)
+			if (in_quotes ? text.at[at] == '"' : strchr("; \t", text.at[at]) != NULL)
+				break;
+		return (struct span){text.at + from, at - from};
 	}
-	return 0;
+	return (struct span){"", 0};
+}
+
+/* ret: false: it does not fit, or is empty */
+static bool copy(struct span from, char *buf, size_t size)
+{
+	if (from.len == 0 || from.len >= size)
+		return false;
+	memcpy(buf, from.at, from.len);
+	buf[from.len] = '\0';
+	return true;
 }
 
 /* Step over the rest of a boundary's line. ret: 1: a part follows, 0: it was the last, ERR_INVAL */
@@ -52,9 +64,11 @@ int multipart_begin(struct multipart *m, const char *content_type, const char *b
 	if (content_type == NULL || strncasecmp(content_type, type, sizeof(type) - 1) != 0)
 		return ERR_INVAL;
 	const char *rest = content_type + sizeof(type) - 1;
-	size_t n = *rest == ';' || *rest == ' ' ? parameter(rest, strlen(rest), "boundary", m->boundary + 2, sizeof(m->boundary) - 2) : 0;
-	m->boundary_len = n + 2;
-	if (n == 0 || len < m->boundary_len || memcmp(body, m->boundary, m->boundary_len) != 0)
+	if ((*rest != ';' && *rest != ' ') ||
+	    !copy(parameter((struct span){rest, strlen(rest)}, "boundary"), m->boundary + 2, sizeof(m->boundary) - 2))
+		return ERR_INVAL;
+	m->boundary_len = strlen(m->boundary);
+	if (len < m->boundary_len || memcmp(body, m->boundary, m->boundary_len) != 0)
 		return ERR_INVAL;
 	m->at += m->boundary_len;
 	return 0;
@@ -66,19 +80,16 @@ static bool headers(struct multipart *m, struct part *part)
 	static const char wanted[] = "Content-Disposition:";
 	for (;;) {
 		const char *line = m->at, *eol = memmem(line, (size_t)(m->end - line), "\r\n", 2);
-		char file[8];
-		if (line == NULL || eol == NULL) /* the first never comes: gcc does not see that with -fsanitize */
+		if (eol == NULL)
 			return false;
-		size_t len = (size_t)(eol - line);
+		const struct span text = {line, (size_t)(eol - line)};
 		m->at = eol + 2;
-		if (len == 0)
+		if (text.len == 0)
 			return true;
-		if (len < sizeof(wanted) - 1 || strncasecmp(line, wanted, sizeof(wanted) - 1) != 0)
+		if (text.len < sizeof(wanted) - 1 || strncasecmp(line, wanted, sizeof(wanted) - 1) != 0)
 			continue;
-		parameter(line, len, "name", part->name, sizeof(part->name));
-		/* a long one is one, too */
-		part->is_file = parameter(line, len, "filename", file, sizeof(file)) > 0 ||
-				(memmem(line, len, "filename=", 9) != NULL && memmem(line, len, "filename=\"\"", 11) == NULL);
+		copy(parameter(text, "name"), part->name, sizeof(part->name));
+		part->is_file = parameter(text, "filename").len > 0;
 	}
 }
 

@@ -9,6 +9,7 @@
 #include "common/http.h"
 
 #define WEB_BODY_MAX   (1024 * 1024)
+#define WEB_TEXT_MAX   (256 * 1024) /* of a text in a body, such as a function */
 #define WEB_IMPORT_MAX (4 * 1024 * 1024)
 #define API_PREFIX     "/api/v0"
 
@@ -68,7 +69,7 @@ bool api_is_foreign(struct http_request *req);
 /* Run an operation for a page: answer() once, unless the request was forgotten meanwhile; it answers req. */
 typedef void api_answer_fn(struct http_request *req, struct op_call *c, int rc);
 void api_run(struct web *w, struct http_request *req, const struct op *op, const struct caller *who, json_t *args, api_answer_fn *answer);
-/* 503 for what is not the client's fault, else `status`. */
+/* 503 for what is not the client's fault, 429 and 413 for limits, else `status`. */
 unsigned api_status(int rc, unsigned status);
 
 /* ---- pages ---- */

@@ -342,11 +342,16 @@ def test_who_may_comes_before_what(anyone, user):
     is_error(anyone.delete("/account", data=b"{"), 401, "^please login first$")
 
 
-def test_a_body_of_more_than_a_mebibyte_is_413(suite, anyone):
+def test_a_body_of_more_than_a_mebibyte_is_413(suite, anyone, user):
     exact = json.dumps({"username": "a", "password": "b"}).ljust(MIB).encode()
     is_error(anyone.post("/account/login", data=exact + b" ", headers={"Content-Type": "application/json"}), 413)
     is_error(anyone.post("/account/login", data=exact, headers={"Content-Type": "application/json"}), 401)
     is_error(anyone.post("/account/login", data=b"x" * (10 * MIB), headers={"Content-Type": "application/json"}), 413)
+
+    code = "def run(x):\n    return x\n#"
+    put = lambda size: user.put("/function", json={"fn_name": next(names), "code": code.ljust(size, "x")})
+    is_error(put(256 * 1024 + 1), 413, "code.*256 KiB")
+    assert put(256 * 1024).status_code != 413
 
     def chunks():
         for _ in range(20):
@@ -744,6 +749,22 @@ def test_a_thousand_logins_at_once_take_no_memory(suite, user):
     assert all(b"Retry-After: " in a and b"too many passwords" in a for a in refused)
     if not SANITIZED:
         assert max(peak) < before + 40 * 1024, "one hash at a time, 19 MiB"
+    assert user.get("/account").status_code == 200
+
+
+def test_ccm_stops_while_logins_wait(suite, user):
+    name = user.get("/account").json()["u_name"]
+    body = json.dumps({"username": name, "password": "secret"})
+    request = ("POST %s/account/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
+               % (API, len(body), body)).encode()
+    connections = [socket.create_connection(("127.0.0.1", suite.gui_port), timeout=30) for _ in range(60)]
+    for s in connections:
+        s.sendall(request)
+    assert status_of(connections[0].recv(4096)) == 200  # it is at work
+    suite.stop("ccm")
+    for s in connections:
+        s.close()
+    suite.start("ccm")
     assert user.get("/account").status_code == 200
 
 
