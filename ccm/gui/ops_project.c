@@ -1,5 +1,5 @@
-/* ops_project.c - operations of the gui API on projects and what is in them (spec ccm 4.3). They differ from REST's in names, and in
- * that features are named where REST has their ids. */
+/* ops_project.c - operations of the gui API on projects and what is in them (spec ccm 4.3). They differ from REST's in names, and
+ * in that features are named where REST has their ids. */
 #include "ccm/gui/gui.h"
 #include "ccm/ops/project.h"
 #include "ccm/ops/project_fields.h"

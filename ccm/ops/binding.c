@@ -11,7 +11,8 @@ static int has_outputs(struct op_call *c, int64_t do_id)
 {
 	int64_t one;
 	return q_int(c->db, &c->err, &one,
-		     "SELECT 1 FROM DFObject f JOIN DeviceFeature d ON d.df_id = f.df_id WHERE f.do_id = $1 AND d.df_type = 'output' LIMIT 1",
+		     "SELECT 1 FROM DFObject f JOIN DeviceFeature d ON d.df_id = f.df_id WHERE f.do_id = $1"
+		     " AND d.df_type = 'output' LIMIT 1",
 		     DB_V_INT(do_id));
 }
 
@@ -31,9 +32,10 @@ static int bindable(struct op_call *c, const struct object *o, json_t **ret)
 			      DB_V_TEXT(until.s));
 	/* two short ways through the index of models and users, rather than one past everybody's devices */
 	return q_rows(c->db, &c->err, row_device, ret,
-		      DEVICES "d_id IN (SELECT d_id FROM Device WHERE dm_id = $1 AND u_id = $2 UNION ALL SELECT d_id FROM Device"
-			      " WHERE dm_id = $1 AND u_id IS NULL AND ($3 = 0 OR register_time < $4))"
-			      " AND ($5 = 0 OR NOT EXISTS (SELECT 1 FROM DeviceObject b WHERE b.d_id = Device.d_id)) ORDER BY d_id",
+		      DEVICES
+		      "d_id IN (SELECT d_id FROM Device WHERE dm_id = $1 AND u_id = $2 UNION ALL SELECT d_id FROM Device"
+		      " WHERE dm_id = $1 AND u_id IS NULL AND ($3 = 0 OR register_time < $4)) AND ($5 = 0"
+		      " OR NOT EXISTS (SELECT 1 FROM DeviceObject b WHERE b.d_id = Device.d_id)) ORDER BY d_id",
 		      DB_V_INT(o->dm_id), DB_V_INT(c->who.u_id), DB_V_INT(wait_s), DB_V_TEXT(until.s),
 		      DB_V_INT(outputs && c->ccm->settings->gui.odf_single_bind));
 #undef DEVICES
@@ -75,7 +77,8 @@ static int on_device(void *arg, const struct db_value *v, size_t n)
 {
 	struct device *d = arg;
 	(void)n;
-	*d = (struct device){.d_id = v[0].num, .u_id = v[1].type == DB_NULL ? 0 : v[1].num, .dm_id = v[2].num, .name = strdup(v[3].text)};
+	*d = (struct device){
+		.d_id = v[0].num, .u_id = v[1].type == DB_NULL ? 0 : v[1].num, .dm_id = v[2].num, .name = strdup(v[3].text)};
 	return d->name != NULL ? 0 : ERR_NOMEM;
 }
 
@@ -118,7 +121,8 @@ static int device_of(struct op_call *c, struct device *ret)
 		return rc == ERR_NOMEM ? err_set(&c->err, rc, "device") : rc;
 	if (ret->name != NULL)
 		return 0;
-	return number ? err_set(&c->err, ERR_NOENT, "Device id %s not found", text) : err_set(&c->err, ERR_NOENT, "unknown mac_addr");
+	return number ? err_set(&c->err, ERR_NOENT, "Device id %s not found", text)
+		      : err_set(&c->err, ERR_NOENT, "unknown mac_addr");
 }
 
 /* Others' devices may be read, not be written to. */
@@ -134,8 +138,8 @@ static int may_bind(struct op_call *c, const struct object *o, const struct devi
 
 static int set_device(struct op_call *c, const struct object *o, int64_t d_id)
 {
-	int rc = q_exec(c->db, &c->err, "UPDATE DeviceObject SET d_id = $1 WHERE do_id = $2", d_id != 0 ? DB_V_INT(d_id) : DB_V_NULL,
-			DB_V_INT(o->do_id));
+	int rc = q_exec(c->db, &c->err, "UPDATE DeviceObject SET d_id = $1 WHERE do_id = $2",
+			d_id != 0 ? DB_V_INT(d_id) : DB_V_NULL, DB_V_INT(o->do_id));
 	return rc == 0 ? object_touch(c, o) : rc;
 }
 

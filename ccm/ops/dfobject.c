@@ -19,8 +19,9 @@ static int info(struct op_call *c)
 	if (rc < 0 ||
 	    (rc = q_row(c->db, &c->err, columns, &row,
 			"SELECT f.dfo_id, f.alias_name, f.df_id, m.dm_name, d.df_type, x.mf_id FROM DFObject f"
-			" JOIN DeviceObject o ON o.do_id = f.do_id JOIN DeviceModel m ON m.dm_id = o.dm_id JOIN DeviceFeature d ON d.df_id = f.df_id"
-			" LEFT JOIN DM_DF x ON x.dm_id = o.dm_id AND x.df_id = f.df_id WHERE f.dfo_id = $1",
+			" JOIN DeviceObject o ON o.do_id = f.do_id JOIN DeviceModel m ON m.dm_id = o.dm_id"
+			" JOIN DeviceFeature d ON d.df_id = f.df_id LEFT JOIN DM_DF x ON x.dm_id = o.dm_id"
+			" AND x.df_id = f.df_id WHERE f.dfo_id = $1",
 			DB_V_INT(o.dfo_id))) < 0 ||
 	    (rc = functions_offered(c->db, &c->err, o.df_id, c->who.u_id, &functions)) < 0 ||
 	    (rc = rows_params(c->db, &c->err, 0, o.mf_id, c->who.u_id, &params)) < 0 || (rc = lines_select(c, o.p_id, 0)) < 0)
@@ -38,12 +39,14 @@ static int create(struct op_call *c)
 	if (rc < 0)
 		return rc;
 	rc = q_int(c->db, &c->err, &is_output,
-		   "SELECT d.df_type = 'output' FROM DM_DF x JOIN DeviceFeature d ON d.df_id = x.df_id WHERE x.dm_id = $1 AND x.df_id = $2",
+		   "SELECT d.df_type = 'output' FROM DM_DF x JOIN DeviceFeature d ON d.df_id = x.df_id WHERE x.dm_id = $1"
+		   " AND x.df_id = $2",
 		   DB_V_INT(o.dm_id), DB_V_INT(df_id));
 	if (rc == 0)
 		return err_set(&c->err, ERR_NOENT, "Device Feature id %lld not found", (long long)df_id);
 	if (rc > 0)
-		rc = q_int(c->db, &c->err, &one, "SELECT 1 FROM DFObject WHERE do_id = $1 AND df_id = $2", DB_V_INT(o.do_id), DB_V_INT(df_id));
+		rc = q_int(c->db, &c->err, &one, "SELECT 1 FROM DFObject WHERE do_id = $1 AND df_id = $2", DB_V_INT(o.do_id),
+			   DB_V_INT(df_id));
 	if (rc > 0)
 		return err_set(&c->err, ERR_EXIST, "The Device Object has this Device Feature already");
 	if (rc == 0 && is_output)
@@ -75,18 +78,20 @@ static int delete_feature(struct op_call *c)
 
 static int set_alias(struct op_call *c, int64_t dfo_id, const char *name)
 {
-	int rc = q_exec(c->db, &c->err, "UPDATE DFObject SET alias_name = $1 WHERE dfo_id = $2", DB_V_TEXT(name), DB_V_INT(dfo_id));
+	int rc = q_exec(c->db, &c->err, "UPDATE DFObject SET alias_name = $1 WHERE dfo_id = $2", DB_V_TEXT(name),
+			DB_V_INT(dfo_id));
 	return rc == 0 ? op_then(c, gui_alias_changed, dfo_id) : rc;
 }
 
-/* The first object of the caller to which that device is bound, and that has that feature. ret_row: {dfo_id, alias_name}, yours. */
+/* The first object of the caller to which that device is bound and that has that feature. ret_row: {dfo_id, alias_name}. */
 static int find_alias(struct op_call *c, json_t **ret_row)
 {
 	static const struct column columns[] = {{"dfo_id", COL_INT}, {"alias_name", COL_TEXT}, {0}};
 	int rc = q_row(c->db, &c->err, columns, ret_row,
-		       "SELECT f.dfo_id, f.alias_name FROM Device v JOIN DeviceObject o ON o.d_id = v.d_id JOIN Project p ON p.p_id = o.p_id"
-		       " JOIN DFObject f ON f.do_id = o.do_id JOIN DeviceFeature d ON d.df_id = f.df_id"
-		       " WHERE v.mac_addr = $1 AND d.df_name = $2 AND p.u_id = $3 ORDER BY o.do_id LIMIT 1",
+		       "SELECT f.dfo_id, f.alias_name FROM Device v JOIN DeviceObject o ON o.d_id = v.d_id"
+		       " JOIN Project p ON p.p_id = o.p_id JOIN DFObject f ON f.do_id = o.do_id"
+		       " JOIN DeviceFeature d ON d.df_id = f.df_id WHERE v.mac_addr = $1 AND d.df_name = $2"
+		       " AND p.u_id = $3 ORDER BY o.do_id LIMIT 1",
 		       DB_V_TEXT(op_str(c, "mac_addr")), DB_V_TEXT(op_str(c, "df_name")), DB_V_INT(c->who.u_id));
 	return rc == 0 ? err_set(&c->err, ERR_NOENT, "alias_name not find") : rc < 0 ? rc : 0;
 }
@@ -152,7 +157,8 @@ static int set_params(struct op_call *c, const struct dfobject *o, const json_t 
 	if (n == 0)
 		return 0;
 	if ((int64_t)n != o->param_no)
-		return err_set(&c->err, ERR_INVAL, "df_parameter must have %lld elements, one for each parameter", (long long)o->param_no);
+		return err_set(&c->err, ERR_INVAL, "df_parameter must have %lld elements, one for each parameter",
+			       (long long)o->param_no);
 	int rc = visible_params(c, o, &params);
 	for (size_t i = 0; rc == 0 && i < n; i++)
 		rc = overlay(c, json_array_get(params, i), json_array_get(said, i));
@@ -167,7 +173,8 @@ static int update(struct op_call *c)
 	const char *name = op_str(c, "alias_name");
 	struct dfobject o;
 	int rc = own_dfobject(c, op_int(c, "dfo_id"), &o);
-	if (rc < 0 || (rc = q_text(c->db, &c->err, &was, "SELECT alias_name FROM DFObject WHERE dfo_id = $1", DB_V_INT(o.dfo_id))) < 0)
+	if (rc < 0 ||
+	    (rc = q_text(c->db, &c->err, &was, "SELECT alias_name FROM DFObject WHERE dfo_id = $1", DB_V_INT(o.dfo_id))) < 0)
 		return rc;
 	rc = strcmp(was, name) != 0 ? set_alias(c, o.dfo_id, name) : 0;
 	if (rc == 0)

@@ -11,10 +11,12 @@ static int same_tags(struct op_call *c, int64_t mf_id, int64_t other_mf_id)
 	int64_t one;
 	if (mf_id == other_mf_id)
 		return 1;
-	int rc = q_int(c->db, &c->err, &one,
-		       "SELECT 1 WHERE EXISTS (SELECT tag_id FROM DM_DF_Tag WHERE mf_id = $1 EXCEPT SELECT tag_id FROM DM_DF_Tag WHERE mf_id = $2)"
-		       " OR EXISTS (SELECT tag_id FROM DM_DF_Tag WHERE mf_id = $2 EXCEPT SELECT tag_id FROM DM_DF_Tag WHERE mf_id = $1)",
-		       DB_V_INT(mf_id), DB_V_INT(other_mf_id));
+	int rc = q_int(
+		c->db, &c->err, &one,
+		"SELECT 1 WHERE EXISTS (SELECT tag_id FROM DM_DF_Tag WHERE mf_id = $1 EXCEPT SELECT tag_id FROM DM_DF_Tag"
+		" WHERE mf_id = $2) OR EXISTS (SELECT tag_id FROM DM_DF_Tag WHERE mf_id = $2 EXCEPT SELECT tag_id"
+		" FROM DM_DF_Tag WHERE mf_id = $1)",
+		DB_V_INT(mf_id), DB_V_INT(other_mf_id));
 	return rc < 0 ? rc : rc == 0;
 }
 
@@ -43,10 +45,12 @@ int links_check(struct op_call *c, const struct dfobject *list, size_t n)
 static int check_tags_of_na(struct op_call *c, int64_t na_id, const struct dfobject *o)
 {
 	int64_t mf_id = 0;
-	int rc = q_int(c->db, &c->err, &mf_id,
-		       "SELECT x.mf_id FROM DF_Module m JOIN DFObject f ON f.dfo_id = m.dfo_id JOIN DeviceObject o ON o.do_id = f.do_id"
-		       " JOIN DM_DF x ON x.dm_id = o.dm_id AND x.df_id = f.df_id WHERE m.na_id = $1 LIMIT 1",
-		       DB_V_INT(na_id));
+	int rc = q_int(
+		c->db, &c->err, &mf_id,
+		"SELECT x.mf_id FROM DF_Module m JOIN DFObject f ON f.dfo_id = m.dfo_id"
+		" JOIN DeviceObject o ON o.do_id = f.do_id JOIN DM_DF x ON x.dm_id = o.dm_id AND x.df_id = f.df_id"
+		" WHERE m.na_id = $1 LIMIT 1",
+		DB_V_INT(na_id));
 	return rc > 0 ? check_tags(c, mf_id, o->mf_id) : rc;
 }
 
@@ -124,16 +128,17 @@ int link_remove(struct op_call *c, int64_t na_id, int64_t dfo_id, bool *ret_gone
 	int rc = is_linked(c, na_id, dfo_id);
 	if (rc <= 0)
 		return rc;
-	int was_input = q_int(c->db, &c->err, &param_i, "DELETE FROM MultipleJoin_Module WHERE na_id = $1 AND dfo_id = $2 RETURNING param_i",
+	int was_input = q_int(c->db, &c->err, &param_i,
+			      "DELETE FROM MultipleJoin_Module WHERE na_id = $1 AND dfo_id = $2 RETURNING param_i",
 			      DB_V_INT(na_id), DB_V_INT(dfo_id));
 	if (was_input < 0)
 		return was_input;
 	rc = q_exec(c->db, &c->err, "DELETE FROM DF_Module WHERE na_id = $1 AND dfo_id = $2", DB_V_INT(na_id), DB_V_INT(dfo_id));
 	if (rc == 0)
 		rc = db_run(c->db, &c->err, on_sides, &left,
-			    "SELECT count(*) FILTER (WHERE d.df_type = 'input'), count(*) FILTER (WHERE d.df_type = 'output') FROM DF_Module m"
-			    " JOIN DFObject f ON f.dfo_id = m.dfo_id JOIN DeviceFeature d ON d.df_id = f.df_id"
-			    " WHERE m.na_id = $1 AND m.param_i = 0",
+			    "SELECT count(*) FILTER (WHERE d.df_type = 'input'), count(*) FILTER (WHERE d.df_type = 'output')"
+			    " FROM DF_Module m JOIN DFObject f ON f.dfo_id = m.dfo_id"
+			    " JOIN DeviceFeature d ON d.df_id = f.df_id WHERE m.na_id = $1 AND m.param_i = 0",
 			    DB_V_INT(na_id));
 	bool gone = left.inputs == 0 || left.outputs == 0;
 	if (rc == 0 && gone)
@@ -163,14 +168,14 @@ int link_set(struct op_call *c, int64_t na_id, int64_t dfo_id, int64_t param_i, 
 		     " WHERE na_id = $7 AND dfo_id = $8 AND param_i = $9 RETURNING 1",
 		     DB_V_TEXT(row_str(values, "idf_type")), DB_V_INT(json_object_get(values, "fn_id") != NULL),
 		     fn_id > 0 ? DB_V_INT(fn_id) : DB_V_NULL, number(values, "min"), number(values, "max"),
-		     json_is_boolean(normalization) ? DB_V_INT(json_is_true(normalization)) : DB_V_NULL, DB_V_INT(na_id), DB_V_INT(dfo_id),
-		     DB_V_INT(param_i));
+		     json_is_boolean(normalization) ? DB_V_INT(json_is_true(normalization)) : DB_V_NULL, DB_V_INT(na_id),
+		     DB_V_INT(dfo_id), DB_V_INT(param_i));
 }
 
 int join_set(struct op_call *c, int64_t na_id, int64_t fn_id)
 {
-	return q_exec(c->db, &c->err, "UPDATE MultipleJoin_Module SET fn_id = $1 WHERE na_id = $2", fn_id > 0 ? DB_V_INT(fn_id) : DB_V_NULL,
-		      DB_V_INT(na_id));
+	return q_exec(c->db, &c->err, "UPDATE MultipleJoin_Module SET fn_id = $1 WHERE na_id = $2",
+		      fn_id > 0 ? DB_V_INT(fn_id) : DB_V_NULL, DB_V_INT(na_id));
 }
 
 /* ---- operations ---- */

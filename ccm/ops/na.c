@@ -23,7 +23,8 @@ static int free_index(struct op_call *c, int64_t p_id, int64_t *na_idx)
 	return rc < 0 ? rc : 0;
 }
 
-int na_insert(struct op_call *c, int64_t p_id, const char *name, int64_t na_idx, const struct dfobject *list, size_t n, int64_t *ret_na_id)
+int na_insert(struct op_call *c, int64_t p_id, const char *name, int64_t na_idx, const struct dfobject *list, size_t n,
+	      int64_t *ret_na_id)
 {
 	if (na_idx < 0 || na_idx > NA_IDX_MAX)
 		return err_set(&c->err, ERR_INVAL, "na_idx must be 0 to %d", NA_IDX_MAX);
@@ -31,7 +32,8 @@ int na_insert(struct op_call *c, int64_t p_id, const char *name, int64_t na_idx,
 	if (rc == 0)
 		rc = free_index(c, p_id, &na_idx);
 	if (rc == 0)
-		rc = q_int(c->db, &c->err, ret_na_id, "INSERT INTO NetworkApplication (na_name, na_idx, p_id) VALUES ($1, $2, $3) RETURNING na_id",
+		rc = q_int(c->db, &c->err, ret_na_id,
+			   "INSERT INTO NetworkApplication (na_name, na_idx, p_id) VALUES ($1, $2, $3) RETURNING na_id",
 			   DB_V_TEXT(name), DB_V_INT(na_idx), DB_V_INT(p_id));
 	rc = rc < 0 ? rc : 0;
 	for (size_t i = 0; i < n && rc == 0; i++)
@@ -93,8 +95,8 @@ static int update(struct op_call *c)
 		if ((rc = set_params(c, na_id, i, one)) < 0)
 			return rc;
 	if (op_has(c, "na_name"))
-		rc = q_exec(c->db, &c->err, "UPDATE NetworkApplication SET na_name = $1 WHERE na_id = $2", DB_V_TEXT(op_str(c, "na_name")),
-			    DB_V_INT(na_id));
+		rc = q_exec(c->db, &c->err, "UPDATE NetworkApplication SET na_name = $1 WHERE na_id = $2",
+			    DB_V_TEXT(op_str(c, "na_name")), DB_V_INT(na_id));
 	if (rc == 0 && json_object_get(c->args, "multiplejoin_fn_id") != NULL)
 		rc = set_join(c, na_id);
 	if (rc == 0)

@@ -6,10 +6,10 @@
 #include <string.h>
 
 /* One row for each link of $1, in the order of the original: by object, then by the feature's name. */
-#define LINKS                                                                                                                  \
-	" FROM DF_Module m JOIN DFObject f ON f.dfo_id = m.dfo_id JOIN DeviceObject o ON o.do_id = f.do_id"                    \
-	" JOIN DeviceModel dm ON dm.dm_id = o.dm_id JOIN DeviceFeature d ON d.df_id = f.df_id LEFT JOIN Device v ON v.d_id = o.d_id" \
-	" WHERE m.na_id = $1 AND m.param_i = 0 ORDER BY f.do_id, d.df_name"
+#define LINKS                                                                                                     \
+	" FROM DF_Module m JOIN DFObject f ON f.dfo_id = m.dfo_id JOIN DeviceObject o ON o.do_id = f.do_id"       \
+	" JOIN DeviceModel dm ON dm.dm_id = o.dm_id JOIN DeviceFeature d ON d.df_id = f.df_id"                    \
+	" LEFT JOIN Device v ON v.d_id = o.d_id WHERE m.na_id = $1 AND m.param_i = 0 ORDER BY f.do_id, d.df_name"
 
 /* Give each link, by its df_type, to `input` or `output` of the result. */
 static int give_sides(struct op_call *c, json_t *result, const json_t *links)
@@ -57,18 +57,22 @@ static int colour(struct op_call *c, const json_t *modules, bool red)
 
 static int make_info(struct op_call *c, int64_t na_id, int64_t p_id, json_t **ret)
 {
-	static const struct column columns[] = {{"dfo_id", COL_INT},   {"alias_name", COL_TEXT}, {"df_id", COL_INT},	 {"df_type", COL_TEXT},
-						{"df_name", COL_TEXT}, {"dm_name", COL_TEXT},	 {"mac_addr", COL_TEXT}, {0}};
+	static const struct column columns[] = {
+		{"dfo_id", COL_INT},   {"alias_name", COL_TEXT}, {"df_id", COL_INT},     {"df_type", COL_TEXT},
+		{"df_name", COL_TEXT}, {"dm_name", COL_TEXT},    {"mac_addr", COL_TEXT}, {0}};
 	json_auto_t *na = NULL, *functions = NULL, *links = NULL, *modules = NULL, *joins = NULL;
 	int64_t selected = 0;
-	int rc = q_row(c->db, &c->err, row_na, &na, "SELECT " ROW_NA " FROM NetworkApplication WHERE na_id = $1", DB_V_INT(na_id));
-	if (rc < 0 || (rc = functions_offered(c->db, &c->err, 0, c->who.u_id, &functions)) < 0 || (rc = lines_selected(c, p_id, &selected)) < 0 ||
+	const struct db_value of = DB_V_INT(na_id);
+	int rc = q_row(c->db, &c->err, row_na, &na, "SELECT " ROW_NA " FROM NetworkApplication WHERE na_id = $1", of);
+	if (rc < 0 || (rc = functions_offered(c->db, &c->err, 0, c->who.u_id, &functions)) < 0 ||
+	    (rc = lines_selected(c, p_id, &selected)) < 0 ||
 	    (rc = q_rows(c->db, &c->err, columns, &links,
-			 "SELECT f.dfo_id, f.alias_name, f.df_id, d.df_type, d.df_name, dm.dm_name, v.mac_addr" LINKS, DB_V_INT(na_id))) < 0 ||
-	    (rc = q_rows(c->db, &c->err, row_module, &modules, "SELECT " ROW_MODULE " FROM DF_Module WHERE na_id = $1 ORDER BY dfo_id, param_i",
-			 DB_V_INT(na_id))) < 0 ||
-	    (rc = q_rows(c->db, &c->err, row_join, &joins, "SELECT " ROW_JOIN " FROM MultipleJoin_Module WHERE na_id = $1 ORDER BY param_i",
-			 DB_V_INT(na_id))) < 0 ||
+			 "SELECT f.dfo_id, f.alias_name, f.df_id, d.df_type, d.df_name, dm.dm_name, v.mac_addr" LINKS,
+			 of)) < 0 ||
+	    (rc = q_rows(c->db, &c->err, row_module, &modules,
+			 "SELECT " ROW_MODULE " FROM DF_Module WHERE na_id = $1 ORDER BY dfo_id, param_i", of)) < 0 ||
+	    (rc = q_rows(c->db, &c->err, row_join, &joins,
+			 "SELECT " ROW_JOIN " FROM MultipleJoin_Module WHERE na_id = $1 ORDER BY param_i", of)) < 0 ||
 	    (rc = colour(c, modules, selected == na_id)) < 0)
 		return rc;
 	for (size_t i = 0; i < json_array_size(links); i++)

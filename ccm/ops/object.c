@@ -11,15 +11,17 @@ static const struct column id_column[] = {{"id", COL_INT}, {0}};
 
 int dfobject_insert(struct op_call *c, int64_t do_id, int64_t df_id, const char *alias_name, int64_t *ret_dfo_id)
 {
-	int rc = q_int(c->db, &c->err, ret_dfo_id, "INSERT INTO DFObject (do_id, df_id, alias_name) VALUES ($1, $2, $3) RETURNING dfo_id",
-		       DB_V_INT(do_id), DB_V_INT(df_id), DB_V_TEXT(alias_name));
+	int rc = q_int(c->db, &c->err, ret_dfo_id,
+		       "INSERT INTO DFObject (do_id, df_id, alias_name) VALUES ($1, $2, $3) RETURNING dfo_id", DB_V_INT(do_id),
+		       DB_V_INT(df_id), DB_V_TEXT(alias_name));
 	return rc < 0 ? rc : 0;
 }
 
 int dfobject_remove(struct op_call *c, int64_t dfo_id)
 {
 	json_auto_t *links = NULL;
-	int rc = q_rows(c->db, &c->err, id_column, &links, "SELECT DISTINCT na_id FROM DF_Module WHERE dfo_id = $1", DB_V_INT(dfo_id));
+	int rc = q_rows(c->db, &c->err, id_column, &links, "SELECT DISTINCT na_id FROM DF_Module WHERE dfo_id = $1",
+			DB_V_INT(dfo_id));
 	for (size_t i = 0; rc == 0 && i < json_array_size(links); i++)
 		rc = link_remove(c, row_int(json_array_get(links, i), "id"), dfo_id, NULL);
 	return rc == 0 ? q_exec(c->db, &c->err, "DELETE FROM DFObject WHERE dfo_id = $1", DB_V_INT(dfo_id)) : rc;
@@ -65,11 +67,13 @@ int object_allows_output(struct op_call *c, int64_t d_id)
 static int feature_of(struct op_call *c, int64_t dm_id, const json_t *given, json_t **ret_row)
 {
 	static const struct column columns[] = {{"df_id", COL_INT}, {"df_name", COL_TEXT}, {"df_type", COL_TEXT}, {0}};
-#define FEATURE "SELECT d.df_id, d.df_name, d.df_type FROM DM_DF x JOIN DeviceFeature d ON d.df_id = x.df_id WHERE x.dm_id = $1 AND "
+#define FEATURE \
+	"SELECT d.df_id, d.df_name, d.df_type FROM DM_DF x JOIN DeviceFeature d ON d.df_id = x.df_id WHERE x.dm_id = $1 AND "
 	const char *name = json_string_value(given);
 	int64_t df_id = json_integer_value(given);
-	int rc = name != NULL ? q_row(c->db, &c->err, columns, ret_row, FEATURE "d.df_name = $2", DB_V_INT(dm_id), DB_V_TEXT(name))
-			      : q_row(c->db, &c->err, columns, ret_row, FEATURE "d.df_id = $2", DB_V_INT(dm_id), DB_V_INT(df_id));
+	int rc = name != NULL
+			 ? q_row(c->db, &c->err, columns, ret_row, FEATURE "d.df_name = $2", DB_V_INT(dm_id), DB_V_TEXT(name))
+			 : q_row(c->db, &c->err, columns, ret_row, FEATURE "d.df_id = $2", DB_V_INT(dm_id), DB_V_INT(df_id));
 	if (rc == 0 && name != NULL)
 		return err_set(&c->err, ERR_NOENT, "Device Feature \"%s\" not found", name);
 	return rc == 0 ? err_set(&c->err, ERR_NOENT, "Device Feature id %lld not found", (long long)df_id) : rc < 0 ? rc : 0;
@@ -136,8 +140,8 @@ static int create(struct op_call *c)
 		return rc;
 	if (json_array_size(features) == 0)
 		return err_set(&c->err, ERR_INVAL, "Feature list cannot be empty");
-	rc = q_int(c->db, &c->err, &do_id, "INSERT INTO DeviceObject (dm_id, p_id) VALUES ($1, $2) RETURNING do_id", DB_V_INT(dm_id),
-		   DB_V_INT(p_id));
+	rc = q_int(c->db, &c->err, &do_id, "INSERT INTO DeviceObject (dm_id, p_id) VALUES ($1, $2) RETURNING do_id",
+		   DB_V_INT(dm_id), DB_V_INT(p_id));
 	if (rc < 0 || (rc = add_features(c, do_id, features, NULL)) < 0 || (rc = op_then(c, sim_touch, p_id)) < 0)
 		return rc;
 	return op_result_int(c, "do_id", do_id);
@@ -151,7 +155,8 @@ static int update(struct op_call *c)
 	bool output = false;
 	int rc = own_object(c, op_int(c, "do_id"), &o);
 	if (rc < 0 || (rc = features_of(c, o.dm_id, &wanted, &output)) < 0 ||
-	    (rc = q_rows(c->db, &c->err, columns, &there, "SELECT dfo_id, df_id FROM DFObject WHERE do_id = $1", DB_V_INT(o.do_id))) < 0 ||
+	    (rc = q_rows(c->db, &c->err, columns, &there, "SELECT dfo_id, df_id FROM DFObject WHERE do_id = $1",
+			 DB_V_INT(o.do_id))) < 0 ||
 	    (output && (rc = object_allows_output(c, o.d_id)) < 0))
 		return rc;
 	for (size_t i = 0; rc == 0 && i < json_array_size(there); i++) {

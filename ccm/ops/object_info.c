@@ -27,7 +27,8 @@ static int info(struct op_call *c)
 	int rc = own_object(c, op_int(c, "do_id"), &o);
 	if (rc < 0 || (rc = model_info(c->db, &c->err, o.dm_id, c->who.u_id, &model)) < 0 ||
 	    (rc = db_run(c->db, &c->err, on_name, names,
-			 "SELECT d.df_name FROM DFObject f JOIN DeviceFeature d ON d.df_id = f.df_id WHERE f.do_id = $1 ORDER BY d.df_name",
+			 "SELECT d.df_name FROM DFObject f JOIN DeviceFeature d ON d.df_id = f.df_id WHERE f.do_id = $1"
+			 " ORDER BY d.df_name",
 			 DB_V_INT(o.do_id))) < 0)
 		return rc == ERR_NOMEM ? err_set(&c->err, rc, "device object") : rc;
 	made = json_pack("{s:I, s:O}", "do_id", (json_int_t)o.do_id, "dfo", names);

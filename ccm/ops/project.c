@@ -7,8 +7,8 @@
 
 int project_insert(struct op_call *c, const char *name, int64_t *ret_p_id)
 {
-	int rc = q_int(c->db, &c->err, ret_p_id, "INSERT INTO Project (p_name, u_id) VALUES ($1, $2) RETURNING p_id", DB_V_TEXT(name),
-		       DB_V_INT(c->who.u_id));
+	int rc = q_int(c->db, &c->err, ret_p_id, "INSERT INTO Project (p_name, u_id) VALUES ($1, $2) RETURNING p_id",
+		       DB_V_TEXT(name), DB_V_INT(c->who.u_id));
 	return rc < 0 ? rc : 0;
 }
 
@@ -58,8 +58,9 @@ static int set_status(struct op_call *c)
 		return err_set(&c->err, ERR_INVAL, "invalid status");
 	int rc = own_project(c, p_id);
 	if (rc == 0)
-		rc = q_int(c->db, &c->err, &changed, "UPDATE Project SET status = $1 WHERE p_id = $2 AND status <> $1 RETURNING p_id",
-			   DB_V_TEXT(status), DB_V_INT(p_id));
+		rc = q_int(c->db, &c->err, &changed,
+			   "UPDATE Project SET status = $1 WHERE p_id = $2 AND status <> $1 RETURNING p_id", DB_V_TEXT(status),
+			   DB_V_INT(p_id));
 	if (rc > 0)
 		rc = op_then(c, drive_touch_project, p_id);
 	return rc == 0 ? op_result(c, json_pack("{s:I, s:s}", "p_id", (json_int_t)p_id, "status", status)) : rc;

@@ -48,7 +48,8 @@ extern const struct op op_device_unbind; /* do_id: {do_id} */
 
 /* ---- features of device objects ---- */
 
-extern const struct op op_dfobject_info;   /* dfo_id: {dfo_id, alias_name, df_id, dm_name, df_type, mf_id, df_mapping_func, df_parameter} */
+/* dfo_id: {dfo_id, alias_name, df_id, dm_name, df_type, mf_id, df_mapping_func, df_parameter} */
+extern const struct op op_dfobject_info;
 extern const struct op op_dfobject_create; /* do_id, df_id, alias_name: {dfo_id} */
 /* dfo_id, alias_name, df_parameter: {dfo_id}. The parameters become the caller's own for that model's feature, one for each; what
  * one does not say stays as the caller sees it. An empty list leaves them as they are. */
@@ -59,7 +60,8 @@ extern const struct op op_alias_set;	   /* mac_addr, df_name, alias_name: {alias
 
 /* ---- network applications ---- */
 
-extern const struct op op_na_create;   /* p_id, na_name, na_idx, dfo_ids: {na_id}; an index that is taken becomes the next free one */
+/* p_id, na_name, na_idx, dfo_ids: {na_id}. An index that is taken becomes the next free one. */
+extern const struct op op_na_create;
 extern const struct op op_na_list;     /* p_id: {p_id, data: [na summary]} */
 extern const struct op op_na_list_gui; /* p_id: {p_id, na: [na summary]} */
 extern const struct op op_na_info;     /* na_id: na info */

@@ -21,6 +21,7 @@ static const struct field link_param_fields[] = {
 
 const struct field link_item_fields[] = {
 	{"dfo_id", FIELD_INT, .help = "which link"},
-	{"dfmp_list", FIELD_LIST, .item = FIELD_OBJECT, .inner = link_param_fields, .help = "what its parameters become; the rest stays"},
+	{"dfmp_list", FIELD_LIST, .item = FIELD_OBJECT, .inner = link_param_fields,
+	 .help = "what its parameters become; the rest stays"},
 	{0},
 };

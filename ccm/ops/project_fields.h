@@ -13,5 +13,6 @@ extern const struct field link_item_fields[];	   /* of one of dfm_list */
 	{"na_name", FIELD_STR, FIELD_OPTIONAL | FIELD_NULLABLE, .help = "a new name"},                       \
 	{"multiplejoin_fn_id", FIELD_INT, FIELD_OPTIONAL | FIELD_NULLABLE, .help = "join function; null: none"}, \
 	{"dfm_list", FIELD_LIST, FIELD_OPTIONAL, .item = FIELD_OBJECT, .inner = link_item_fields, .help = "changes of links"}
-#define PARAMETER_LIST                                                                                       \
-	{"df_parameter", FIELD_LIST, .item = FIELD_OBJECT, .inner = param_fields, .help = "its parameters as the caller wants them"}
+#define PARAMETER_LIST                                                                   \
+	{"df_parameter", FIELD_LIST, .item = FIELD_OBJECT, .inner = param_fields,        \
+	 .help = "its parameters as the caller wants them"}

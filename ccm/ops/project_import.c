@@ -1,7 +1,7 @@
 /* project_import.c - a project from a document (spec ccm 6), wholly or not at all.
  *
- * Models, features and functions are found by their names. Functions that the document brings along are made, for the caller alone,
- * where the caller has none of that name; an engine compiles them first. Ids of the document are references within it.
+ * Models, features and functions are found by their names. Functions that the document brings along are made, for the caller
+ * alone, where the caller has none of that name; an engine compiles them first. Ids of the document are references within it.
  */
 #include "ccm/drive/drive.h"
 #include "ccm/ops/function.h"
@@ -22,8 +22,11 @@ static const struct field module_fields[] = {{"dfo_id", .type = FIELD_INT},
 					     {"fn_name", .type = FIELD_STR, .flags = MAY},
 					     FIELD_OTHERS,
 					     {0}};
-static const struct field join_fields[] = {
-	{"param_i", .type = FIELD_INT}, {"dfo_id", .type = FIELD_INT}, {"fn_name", .type = FIELD_STR, .flags = MAY}, FIELD_OTHERS, {0}};
+static const struct field join_fields[] = {{"param_i", .type = FIELD_INT},
+					   {"dfo_id", .type = FIELD_INT},
+					   {"fn_name", .type = FIELD_STR, .flags = MAY},
+					   FIELD_OTHERS,
+					   {0}};
 static const struct field na_fields[] = {{"na_name", .type = FIELD_STR, .flags = FIELD_EMPTY},
 					 {"na_idx", .type = FIELD_INT},
 					 {"DF_Module", FIELD_LIST, .item = FIELD_OBJECT, .inner = module_fields},
@@ -35,14 +38,19 @@ static const struct field project_fields[] = {{"DeviceObject", .type = FIELD_OBJ
 					      FIELD_OTHERS,
 					      {0}};
 static const struct field function_fields[] = {{"fn_name", .type = FIELD_STR}, {"code", .type = FIELD_TEXT}, FIELD_OTHERS, {0}};
-static const struct field document_fields[] = {{"project", FIELD_OBJECT, .inner = project_fields},
-					       {"Function", FIELD_LIST, FIELD_OPTIONAL, .item = FIELD_OBJECT, .inner = function_fields},
-					       FIELD_OTHERS,
-					       {0}};
+static const struct field document_fields[] = {
+	{"project", FIELD_OBJECT, .inner = project_fields},
+	{"Function", FIELD_LIST, FIELD_OPTIONAL, .item = FIELD_OBJECT, .inner = function_fields},
+	FIELD_OTHERS,
+	{0}};
 /* of DeviceObject and of dfo, whose names are ids */
-static const struct field object_fields[] = {
-	{"dm_name", .type = FIELD_STR}, {"do_idx", .type = FIELD_INT, .flags = FIELD_OPTIONAL}, {"dfo", .type = FIELD_OBJECT}, FIELD_OTHERS, {0}};
-static const struct field feature_fields[] = {{"df_name", .type = FIELD_STR}, {"alias_name", .type = FIELD_STR, .flags = FIELD_EMPTY}, FIELD_OTHERS, {0}};
+static const struct field object_fields[] = {{"dm_name", .type = FIELD_STR},
+					     {"do_idx", .type = FIELD_INT, .flags = FIELD_OPTIONAL},
+					     {"dfo", .type = FIELD_OBJECT},
+					     FIELD_OTHERS,
+					     {0}};
+static const struct field feature_fields[] = {
+	{"df_name", .type = FIELD_STR}, {"alias_name", .type = FIELD_STR, .flags = FIELD_EMPTY}, FIELD_OTHERS, {0}};
 
 /* A feature of an object of the new project. */
 struct placed {
@@ -156,8 +164,9 @@ static int add_functions(struct op_call *c)
 		int64_t fn_id;
 		int rc = find_function(c, row_str(f, "fn_name"), &fn_id);
 		if (rc == 0)
-			rc = checks->compiled[i] ? add_function(c, row_str(f, "fn_name"), row_str(f, "code"))
-						 : err_set(&c->err, ERR_AGAIN, "Function[%zu]: it was deleted meanwhile; try again", i);
+			rc = checks->compiled[i]
+				     ? add_function(c, row_str(f, "fn_name"), row_str(f, "code"))
+				     : err_set(&c->err, ERR_AGAIN, "Function[%zu]: it was deleted meanwhile; try again", i);
 		if (rc < 0)
 			return rc;
 	}
@@ -173,7 +182,8 @@ static int use_function(struct op_call *c, const char *name, int64_t df_id, int6
 		return err_set(&c->err, ERR_INVAL, "there is no function \"%s\"", name);
 	if (rc > 0)
 		rc = q_int(c->db, &c->err, &one,
-			   "SELECT 1 FROM FunctionSDF WHERE fn_id = $1 AND coalesce(df_id, 0) = $2 AND (u_id IS NULL OR u_id = $3) LIMIT 1",
+			   "SELECT 1 FROM FunctionSDF WHERE fn_id = $1 AND coalesce(df_id, 0) = $2 AND (u_id IS NULL"
+			   " OR u_id = $3) LIMIT 1",
 			   DB_V_INT(*ret_fn_id), DB_V_INT(df_id), DB_V_INT(c->who.u_id));
 	if (rc == 0)
 		rc = function_offer(c->db, &c->err, *ret_fn_id, c->who.u_id, df_id);
@@ -193,7 +203,8 @@ static int remember(struct import *m, const char *id, const struct dfobject *o)
 		m->room = room;
 	}
 	m->placed[m->n] = (struct placed){.o = *o};
-	return json_object_set_new(m->ids, id, json_integer((json_int_t)m->n++)) < 0 ? err_set(&m->c->err, ERR_NOMEM, "import") : 0;
+	return json_object_set_new(m->ids, id, json_integer((json_int_t)m->n++)) < 0 ? err_set(&m->c->err, ERR_NOMEM, "import")
+										     : 0;
 }
 
 static int add_feature(struct import *m, int64_t do_id, int64_t dm_id, const char *id, const json_t *given)
@@ -218,7 +229,8 @@ static int add_feature(struct import *m, int64_t do_id, int64_t dm_id, const cha
 	if (rc == 0)
 		return err_set(&c->err, ERR_INVAL, "the device model has no feature \"%s\"", name);
 	if (rc > 0)
-		rc = q_int(c->db, &c->err, &one, "SELECT 1 FROM DFObject WHERE do_id = $1 AND df_id = $2", DB_V_INT(do_id), DB_V_INT(df_id));
+		rc = q_int(c->db, &c->err, &one, "SELECT 1 FROM DFObject WHERE do_id = $1 AND df_id = $2", DB_V_INT(do_id),
+			   DB_V_INT(df_id));
 	if (rc > 0)
 		return err_set(&c->err, ERR_INVAL, "feature \"%s\" is given twice", name);
 	if (rc == 0)
@@ -239,12 +251,14 @@ static int add_object(struct import *m, const json_t *given)
 	json_t *features = json_object_get(object, "dfo");
 	if (rc < 0 || json_object_size(features) == 0) /* the original could leave one without features behind: it is nothing */
 		return rc;
-	rc = q_int(c->db, &c->err, &dm_id, "SELECT dm_id FROM DeviceModel WHERE dm_name = $1", DB_V_TEXT(row_str(object, "dm_name")));
+	rc = q_int(c->db, &c->err, &dm_id, "SELECT dm_id FROM DeviceModel WHERE dm_name = $1",
+		   DB_V_TEXT(row_str(object, "dm_name")));
 	if (rc == 0)
 		return err_set(&c->err, ERR_INVAL, "there is no device model \"%s\"", row_str(object, "dm_name"));
 	if (rc > 0)
-		rc = q_int(c->db, &c->err, &do_id, "INSERT INTO DeviceObject (dm_id, p_id, do_idx) VALUES ($1, $2, $3) RETURNING do_id",
-			   DB_V_INT(dm_id), DB_V_INT(m->p_id), DB_V_INT(row_int(object, "do_idx")));
+		rc = q_int(c->db, &c->err, &do_id,
+			   "INSERT INTO DeviceObject (dm_id, p_id, do_idx) VALUES ($1, $2, $3) RETURNING do_id", DB_V_INT(dm_id),
+			   DB_V_INT(m->p_id), DB_V_INT(row_int(object, "do_idx")));
 	if (rc < 0)
 		return rc;
 	json_object_foreach (features, id, f)

@@ -70,7 +70,8 @@ int object_allows_output(struct op_call *c, int64_t d_id);
 
 /* All of one project; at least one input and one output, all with the same tags. Twice the same: once. */
 int links_check(struct op_call *c, const struct dfobject *list, size_t n);
-int na_insert(struct op_call *c, int64_t p_id, const char *name, int64_t na_idx, const struct dfobject *list, size_t n, int64_t *ret_na_id);
+int na_insert(struct op_call *c, int64_t p_id, const char *name, int64_t na_idx, const struct dfobject *list, size_t n,
+	      int64_t *ret_na_id);
 /* A link that is there: nothing happens. */
 int link_add(struct op_call *c, int64_t na_id, const struct dfobject *o);
 /* A link that is not there: nothing happens. A side that is empty then: the application goes, too; *ret_gone may be NULL. */

@@ -9,8 +9,10 @@ static const struct field object_create[] = {{"dm_id", FIELD_INT, .help = "devic
 					     {"df", FIELD_LIST, .item = FIELD_INT, .help = "df_id of features of that model"},
 					     {0}};
 static const struct field object_update[] = {
-	{"df", FIELD_LIST, .item = FIELD_INT, .help = "df_id of all features that it shall have; none: the object is deleted"}, {0}};
-static const struct field feature_update[] = {{"alias_name", FIELD_STR, .help = "name of the feature in this object"}, PARAMETER_LIST, {0}};
+	{"df", FIELD_LIST, .item = FIELD_INT, .help = "df_id of all features that it shall have; none: the object is deleted"},
+	{0}};
+static const struct field feature_update[] = {
+	{"alias_name", FIELD_STR, .help = "name of the feature in this object"}, PARAMETER_LIST, {0}};
 static const struct field na_create[] = {NA_CREATE_FIELDS, {0}};
 static const struct field na_update[] = {NA_UPDATE_FIELDS, {0}};
 static const struct field alias_set[] = {{"alias_name", FIELD_STR, .help = "new name"}, {0}};
@@ -38,11 +40,13 @@ const struct web_route web_project_routes[] = {
 
 	{"PUT", OBJECT, WEB_USER, &op_object_create, object_create, 201, 400, 404, NULL, "place a device model in a project"},
 	{"GET", ONE_OBJECT, WEB_USER, &op_object_info, NULL, 200, 404, 0, "data", "a device object, and what its model has"},
-	{"POST", ONE_OBJECT, WEB_USER, &op_object_update, object_update, 200, 404, 0, NULL, "choose the features of a device object"},
+	{"POST", ONE_OBJECT, WEB_USER, &op_object_update, object_update, 200, 404, 0, NULL,
+	 "choose the features of a device object"},
 	{"DELETE", ONE_OBJECT, WEB_USER, &op_object_delete, NULL, 200, 404, 0, NULL, "delete a device object with its links"},
 
 	{"GET", DEVICE, WEB_USER, &op_device_list, NULL, 200, 404, 0, NULL, "devices that can be bound to a device object"},
-	{"POST", DEVICE "/bind/{device}", WEB_USER, &op_device_bind, NULL, 200, 400, 404, NULL, "bind a device, named by its d_id or address"},
+	{"POST", DEVICE "/bind/{device}", WEB_USER, &op_device_bind, NULL, 200, 400, 404, NULL,
+	 "bind a device, named by its d_id or address"},
 	{"POST", DEVICE "/unbind", WEB_USER, &op_device_unbind, NULL, 200, 404, 0, NULL, "unbind what is bound, if anything is"},
 
 	{"GET", ONE_FEATURE, WEB_USER, &op_dfobject_info, NULL, 200, 404, 0, "data", "a feature of a device object"},
@@ -51,7 +55,8 @@ const struct web_route web_project_routes[] = {
 
 	{"PUT", NA, WEB_USER, &op_na_create, na_create, 200, 400, 0, NULL, "join features"},
 	{"GET", NA, WEB_USER, &op_na_list, NULL, 200, 404, 0, NULL, "the network applications of a project"},
-	{"GET", ONE_NA, WEB_USER, &op_na_info, NULL, 200, 404, 0, "data", "a network application; its lines become red, the others black"},
+	{"GET", ONE_NA, WEB_USER, &op_na_info, NULL, 200, 404, 0, "data",
+	 "a network application; its lines become red, the others black"},
 	{"POST", ONE_NA, WEB_USER, &op_na_update, na_update, 200, 400, 0, NULL, "change what is given; the rest stays"},
 	{"DELETE", ONE_NA, WEB_USER, &op_na_delete, NULL, 200, 404, 0, NULL, "delete a network application"},
 

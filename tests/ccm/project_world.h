@@ -104,7 +104,8 @@ void gui_alias_changed(struct ccm *ccm, int64_t dfo_id)
 static const char contents[] =
 	"INSERT INTO User (u_name) VALUES ('alice'), ('bob'), ('carol');"
 	"INSERT INTO DeviceFeature (df_name, df_type, param_no) VALUES ('Sensor', 'input', 1), ('Control', 'output', 1),"
-	" ('Accel', 'input', 3), ('Accel-O', 'output', 3), ('Tagged', 'input', 1), ('Tagged-O', 'output', 1), ('Stray', 'input', 1);"
+	" ('Accel', 'input', 3), ('Accel-O', 'output', 3), ('Tagged', 'input', 1), ('Tagged-O', 'output', 1), ('Stray', 'input', "
+	"1);"
 	"INSERT INTO DeviceModel (dm_name) VALUES ('Dummy'), ('Phone');"
 	"INSERT INTO DM_DF (dm_id, df_id) VALUES (1, 1), (1, 2), (1, 3), (1, 4), (1, 5), (1, 6), (2, 1), (2, 3);"
 	"INSERT INTO Tag (tag_name) VALUES ('alpha'), ('beta');"
@@ -114,12 +115,15 @@ static const char contents[] =
 	" (2, 1, '2026-01-01', 'def run(*a): return 2'), (3, 2, '2026-01-01', 'def run(*a): return 3');"
 	"INSERT INTO FunctionSDF (fn_id, u_id, df_id) VALUES (1, NULL, NULL), (1, NULL, 1), (2, 1, 1), (3, 2, NULL);"
 	/* of features: plain; of DUMMY: with ranges; alice has her own of DUMMY's Accel */
-	"INSERT INTO DF_Parameter (df_id, param_i, param_type) VALUES (1, 0, 'int'), (2, 0, 'int'), (3, 0, 'float'), (3, 1, 'float'),"
+	"INSERT INTO DF_Parameter (df_id, param_i, param_type) VALUES (1, 0, 'int'), (2, 0, 'int'), (3, 0, 'float'), (3, 1, "
+	"'float'),"
 	" (3, 2, 'float'), (4, 0, 'float'), (4, 1, 'float'), (4, 2, 'float'), (5, 0, 'int'), (6, 0, 'int'), (7, 0, 'int');"
-	"INSERT INTO DF_Parameter (mf_id, param_i, min, max, fn_id) VALUES (1, 0, 0, 100, 1), (2, 0, 0, 10, NULL), (3, 0, -1, 1, NULL),"
+	"INSERT INTO DF_Parameter (mf_id, param_i, min, max, fn_id) VALUES (1, 0, 0, 100, 1), (2, 0, 0, 10, NULL), (3, 0, -1, 1, "
+	"NULL),"
 	" (3, 1, -2, 2, NULL), (3, 2, -3, 3, NULL), (4, 0, 0, 0, NULL), (4, 1, 0, 0, NULL), (4, 2, 0, 0, NULL), (5, 0, 0, 0, 3),"
 	" (6, 0, 0, 0, NULL);"
-	"INSERT INTO DF_Parameter (mf_id, u_id, param_i, min, max, idf_type, normalization) VALUES (3, 1, 0, -10, 10, 'variant', 1),"
+	"INSERT INTO DF_Parameter (mf_id, u_id, param_i, min, max, idf_type, normalization) VALUES (3, 1, 0, -10, 10, 'variant', "
+	"1),"
 	" (3, 1, 1, -20, 20, 'sample', 0), (3, 1, 2, -30, 30, 'sample', 0);";
 
 static void script(struct world *w, const char *sql)
@@ -220,7 +224,8 @@ MAYBE_UNUSED static int64_t id_of(const json_t *result, const char *key)
 MAYBE_UNUSED static void was_refused(struct world *w, const char *name, int code, const char *words)
 {
 	if (w->rc != code || strstr(w->text, words) == NULL)
-		fail_msg("%s: %s, text '%s'; wanted %s and '%s'", name, w->rc < 0 ? err_name(w->rc) : "it worked", w->text, err_name(code), words);
+		fail_msg("%s: %s, text '%s'; wanted %s and '%s'", name, w->rc < 0 ? err_name(w->rc) : "it worked", w->text,
+			 err_name(code), words);
 	assert_int_equal(json_array_size(w->happened), 0);
 }
 
@@ -253,7 +258,8 @@ MAYBE_UNUSED static int64_t device(struct world *w, const char *mac, int64_t dm_
 {
 	int64_t d_id = 0;
 	assert_int_equal(q_int(w->ccm.db, NULL, &d_id,
-			       "INSERT INTO Device (mac_addr, d_name, dm_id, u_id, register_time) VALUES ($1, 'd-' || $1, $2, nullif($3, 0), $4)"
+			       "INSERT INTO Device (mac_addr, d_name, dm_id, u_id, register_time) VALUES ($1, 'd-' || $1, $2, "
+			       "nullif($3, 0), $4)"
 			       " RETURNING d_id",
 			       DB_V_TEXT(mac), DB_V_INT(dm_id), DB_V_INT(u_id), DB_V_TEXT(utc_text(time(NULL) - age_s).s)),
 			 1);
@@ -275,8 +281,8 @@ MAYBE_UNUSED static int64_t object(struct world *w, int64_t u_id, int64_t p_id, 
 MAYBE_UNUSED static int64_t dfo(struct world *w, int64_t do_id, int df_id)
 {
 	int64_t dfo_id = 0;
-	assert_int_equal(q_int(w->ccm.db, NULL, &dfo_id, "SELECT dfo_id FROM DFObject WHERE do_id = $1 AND df_id = $2", DB_V_INT(do_id),
-			       DB_V_INT(df_id)),
+	assert_int_equal(q_int(w->ccm.db, NULL, &dfo_id, "SELECT dfo_id FROM DFObject WHERE do_id = $1 AND df_id = $2",
+			       DB_V_INT(do_id), DB_V_INT(df_id)),
 			 1);
 	return dfo_id;
 }
@@ -292,7 +298,7 @@ MAYBE_UNUSED static struct small small(struct world *w, int64_t u_id, const char
 	s.do_id = object(w, u_id, s.p_id, in, out);
 	s.in = dfo(w, s.do_id, in);
 	s.out = dfo(w, s.do_id, out);
-	s.na_id = ok_id(w, "na_id", op_na_create, u_id, "{s:I, s:s, s:i, s:[I, I]}", "p_id", (json_int_t)s.p_id, "na_name", "Join 1",
-			"na_idx", 0, "dfo_ids", (json_int_t)s.in, (json_int_t)s.out);
+	s.na_id = ok_id(w, "na_id", op_na_create, u_id, "{s:I, s:s, s:i, s:[I, I]}", "p_id", (json_int_t)s.p_id, "na_name",
+			"Join 1", "na_idx", 0, "dfo_ids", (json_int_t)s.in, (json_int_t)s.out);
 	return s;
 }

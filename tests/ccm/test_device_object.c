@@ -7,14 +7,15 @@ static void an_object_has_what_was_chosen_of_its_model(void **state)
 {
 	struct world *w = *state;
 	int64_t p_id = project(w, ALICE, "home");
-	int64_t do_id = ok_id(w, "do_id", op_object_create, ALICE, "{s:I, s:i, s:[s, s]}", "p_id", (json_int_t)p_id, "dm_id", DUMMY, "df",
-			      "Control", "Accel");
+	int64_t do_id = ok_id(w, "do_id", op_object_create, ALICE, "{s:I, s:i, s:[s, s]}", "p_id", (json_int_t)p_id, "dm_id",
+			      DUMMY, "df", "Control", "Accel");
 	same_happened(w, "['sim 1']");
 	json_t *info = ok(w, op_object_info, ALICE, "{s:I, s:I}", "p_id", (json_int_t)p_id, "do_id", (json_int_t)do_id);
 	same(json_object_get(info, "do"), "{'do_id': 1, 'dfo': ['Accel', 'Control']}");
 	same(json_object_get(info, "dm_name"), "'Dummy'");
 	assert_int_equal(json_array_size(json_object_get(info, "df_list")), 6);
-	assert_int_equal(number_of(w, "SELECT count(*) FROM DFObject f JOIN DeviceFeature d USING (df_id) WHERE alias_name = df_name"), 2);
+	assert_int_equal(
+		number_of(w, "SELECT count(*) FROM DFObject f JOIN DeviceFeature d USING (df_id) WHERE alias_name = df_name"), 2);
 	/* the device's page shows as soon as there is a device */
 	device(w, "mac", DUMMY, ALICE, 0);
 	script(w, "UPDATE Device SET extra_setup_webpage = 'http://x/'; UPDATE DeviceObject SET d_id = 1");
@@ -27,7 +28,8 @@ static void creating_refuses_what_does_not_fit(void **state)
 	struct world *w = *state;
 	json_int_t mine = project(w, ALICE, "home"), others = project(w, BOB, "home");
 #define CREATE "{s:I, s:i, s:o}", "p_id"
-	refused(w, op_object_create, ALICE, ERR_NOENT, "project 2 not found", CREATE, others, "dm_id", DUMMY, "df", json_pack("[i]", SENSOR));
+	refused(w, op_object_create, ALICE, ERR_NOENT, "project 2 not found", CREATE, others, "dm_id", DUMMY, "df",
+		json_pack("[i]", SENSOR));
 	refused(w, op_object_create, ALICE, ERR_NOENT, "project 99 not found", CREATE, (json_int_t)99, "dm_id", DUMMY, "df",
 		json_pack("[i]", SENSOR));
 	refused(w, op_object_create, ALICE, ERR_NOENT, "Device Model id \"99\" not found", CREATE, mine, "dm_id", 99, "df",
@@ -36,8 +38,10 @@ static void creating_refuses_what_does_not_fit(void **state)
 		json_pack("[i, i]", SENSOR, 99));
 	refused(w, op_object_create, ALICE, ERR_NOENT, "Device Feature id 7 not found", CREATE, mine, "dm_id", DUMMY, "df",
 		json_pack("[i]", STRAY));
-	refused(w, op_object_create, ALICE, ERR_NOENT, "\"Stray\" not found", CREATE, mine, "dm_id", DUMMY, "df", json_pack("[s]", "Stray"));
-	refused(w, op_object_create, ALICE, ERR_INVAL, "given twice", CREATE, mine, "dm_id", DUMMY, "df", json_pack("[i, i]", SENSOR, SENSOR));
+	refused(w, op_object_create, ALICE, ERR_NOENT, "\"Stray\" not found", CREATE, mine, "dm_id", DUMMY, "df",
+		json_pack("[s]", "Stray"));
+	refused(w, op_object_create, ALICE, ERR_INVAL, "given twice", CREATE, mine, "dm_id", DUMMY, "df",
+		json_pack("[i, i]", SENSOR, SENSOR));
 	refused(w, op_object_create, ALICE, ERR_INVAL, "cannot be empty", CREATE, mine, "dm_id", DUMMY, "df", json_array());
 	assert_int_equal(number_of(w, "SELECT count(*) FROM DeviceObject"), 0);
 }
@@ -47,8 +51,8 @@ static void updating_sets_exactly_that_list(void **state)
 	struct world *w = *state;
 	struct small s = small(w, ALICE, "home", SENSOR, CONTROL);
 	script(w, "UPDATE DFObject SET alias_name = 'mine' WHERE dfo_id = 2");
-	same(ok(w, op_object_update, ALICE, "{s:I, s:I, s:[i, i]}", "p_id", (json_int_t)s.p_id, "do_id", (json_int_t)s.do_id, "df", ACCEL,
-		CONTROL),
+	same(ok(w, op_object_update, ALICE, "{s:I, s:I, s:[i, i]}", "p_id", (json_int_t)s.p_id, "do_id", (json_int_t)s.do_id,
+		"df", ACCEL, CONTROL),
 	     "{'do_id': 1}");
 	/* the sensor went, and with it its application: there was no other input */
 	same_happened(w, "['touch 1', 'sim 1']");
@@ -72,11 +76,11 @@ static void outputs_need_a_device_of_ones_own(void **state)
 		if (owners[i] == ALICE)
 			ok(w, op_object_update, ALICE, "{s:I, s:[i, i]}", "do_id", do_id, "df", SENSOR, CONTROL);
 		else
-			refused(w, op_object_update, ALICE, ERR_INVAL, "The binded device cannot be use for odf", "{s:I, s:[i, i]}", "do_id",
-				do_id, "df", SENSOR, CONTROL);
+			refused(w, op_object_update, ALICE, ERR_INVAL, "The binded device cannot be use for odf",
+				"{s:I, s:[i, i]}", "do_id", do_id, "df", SENSOR, CONTROL);
 		if (owners[i] != ALICE)
-			refused(w, op_dfobject_create, ALICE, ERR_INVAL, "The binded device cannot be use for odf", "{s:I, s:i, s:s}", "do_id",
-				do_id, "df_id", CONTROL, "alias_name", "x");
+			refused(w, op_dfobject_create, ALICE, ERR_INVAL, "The binded device cannot be use for odf",
+				"{s:I, s:i, s:s}", "do_id", do_id, "df_id", CONTROL, "alias_name", "x");
 	}
 }
 
@@ -101,12 +105,15 @@ static void features_come_and_go_one_by_one(void **state)
 {
 	struct world *w = *state;
 	json_int_t p_id = project(w, ALICE, "home"), do_id = object(w, ALICE, p_id, SENSOR, 0);
-	same(ok(w, op_dfobject_create, ALICE, "{s:I, s:i, s:s}", "do_id", do_id, "df_id", ACCEL, "alias_name", "tilt"), "{'dfo_id': 2}");
+	same(ok(w, op_dfobject_create, ALICE, "{s:I, s:i, s:s}", "do_id", do_id, "df_id", ACCEL, "alias_name", "tilt"),
+	     "{'dfo_id': 2}");
 	same_happened(w, "['sim 1']");
-	refused(w, op_dfobject_create, ALICE, ERR_EXIST, "already", "{s:I, s:i, s:s}", "do_id", do_id, "df_id", ACCEL, "alias_name", "x");
-	refused(w, op_dfobject_create, ALICE, ERR_NOENT, "Device Feature id 7 not found", "{s:I, s:i, s:s}", "do_id", do_id, "df_id", STRAY,
+	refused(w, op_dfobject_create, ALICE, ERR_EXIST, "already", "{s:I, s:i, s:s}", "do_id", do_id, "df_id", ACCEL,
 		"alias_name", "x");
-	refused(w, op_dfobject_create, BOB, ERR_NOENT, "not found", "{s:I, s:i, s:s}", "do_id", do_id, "df_id", TAGGED, "alias_name", "x");
+	refused(w, op_dfobject_create, ALICE, ERR_NOENT, "Device Feature id 7 not found", "{s:I, s:i, s:s}", "do_id", do_id,
+		"df_id", STRAY, "alias_name", "x");
+	refused(w, op_dfobject_create, BOB, ERR_NOENT, "not found", "{s:I, s:i, s:s}", "do_id", do_id, "df_id", TAGGED,
+		"alias_name", "x");
 	same(ok(w, op_dfobject_delete, ALICE, "{s:i, s:I}", "dfo_id", 2, "do_id", do_id), "{'dfo_id': 2, 'do_id': 1}");
 	refused(w, op_dfobject_delete, BOB, ERR_NOENT, "not found", "{s:i, s:I}", "dfo_id", 1, "do_id", do_id);
 	/* the last one takes the object along */
@@ -118,12 +125,16 @@ static void a_feature_shows_what_its_user_has(void **state)
 {
 	struct world *w = *state;
 	json_int_t p_id = project(w, ALICE, "home"), do_id = object(w, ALICE, p_id, SENSOR, ACCEL);
-	same(ok(w, op_dfobject_info, ALICE, "{s:I, s:I, s:I}", "p_id", p_id, "do_id", do_id, "dfo_id", (json_int_t)dfo(w, do_id, SENSOR)),
+	same(ok(w, op_dfobject_info, ALICE, "{s:I, s:I, s:I}", "p_id", p_id, "do_id", do_id, "dfo_id",
+		(json_int_t)dfo(w, do_id, SENSOR)),
 	     "{'dfo_id': 1, 'alias_name': 'Sensor', 'df_id': 1, 'dm_name': 'Dummy', 'df_type': 'input', 'mf_id': 1,"
-	     " 'df_mapping_func': [{'fn_id': 2, 'fn_name': 'f_alice', 'is_protect': false}, {'fn_id': 1, 'fn_name': 'f_general', 'is_protect': false}],"
-	     " 'df_parameter': [{'dfp_id': 12, 'df_id': null, 'mf_id': 1, 'param_i': 0, 'param_type': 'int', 'u_id': null, 'idf_type': 'sample',"
+	     " 'df_mapping_func': [{'fn_id': 2, 'fn_name': 'f_alice', 'is_protect': false}, {'fn_id': 1, 'fn_name': 'f_general', "
+	     "'is_protect': false}],"
+	     " 'df_parameter': [{'dfp_id': 12, 'df_id': null, 'mf_id': 1, 'param_i': 0, 'param_type': 'int', 'u_id': null, "
+	     "'idf_type': 'sample',"
 	     " 'fn_id': 1, 'min': 0.0, 'max': 100.0, 'normalization': false, 'unit_id': 1}]}");
-	const json_t *mine = json_object_get(ok(w, op_dfobject_info, ALICE, "{s:I}", "dfo_id", (json_int_t)dfo(w, do_id, ACCEL)), "df_parameter");
+	const json_t *mine = json_object_get(ok(w, op_dfobject_info, ALICE, "{s:I}", "dfo_id", (json_int_t)dfo(w, do_id, ACCEL)),
+					     "df_parameter");
 	assert_int_equal(json_array_size(mine), 3);
 	same(json_object_get(json_array_get(mine, 2), "max"), "30.0");
 }
@@ -132,29 +143,37 @@ static void an_update_sets_the_alias_and_private_parameters(void **state)
 {
 	struct world *w = *state;
 	struct small s = small(w, BOB, "home", ACCEL, CONTROL);
-	same(ok(w, op_dfobject_update, BOB, "{s:I, s:s, s:[{s:f}, {}, {s:s, s:n}]}", "dfo_id", (json_int_t)s.in, "alias_name", "tilt",
-		"df_parameter", "max", 5.0, "param_type", "int", "fn_id"),
+	same(ok(w, op_dfobject_update, BOB, "{s:I, s:s, s:[{s:f}, {}, {s:s, s:n}]}", "dfo_id", (json_int_t)s.in, "alias_name",
+		"tilt", "df_parameter", "max", 5.0, "param_type", "int", "fn_id"),
 	     "{'dfo_id': 1}");
 	same_happened(w, "['alias 1']");
 	/* for bob alone, at the model's level, and what was not said is as it was */
 	assert_int_equal(number_of(w, "SELECT count(*) FROM DF_Parameter WHERE mf_id = 3 AND u_id = 2 AND df_id IS NULL"), 3);
-	assert_int_equal(number_of(w, "SELECT count(*) FROM DF_Parameter WHERE mf_id = 3 AND u_id = 2 AND param_i = 0 AND min = -1 AND max = 5"), 1);
-	assert_int_equal(number_of(w, "SELECT count(*) FROM DF_Parameter WHERE mf_id = 3 AND u_id = 2 AND param_i = 2 AND max = 3 AND param_type = 'int'"), 1);
-	assert_int_equal(number_of(w, "SELECT count(*) FROM DF_Parameter WHERE mf_id = 3 AND u_id IS NULL AND param_i = 0 AND max = 1"), 1);
+	assert_int_equal(number_of(w, "SELECT count(*) FROM DF_Parameter WHERE mf_id = 3 AND u_id = 2 AND param_i = 0 AND min = "
+				      "-1 AND max = 5"),
+			 1);
+	assert_int_equal(number_of(w, "SELECT count(*) FROM DF_Parameter WHERE mf_id = 3 AND u_id = 2 AND param_i = 2 AND max = "
+				      "3 AND param_type = 'int'"),
+			 1);
+	assert_int_equal(
+		number_of(w, "SELECT count(*) FROM DF_Parameter WHERE mf_id = 3 AND u_id IS NULL AND param_i = 0 AND max = 1"),
+		1);
 	/* the link that is there keeps what it had; one made later has the new values */
-	assert_int_equal(number_of(w, "SELECT count(*) FROM DF_Module WHERE na_id = 1 AND dfo_id = 1 AND param_i = 0 AND max = 1"), 1);
-	int64_t na_id = ok_id(w, "na_id", op_na_create, BOB, "{s:I, s:s, s:i, s:[I, I]}", "p_id", (json_int_t)s.p_id, "na_name", "n", "na_idx", 1,
-			      "dfo_ids", (json_int_t)s.in, (json_int_t)s.out);
+	assert_int_equal(
+		number_of(w, "SELECT count(*) FROM DF_Module WHERE na_id = 1 AND dfo_id = 1 AND param_i = 0 AND max = 1"), 1);
+	int64_t na_id = ok_id(w, "na_id", op_na_create, BOB, "{s:I, s:s, s:i, s:[I, I]}", "p_id", (json_int_t)s.p_id, "na_name",
+			      "n", "na_idx", 1, "dfo_ids", (json_int_t)s.in, (json_int_t)s.out);
 	assert_int_equal(na_id, 2);
-	assert_int_equal(number_of(w, "SELECT count(*) FROM DF_Module WHERE na_id = 2 AND dfo_id = 1 AND param_i = 0 AND max = 5"), 1);
+	assert_int_equal(
+		number_of(w, "SELECT count(*) FROM DF_Module WHERE na_id = 2 AND dfo_id = 1 AND param_i = 0 AND max = 5"), 1);
 	/* an empty list leaves them alone; the same alias is no news */
 	ok(w, op_dfobject_update, BOB, "{s:I, s:s, s:[]}", "dfo_id", (json_int_t)s.in, "alias_name", "tilt", "df_parameter");
 	same_happened(w, "[]");
 	assert_int_equal(number_of(w, "SELECT count(*) FROM DF_Parameter WHERE mf_id = 3 AND u_id = 2"), 3);
-	refused(w, op_dfobject_update, BOB, ERR_INVAL, "must have 3 elements", "{s:I, s:s, s:[{}]}", "dfo_id", (json_int_t)s.in, "alias_name",
-		"tilt", "df_parameter");
-	refused(w, op_dfobject_update, BOB, ERR_NOENT, "Function id 2 not found", "{s:I, s:s, s:[{s:i}, {}, {}]}", "dfo_id", (json_int_t)s.in,
-		"alias_name", "tilt", "df_parameter", "fn_id", F_ALICE);
+	refused(w, op_dfobject_update, BOB, ERR_INVAL, "must have 3 elements", "{s:I, s:s, s:[{}]}", "dfo_id", (json_int_t)s.in,
+		"alias_name", "tilt", "df_parameter");
+	refused(w, op_dfobject_update, BOB, ERR_NOENT, "Function id 2 not found", "{s:I, s:s, s:[{s:i}, {}, {}]}", "dfo_id",
+		(json_int_t)s.in, "alias_name", "tilt", "df_parameter", "fn_id", F_ALICE);
 	refused(w, op_dfobject_update, ALICE, ERR_NOENT, "Device Feature Object id 1 not found", "{s:I, s:s, s:[]}", "dfo_id",
 		(json_int_t)s.in, "alias_name", "x", "df_parameter");
 }
@@ -162,7 +181,8 @@ static void an_update_sets_the_alias_and_private_parameters(void **state)
 static void an_alias_is_found_by_address_and_feature(void **state)
 {
 	struct world *w = *state;
-	json_int_t p_id = project(w, ALICE, "home"), first = object(w, ALICE, p_id, SENSOR, 0), second = object(w, ALICE, p_id, SENSOR, ACCEL);
+	json_int_t p_id = project(w, ALICE, "home"), first = object(w, ALICE, p_id, SENSOR, 0),
+		   second = object(w, ALICE, p_id, SENSOR, ACCEL);
 	json_int_t d_id = device(w, "mac", DUMMY, ALICE, 0);
 	refused(w, op_alias_get, ALICE, ERR_NOENT, "alias_name not find", "{s:s, s:s}", "mac_addr", "mac", "df_name", "Sensor");
 	ok(w, op_device_bind, ALICE, "{s:I, s:I}", "do_id", first, "d_id", d_id);
@@ -234,7 +254,8 @@ static void an_address_of_digits_is_one_when_it_is_no_id(void **state)
 	device(w, "123456789012345678901234567890", DUMMY, ALICE, 0);
 	same(ok(w, op_device_bind, ALICE, BIND, "2"), "{'d_name': 'd-007'}");
 	same(ok(w, op_device_bind, ALICE, BIND, "007"), "{'d_name': 'd-007'}");
-	same(ok(w, op_device_bind, ALICE, BIND, "123456789012345678901234567890"), "{'d_name': 'd-123456789012345678901234567890'}");
+	same(ok(w, op_device_bind, ALICE, BIND, "123456789012345678901234567890"),
+	     "{'d_name': 'd-123456789012345678901234567890'}");
 	device(w, "77", DUMMY, ALICE, 0);
 	same(ok(w, op_device_bind, ALICE, "{s:I, s:i}", "do_id", (json_int_t)s.do_id, "d_id", 77), "{'d_name': 'd-77'}");
 }
@@ -253,7 +274,8 @@ static void offers(struct world *w, json_int_t do_id, const char *wanted)
 static void devices_are_offered_by_owner_and_age(void **state)
 {
 	struct world *w = *state;
-	json_int_t p_id = project(w, ALICE, "home"), reader = object(w, ALICE, p_id, SENSOR, 0), writer = object(w, ALICE, p_id, SENSOR, CONTROL);
+	json_int_t p_id = project(w, ALICE, "home"), reader = object(w, ALICE, p_id, SENSOR, 0),
+		   writer = object(w, ALICE, p_id, SENSOR, CONTROL);
 	device(w, "1: mine", DUMMY, ALICE, 0);
 	device(w, "2: bob's", DUMMY, BOB, 0);
 	device(w, "3: new", DUMMY, 0, 100);
@@ -299,15 +321,15 @@ static void paths_must_be_true(void **state)
 		refused(w, op_dfobject_info, ALICE, ERR_NOENT, "not found", "{s:I, s:I, s:I}", PATH, "dfo_id", (json_int_t)s.in);
 		refused(w, op_na_info, ALICE, ERR_NOENT, "NetworkApplication not find.", "{s:I, s:I}", "p_id", wrong[i], "na_id",
 			(json_int_t)s.na_id);
-		refused(w, op_na_update, ALICE, ERR_NOENT, "NetworkApplication not find.", "{s:I, s:I}", "p_id", wrong[i], "na_id",
-			(json_int_t)s.na_id);
-		refused(w, op_na_delete, ALICE, ERR_NOENT, "NetworkApplication not find.", "{s:I, s:I}", "p_id", wrong[i], "na_id",
-			(json_int_t)s.na_id);
+		refused(w, op_na_update, ALICE, ERR_NOENT, "NetworkApplication not find.", "{s:I, s:I}", "p_id", wrong[i],
+			"na_id", (json_int_t)s.na_id);
+		refused(w, op_na_delete, ALICE, ERR_NOENT, "NetworkApplication not find.", "{s:I, s:I}", "p_id", wrong[i],
+			"na_id", (json_int_t)s.na_id);
 	}
-	refused(w, op_dfobject_info, ALICE, ERR_NOENT, "not found", "{s:I, s:I, s:I}", "p_id", (json_int_t)s.p_id, "do_id", empty, "dfo_id",
-		(json_int_t)s.in);
-	refused(w, op_dfobject_update, ALICE, ERR_NOENT, "not found", "{s:I, s:I, s:s, s:[]}", "do_id", empty, "dfo_id", (json_int_t)s.in,
-		"alias_name", "x", "df_parameter");
+	refused(w, op_dfobject_info, ALICE, ERR_NOENT, "not found", "{s:I, s:I, s:I}", "p_id", (json_int_t)s.p_id, "do_id", empty,
+		"dfo_id", (json_int_t)s.in);
+	refused(w, op_dfobject_update, ALICE, ERR_NOENT, "not found", "{s:I, s:I, s:s, s:[]}", "do_id", empty, "dfo_id",
+		(json_int_t)s.in, "alias_name", "x", "df_parameter");
 	refused(w, op_dfobject_delete, ALICE, ERR_NOENT, "not found", "{s:I, s:I}", "do_id", empty, "dfo_id", (json_int_t)s.in);
 }
 

@@ -16,7 +16,8 @@ static json_t *na_info(struct world *w, int64_t u_id, int64_t na_id)
 static void a_new_application_has_rows_for_every_parameter(void **state)
 {
 	struct world *w = *state;
-	json_int_t p_id = project(w, ALICE, "home"), a = object(w, ALICE, p_id, ACCEL, CONTROL), b = object(w, ALICE, p_id, SENSOR, 0);
+	json_int_t p_id = project(w, ALICE, "home"), a = object(w, ALICE, p_id, ACCEL, CONTROL),
+		   b = object(w, ALICE, p_id, SENSOR, 0);
 	json_int_t accel = dfo(w, a, ACCEL), control = dfo(w, a, CONTROL), sensor = dfo(w, b, SENSOR);
 	same(ok(w, op_na_create, ALICE, MAKE(p_id, "Join 1", 0, "[I, I, I]", control, sensor, accel)), "{'na_id': 1}");
 	same_happened(w, "['touch 1']");
@@ -24,18 +25,27 @@ static void a_new_application_has_rows_for_every_parameter(void **state)
 	same(na_info(w, ALICE, 1),
 	     "{'na_id': 1, 'na_name': 'Join 1', 'na_idx': 0, 'p_id': 1,"
 	     " 'fn_list': [{'fn_id': 1, 'fn_name': 'f_general', 'is_protect': false}],"
-	     " 'multiple': [{'na_id': 1, 'param_i': 0, 'fn_id': null, 'dfo_id': 3}, {'na_id': 1, 'param_i': 1, 'fn_id': null, 'dfo_id': 1}],"
-	     " 'input': [{'dfo_id': 1, 'alias_name': 'Accel', 'df_id': 3, 'df_type': 'input', 'df_name': 'Accel', 'dm_name': 'Dummy',"
-	     "  'mac_addr': null, 'fn_list': [], 'dfmp': [{'na_id': 1, 'dfo_id': 1, 'param_i': 0, 'idf_type': 'variant', 'fn_id': null,"
+	     " 'multiple': [{'na_id': 1, 'param_i': 0, 'fn_id': null, 'dfo_id': 3}, {'na_id': 1, 'param_i': 1, 'fn_id': null, "
+	     "'dfo_id': 1}],"
+	     " 'input': [{'dfo_id': 1, 'alias_name': 'Accel', 'df_id': 3, 'df_type': 'input', 'df_name': 'Accel', 'dm_name': "
+	     "'Dummy',"
+	     "  'mac_addr': null, 'fn_list': [], 'dfmp': [{'na_id': 1, 'dfo_id': 1, 'param_i': 0, 'idf_type': 'variant', "
+	     "'fn_id': null,"
 	     "  'min': -10.0, 'max': 10.0, 'normalization': true, 'color': 'black'}, {'na_id': 1, 'dfo_id': 1, 'param_i': 1,"
-	     "  'idf_type': 'sample', 'fn_id': null, 'min': -20.0, 'max': 20.0, 'normalization': false, 'color': 'black'}, {'na_id': 1,"
-	     "  'dfo_id': 1, 'param_i': 2, 'idf_type': 'sample', 'fn_id': null, 'min': -30.0, 'max': 30.0, 'normalization': false,"
+	     "  'idf_type': 'sample', 'fn_id': null, 'min': -20.0, 'max': 20.0, 'normalization': false, 'color': 'black'}, "
+	     "{'na_id': 1,"
+	     "  'dfo_id': 1, 'param_i': 2, 'idf_type': 'sample', 'fn_id': null, 'min': -30.0, 'max': 30.0, 'normalization': "
+	     "false,"
 	     "  'color': 'black'}]}, {'dfo_id': 3, 'alias_name': 'Sensor', 'df_id': 1, 'df_type': 'input', 'df_name': 'Sensor',"
-	     "  'dm_name': 'Dummy', 'mac_addr': null, 'fn_list': [{'fn_id': 2, 'fn_name': 'f_alice', 'is_protect': false}, {'fn_id': 1,"
-	     "  'fn_name': 'f_general', 'is_protect': false}], 'dfmp': [{'na_id': 1, 'dfo_id': 3, 'param_i': 0, 'idf_type': 'sample',"
+	     "  'dm_name': 'Dummy', 'mac_addr': null, 'fn_list': [{'fn_id': 2, 'fn_name': 'f_alice', 'is_protect': false}, "
+	     "{'fn_id': 1,"
+	     "  'fn_name': 'f_general', 'is_protect': false}], 'dfmp': [{'na_id': 1, 'dfo_id': 3, 'param_i': 0, 'idf_type': "
+	     "'sample',"
 	     "  'fn_id': 1, 'min': 0.0, 'max': 100.0, 'normalization': false, 'color': 'black'}]}],"
-	     " 'output': [{'dfo_id': 2, 'alias_name': 'Control', 'df_id': 2, 'df_type': 'output', 'df_name': 'Control', 'dm_name': 'Dummy',"
-	     "  'mac_addr': null, 'fn_list': [], 'dfmp': [{'na_id': 1, 'dfo_id': 2, 'param_i': 0, 'idf_type': 'sample', 'fn_id': null,"
+	     " 'output': [{'dfo_id': 2, 'alias_name': 'Control', 'df_id': 2, 'df_type': 'output', 'df_name': 'Control', "
+	     "'dm_name': 'Dummy',"
+	     "  'mac_addr': null, 'fn_list': [], 'dfmp': [{'na_id': 1, 'dfo_id': 2, 'param_i': 0, 'idf_type': 'sample', 'fn_id': "
+	     "null,"
 	     "  'min': 0.0, 'max': 10.0, 'normalization': false, 'color': 'black'}]}]}");
 }
 
@@ -43,7 +53,8 @@ static void parameters_that_a_model_lacks_are_the_features(void **state)
 {
 	struct world *w = *state;
 	json_int_t p_id = project(w, BOB, "home");
-	script(w, "DELETE FROM DF_Parameter WHERE mf_id = 3 AND param_i > 0; UPDATE DF_Parameter SET max = 77 WHERE df_id = 3 AND param_i = 1;"
+	script(w, "DELETE FROM DF_Parameter WHERE mf_id = 3 AND param_i > 0; UPDATE DF_Parameter SET max = 77 WHERE df_id = 3 "
+		  "AND param_i = 1;"
 		  "DELETE FROM DF_Parameter WHERE df_id = 3 AND param_i = 2");
 	json_int_t a = object(w, BOB, p_id, ACCEL, CONTROL);
 	ok(w, op_na_create, BOB, MAKE(p_id, "n", 0, "[I, I]", (json_int_t)dfo(w, a, ACCEL), (json_int_t)dfo(w, a, CONTROL)));
@@ -76,9 +87,10 @@ static void an_index_that_is_taken_becomes_the_next_free_one(void **state)
 	/* the number of applications as an index, after a delete */
 	ok(w, op_na_delete, ALICE, "{s:I}", "na_id", (json_int_t)s.na_id);
 	ok(w, op_na_create, ALICE, MAKE(s.p_id, "n", 6, "[I, I]", (json_int_t)s.in, (json_int_t)s.out));
-	refused(w, op_na_create, ALICE, ERR_INVAL, "na_idx", MAKE(s.p_id, "n", -1, "[I, I]", (json_int_t)s.in, (json_int_t)s.out));
-	refused(w, op_na_create, ALICE, ERR_INVAL, "na_idx", "{s:I, s:s, s:I, s:[I, I]}", "p_id", (json_int_t)s.p_id, "na_name", "n", "na_idx",
-		(json_int_t)INT64_MAX, "dfo_ids", (json_int_t)s.in, (json_int_t)s.out);
+	refused(w, op_na_create, ALICE, ERR_INVAL, "na_idx",
+		MAKE(s.p_id, "n", -1, "[I, I]", (json_int_t)s.in, (json_int_t)s.out));
+	refused(w, op_na_create, ALICE, ERR_INVAL, "na_idx", "{s:I, s:s, s:I, s:[I, I]}", "p_id", (json_int_t)s.p_id, "na_name",
+		"n", "na_idx", (json_int_t)INT64_MAX, "dfo_ids", (json_int_t)s.in, (json_int_t)s.out);
 }
 
 static void an_application_needs_both_sides_of_one_project(void **state)
@@ -94,7 +106,8 @@ static void an_application_needs_both_sides_of_one_project(void **state)
 	WRONG(ERR_NOENT, "not found", "[I, I, I]", in, out, (json_int_t)other.in);
 	WRONG(ERR_NOENT, "not found", "[I, I, I]", in, out, (json_int_t)bobs.in);
 	WRONG(ERR_NOENT, "not found", "[I, I, i]", in, out, 0);
-	refused(w, op_na_create, ALICE, ERR_NOENT, "project 3 not found", MAKE(bobs.p_id, "n", 9, "[I, I]", (json_int_t)bobs.in, (json_int_t)bobs.out));
+	refused(w, op_na_create, ALICE, ERR_NOENT, "project 3 not found",
+		MAKE(bobs.p_id, "n", 9, "[I, I]", (json_int_t)bobs.in, (json_int_t)bobs.out));
 	/* what is given twice is linked once */
 	int64_t na_id = ok_id(w, "na_id", op_na_create, ALICE, MAKE(s.p_id, "n", 9, "[I, I, I]", in, out, in));
 	assert_int_equal(json_array_size(json_object_get(na_info(w, ALICE, na_id), "multiple")), 1);
@@ -104,10 +117,11 @@ static void links_of_one_application_have_the_same_tags(void **state)
 {
 	struct world *w = *state;
 	static const char words[] = "NetworkApplication should use the Features with the same Tag.";
-	json_int_t p_id = project(w, ALICE, "home"), a = object(w, ALICE, p_id, TAGGED, TAGGED_O), b = object(w, ALICE, p_id, SENSOR, CONTROL);
+	json_int_t p_id = project(w, ALICE, "home"), a = object(w, ALICE, p_id, TAGGED, TAGGED_O),
+		   b = object(w, ALICE, p_id, SENSOR, CONTROL);
 	json_int_t c = object(w, ALICE, p_id, TAGGED, 0);
-	json_int_t tagged = dfo(w, a, TAGGED), tagged_o = dfo(w, a, TAGGED_O), more = dfo(w, c, TAGGED), sensor = dfo(w, b, SENSOR),
-		   control = dfo(w, b, CONTROL);
+	json_int_t tagged = dfo(w, a, TAGGED), tagged_o = dfo(w, a, TAGGED_O), more = dfo(w, c, TAGGED),
+		   sensor = dfo(w, b, SENSOR), control = dfo(w, b, CONTROL);
 	refused(w, op_na_create, ALICE, ERR_INVAL, words, MAKE(p_id, "n", 0, "[I, I]", tagged, control));
 	refused(w, op_na_create, ALICE, ERR_INVAL, words, MAKE(p_id, "n", 0, "[I, I, I]", tagged, tagged_o, sensor));
 	/* three of the same were too many for the original */
@@ -144,7 +158,8 @@ static void links_come_and_go(void **state)
 	same_happened(w, "['touch 1']");
 	assert_int_equal(number_of(w, "SELECT count(*) FROM NetworkApplication"), 0);
 	assert_int_equal(number_of(w, "SELECT count(*) FROM DF_Module"), 0);
-	refused(w, op_link_delete, ALICE, ERR_NOENT, "NetworkApplication not find.", "{s:I, s:I}", "na_id", na_id, "dfo_id", (json_int_t)s.in);
+	refused(w, op_link_delete, ALICE, ERR_NOENT, "NetworkApplication not find.", "{s:I, s:I}", "na_id", na_id, "dfo_id",
+		(json_int_t)s.in);
 }
 
 static void links_stay_within_a_project_and_its_owner(void **state)
@@ -166,7 +181,8 @@ static void one_input_is_joined_with_nothing(void **state)
 	struct world *w = *state;
 	struct small s = small(w, ALICE, "home", SENSOR, CONTROL);
 	/* the same feature of another object is another input, and an output is none */
-	json_int_t b = object(w, ALICE, s.p_id, SENSOR, CONTROL), in = dfo(w, b, SENSOR), out = dfo(w, b, CONTROL), na_id = s.na_id;
+	json_int_t b = object(w, ALICE, s.p_id, SENSOR, CONTROL), in = dfo(w, b, SENSOR), out = dfo(w, b, CONTROL),
+		   na_id = s.na_id;
 	ok(w, op_link_create, ALICE, LINK(na_id, in));
 	ok(w, op_link_create, ALICE, LINK(na_id, out));
 	ok(w, op_na_update, ALICE, "{s:I, s:i}", "na_id", na_id, "multiplejoin_fn_id", F_GENERAL);
@@ -209,27 +225,32 @@ static void whole_rows_may_be_sent_back_changed(void **state)
 {
 	struct world *w = *state;
 	struct small s = small(w, ALICE, "home", ACCEL, CONTROL);
-	json_auto_t *rows = json_deep_copy(json_object_get(json_array_get(json_object_get(na_info(w, ALICE, s.na_id), "input"), 0), "dfmp"));
+	json_auto_t *rows =
+		json_deep_copy(json_object_get(json_array_get(json_object_get(na_info(w, ALICE, s.na_id), "input"), 0), "dfmp"));
 	json_object_set_new(json_array_get(rows, 1), "fn_id", json_integer(F_ALICE));
 	json_object_set_new(json_array_get(rows, 2), "max", json_integer(7));
 	update(w, ALICE, s.na_id, json_pack("{s:[{s:I, s:O}]}", "dfm_list", "dfo_id", (json_int_t)s.in, "dfmp_list", rows));
 	same(worked(w, "update"), "{'na_id': 1}");
 	same_happened(w, "['touch 1']");
-	assert_int_equal(number_of(w, "SELECT count(*) FROM DF_Module WHERE dfo_id = 1 AND param_i = 1 AND fn_id = 2 AND min = -20"), 1);
+	assert_int_equal(
+		number_of(w, "SELECT count(*) FROM DF_Module WHERE dfo_id = 1 AND param_i = 1 AND fn_id = 2 AND min = -20"), 1);
 	assert_int_equal(number_of(w, "SELECT count(*) FROM DF_Module WHERE dfo_id = 1 AND param_i = 2 AND max = 7"), 1);
 	/* each parameter has its own flag */
-	assert_int_equal(number_of(w, "SELECT count(*) FROM DF_Module WHERE dfo_id = 1 AND normalization = 1 AND param_i = 0"), 1);
+	assert_int_equal(number_of(w, "SELECT count(*) FROM DF_Module WHERE dfo_id = 1 AND normalization = 1 AND param_i = 0"),
+			 1);
 	assert_int_equal(number_of(w, "SELECT count(*) FROM DF_Module WHERE dfo_id = 1 AND normalization = 1"), 1);
 	/* what is not said stays; 0, a negative number and null are no function */
 	static const char *const none[] = {"0", "-1", "null"};
 	for (size_t i = 0; i < ARRAY_LEN(none); i++) {
 		script(w, "UPDATE DF_Module SET fn_id = 2");
-		update(w, ALICE, s.na_id, json_pack("{s:[{s:I, s:[{s:i, s:o}, {s:i, s:s}]}]}", "dfm_list", "dfo_id", (json_int_t)s.in, "dfmp_list",
-						    "param_i", 0, "fn_id", json_loads(none[i], JSON_DECODE_ANY, NULL), "param_i", 1, "idf_type",
-						    "variant"));
+		update(w, ALICE, s.na_id,
+		       json_pack("{s:[{s:I, s:[{s:i, s:o}, {s:i, s:s}]}]}", "dfm_list", "dfo_id", (json_int_t)s.in, "dfmp_list",
+				 "param_i", 0, "fn_id", json_loads(none[i], JSON_DECODE_ANY, NULL), "param_i", 1, "idf_type",
+				 "variant"));
 		worked(w, "update");
 		assert_int_equal(number_of(w, "SELECT count(*) FROM DF_Module WHERE dfo_id = 1 AND fn_id IS NULL"), 1);
-		assert_int_equal(number_of(w, "SELECT count(*) FROM DF_Module WHERE dfo_id = 1 AND param_i = 1 AND fn_id = 2"), 1);
+		assert_int_equal(number_of(w, "SELECT count(*) FROM DF_Module WHERE dfo_id = 1 AND param_i = 1 AND fn_id = 2"),
+				 1);
 	}
 	assert_int_equal(number_of(w, "SELECT count(*) FROM DF_Module WHERE dfo_id = 1 AND idf_type = 'variant'"), 2);
 }
@@ -259,13 +280,13 @@ static void an_update_is_whole_or_nothing(void **state)
 		const char *words;
 		json_t *body;
 	} cases[] = {
-		{"dfm_list[1].dfmp_list[0]", json_pack("{s:s, s:[{s:I, s:[{s:i, s:i}]}, {s:I, s:[{s:i}]}]}", "na_name", "x", "dfm_list", "dfo_id",
-						       (json_int_t)s.in, "dfmp_list", "param_i", 0, "max", 99, "dfo_id", (json_int_t)s.in,
-						       "dfmp_list", "param_i", 3)},
-		{"dfm_list[0].dfmp_list[0]", json_pack("{s:[{s:I, s:[{s:i}]}]}", "dfm_list", "dfo_id", (json_int_t)other.in, "dfmp_list",
-						       "param_i", 0)},
-		{"Function id 3 not found", json_pack("{s:[{s:I, s:[{s:i, s:i}]}]}", "dfm_list", "dfo_id", (json_int_t)s.in, "dfmp_list",
-						      "param_i", 0, "fn_id", F_BOB)},
+		{"dfm_list[1].dfmp_list[0]", json_pack("{s:s, s:[{s:I, s:[{s:i, s:i}]}, {s:I, s:[{s:i}]}]}", "na_name", "x",
+						       "dfm_list", "dfo_id", (json_int_t)s.in, "dfmp_list", "param_i", 0, "max",
+						       99, "dfo_id", (json_int_t)s.in, "dfmp_list", "param_i", 3)},
+		{"dfm_list[0].dfmp_list[0]",
+		 json_pack("{s:[{s:I, s:[{s:i}]}]}", "dfm_list", "dfo_id", (json_int_t)other.in, "dfmp_list", "param_i", 0)},
+		{"Function id 3 not found", json_pack("{s:[{s:I, s:[{s:i, s:i}]}]}", "dfm_list", "dfo_id", (json_int_t)s.in,
+						      "dfmp_list", "param_i", 0, "fn_id", F_BOB)},
 		{"Function id 3 not found", json_pack("{s:s, s:i}", "na_name", "x", "multiplejoin_fn_id", F_BOB)},
 		{"Function id 99 not found", json_pack("{s:i}", "multiplejoin_fn_id", 99)},
 	};
@@ -323,15 +344,16 @@ static void colours(struct world *w, int64_t p_id, const char *wanted)
 
 static const char *colour_in(const json_t *info)
 {
-	return json_string_value(
-		json_object_get(json_array_get(json_object_get(json_array_get(json_object_get(info, "output"), 0), "dfmp"), 0), "color"));
+	return json_string_value(json_object_get(
+		json_array_get(json_object_get(json_array_get(json_object_get(info, "output"), 0), "dfmp"), 0), "color"));
 }
 
 static void looking_at_one_turns_its_lines_red(void **state)
 {
 	struct world *w = *state;
 	struct small s = small(w, ALICE, "home", ACCEL, CONTROL), other = small(w, ALICE, "other", ACCEL, CONTROL);
-	int64_t second = ok_id(w, "na_id", op_na_create, ALICE, MAKE(s.p_id, "n", 1, "[I, I]", (json_int_t)s.in, (json_int_t)s.out));
+	int64_t second =
+		ok_id(w, "na_id", op_na_create, ALICE, MAKE(s.p_id, "n", 1, "[I, I]", (json_int_t)s.in, (json_int_t)s.out));
 	colours(w, s.p_id, "['black', 'black']");
 	assert_string_equal(colour_in(na_info(w, ALICE, s.na_id)), "black"); /* as it was before */
 	assert_string_equal(colour_in(na_info(w, ALICE, s.na_id)), "red");
@@ -354,8 +376,10 @@ static void a_monitor_is_asked_for_by_the_client_that_watches(void **state)
 	int64_t d_id = device(w, "mac", DUMMY, ALICE, 0);
 	ok(w, op_device_bind, ALICE, "{s:I, s:I}", "do_id", (json_int_t)s.do_id, "d_id", (json_int_t)d_id);
 	same(ok(w, op_na_monitor, ALICE, "{s:I, s:I}", "na_id", (json_int_t)s.na_id, "p_id", (json_int_t)s.p_id),
-	     "{'input': [{'dfo_id': 1, 'alias_name': 'Accel', 'df_type': 'input', 'df_name': 'Accel', 'param_no': 3, 'mac_addr': 'mac'}],"
-	     " 'output': [{'dfo_id': 2, 'alias_name': 'Control', 'df_type': 'output', 'df_name': 'Control', 'param_no': 1, 'mac_addr': 'mac'}]}");
+	     "{'input': [{'dfo_id': 1, 'alias_name': 'Accel', 'df_type': 'input', 'df_name': 'Accel', 'param_no': 3, 'mac_addr': "
+	     "'mac'}],"
+	     " 'output': [{'dfo_id': 2, 'alias_name': 'Control', 'df_type': 'output', 'df_name': 'Control', 'param_no': 1, "
+	     "'mac_addr': 'mac'}]}");
 	same_happened(w, "['monitor for uuid 1']");
 	refused(w, op_na_monitor, BOB, ERR_NOENT, "NetworkApplication not find.", "{s:I}", "na_id", (json_int_t)s.na_id);
 }

@@ -1,5 +1,5 @@
-/* test_project_random.c - thousands of operations of several users, right ones and wrong ones. After each of them every application
- * is whole, nobody has changed or seen what is another's, and every graph that became another one was touched. */
+/* test_project_random.c - thousands of operations of several users, right ones and wrong ones. After each of them every
+ * application is whole, nobody has changed or seen what is another's, and every graph that became another one was touched. */
 #include "tests/ccm/project_world.h"
 
 #define STEPS 5000
@@ -20,11 +20,12 @@ static const struct {
 	const char *what, *sql;
 } rules[] = {
 	{"references", "SELECT count(*) FROM pragma_foreign_key_check"},
-	{"an application without an input or an output",
-	 "SELECT count(*) FROM NetworkApplication n WHERE 2 <> (SELECT count(DISTINCT d.df_type) FROM DF_Module m JOIN DFObject USING (dfo_id)"
-	 " JOIN DeviceFeature d USING (df_id) WHERE m.na_id = n.na_id)"},
+	{"an application without an input or an output", "SELECT count(*) FROM NetworkApplication n WHERE 2 <> (SELECT "
+							 "count(DISTINCT d.df_type) FROM DF_Module m JOIN DFObject USING (dfo_id)"
+							 " JOIN DeviceFeature d USING (df_id) WHERE m.na_id = n.na_id)"},
 	{"an input that is no argument",
-	 "SELECT count(*) FROM DF_Module m JOIN DFObject USING (dfo_id) JOIN DeviceFeature d USING (df_id) WHERE d.df_type = 'input'"
+	 "SELECT count(*) FROM DF_Module m JOIN DFObject USING (dfo_id) JOIN DeviceFeature d USING (df_id)"
+	 " WHERE d.df_type = 'input'"
 	 " AND NOT EXISTS (SELECT 1 FROM MultipleJoin_Module j WHERE j.na_id = m.na_id AND j.dfo_id = m.dfo_id)"},
 	{"an argument that is no input",
 	 "SELECT count(*) FROM MultipleJoin_Module j WHERE NOT EXISTS (SELECT 1 FROM DF_Module m JOIN DFObject USING (dfo_id)"
@@ -34,9 +35,9 @@ static const struct {
 	{"a link with parameters missing",
 	 "SELECT count(*) FROM (SELECT 1 FROM DF_Module m JOIN DFObject USING (dfo_id) JOIN DeviceFeature d USING (df_id)"
 	 " GROUP BY m.na_id, m.dfo_id HAVING count(*) <> d.param_no OR max(m.param_i) <> d.param_no - 1)"},
-	{"a link into another project",
-	 "SELECT count(*) FROM DF_Module m JOIN NetworkApplication n USING (na_id) JOIN DFObject USING (dfo_id) JOIN DeviceObject o USING (do_id)"
-	 " WHERE n.p_id <> o.p_id"},
+	{"a link into another project", "SELECT count(*) FROM DF_Module m JOIN NetworkApplication n USING (na_id) JOIN DFObject "
+					"USING (dfo_id) JOIN DeviceObject o USING (do_id)"
+					" WHERE n.p_id <> o.p_id"},
 	{"links with different tags",
 	 "SELECT count(*) FROM (SELECT 1 FROM DF_Module m JOIN DFObject f USING (dfo_id) JOIN DeviceObject o USING (do_id)"
 	 " JOIN DM_DF x ON x.dm_id = o.dm_id AND x.df_id = f.df_id"
@@ -48,7 +49,8 @@ static const struct {
 	 "SELECT count(*) FROM DeviceObject o WHERE NOT EXISTS (SELECT 1 FROM DFObject f WHERE f.do_id = o.do_id)"},
 	{"a device of another model", "SELECT count(*) FROM DeviceObject o JOIN Device v USING (d_id) WHERE v.dm_id <> o.dm_id"},
 	{"another's device that is written to",
-	 "SELECT count(*) FROM DeviceObject o JOIN Device v USING (d_id) JOIN Project p USING (p_id) JOIN DFObject f USING (do_id)"
+	 "SELECT count(*) FROM DeviceObject o JOIN Device v USING (d_id) JOIN Project p USING (p_id)"
+	 " JOIN DFObject f USING (do_id)"
 	 " JOIN DeviceFeature d USING (df_id) WHERE v.u_id <> p.u_id AND d.df_type = 'output'"},
 	{"a function that the owner does not see",
 	 "SELECT count(*) FROM (SELECT na_id, fn_id FROM DF_Module UNION SELECT na_id, fn_id FROM MultipleJoin_Module) u"
@@ -78,8 +80,10 @@ static const struct {
 	[PROJECT] = {"p_id", "SELECT p_id FROM Project WHERE u_id = $1", "SELECT p_id FROM Project WHERE $1 = $1",
 		     "SELECT u_id FROM Project WHERE p_id = $1"},
 	[OBJECT] = {"do_id", "SELECT do_id FROM DeviceObject JOIN Project p USING (p_id) WHERE p.u_id = $1",
-		    "SELECT do_id FROM DeviceObject WHERE $1 = $1", "SELECT u_id FROM DeviceObject JOIN Project USING (p_id) WHERE do_id = $1"},
-	[FEATURE] = {"dfo_id", "SELECT dfo_id FROM DFObject JOIN DeviceObject USING (do_id) JOIN Project p USING (p_id) WHERE p.u_id = $1",
+		    "SELECT do_id FROM DeviceObject WHERE $1 = $1",
+		    "SELECT u_id FROM DeviceObject JOIN Project USING (p_id) WHERE do_id = $1"},
+	[FEATURE] = {"dfo_id",
+		     "SELECT dfo_id FROM DFObject JOIN DeviceObject USING (do_id) JOIN Project p USING (p_id) WHERE p.u_id = $1",
 		     "SELECT dfo_id FROM DFObject WHERE $1 = $1",
 		     "SELECT u_id FROM DFObject JOIN DeviceObject USING (do_id) JOIN Project USING (p_id) WHERE dfo_id = $1"},
 	[APPLICATION] = {"na_id", "SELECT na_id FROM NetworkApplication JOIN Project p USING (p_id) WHERE p.u_id = $1",
@@ -116,10 +120,12 @@ static json_t *links(struct world *w, int64_t p_id)
 {
 	json_t *list = json_array();
 	for (unsigned n = 1 + any(5); n > 0; n--)
-		json_array_append_new(list, json_integer(one_of(w, any(30) > 0 ? "SELECT dfo_id FROM DFObject JOIN DeviceObject USING (do_id)"
-										 " WHERE p_id = $1"
-									       : "SELECT dfo_id FROM DFObject WHERE $1 = $1",
-								p_id)));
+		json_array_append_new(
+			list, json_integer(one_of(w,
+						  any(30) > 0 ? "SELECT dfo_id FROM DFObject JOIN DeviceObject USING (do_id)"
+								" WHERE p_id = $1"
+							      : "SELECT dfo_id FROM DFObject WHERE $1 = $1",
+						  p_id)));
 	return list;
 }
 
@@ -149,20 +155,24 @@ static json_t *rename_to(struct world *w, int64_t u_id)
 
 static json_t *a_status(struct world *w, int64_t u_id)
 {
-	return json_pack("{s:I, s:s}", "p_id", (json_int_t)pick(w, PROJECT, u_id), "status", any(3) > 0 ? "on" : any(8) > 0 ? "off" : "?");
+	return json_pack("{s:I, s:s}", "p_id", (json_int_t)pick(w, PROJECT, u_id), "status",
+			 any(3) > 0   ? "on"
+			 : any(8) > 0 ? "off"
+				      : "?");
 }
 
 static json_t *new_object(struct world *w, int64_t u_id)
 {
-	return json_pack("{s:I, s:i, s:o}", "p_id", (json_int_t)pick(w, PROJECT, u_id), "dm_id", any(6) > 0 ? DUMMY : (int)any(4), "df",
-			 features());
+	return json_pack("{s:I, s:i, s:o}", "p_id", (json_int_t)pick(w, PROJECT, u_id), "dm_id", any(6) > 0 ? DUMMY : (int)any(4),
+			 "df", features());
 }
 
 static json_t *an_object(struct world *w, int64_t u_id)
 {
 	int64_t do_id = pick(w, OBJECT, u_id);
 	return any(2) ? json_pack("{s:I}", "do_id", (json_int_t)do_id)
-		      : json_pack("{s:I, s:I}", "do_id", (json_int_t)do_id, "p_id", (json_int_t)parent(w, OF_OBJECT, do_id, u_id));
+		      : json_pack("{s:I, s:I}", "do_id", (json_int_t)do_id, "p_id",
+				  (json_int_t)parent(w, OF_OBJECT, do_id, u_id));
 }
 
 static json_t *changed_object(struct world *w, int64_t u_id)
@@ -181,7 +191,8 @@ static json_t *a_binding(struct world *w, int64_t u_id)
 
 static json_t *new_feature(struct world *w, int64_t u_id)
 {
-	return json_pack("{s:I, s:i, s:s}", "do_id", (json_int_t)pick(w, OBJECT, u_id), "df_id", 1 + any(7), "alias_name", "alias");
+	return json_pack("{s:I, s:i, s:s}", "do_id", (json_int_t)pick(w, OBJECT, u_id), "df_id", 1 + any(7), "alias_name",
+			 "alias");
 }
 
 static json_t *a_feature(struct world *w, int64_t u_id)
@@ -202,7 +213,8 @@ static json_t *changed_feature(struct world *w, int64_t u_id)
 static json_t *new_na(struct world *w, int64_t u_id)
 {
 	int64_t p_id = pick(w, PROJECT, u_id);
-	return json_pack("{s:I, s:s, s:i, s:o}", "p_id", (json_int_t)p_id, "na_name", "n", "na_idx", (int)any(4), "dfo_ids", links(w, p_id));
+	return json_pack("{s:I, s:s, s:i, s:o}", "p_id", (json_int_t)p_id, "na_name", "n", "na_idx", (int)any(4), "dfo_ids",
+			 links(w, p_id));
 }
 
 static json_t *an_na(struct world *w, int64_t u_id)
@@ -219,11 +231,13 @@ static json_t *changed_na(struct world *w, int64_t u_id)
 	if (any(2))
 		json_object_set_new(args, "multiplejoin_fn_id", any(3) ? json_integer(any(5)) : json_null());
 	for (unsigned n = any(3); n > 0; n--) {
-		int64_t dfo_id = one_of(w, any(10) ? "SELECT dfo_id FROM DF_Module WHERE na_id = $1" : "SELECT dfo_id FROM DFObject WHERE $1 = $1",
+		int64_t dfo_id = one_of(w,
+					any(10) ? "SELECT dfo_id FROM DF_Module WHERE na_id = $1"
+						: "SELECT dfo_id FROM DFObject WHERE $1 = $1",
 					na_id);
-		json_array_append_new(list, json_pack("{s:I, s:[{s:i, s:i, s:b, s:i}]}", "dfo_id", (json_int_t)dfo_id, "dfmp_list", "param_i",
-						      any(10) ? 0 : (int)any(4), "fn_id", (int)any(5) - 1, "normalization", any(2), "max",
-						      (int)any(100)));
+		json_array_append_new(list, json_pack("{s:I, s:[{s:i, s:i, s:b, s:i}]}", "dfo_id", (json_int_t)dfo_id,
+						      "dfmp_list", "param_i", any(10) ? 0 : (int)any(4), "fn_id", (int)any(5) - 1,
+						      "normalization", any(2), "max", (int)any(100)));
 	}
 	json_object_set_new(args, "dfm_list", list);
 	return args;
@@ -232,10 +246,12 @@ static json_t *changed_na(struct world *w, int64_t u_id)
 static json_t *a_link(struct world *w, int64_t u_id)
 {
 	int64_t na_id = pick(w, APPLICATION, u_id);
-	int64_t dfo_id = any(4) ? one_of(w, "SELECT dfo_id FROM DFObject JOIN DeviceObject USING (do_id) JOIN NetworkApplication USING (p_id)"
-					    " WHERE na_id = $1",
-					 na_id)
-				: pick(w, FEATURE, u_id);
+	int64_t dfo_id =
+		any(4) ? one_of(w,
+				"SELECT dfo_id FROM DFObject JOIN DeviceObject USING (do_id)"
+				" JOIN NetworkApplication USING (p_id) WHERE na_id = $1",
+				na_id)
+		       : pick(w, FEATURE, u_id);
 	return json_pack("{s:I, s:I}", "na_id", (json_int_t)na_id, "dfo_id", (json_int_t)dfo_id);
 }
 
@@ -257,15 +273,33 @@ static const struct {
 	args_fn *args;
 	unsigned often;
 } moves[] = {
-	{&op_project_create, new_name, 4},	  {&op_project_delete, a_project, 1},	   {&op_project_rename, rename_to, 1},
-	{&op_project_status, a_status, 3},	  {&op_project_info, a_project, 2},	   {&op_simulation_turn_on, a_project, 1},
-	{&op_object_create, new_object, 30},	  {&op_object_update, changed_object, 3},  {&op_object_delete, an_object, 1},
-	{&op_object_info, an_object, 1},	  {&op_device_list, an_object, 1},	   {&op_device_bind, a_binding, 8},
-	{&op_device_unbind, an_object, 3},	  {&op_dfobject_create, new_feature, 4},   {&op_dfobject_update, changed_feature, 2},
-	{&op_dfobject_delete, a_feature, 2},	  {&op_dfobject_info, a_feature, 1},	   {&op_na_create, new_na, 40},
-	{&op_na_update, changed_na, 8},		  {&op_na_delete, an_na, 1},		   {&op_na_info, an_na, 3},
-	{&op_na_monitor, an_na, 1},		  {&op_link_create, a_link, 20},	   {&op_link_delete, a_link, 5},
-	{&op_project_import, a_document, 2},	  {&op_project_export, a_project, 1},	   {&op_na_list, a_project, 1},
+	{&op_project_create, new_name, 4},
+	{&op_project_delete, a_project, 1},
+	{&op_project_rename, rename_to, 1},
+	{&op_project_status, a_status, 3},
+	{&op_project_info, a_project, 2},
+	{&op_simulation_turn_on, a_project, 1},
+	{&op_object_create, new_object, 30},
+	{&op_object_update, changed_object, 3},
+	{&op_object_delete, an_object, 1},
+	{&op_object_info, an_object, 1},
+	{&op_device_list, an_object, 1},
+	{&op_device_bind, a_binding, 8},
+	{&op_device_unbind, an_object, 3},
+	{&op_dfobject_create, new_feature, 4},
+	{&op_dfobject_update, changed_feature, 2},
+	{&op_dfobject_delete, a_feature, 2},
+	{&op_dfobject_info, a_feature, 1},
+	{&op_na_create, new_na, 40},
+	{&op_na_update, changed_na, 8},
+	{&op_na_delete, an_na, 1},
+	{&op_na_info, an_na, 3},
+	{&op_na_monitor, an_na, 1},
+	{&op_link_create, a_link, 20},
+	{&op_link_delete, a_link, 5},
+	{&op_project_import, a_document, 2},
+	{&op_project_export, a_project, 1},
+	{&op_na_list, a_project, 1},
 };
 
 static size_t next_move(void)
@@ -291,10 +325,11 @@ static json_t *graphs(struct world *w)
 	json_t *made = json_object();
 	struct err err = {0};
 	if (q_rows(w->ccm.db, &err, columns, &rows,
-		   "SELECT n.na_id, n.p_id, p.status || (SELECT group_concat(m.dfo_id || '/' || m.param_i || '/' || m.idf_type || '/' ||"
-		   " coalesce(m.fn_id, 0) || '/' || m.min || '/' || m.max || '/' || m.normalization || '/' || coalesce(o.d_id, 0))"
-		   " FROM DF_Module m JOIN DFObject USING (dfo_id) JOIN DeviceObject o USING (do_id) WHERE m.na_id = n.na_id) || '|' ||"
-		   " (SELECT group_concat(j.param_i || '/' || j.dfo_id || '/' || coalesce(j.fn_id, 0)) FROM MultipleJoin_Module j"
+		   "SELECT n.na_id, n.p_id, p.status || (SELECT group_concat(m.dfo_id || '/' || m.param_i || '/' || m.idf_type"
+		   " || '/' || coalesce(m.fn_id, 0) || '/' || m.min || '/' || m.max || '/' || m.normalization || '/' ||"
+		   " coalesce(o.d_id, 0)) FROM DF_Module m JOIN DFObject USING (dfo_id) JOIN DeviceObject o USING (do_id)"
+		   " WHERE m.na_id = n.na_id) || '|' || (SELECT group_concat(j.param_i || '/' || j.dfo_id || '/' ||"
+		   " coalesce(j.fn_id, 0)) FROM MultipleJoin_Module j"
 		   " WHERE j.na_id = n.na_id) FROM NetworkApplication n JOIN Project p USING (p_id)") < 0)
 		fail_msg("%s", err.text);
 	for (size_t i = 0; i < json_array_size(rows); i++) {
@@ -351,7 +386,8 @@ static void make_move(struct world *w, json_t **now)
 	json_t *after = *now = graphs(w);
 	for (size_t i = 0; w->rc == 0 && i < ARRAY_LEN(things); i++)
 		if (json_object_get(said, things[i].key) != NULL && owners[i] != u_id)
-			fail_msg("%s: user %d has used the %s of user %d", moves[at].op->name, (int)u_id, things[i].key, (int)owners[i]);
+			fail_msg("%s: user %d has used the %s of user %d", moves[at].op->name, (int)u_id, things[i].key,
+				 (int)owners[i]);
 	if (w->rc == ERR_DB || w->rc == ERR_NOMEM)
 		fail_msg("%s: %s", moves[at].op->name, w->text);
 	if (w->rc < 0 || moves[at].op->reads)
@@ -392,6 +428,7 @@ static void whatever_users_do_the_rules_hold(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(whatever_users_do_the_rules_hold, world_up, world_down)};
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(whatever_users_do_the_rules_hold, world_up, world_down)};
 	return cmocka_run_group_tests_name("project_random", tests, NULL, NULL);
 }
