@@ -32,7 +32,8 @@ static void add(struct drive *d, enum news_kind kind, json_t *da)
 	struct news *n = malloc(sizeof(*n));
 	if (n == NULL) {
 		log_error("drive.no_memory", KV("what", "devices"));
-		d->attached = false; /* what was lost comes with the next snapshot */
+		d->lost_news = true;
+		loop_arm(d->ccm->loop, d->news_timer, 0);
 		return;
 	}
 	*n = (struct news){.kind = kind, .da = json_incref(da)};
@@ -72,9 +73,8 @@ static int run_slice(struct drive *d)
 	while (d->news != NULL && d->news->kind != NEWS_END && json_array_size(slice) < SLICE) {
 		const struct news *n = d->news;
 		const char *id = json_string_value(json_object_get(n->da, "id"));
-		if (n->kind == NEWS_SEEN && id != NULL)
-			json_object_set_new(d->seen, id, json_true());
-		if (json_array_append_new(slice, json_pack("[i, O]", (int)n->kind, n->da)) < 0)
+		if ((n->kind == NEWS_SEEN && id != NULL && json_object_set_new(d->seen, id, json_true()) < 0) ||
+		    json_array_append_new(slice, json_pack("[i, O]", (int)n->kind, n->da)) < 0)
 			d->lost_news = true;
 		take_out(d);
 	}
@@ -102,17 +102,17 @@ static int end_snapshot(struct drive *d)
 static void on_news(void *arg)
 {
 	struct drive *d = arg;
-	int rc;
-	if (d->news == NULL)
-		return;
-	if (d->news->kind == NEWS_END) {
-		take_out(d);
-		rc = end_snapshot(d);
-	} else {
-		rc = run_slice(d);
+	int rc = 0;
+	if (d->news != NULL && !d->lost_news) {
+		if (d->news->kind != NEWS_END) {
+			rc = run_slice(d);
+		} else {
+			take_out(d);
+			rc = end_snapshot(d);
+		}
 	}
 	if (rc < 0 || d->lost_news) {
-		/* the store did not take it (op.c said why): a new snapshot, later */
+		/* the store did not take it (op.c said why), or there was no memory: a new snapshot, later */
 		forget_news(d);
 		d->lost_news = d->attached = false;
 		d->attach_ref.s[0] = '\0';
@@ -128,6 +128,7 @@ void devices_attach(struct drive *d)
 {
 	struct err err = {0};
 	forget_news(d); /* all of it is in the snapshot */
+	d->lost_news = false;
 	json_decref(d->seen);
 	d->seen = json_object();
 	d->attach_sent_ms = loop_now_ms(d->ccm->loop);
