@@ -200,7 +200,7 @@ def test_joins_of_several_features_take_their_arguments_in_order(suite, clients,
     objects = [p.deviceobject_create(p_id, model, [name]) for name in names]
     order = [2, 0, 1, 3]
     na_id = p.networkapplication_create(p_id, [(objects[i], names[i]) for i in order])
-    join = p.function_create(unique("join").replace("-", "_"), "def run(*args):\n    return [list(args)]\n")
+    join = p.function_create(unique("join").replace("-", "_"), "def run(*args):\n    return list(args)\n")
     p.networkapplication_update(p_id, na_id, [], multiplejoin_fn_id=join)
     info = p.networkapplication_get(p_id, na_id)
     by_dfo = {dfo["dfo_id"]: dfo["df_name"] for dfo in info["input"]}

@@ -7,7 +7,7 @@ import requests
 
 from ccm_clients import STARTED, Editor, Rest, unique
 from clients import Sdk, new_id
-from suite import Suite, until
+from suite import SANITIZED, Suite, until
 
 OPS = """create_project delete_project update_project rename_project get_project_list get_project_status get_project_info search_project
     create_device_object update_device_object delete_device_object get_device_object_info get_device_list bind_device unbind_device
@@ -334,13 +334,14 @@ def test_an_answer_larger_than_the_broker_takes_is_an_error(make_suite, clients)
 
 
 def test_many_strangers_attach_and_those_who_work_stay(suite, clients, editor):
+    editor.ok("get_project_list")
     crowd, before = clients.mqtt(suite), suite.rss_kb("ccm")
     infos = [crowd.publish("iottalk/api/gui/req/" + new_id(), {"op": "attach"}, wait=False) for _ in range(3000)]
     for info in infos:
         info.wait_for_publish(30)
     editor.ok("get_project_list")
     assert attached(suite) <= 1024
-    assert suite.rss_kb("ccm") < before + 8 * 1024
+    assert SANITIZED or suite.rss_kb("ccm") < before + 8 * 1024    # a sanitizer keeps what was freed
 
 
 def test_pages_work_on_after_the_broker_has_died(suite, clients, ann):

@@ -52,7 +52,8 @@ def test_9_1_1_what_is_anothers_or_of_another_path_is_not_there(suite, clients, 
         ("GET", "/project/{p}/deviceobject/%d/devicefeatureobject/%d" % (do_id, dfo_id), None),
         ("POST", "/project/{p}/deviceobject/%d/devicefeatureobject/%d" % (do_id, dfo_id), {"alias_name": "x", "df_parameter": [{}]}),
     ]
-    before = ann.data("/project/%d" % w.p_id), w.info()
+    w.info()    # its lines are red from now on
+    before = w.info(), ann.data("/project/%d" % w.p_id)
     for method, path, body in routes:
         bob.refused(404, method, path.format(p=w.p_id), body)
         if path != "/project/{p}" and not path.endswith("/deviceobject/"):
@@ -67,7 +68,7 @@ def test_9_1_1_what_is_anothers_or_of_another_path_is_not_there(suite, clients, 
     other_do = other.objects[other.ins[0][0]]
     ann.refused(404, "GET", "/project/%d/deviceobject/%d/devicefeatureobject/%d" % (w.p_id, do_id, other.dfos[other.ins[0][0]]))
     ann.refused(404, "GET", "/project/%d/deviceobject/%d/devicefeatureobject/%d" % (other.p_id, other_do, dfo_id))
-    assert (ann.data("/project/%d" % w.p_id), w.info()) == before
+    assert (w.info(), ann.data("/project/%d" % w.p_id)) == before
 
 
 def test_9_1_2_a_device_object_is_of_a_model_and_its_features_once_each(ann):
@@ -94,7 +95,7 @@ def test_9_1_3_binding_replaces_and_refuses(suite, clients, ann):
     assert w.device.received(w.outs[0][1]) == [3]
     path = "/project/%d/deviceobject/%d/device/bind/" % (w.p_id, do_id)
     ann.refused(404, "POST", "/project/%d/deviceobject/987654/device/bind/%s" % (w.p_id, second.da_id))
-    ann.refused(404, "POST", path + other.device.da_id)    # of another model
+    ann.refused(400, "POST", path + other.device.da_id, None, "another Device Model")    # no 404: asking again would not help
     ann.refused(404, "POST", path + "987654", None, "987654")
     ann.refused(404, "POST", path + "no-such-mac", None, "unknown mac_addr")
     ann.refused(404, "POST", "/project/%d/deviceobject/987654/device/unbind" % w.p_id)
@@ -114,7 +115,7 @@ def test_9_1_4_an_index_that_is_taken_is_not(suite, clients, ann):
 def test_9_1_5_a_join_has_both_sides_of_its_own_project(suite, clients, ann):
     w, other = Wired(suite, clients, ann, on=False, join=False), Wired(suite, clients, ann, on=False, join=False)
     (i, o), (oi, oo) = w.dfos.values(), other.dfos.values()
-    for dfos in ([], [i], [o], [i, i], [i, oo], [oi, o], [i, o, oo], [i, 987654], [i, o, 987654], [i, o, i], ["x", o], [i, None]):
+    for dfos in ([], [i], [o], [i, i], [i, oo], [oi, o], [i, o, oo], [i, 987654], [i, o, 987654], ["x", o], [i, None]):
         ann.refused(400, "PUT", "/project/%d/na/" % w.p_id, {"na_name": "n", "na_idx": 0, "dfo_ids": dfos})
     assert ann.data("/project/%d/na/" % w.p_id) == []
 

@@ -29,18 +29,29 @@ def bob(suite):
     return Rest(suite, unique("bob"))
 
 
-def test_9_2_14_a_functions_new_body_reaches_all_that_use_it(suite, clients, ann):
+def test_9_2_14_a_functions_new_body_reaches_all_parameters(suite, clients, ann):
     w = Wired(suite, clients, ann, parameters=({}, {}))
     plus, _ = ann.function("def run(*args):\n    return args[0] + 10\n")
     minus, _ = ann.function("def run(*args):\n    return args[1] - 1\n")
-    join, _ = ann.function("def run(*args):\n    return args[0]\n")
     w.set_functions("output", [plus, minus])
-    ann.ok("POST", w.na, {"multiplejoin_fn_id": join})
     w.until_result([1, 2], [11, 1])
     ann.ok("POST", "/function/%d" % minus, {"code": "def run(*args):\n    return args[1] - 100\n"})    # of the second parameter
     w.until_result([1, 2], [11, -98])
-    ann.ok("POST", "/function/%d" % join, {"code": "def run(*args):\n    return [7, 7]\n"})
-    w.until_result([1, 2], [17, -93])
+    ann.ok("POST", "/function/%d" % plus, {"code": "def run(*args):\n    return args[0] + 20\n"})
+    w.until_result([1, 2], [21, -98])
+
+
+def test_9_2_14_a_functions_new_body_reaches_joins_and_all_projects(suite, clients, ann):
+    first, second = Wired(suite, clients, ann, ins=2), Wired(suite, clients, ann)
+    fn_id, _ = ann.function(ADD % 10)
+    ann.ok("POST", first.na, {"multiplejoin_fn_id": fn_id})
+    second.set_functions("input", [fn_id])
+    first.push([5], at=1)
+    first.until_result([1], [11])
+    second.until_result([1], [11])
+    ann.ok("POST", "/function/%d" % fn_id, {"code": ADD % 20})
+    first.until_result([1], [21])
+    second.until_result([1], [21])
 
 
 def test_9_2_16_a_death_detaches_ccm_from_the_devices(suite, clients, ann):
@@ -76,7 +87,7 @@ def test_9_2_18_nothing_is_sent_of_a_project_that_is_off(suite, clients, ann):
     ann.ok("POST", "/project/%d/deviceobject/%d/device/unbind" % (w.p_id, do_id))
     ann.bind(w.p_id, do_id, w.device.da_id)
     w.on()
-    w.until_result([1], [3])
+    w.until_result([1], [5])    # the join's and the output's, both with the new body
     first = answers.take_all()[0].json
     assert first["op"] == "attach", first
     ann.status(w.p_id, "off")
