@@ -295,9 +295,15 @@ class Stream:
             for na in project["joins"].values():
                 sides = {kind: [dfo for dfo in na["links"] if where[dfo][1] == kind and where[dfo][0]] for kind in self.world.features}
                 whole = [dfo for dfo in na["links"] if where[dfo][1] == self.world.sensor]
-                if project["status"] == "on" and len(whole) == len(sides[self.world.sensor]) == 1 and sides[self.world.lamp]:
-                    added = self.offset(na["links"][whole[0]][0])
-                    yield where[whole[0]][0], [(where[dfo][0], added + self.offset(na["links"][dfo][0])) for dfo in sides[self.world.lamp]]
+                lamps = [where[dfo][0] for dfo in sides[self.world.lamp]]
+                if project["status"] != "on" or len(whole) != 1 or not sides[self.world.sensor]:
+                    continue
+                added = self.offset(na["links"][whole[0]][0])
+                # a device that is bound to several objects of a join has one link, of one of them
+                targets = [(where[dfo][0], added + self.offset(na["links"][dfo][0])) for dfo in sides[self.world.lamp]
+                           if lamps.count(where[dfo][0]) == 1]
+                if targets:
+                    yield where[whole[0]][0], targets
 
 
 def data_is_right(stream, chance, most=3):
@@ -311,7 +317,8 @@ def data_is_right(stream, chance, most=3):
             target = world.device(target)
             target.until_connected(("odf", lamp))
             stream.pushed += 1
-            until(lambda: arrives(source, sensor, target, stream.pushed * 10000000, added), RECONCILED_S, "a result of the newest functions")
+            until(lambda: arrives(source, sensor, target, stream.pushed * 10000000, added), RECONCILED_S,
+                  "%d more from %s to %s" % (added, source.da_id, target.da_id))
     return min(most, len(joins))
 
 
