@@ -273,6 +273,13 @@ static int run(const struct mode *mode, int argc, char *argv[])
 	return rc < 0 ? 1 : 0;
 }
 
+void maintenance_help(FILE *out)
+{
+	fprintf(out, "\nmodes; `ccm MODE --help` tells more:\n");
+	for (size_t i = 0; i < ARRAY_LEN(modes); i++)
+		fprintf(out, "  ccm %s%s%s\n", modes[i].name, modes[i].operands[0] != '\0' ? " " : "", modes[i].operands);
+}
+
 bool maintenance_run(int argc, char *argv[], int *ret_status)
 {
 	for (size_t i = 0; argc > 1 && i < ARRAY_LEN(modes); i++) {
