@@ -140,6 +140,7 @@ static int import_files(struct maintenance *m, struct err *err)
 	m->work = sources;
 	if (rc == 0)
 		rc = maintenance_transaction(m, import_all, err);
+	m->work = NULL;
 	for (int i = 0; i < m->given.argc; i++) {
 		if (rc == 0)
 			say(sources[i].name, &sources[i].made);
@@ -184,6 +185,7 @@ static int run_init(struct maintenance *m, struct err *err)
 	int rc = parse(&seed, ccm_seed, strlen(ccm_seed), err);
 	if (rc == 0)
 		rc = maintenance_transaction(m, seed_if_new, err);
+	m->work = NULL;
 	if (rc == 0 && seed.made.models > 0)
 		say(seed.name, &seed.made);
 	else if (rc == 0)
