@@ -4,7 +4,7 @@
 
 int main(int argc, char *argv[])
 {
-	struct ccm ccm = {0};
+	struct ccm ccm = {.daemon.help = maintenance_help};
 	struct err err = {0};
 	int status;
 	if (maintenance_run(argc, argv, &status))

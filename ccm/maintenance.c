@@ -142,6 +142,7 @@ static int import_files(struct maintenance *m, struct err *err)
 	m->work = sources;
 	if (rc == 0)
 		rc = maintenance_transaction(m, import_all, err);
+	m->work = NULL;
 	for (int i = 0; i < m->given.argc; i++) {
 		if (rc == 0)
 			say(sources[i].name, &sources[i].made);
@@ -186,6 +187,7 @@ static int run_init(struct maintenance *m, struct err *err)
 	int rc = parse(&seed, ccm_seed, strlen(ccm_seed), err);
 	if (rc == 0)
 		rc = maintenance_transaction(m, seed_if_new, err);
+	m->work = NULL;
 	if (rc == 0 && seed.made.models > 0)
 		say(seed.name, &seed.made);
 	else if (rc == 0)
@@ -279,6 +281,13 @@ static int run(const struct mode *mode, int argc, char *argv[])
 	db_close(m.db);
 	settings_done(&settings);
 	return rc < 0 ? 1 : 0;
+}
+
+void maintenance_help(FILE *out)
+{
+	fprintf(out, "\nmodes; `ccm MODE --help` tells more:\n");
+	for (size_t i = 0; i < ARRAY_LEN(modes); i++)
+		fprintf(out, "  ccm %s%s%s\n", modes[i].name, modes[i].operands[0] != '\0' ? " " : "", modes[i].operands);
 }
 
 bool maintenance_run(int argc, char *argv[], int *ret_status)

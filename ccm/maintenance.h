@@ -31,5 +31,8 @@ typedef int maintenance_fn(struct maintenance *m, struct err *err);
  * the command line is wrong. */
 bool maintenance_run(int argc, char *argv[], int *ret_status);
 
+/* The modes, for `ccm --help`. */
+void maintenance_help(FILE *out);
+
 /* BEGIN IMMEDIATE, run, COMMIT; or ROLLBACK, when run fails. */
 int maintenance_transaction(struct maintenance *m, maintenance_fn *run, struct err *err);

@@ -62,6 +62,17 @@ def test_a_new_store_is_seeded_once(store):
     assert store.ask("SELECT * FROM DF_Parameter") == before
 
 
+def test_help_names_the_modes(store):
+    told = subprocess.run([str(BIN / "ccm"), "--help"], capture_output=True, text=True, timeout=20)
+    assert told.returncode == 0 and "usage: ccm [-h]" in told.stdout
+    modes = [line.split()[1] for line in told.stdout.splitlines() if line.startswith("  ccm ")]
+    assert modes[:2] == ["init", "import"]
+    for mode in modes:
+        one = subprocess.run([str(BIN / "ccm"), mode, "--help"], capture_output=True, text=True, timeout=20)
+        assert one.returncode == 0 and "usage: ccm " + mode in one.stdout
+    assert "ccm import" not in subprocess.run([str(BIN / "csm"), "--help"], capture_output=True, text=True, timeout=20).stdout
+
+
 def test_of_several_files_all_come_in_or_none(store, tmp_path):
     good = file_of(tmp_path, Unit=[{"unit_name": "pH"}])
     bad = tmp_path / "bad.json"
