@@ -227,7 +227,7 @@ format:
 	clang-format -i $(SRCS) $(HDRS) $(UNIT) $(FUZZ) $(BENCH) $(FAULTS)
 
 # the programs write them: iotctl man
-MAN_PAGES := iotctl.1 iottalk.ini.5 csm.8 gateway-agent.8 iottalk-engine.8
+MAN_PAGES := iotctl.1 iottalk.ini.5 csm.8 ccm.8 gateway-agent.8 iottalk-engine.8
 MAN_DIRS  := man1 man5 man8
 
 install: all

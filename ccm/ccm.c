@@ -1,5 +1,6 @@
 #include "ccm/ccm.h"
 
+#include "ccm/control.h"
 #include "ccm/drive/drive.h"
 #include "ccm/gui/gui.h"
 #include "ccm/sim/sim.h"
@@ -70,43 +71,6 @@ static int connect_bus(struct ccm *ccm, struct err *err)
 	return rc == 0 ? bus_subscribe(ccm->bus, GUI_REQUEST_PREFIX "+", 2, NULL, NULL, err) : rc;
 }
 
-/* ---- control socket ---- */
-
-static void ctl_status(void *arg, json_t *request, struct ctl_call *call)
-{
-	struct ccm *ccm = arg;
-	bool up = bus_is_up(ccm->bus);
-	json_t *answer = json_pack("{s:s, s:s, s:i, s:s, s:f, s:b, s:s, s:I}", "state", "ok", "name", "ccm", "pid", (int)getpid(),
-				   "version", IOTTALK_VERSION, "uptime_s",
-				   (double)(loop_now_ms(ccm->loop) - ccm->started_ms) / 1000, "ready", up, "health",
-				   up ? "ok" : "no connection to the broker", "http_port", (json_int_t)web_port(ccm->web));
-	(void)request;
-	if (answer != NULL) {
-		drive_status(ccm->drive, answer);
-		gui_status(ccm->gui, answer);
-	}
-	ctl_answer(call, answer);
-}
-
-static void ctl_reload(void *arg, json_t *request, struct ctl_call *call)
-{
-	struct ccm *ccm = arg;
-	(void)request;
-	reload_ctl(&ccm->reload, call);
-}
-
-static void ctl_log_level(void *arg, json_t *request, struct ctl_call *call)
-{
-	struct ccm *ccm = arg;
-	reload_ctl_log_level(&ccm->reload, request, call);
-}
-
-static const struct ctl_op ctl_ops[] = {
-	{"status", "what ccm is doing", ctl_status},
-	{"reload", "read the configuration again", ctl_reload},
-	{"log-level", "how much each module logs; `level` (of `module`) sets it", ctl_log_level},
-};
-
 /* ---- life ---- */
 
 static int start(struct ccm *ccm, int argc, char *argv[], struct err *err)
@@ -115,9 +79,6 @@ static int start(struct ccm *ccm, int argc, char *argv[], struct err *err)
 	if (rc != 0)
 		return rc;
 	ccm->settings = &ccm->daemon.settings;
-	CLEANUP(freep) char *socket = settings_path(ccm->settings, "run/ccm.sock");
-	if (socket == NULL)
-		return err_set(err, ERR_NOMEM, "starting");
 	ccm->reload = (struct reload){.daemon = &ccm->daemon, .arg = ccm};
 	if ((rc = loop_new(&ccm->loop, err)) < 0 || (rc = daemon_handle_stop(ccm->loop, err)) < 0 ||
 	    (rc = daemon_watch(ccm->loop, err)) < 0 || (rc = schema_open(ccm->settings, SCHEMA_CCM, &ccm->db, err)) < 0)
@@ -125,8 +86,7 @@ static int start(struct ccm *ccm, int argc, char *argv[], struct err *err)
 	ccm->started_ms = loop_now_ms(ccm->loop);
 	if ((rc = drive_new(ccm, &ccm->drive, err)) < 0 || (rc = gui_new(ccm, &ccm->gui, err)) < 0 ||
 	    (rc = sim_new(ccm, &ccm->sim, err)) < 0 || (rc = web_new(ccm, &ccm->web, err)) < 0 ||
-	    (rc = connect_bus(ccm, err)) < 0 ||
-	    (rc = ctl_listen(ccm->loop, socket, ctl_ops, ARRAY_LEN(ctl_ops), ccm, &ccm->ctl, err)) < 0 ||
+	    (rc = connect_bus(ccm, err)) < 0 || (rc = control_listen(ccm, err)) < 0 ||
 	    (rc = reload_start(&ccm->reload, ccm->loop, err)) < 0)
 		return rc;
 	daemon_notify_status("waiting for the broker");

@@ -28,8 +28,9 @@ struct field {
 
 #define FIELD_OTHERS {"*", .flags = FIELD_DROPPED}
 
-/* Check an object. coerce: decimal strings are taken for numbers, 0 and 1 for booleans, and `ctx` is ignored (spec ccm 4.1). ret_checked: a new
- * object with what is there, without what is dropped. The tests go in the order of spec 3.1: missing, unknown, type, empty.
+/* Check an object. coerce: decimal strings are taken for numbers, 0 and 1 for booleans, and `ctx` is ignored (spec ccm 4.1).
+ * ret_checked: a new object with what is there, without what is dropped. The tests go in the order of spec 3.1: missing, unknown,
+ * type, empty.
  * Errors: ERR_SCHEMA with the path of what is wrong ("dfm_list[0].dfo_id"), ERR_NOMEM. */
 int fields_check(const struct field *fields, const json_t *object, bool coerce, json_t **ret_checked, struct err *err);
 /* The same of an object that stands at a path of something larger ("DeviceModel[0].df_list[2]"), for errors. */

@@ -1,6 +1,7 @@
 /* maintenance.c - what the program `ccm` does besides being a daemon. */
 #include "ccm/maintenance.h"
 
+#include "ccm/maintenance_export.h"
 #include "ccm/maintenance_user.h"
 #include "ccm/ops/import.h"
 #include "common/daemon.h"
@@ -145,6 +146,8 @@ static const struct mode {
 	 plain_options, run_init},
 	{"import", "FILE ...", "Add what is in bulk-import files: all of them, or, if there is a mistake in one, nothing.", 1, -1,
 	 plain_options, run_import},
+	{"export", "FILE", "Write what everybody has of models, features, functions, units and tags to a bulk-import file (-: standard output).", 1, 1,
+	 export_mode_options, export_mode},
 	{"user", "add [--admin] NAME | password NAME | list",
 	 "Add a user, give one another password (its logins end), or list them. The password comes from the terminal, or is one line of "
 	 "standard input.",

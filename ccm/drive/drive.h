@@ -24,6 +24,9 @@ void drive_goodbye(struct drive *d);
 /* Add to the answer of `status`: "csm" (attached or not), "graphs", "repairs" ... */
 void drive_status(struct drive *d, json_t *answer);
 
+/* Ask csm for everything anew and look at every graph, simulators too. */
+void drive_reconcile(struct drive *d);
+
 /* Effects. The graph of a network application may differ from the store now: look, and mend. The row may be gone, then the graph goes. */
 void drive_touch(struct ccm *ccm, int64_t na_id);
 /* The same for all of a project, and for every graph that uses a function. */

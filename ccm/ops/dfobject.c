@@ -1,5 +1,6 @@
 /* dfobject.c - features of device objects, one by one, and their names. */
 #include "ccm/gui/gui.h"
+#include "ccm/ops/function.h"
 #include "ccm/ops/param.h"
 #include "ccm/ops/project_int.h"
 #include "ccm/sim/sim.h"
@@ -21,7 +22,7 @@ static int info(struct op_call *c)
 			" JOIN DeviceObject o ON o.do_id = f.do_id JOIN DeviceModel m ON m.dm_id = o.dm_id JOIN DeviceFeature d ON d.df_id = f.df_id"
 			" LEFT JOIN DM_DF x ON x.dm_id = o.dm_id AND x.df_id = f.df_id WHERE f.dfo_id = $1",
 			DB_V_INT(o.dfo_id))) < 0 ||
-	    (rc = offered_functions(c, o.df_id, &functions)) < 0 ||
+	    (rc = functions_offered(c->db, &c->err, o.df_id, c->who.u_id, &functions)) < 0 ||
 	    (rc = rows_params(c->db, &c->err, 0, o.mf_id, c->who.u_id, &params)) < 0 || (rc = lines_select(c, o.p_id, 0)) < 0)
 		return rc;
 	if (json_object_set(row, "df_mapping_func", functions) < 0 || json_object_set(row, "df_parameter", params) < 0)

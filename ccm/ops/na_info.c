@@ -1,5 +1,6 @@
 /* na_info.c - network applications as they are shown. */
 #include "ccm/drive/drive.h"
+#include "ccm/ops/function.h"
 #include "ccm/ops/project_int.h"
 #include "common/util.h"
 #include <string.h>
@@ -31,7 +32,7 @@ static int add_details(struct op_call *c, json_t *link, const json_t *modules)
 {
 	json_t *functions = NULL, *params = json_array(), *row;
 	size_t i;
-	int rc = offered_functions(c, row_int(link, "df_id"), &functions);
+	int rc = functions_offered(c->db, &c->err, row_int(link, "df_id"), c->who.u_id, &functions);
 	if (rc < 0) {
 		json_decref(params);
 		return rc;
@@ -61,7 +62,7 @@ static int make_info(struct op_call *c, int64_t na_id, int64_t p_id, json_t **re
 	json_auto_t *na = NULL, *functions = NULL, *links = NULL, *modules = NULL, *joins = NULL;
 	int64_t selected = 0;
 	int rc = q_row(c->db, &c->err, row_na, &na, "SELECT " ROW_NA " FROM NetworkApplication WHERE na_id = $1", DB_V_INT(na_id));
-	if (rc < 0 || (rc = offered_functions(c, 0, &functions)) < 0 || (rc = lines_selected(c, p_id, &selected)) < 0 ||
+	if (rc < 0 || (rc = functions_offered(c->db, &c->err, 0, c->who.u_id, &functions)) < 0 || (rc = lines_selected(c, p_id, &selected)) < 0 ||
 	    (rc = q_rows(c->db, &c->err, columns, &links,
 			 "SELECT f.dfo_id, f.alias_name, f.df_id, d.df_type, d.df_name, dm.dm_name, v.mac_addr" LINKS, DB_V_INT(na_id))) < 0 ||
 	    (rc = q_rows(c->db, &c->err, row_module, &modules, "SELECT " ROW_MODULE " FROM DF_Module WHERE na_id = $1 ORDER BY dfo_id, param_i",

@@ -90,15 +90,6 @@ int own_function(struct op_call *c, int64_t fn_id)
 	return rc == 0 ? missing(c, "Function id", fn_id) : rc < 0 ? rc : 0;
 }
 
-int offered_functions(struct op_call *c, int64_t df_id, json_t **ret)
-{
-#define OFFERED "SELECT " ROW_FUNCTION " FROM Function WHERE fn_id IN (SELECT fn_id FROM FunctionSDF WHERE (u_id IS NULL OR u_id = $1) AND display = 1 AND "
-	return df_id == 0 ? q_rows(c->db, &c->err, row_function, ret, OFFERED "df_id IS NULL) ORDER BY fn_name", DB_V_INT(c->who.u_id))
-			  : q_rows(c->db, &c->err, row_function, ret, OFFERED "df_id = $2) ORDER BY fn_name", DB_V_INT(c->who.u_id),
-				   DB_V_INT(df_id));
-#undef OFFERED
-}
-
 int project_name_is_free(struct op_call *c, const char *name, int64_t p_id, const char *text)
 {
 	int64_t other = 0;

@@ -90,7 +90,8 @@ static void on_checked(void *arg, int rc, const char *why)
 	struct op_call *c = arg;
 	struct checks *checks = c->prepared;
 	if (rc < 0) {
-		op_fail(c, err_set(&c->err, rc, "Function[%zu]: %s", checks->next, why != NULL ? why : "cannot be compiled"));
+		op_fail(c, err_set(&c->err, rc, "Function[%zu]: %s%s", checks->next, rc == ERR_INVAL ? "Compile Error: " : "",
+				   why != NULL ? why : err_name(rc)));
 		return;
 	}
 	checks->compiled[checks->next++] = true;

@@ -46,8 +46,6 @@ int own_na(struct op_call *c, int64_t na_id, int64_t *ret_p_id);
 /* A function is there for the caller if a general version or one of its own is. */
 int own_function(struct op_call *c, int64_t fn_id);
 int sees_function(struct op_call *c, int64_t fn_id); /* ret: 1, 0 or negative */
-/* The functions that are offered to the caller for a feature, or (df_id 0) for joins: [Function row] by name; yours. */
-int offered_functions(struct op_call *c, int64_t df_id, json_t **ret);
 /* ERR_EXIST with that text if the caller has a project of that name, other than p_id. */
 int project_name_is_free(struct op_call *c, const char *name, int64_t p_id, const char *text);
 

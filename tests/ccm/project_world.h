@@ -74,7 +74,7 @@ void drive_check_code(struct ccm *ccm, const char *code, drive_checked_fn *fn, v
 	if (world->no_agent)
 		fn(arg, ERR_AGAIN, "no agent runs");
 	else if (strstr(code, "def run") == NULL)
-		fn(arg, ERR_INVAL, "Compile Error: there is no run");
+		fn(arg, ERR_INVAL, "there is no run");
 	else
 		fn(arg, 0, NULL);
 }
