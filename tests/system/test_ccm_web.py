@@ -23,7 +23,7 @@ MIB = 1 << 20
 
 @pytest.fixture(scope="module")
 def suite(request):
-    s = Suite(start=("broker", "ccm"))
+    s = Suite(start=("broker", "csm", "agent", "ccm"))
     yield s
     s.close()
 
