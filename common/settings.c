@@ -184,7 +184,8 @@ static const struct conf_row rows[] = {
 	{"gui", "odf-single-bind", CONF_BOOL, AT(gui.odf_single_bind), .def = "false", .live = true,
 	 .help = "Whether a device that is bound is no longer offered to device objects with output features."},
 	{"gui", "web-da-dir", CONF_STR, AT(gui.web_da_dir), .def = "", .live = true,
-	 .help = "Directory whose files are served at /da/: device applications for browsers; empty: nothing is served."},
+	 .help = "Directory whose files ccm serves at /da/, device applications for browsers; relative to userdir. Empty:\n"
+		 "nothing is served."},
 	{"gui-db", "url", CONF_STR, AT(gui_db.url), .def = "iottalk-gui.db", .check = check_not_empty,
 	 .help = "File of ccm's store, relative to userdir, or :memory: (everything is forgotten at the end)."},
 	{"gui-ec", "ec-endpoint", CONF_STR, AT(gui.ec_endpoint), .def = "",

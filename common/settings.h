@@ -49,7 +49,7 @@ struct settings {
 		int64_t session_timeout_min; /* [gui] session-timeout, 10080 minutes */
 		int64_t ownership_timeout_s; /* [gui] ownership-timeout, 180 seconds; 0: off */
 		bool odf_single_bind;        /* [gui] odf-single-bind */
-		char *web_da_dir;            /* [gui] web-da-dir, served at /da/; empty: nothing is */
+		char *web_da_dir;            /* [gui] web-da-dir, below userdir or absolute; empty: none */
 		char *ec_endpoint;           /* [gui-ec] ec-endpoint, public URL of csm */
 		char *simtalk_endpoint;      /* [gui-simtalk] simtalk-endpoint; empty: ccm simulates */
 	} gui;

@@ -87,9 +87,10 @@ static char *read_below(int dir, const char *path, size_t *ret_len)
 void da_file(void *arg, struct http_request *req)
 {
 	const struct web *w = arg;
-	const char *folder = w->ccm->settings->gui.web_da_dir, *path = http_param(req, "path");
+	const char *given = w->ccm->settings->gui.web_da_dir, *path = http_param(req, "path");
 	size_t len = 0;
-	CLEANUP(closep) int dir = *folder != '\0' ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	CLEANUP(freep) char *folder = *given == '/' ? strdup(given) : *given != '\0' ? settings_path(w->ccm->settings, given) : NULL;
+	CLEANUP(closep) int dir = folder != NULL ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 	CLEANUP(freep) char *text = dir >= 0 ? read_below(dir, path, &len) : NULL;
 	if (text != NULL)
 		http_reply(req, 200, strrchr(path, '.') != NULL ? type_of(path) : "text/html; charset=utf-8", text, len);

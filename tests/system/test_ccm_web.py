@@ -506,6 +506,10 @@ def test_files_of_device_applications(make_suite):
                  "/etc/passwd", "%2fetc%2fpasswd", "app/nope", "fifo", "./app", "app/./index.html"):
         answer = get(path)
         assert status_of(answer) == 404 and not answer.endswith(b"s"), path
+    os.rename(folder, s.userdir / "da")
+    s._write_ini({"gui.web-da-dir": "da"})
+    assert s.control("ccm", {"op": "reload"})["changed"] == ["gui.web-da-dir"]
+    assert status_of(get("app/")) == 200
 
 
 # ---- the description
