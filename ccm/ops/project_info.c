@@ -31,7 +31,9 @@ int na_summaries(struct op_call *c, int64_t p_id, json_t **ret)
 			    json_array_append(sides[output], link) < 0)
 				rc = err_set(&c->err, ERR_NOMEM, "links");
 		}
-		if (json_object_set_new(na, "input", sides[0]) < 0 || json_object_set_new(na, "output", sides[1]) < 0)
+		int failed = json_object_set_new(na, "input", sides[0]);
+		failed |= json_object_set_new(na, "output", sides[1]);
+		if (failed)
 			rc = err_set(&c->err, ERR_NOMEM, "links");
 	}
 	if (rc == 0)
