@@ -48,7 +48,8 @@ struct db {
 /* SQLite: WAL, synchronous=FULL, foreign keys on. path ":memory:" keeps nothing. Creates the file (0600). ret: yours. */
 int db_open_sqlite(const char *path, struct db **ret, struct err *err);
 
-/* An existing store to look at only: nothing in it or beside it is changed, whether somebody uses it or not. */
+/* An existing store to look at only: nothing in it or beside it is changed, whether somebody uses it or not; but for
+ * a reader's mark in the -shm of one that is being written. */
 int db_open_sqlite_look(const char *path, struct db **ret, struct err *err);
 
 static inline struct db *db_close(struct db *db)

@@ -101,9 +101,13 @@ def ready(elsewhere):
 
 def test_everything_runs(ctl):
     ctl.run("start")
-    before = picture(ctl.userdir)
+
+    def lasting():
+        """Not the files by which readers and writers of a store meet: whoever reads one that is written leaves a mark there."""
+        return {name: what for name, what in picture(ctl.userdir).items() if not name.endswith(".db-shm")}
+    before = lasting()
     found = lines(ctl.ini)
-    assert picture(ctl.userdir) == before
+    assert lasting() == before
     # how the machine's clock and limits are is not ours to say
     assert {n: line for n, line in found.items() if line["state"] != "ok" and line["group"] not in ("clock", "limits")} == {}
     pids = ctl.pids()
