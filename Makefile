@@ -1,6 +1,7 @@
 # make             build everything into build/bin and build/lib
 # make test        unit tests, then system tests (scripts/test installs what they need)
 # make bench       measure; prints ratios, writes build/bench/*.csv; BENCH_ARGS=--help names the choices
+# make bench-ccm   measure large projects and many of them
 # make bench-report  tables and pictures of the last run into docs/
 # make soak        an hour of load, changes and killed engines; SECONDS=60: a minute, SOAK_ARGS=--help
 # make crash       random kill -9 under load, answers compared with what there is; KILLS=1000 SEED=7, CRASH_ARGS=--help
@@ -21,19 +22,21 @@ TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
 CONF        := $(SYSCONFDIR)/iottalk/iottalk.ini
 STATEDIR    := /var/lib/iottalk
 
-PROGRAMS := iotctl csm gateway-agent iottalk-engine
+PROGRAMS := iotctl csm ccm gateway-agent iottalk-engine
 # folder of each program's sources
 DIR_iotctl         := iotctl
 DIR_csm            := csm
+DIR_ccm            := ccm
 DIR_gateway-agent  := agent
 DIR_iottalk-engine := engine
 
-FOLDERS := common dan iotctl csm agent engine broker
+FOLDERS := common dan iotctl csm ccm agent engine broker
 # our archives each folder links against, in link order
 USES_common :=
 USES_dan    := common
 USES_iotctl := dan common
 USES_csm    := common
+USES_ccm    := dan common
 USES_agent  := dan common
 USES_engine := common
 USES_broker := common
@@ -42,6 +45,7 @@ PKGS_common := jansson libsodium libmicrohttpd sqlite3 inih
 PKGS_dan    := libcurl
 PKGS_iotctl := libcurl libarchive libedit
 PKGS_csm    :=
+PKGS_ccm    := libcurl
 PKGS_agent  := libcurl
 PKGS_engine := python3-embed libseccomp
 
@@ -102,6 +106,7 @@ $(O)/obj/%.o: %.c
 
 # the schema is part of the programs
 $(O)/obj/common/schema.o: $(wildcard conf/sql/*/*.sql)
+$(O)/obj/ccm/maintenance.o: conf/ccm-seed.json
 
 # so is the place of the configuration; another one is compiled in when it is asked for
 $(O)/obj/common/settings.o: $(O)/conf-path
@@ -194,6 +199,9 @@ $(B)/tests/lib/faults.so: $(FAULTS)
 bench-programs: $(BENCHBIN) $(BENCH_ENGINE:%=$(O)/bench/bin/%) $(O)/lib/test_clock.so
 bench: all bench-programs
 	@BUILD=$(abspath $(O)) /usr/bin/python3 tests/bench/bench.py $(BENCH_ARGS)
+# large projects and many of them
+bench-ccm: all bench-programs
+	@BUILD=$(abspath $(O)) /usr/bin/python3 tests/bench/ccm_bench.py $(BENCH_ARGS)
 bench-report:
 	@BUILD=$(abspath $(O)) /usr/bin/python3 tests/bench/bench.py --report
 
@@ -219,7 +227,7 @@ format:
 	clang-format -i $(SRCS) $(HDRS) $(UNIT) $(FUZZ) $(BENCH) $(FAULTS)
 
 # the programs write them: iotctl man
-MAN_PAGES := iotctl.1 iottalk.ini.5 csm.8 gateway-agent.8 iottalk-engine.8
+MAN_PAGES := iotctl.1 iottalk.ini.5 csm.8 ccm.8 gateway-agent.8 iottalk-engine.8
 MAN_DIRS  := man1 man5 man8
 
 install: all
@@ -259,5 +267,5 @@ deb:
 clean:
 	rm -rf $(B)
 
-.PHONY: all test test-unit test-system bench bench-programs bench-report soak crash faults check format install uninstall deb clean fuzz
+.PHONY: all test test-unit test-system bench bench-programs bench-ccm bench-report soak crash faults check format install uninstall deb clean fuzz
 .DELETE_ON_ERROR:

@@ -65,6 +65,8 @@ static int parse_options(struct daemon_opts *d, int argc, char *argv[], struct e
 		return err_set(err, ERR_INVAL, "wrong option; see %s --help", name);
 	if (options_has(&given, "help")) {
 		print_help(name);
+		if (d->help != NULL)
+			d->help(stdout);
 		return 1;
 	}
 	if (options_has(&given, "version")) {
@@ -165,7 +167,7 @@ static int refuse_half_restored(const struct daemon_opts *d, struct err *err)
 
 int daemon_start(struct daemon_opts *d, const char *name, int argc, char *argv[], struct err *err)
 {
-	*d = (struct daemon_opts){.name = name, .lock_fd = -1};
+	*d = (struct daemon_opts){.name = name, .help = d->help, .lock_fd = -1};
 	log_init(name, LOG_LEVEL_INFO, LOG_FORMAT_TEXT);
 	int rc = parse_options(d, argc, argv, err);
 

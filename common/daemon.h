@@ -34,10 +34,11 @@
 /* Those of a daemon. */
 extern const struct option_row daemon_options[];
 
-/* Zero it before daemon_start(). */
+/* Zero it before daemon_start(), but for `help`. */
 struct daemon_opts {
-	const char *name; /* "csm" */
-	char *conf_path;  /* owned; NULL: no file, defaults */
+	const char *name;        /* "csm" */
+	void (*help)(FILE *out); /* what --help says besides; NULL: nothing */
+	char *conf_path;         /* owned; NULL: no file, defaults */
 	struct settings settings;
 	int lock_fd;
 	bool debug; /* -d: log everything, whatever the settings say */

@@ -48,7 +48,8 @@ struct db {
 /* SQLite: WAL, synchronous=FULL, foreign keys on. path ":memory:" keeps nothing. Creates the file (0600). ret: yours. */
 int db_open_sqlite(const char *path, struct db **ret, struct err *err);
 
-/* An existing store to look at only: nothing in it or beside it is changed, whether somebody uses it or not. */
+/* An existing store to look at only: nothing in it or beside it is changed, whether somebody uses it or not; but for
+ * a reader's mark in the -shm of one that is being written. */
 int db_open_sqlite_look(const char *path, struct db **ret, struct err *err);
 
 static inline struct db *db_close(struct db *db)
@@ -74,11 +75,16 @@ static inline bool db_in_transaction(const struct db *db)
 	return db->ops->in_transaction(db);
 }
 
+static inline int db_run_of(struct db *db, struct err *err, db_row_fn *row, void *arg, const char *sql,
+			    const struct db_value *args, size_t n)
+{
+	return db->ops->run(db, sql, row, arg, args, n, err);
+}
+
 /* db_run(db, err, row, arg, "SELECT ... WHERE id = $1", DB_V_TEXT(id)); row may be NULL. */
 #define db_run(db, err, row, arg, sql, ...)                                                        \
-	((db)->ops->run((db), (sql), (row), (arg),                                                 \
-			(const struct db_value[]){DB_V_NULL, ##__VA_ARGS__} + 1,                   \
-			sizeof((const struct db_value[]){DB_V_NULL, ##__VA_ARGS__}) /              \
-					sizeof(struct db_value) -                                  \
-				1,                                                                 \
-			(err)))
+	db_run_of((db), (err), (row), (arg), (sql),                                                \
+		  (const struct db_value[]){DB_V_NULL, ##__VA_ARGS__} + 1,                         \
+		  sizeof((const struct db_value[]){DB_V_NULL, ##__VA_ARGS__}) /                    \
+				  sizeof(struct db_value) -                                        \
+			  1)

@@ -57,6 +57,7 @@ static void find_route(struct http_request *req)
 {
 	struct http_server *s = req->server;
 	bool options = strcmp(req->method, "OPTIONS") == 0, known = false;
+	const char *why;
 	for (size_t i = 0; i < s->n_routes; i++) {
 		if (!http_path_matches(&req->path, s->routes[i].pattern))
 			continue;
@@ -70,6 +71,8 @@ static void find_route(struct http_request *req)
 		refuse(req, MHD_HTTP_NO_CONTENT, NULL); /* preflight: no body to it */
 	else if (known)
 		refuse(req, MHD_HTTP_METHOD_NOT_ALLOWED, "method not allowed");
+	else if (s->not_found != NULL && (why = s->not_found(req->path.joined)) != NULL)
+		refuse(req, MHD_HTTP_NOT_FOUND, why);
 	else
 		refuse(req, MHD_HTTP_NOT_FOUND, "not found");
 }
@@ -364,7 +367,7 @@ int http_server_set_cors(struct http_server *s, const char *origin)
 {
 	bool none = origin == NULL || *origin == '\0';
 	char *copy = none ? NULL : strdup(origin);
-	struct MHD_Response *no_memory = none || copy != NULL ? http_no_memory_new(copy) : NULL;
+	struct MHD_Response *no_memory = none || copy != NULL ? http_no_memory_new(s, copy) : NULL;
 	if (no_memory == NULL) {
 		free(copy);
 		return ERR_NOMEM;
@@ -387,6 +390,8 @@ int http_server_new(struct loop *l, const struct http_conf *c, void *arg, struct
 	s->routes = c->routes;
 	s->n_routes = c->n_routes;
 	s->prefixes = c->prefixes;
+	s->headers = c->headers;
+	s->not_found = c->not_found;
 	s->arg = arg;
 	s->on_done = c->on_done;
 	s->on_cut = c->on_cut;

@@ -17,13 +17,18 @@ struct http_request; /* valid from its handler's call until it is answered */
 
 typedef void http_handler_fn(void *arg, struct http_request *req);
 
-/* pattern: "/", "/healthz", "/{id}", "/{id}/{path...}"; {name} is one non-empty segment, {name...}
- * (last only) the rest, at least one segment. Among the patterns that fit a path, those earlier in
- * the table win. GET routes answer HEAD too. */
+/* pattern: "/", "/healthz", "/{id}", "/{id}/{path...}"; {name} is one non-empty segment, {name:int}
+ * one of digits only, {name...} (last only) the rest, at least one segment. Among the patterns that
+ * fit a path, those earlier in the table win. GET routes answer HEAD too. */
 struct http_route {
 	const char *method, *pattern;
 	size_t max_body_bytes; /* a longer body is answered with 413 and not read; 0: no body */
 	http_handler_fn *handler;
+};
+
+/* A header. */
+struct http_pair {
+	const char *name, *value;
 };
 
 /* One answer, for metrics and logs; borrowed. */
@@ -40,7 +45,10 @@ struct http_conf {
 	size_t n_routes;
 	const char *const
 		*prefixes; /* NULL-terminated, e.g. {"/csm", NULL}: stripped once; NULL: none */
-	const char *cors_origin;        /* NULL or "": no CORS headers */
+	const char *cors_origin;         /* NULL or "": no CORS headers */
+	const struct http_pair *headers; /* of every answer; borrowed, ends with {0}; NULL: none */
+	/* What a 404 for want of a route says, by path; NULL, or NULL from it: "not found". */
+	const char *(*not_found)(const char *path);
 	unsigned max_connections;       /* 0: 1000 */
 	size_t connection_memory_bytes; /* request line and headers must fit; 0: 32 KiB */
 	size_t memory_bytes;            /* of all bodies and answers under way; 0: 64 MiB */
@@ -70,10 +78,14 @@ unsigned http_connections(const struct http_server *s);
 /* ---- the request; strings are borrowed until the answer ---- */
 const char *http_method(const struct http_request *req); /* "GET" for HEAD too */
 const char *http_path(const struct http_request *req);   /* decoded, without prefix and query */
+const char *http_prefix(const struct http_request *req); /* that was stripped; "": none */
+/* The row of the table that fits; NULL: refused. */
+const struct http_route *http_route(const struct http_request *req);
 /* Value of {name} in the route's pattern, decoded: UTF-8 without control characters is not
  * promised, but no NUL and no bad escape. {name...} keeps its slashes. NULL: no such name. */
 const char *http_param(const struct http_request *req, const char *name);
 const char *http_header(const struct http_request *req, const char *name); /* NULL: none */
+const char *http_cookie(const struct http_request *req, const char *name); /* as sent; NULL: none */
 /* The client's X-Request-Id if it is a sane one (common/trace.h), else one of ours; every answer
  * carries it. */
 const char *http_request_id(const struct http_request *req);
@@ -86,6 +98,10 @@ const char *http_body(const struct http_request *req, size_t *ret_len);
 int http_local_address(const struct http_request *req, char *buf, size_t size);
 int http_peer_address(const struct http_request *req, char *buf, size_t size);
 bool http_peer_is_loopback(const struct http_request *req);
+/* Under which name the client reaches a server that we know as host: that name, or if it means this
+ * machine and the client is elsewhere, the address which the client used for us (in buf). */
+const char *http_reachable(const struct http_request *req, const char *host, char *buf,
+			   size_t size);
 
 /* ---- the answer ---- */
 /* Before http_reply(); a header of that name set before is kept. Errors: ERR_INVAL (not a header),

@@ -36,6 +36,8 @@ struct http_server {
 	size_t n_routes;
 	const char *const *prefixes;
 	char *cors_origin; /* NULL: no CORS */
+	const struct http_pair *headers;
+	const char *(*not_found)(const char *path);
 	char own_name[256];
 	bool loopback; /* bound to a loopback address: check Host */
 	unsigned port;
@@ -96,7 +98,7 @@ void http_request_free(struct http_request *req);
 bool http_method_fits(const char *wanted, const char *sent);
 /* The 503 of a server without memory, made beforehand, for all. cors_origin: NULL: no CORS. ret:
  * NULL: out of memory. */
-struct MHD_Response *http_no_memory_new(const char *cors_origin);
+struct MHD_Response *http_no_memory_new(const struct http_server *s, const char *cors_origin);
 /* Answer with it what is no request yet. */
 enum MHD_Result http_queue_no_memory(struct http_server *s, struct MHD_Connection *connection,
 				     const char *method);

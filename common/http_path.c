@@ -48,12 +48,16 @@ static const char *skip_authority(const char *raw)
 	return raw;
 }
 
-static const char *skip_prefix(const char *raw, const char *const *prefixes)
+static const char *skip_prefix(const char *raw, const char *const *prefixes,
+			       const char **ret_prefix)
 {
+	*ret_prefix = "";
 	for (; prefixes != NULL && *prefixes != NULL; prefixes++) {
 		size_t n = strlen(*prefixes);
-		if (strncmp(raw, *prefixes, n) == 0 && (raw[n] == '/' || raw[n] == '\0'))
+		if (strncmp(raw, *prefixes, n) == 0 && (raw[n] == '/' || raw[n] == '\0')) {
+			*ret_prefix = *prefixes;
 			return raw[n] == '/' ? raw + n : "/";
+		}
 	}
 	return raw;
 }
@@ -61,7 +65,7 @@ static const char *skip_prefix(const char *raw, const char *const *prefixes)
 int http_path_parse(const char *raw, const char *const *prefixes, struct http_path *ret)
 {
 	*ret = (struct http_path){0};
-	raw = skip_prefix(skip_authority(raw), prefixes);
+	raw = skip_prefix(skip_authority(raw), prefixes, &ret->prefix);
 	size_t room = strlen(raw) + 2; /* decoding only shrinks; one more for a leading '/' */
 	ret->memory = malloc(2 * room);
 	if (ret->memory == NULL)
@@ -101,6 +105,32 @@ void http_path_done(struct http_path *p)
 	*p = (struct http_path){0};
 }
 
+/* What stands in {} of a pattern: "name", "name:int", "name...". */
+struct named {
+	const char *name;
+	size_t len;
+	bool digits, rest;
+};
+
+static bool ends_with(const char *s, size_t len, const char *end)
+{
+	return len > strlen(end) && memcmp(s + len - strlen(end), end, strlen(end)) == 0;
+}
+
+static struct named named_of(const char *pattern, size_t len)
+{
+	struct named n = {.name = pattern + 1, .len = len - 2};
+	n.rest = ends_with(n.name, n.len, "...");
+	n.digits = ends_with(n.name, n.len, ":int");
+	n.len -= n.rest ? strlen("...") : n.digits ? strlen(":int") : 0;
+	return n;
+}
+
+static bool fits(const struct named *n, const char *segment)
+{
+	return *segment != '\0' && (!n->digits || segment[strspn(segment, "0123456789")] == '\0');
+}
+
 /* Walk pattern and path side by side. name NULL: does it fit? Else *ret_value: the value of {name}.
  */
 static bool walk(const struct http_path *p, const char *pattern, const char *name,
@@ -110,19 +140,18 @@ static bool walk(const struct http_path *p, const char *pattern, const char *nam
 	for (pattern += *pattern == '/'; *pattern != '\0'; i++) {
 		size_t len = strcspn(pattern, "/");
 		bool named = *pattern == '{';
-		bool rest = named && len > 5 && memcmp(pattern + len - 4, "...}", 4) == 0;
+		struct named n = named ? named_of(pattern, len) : (struct named){0};
 		if (i == p->n)
 			return false;
-		if (named ? *p->segments[i] == '\0'
+		if (named ? !fits(&n, p->segments[i])
 			  : strlen(p->segments[i]) != len ||
 				    memcmp(p->segments[i], pattern, len) != 0)
 			return false;
-		size_t name_len = len - (rest ? 5 : 2);
-		if (named && name != NULL && strlen(name) == name_len &&
-		    memcmp(name, pattern + 1, name_len) == 0)
+		if (named && name != NULL && strlen(name) == n.len &&
+		    memcmp(name, n.name, n.len) == 0)
 			*ret_value =
-				rest ? p->joined + (p->segments[i] - p->split) : p->segments[i];
-		if (rest)
+				n.rest ? p->joined + (p->segments[i] - p->split) : p->segments[i];
+		if (n.rest)
 			return true;
 		pattern += len;
 		pattern += *pattern == '/';

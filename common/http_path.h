@@ -13,7 +13,8 @@ struct http_path {
 	char *split;                       /* the same bytes with NUL for '/' between segments */
 	char *segments[HTTP_SEGMENTS_MAX]; /* into split */
 	size_t n;
-	char *memory; /* owns joined */
+	const char *prefix; /* that was stripped; borrowed; "": none */
+	char *memory;       /* owns joined */
 };
 
 /* Decode %XX in place. plus: '+' is a space. ret: the new length, or ERR_PARSE for a bad escape or
@@ -26,7 +27,7 @@ int http_path_parse(const char *raw, const char *const *prefixes, struct http_pa
 void http_path_done(struct http_path *p);
 /* Does pattern (see http.h) fit? */
 bool http_path_matches(const struct http_path *p, const char *pattern);
-/* Value of {name} or {name...} in a pattern that fits; NULL: the pattern has none. */
+/* Value of {name}, {name:int} or {name...} in a pattern that fits; NULL: the pattern has none. */
 const char *http_path_param(const struct http_path *p, const char *pattern, const char *name);
 /* Does a Host header name this machine: localhost, 127.x.y.z, [::1], own_name; any port. */
 bool http_host_is_local(const char *host, const char *own_name);

@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #define JSON_TYPE     "application/json; charset=utf-8"
 #define ID_HEADER     "X-Request-Id"
@@ -96,6 +97,16 @@ const char *http_path(const struct http_request *req)
 	return req->path.joined;
 }
 
+const char *http_prefix(const struct http_request *req)
+{
+	return req->path.prefix != NULL ? req->path.prefix : "";
+}
+
+const struct http_route *http_route(const struct http_request *req)
+{
+	return req->route;
+}
+
 const char *http_param(const struct http_request *req, const char *name)
 {
 	return http_path_param(&req->path, req->route->pattern, name);
@@ -104,6 +115,11 @@ const char *http_param(const struct http_request *req, const char *name)
 const char *http_header(const struct http_request *req, const char *name)
 {
 	return MHD_lookup_connection_value(req->connection, MHD_HEADER_KIND, name);
+}
+
+const char *http_cookie(const struct http_request *req, const char *name)
+{
+	return MHD_lookup_connection_value(req->connection, MHD_COOKIE_KIND, name);
 }
 
 const char *http_request_id(const struct http_request *req)
@@ -186,6 +202,17 @@ bool http_peer_is_loopback(const struct http_request *req)
 	return connection_address(req, getpeername, &a) == 0 && http_is_loopback(&a);
 }
 
+static bool means_this_machine(const char *host)
+{
+	return strcasecmp(host, "localhost") == 0 || strncmp(host, "127.", 4) == 0 || strcmp(host, "::1") == 0;
+}
+
+const char *http_reachable(const struct http_request *req, const char *host, char *buf, size_t size)
+{
+	bool elsewhere = means_this_machine(host) && !http_peer_is_loopback(req);
+	return elsewhere && http_local_address(req, buf, size) == 0 ? buf : host;
+}
+
 /* ---- the answer ---- */
 
 /* GET serves HEAD. */
@@ -236,6 +263,14 @@ static bool add_cors_headers(const char *origin, struct MHD_Response *r)
 		add_header(r, MHD_HTTP_HEADER_VARY, MHD_HTTP_HEADER_ORIGIN));
 }
 
+static bool add_pairs(const struct http_pair *headers, struct MHD_Response *r)
+{
+	for (; headers != NULL && headers->name != NULL; headers++)
+		if (!add_header(r, headers->name, headers->value))
+			return false;
+	return true;
+}
+
 static bool add_headers(const struct http_request *req, struct MHD_Response *r, unsigned status,
 			const char *content_type)
 {
@@ -252,16 +287,16 @@ static bool add_headers(const struct http_request *req, struct MHD_Response *r, 
 		if (!add_header(r, MHD_HTTP_HEADER_ALLOW, allowed))
 			return false;
 	}
-	return add_cors_headers(req->server->cors_origin, r);
+	return add_pairs(req->server->headers, r) && add_cors_headers(req->server->cors_origin, r);
 }
 
-struct MHD_Response *http_no_memory_new(const char *cors_origin)
+struct MHD_Response *http_no_memory_new(const struct http_server *s, const char *cors_origin)
 {
 	static char body[] = "{\"state\":\"error\",\"reason\":\"out of memory\"}";
 	struct MHD_Response *r =
 		MHD_create_response_from_buffer(sizeof(body) - 1, body, MHD_RESPMEM_PERSISTENT);
 	if (r != NULL && (!add_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, JSON_TYPE) ||
-			  !add_header(r, MHD_HTTP_HEADER_CONNECTION, "close") ||
+			  !add_header(r, MHD_HTTP_HEADER_CONNECTION, "close") || !add_pairs(s->headers, r) ||
 			  !add_cors_headers(cors_origin, r))) {
 		MHD_destroy_response(r);
 		return NULL;

@@ -1,20 +1,39 @@
 #include "common/schema.h"
 
+#include "common/embed.h"
 #include "common/util.h"
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
-/* The SQL files are part of the program: no path to lose on a gateway. */
-#define EMBED(name, file)                                                                          \
-	__asm__(".section .rodata\n" #name ":\n.incbin \"" file "\"\n.byte 0\n.previous\n");            \
-	extern const char name[] __attribute__((visibility("hidden")))
-
 EMBED(schema_csm_0001, "conf/sql/csm/0001.sql");
 EMBED(schema_csm_0002, "conf/sql/csm/0002.sql");
 EMBED(schema_csm_0003, "conf/sql/csm/0003.sql");
 
+EMBED(schema_ccm_0001, "conf/sql/ccm/0001.sql");
+
 static const char *const csm_versions[] = {schema_csm_0001, schema_csm_0002, schema_csm_0003};
+static const char *const ccm_versions[] = {schema_ccm_0001};
+
+/* mark: a table that only stores of this kind have */
+static const struct {
+	const char *name, *mark;
+	const char *const *versions;
+	size_t newest;
+} stores[SCHEMA_STORES] = {
+	[SCHEMA_CSM] = {"csm", "meta", csm_versions, ARRAY_LEN(csm_versions)},
+	[SCHEMA_CCM] = {"ccm", "NetworkApplication", ccm_versions, ARRAY_LEN(ccm_versions)},
+};
+
+const char *schema_name(enum schema_store which)
+{
+	return stores[which].name;
+}
+
+const char *schema_path(const struct settings *s, enum schema_store which)
+{
+	return which == SCHEMA_CCM ? s->gui_db.url : s->core_db.url;
+}
 
 static int on_version(void *arg, const struct db_value *v, size_t n)
 {
@@ -70,14 +89,33 @@ static int migrate(struct db *db, const char *path, const char *const *versions,
 	return 0;
 }
 
-int schema_open_csm(const struct settings *s, struct db **ret, struct err *err)
+/* Two kinds of store in one file would take each other's version for their own. */
+static int check_kind(struct db *db, enum schema_store which, const char *path, struct err *err)
 {
+	for (int other = 0; other < SCHEMA_STORES; other++) {
+		int64_t there = 0;
+		int rc = other == (int)which ? 0
+					     : db_run(db, err, on_version, &there,
+						      "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = $1",
+						      DB_V_TEXT(stores[other].mark));
+		if (rc == 0 && there > 0)
+			rc = err_set(err, ERR_DB, "store %s is %s's, not %s's: each needs a file of its own", path,
+				     stores[other].name, stores[which].name);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+int schema_open(const struct settings *s, enum schema_store which, struct db **ret, struct err *err)
+{
+	const char *path = schema_path(s, which);
 	struct db *db;
-	int rc = db_open_sqlite(s->core_db.url, &db, err);
+	int rc = db_open_sqlite(path, &db, err);
 	if (rc < 0)
 		return rc;
-	rc = migrate(db, s->core_db.url, csm_versions, ARRAY_LEN(csm_versions), err);
-	if (rc < 0) {
+	if ((rc = check_kind(db, which, path, err)) < 0 ||
+	    (rc = migrate(db, path, stores[which].versions, stores[which].newest, err)) < 0) {
 		db_close(db);
 		return rc;
 	}
@@ -85,26 +123,29 @@ int schema_open_csm(const struct settings *s, struct db **ret, struct err *err)
 	return 0;
 }
 
-int schema_migrate_csm(const struct settings *s, struct err *err)
+int schema_migrate(const struct settings *s, enum schema_store which, struct err *err)
 {
 	struct db *db;
-	int rc = schema_open_csm(s, &db, err);
+	int rc = schema_open(s, which, &db, err);
 	if (rc == 0)
 		db_close(db);
 	return rc;
 }
 
-int64_t schema_csm_newest(void)
+int64_t schema_newest(enum schema_store which)
 {
-	return ARRAY_LEN(csm_versions);
+	return (int64_t)stores[which].newest;
 }
 
-int schema_csm_version(struct db *db, int64_t *ret, struct err *err)
+int schema_version(struct db *db, enum schema_store which, int64_t *ret, struct err *err)
 {
-	int64_t have = 0;
+	int64_t have = 0, marks = 0;
 	int rc = db_run(db, err, on_version, &have, "SELECT max(version) FROM schema_version");
-	if (rc == 0 && have <= 0)
-		rc = err_set(err, ERR_DB, "it has no version: it is not a store of csm");
+	if (rc == 0)
+		rc = db_run(db, err, on_version, &marks,
+			    "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = $1", DB_V_TEXT(stores[which].mark));
+	if (rc == 0 && (have <= 0 || marks == 0))
+		rc = err_set(err, ERR_DB, "it is not a store of %s", stores[which].name);
 	if (rc == 0)
 		*ret = have;
 	return rc;

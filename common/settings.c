@@ -175,6 +175,26 @@ static const struct conf_row rows[] = {
 	{"core-ws", "port", CONF_INT, AT(core_ws.port), .def = "1884", .min = 1, .max = PORT_MAX,
 	 .help = "Port of MQTT over WebSocket."},
 
+	{"gui", "bind", CONF_STR, AT(gui.bind), .def = "127.0.0.1", .check = check_address,
+	 .help = "Address that ccm listens on: the REST API of projects and its pages."},
+	{"gui", "port", CONF_INT, AT(gui.port), .def = "7788", .min = 1, .max = PORT_MAX, .help = "Its port."},
+	{"gui", "session-timeout", CONF_INT, AT(gui.session_timeout_min), .def = "10080", .min = 1, .max = 5256000,
+	 .unit = "min", .live = true, .help = "Minutes that a login lasts."},
+	{"gui", "ownership-timeout", CONF_INT, AT(gui.ownership_timeout_s), .def = "180", .min = 0, .max = 3650LL * DAY_S,
+	 .unit = "s", .live = true,
+	 .help = "Seconds that a device without an owner is not offered to others after it registered; 0: offered at once."},
+	{"gui", "odf-single-bind", CONF_BOOL, AT(gui.odf_single_bind), .def = "false", .live = true,
+	 .help = "Whether a device that is bound is no longer offered to device objects with output features."},
+	{"gui", "web-da-dir", CONF_STR, AT(gui.web_da_dir), .def = "", .live = true,
+	 .help = "Directory whose files ccm serves at /da/, device applications for browsers; relative to userdir. Empty:\n"
+		 "nothing is served."},
+	{"gui-db", "url", CONF_STR, AT(gui_db.url), .def = "iottalk-gui.db", .check = check_not_empty,
+	 .help = "File of ccm's store, relative to userdir, or :memory: (everything is forgotten at the end)."},
+	{"gui-ec", "ec-endpoint", CONF_STR, AT(gui.ec_endpoint), .def = "",
+	 .help = "URL of csm as ccm's clients are told; empty: http://localhost and [core] http-port."},
+	{"gui-simtalk", "simtalk-endpoint", CONF_STR, AT(gui.simtalk_endpoint), .def = "",
+	 .help = "URL of a service that simulates devices; empty: ccm does it itself."},
+
 	{"aaa", "enable_mqtt_auth", CONF_BOOL, AT(aaa.enable_mqtt_auth), .def = "false",
 	 .check = check_mqtt_auth, .help = "MQTT credentials for each device application. Not part of this build."},
 
@@ -301,8 +321,13 @@ static int expand_userdir(char **userdir, const char *conf_path, struct err *err
 	return 0;
 }
 
+/* A file, also as SQLAlchemy writes it: sqlite+pysqlite:///FILE. */
 static int make_absolute(const struct settings *s, char **path, struct err *err)
 {
+	char *url = strncmp(*path, "sqlite", 6) == 0 ? strstr(*path, ":///") : NULL;
+
+	if (url != NULL)
+		memmove(*path, url + 4, strlen(url + 4) + 1);
 	if (**path == '/' || strcmp(*path, ":memory:") == 0)
 		return 0;
 	char *full = settings_path(s, *path);
@@ -342,6 +367,7 @@ static int check_ports(const struct settings *s, const char *path, conf_note_fn 
 		int64_t port;
 	} ports[] = {
 		{"core.http-port", s->core.bind, s->core.http_port},
+		{"gui.port", s->gui.bind, s->gui.port},
 		{"core-mqtt.port", s->core_mqtt.host, s->core_mqtt.port},
 		{"core-ws.port", s->core_ws.host, s->core_ws.port},
 	};
@@ -379,6 +405,8 @@ int settings_load(const char *path, struct settings *ret, conf_note_fn *note, vo
 		rc = expand_userdir(&ret->core.userdir, path, err);
 	if (rc == 0)
 		rc = make_absolute(ret, &ret->core_db.url, err);
+	if (rc == 0)
+		rc = make_absolute(ret, &ret->gui_db.url, err);
 	if (rc == 0 && ret->core_ws.host[0] == '\0') {
 		char *host = strdup(ret->core_mqtt.host);
 

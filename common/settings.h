@@ -45,6 +45,19 @@ struct settings {
 		int64_t port;  /* 1884 */
 	} core_ws;
 	struct {
+		char *bind;                  /* [gui] bind, "127.0.0.1": ccm's REST API and pages */
+		int64_t port;                /* [gui] port, 7788 */
+		int64_t session_timeout_min; /* [gui] session-timeout, 10080 minutes */
+		int64_t ownership_timeout_s; /* [gui] ownership-timeout, 180 seconds; 0: off */
+		bool odf_single_bind;        /* [gui] odf-single-bind */
+		char *web_da_dir;            /* [gui] web-da-dir, below userdir or absolute; empty: none */
+		char *ec_endpoint;           /* [gui-ec] ec-endpoint, public URL of csm */
+		char *simtalk_endpoint;      /* [gui-simtalk] simtalk-endpoint; empty: ccm simulates */
+	} gui;
+	struct {
+		char *url; /* [gui-db] url, "iottalk-gui.db"; absolute, or ":memory:" */
+	} gui_db;
+	struct {
 		bool enable_mqtt_auth; /* true is an error until it is built */
 	} aaa;
 	struct {

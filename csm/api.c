@@ -84,23 +84,39 @@ static void refuse(const struct call *c, const char *reason)
 
 /* ---- device API ---- */
 
-/* The snapshot, in as many answers as the broker's message size asks for; all but the last say that there is more. */
+/* An object that is told in as many answers as the broker's message size asks for; all but the last say that there is more. */
+struct parts {
+	const struct call *c;
+	const char *key; /* of the object in the answer */
+	json_t *part;
+	size_t bytes, limit;
+};
+
+static struct parts parts_begin(const struct call *c, const char *key)
+{
+	size_t limit = (size_t)c->csm->settings->broker.message_size_limit / 4 * 3;
+	return (struct parts){.c = c, .key = key, .part = json_object(), .limit = limit};
+}
+
+/* value: taken */
+static void parts_add(struct parts *p, const char *name, json_t *value)
+{
+	size_t size = value != NULL ? json_dumpb(value, NULL, 0, JSON_COMPACT | JSON_ENCODE_ANY) + strlen(name) + 8 : 0;
+	if (p->bytes > 0 && p->bytes + size > p->limit) {
+		ok_so_far(p->c, json_pack("{s:o, s:b}", p->key, TAKE(p->part), "more", true), true);
+		p->part = json_object();
+		p->bytes = 0;
+	}
+	p->bytes += size;
+	json_object_set_new(p->part, name, value);
+}
+
 static void send_snapshot(const struct call *c, struct device **all)
 {
-	size_t limit = (size_t)c->csm->settings->broker.message_size_limit / 4 * 3, bytes = 0;
-	json_t *part = json_object();
-	for (size_t i = 0; all[i] != NULL; i++) {
-		json_t *one = device_to_json(all[i]);
-		size_t size = one != NULL ? json_dumpb(one, NULL, 0, JSON_COMPACT) + UUID_LEN + 8 : 0;
-		if (bytes > 0 && bytes + size > limit) {
-			ok_so_far(c, json_pack("{s:o, s:b}", "da_list", TAKE(part), "more", true), true);
-			part = json_object();
-			bytes = 0;
-		}
-		bytes += size;
-		json_object_set_new(part, all[i]->id.s, one);
-	}
-	ok(c, json_pack("{s:o}", "da_list", part));
+	struct parts p = parts_begin(c, "da_list");
+	for (size_t i = 0; all[i] != NULL; i++)
+		parts_add(&p, all[i]->id.s, device_to_json(all[i]));
+	ok(c, json_pack("{s:o}", p.key, p.part));
 }
 
 static void device_attach(const struct call *c)
@@ -133,7 +149,10 @@ static void graph_attach(const struct call *c)
 		return;
 	}
 	if (g != NULL) {
-		ok(c, json_pack("{s:o}", "graph", graphs_state(g)));
+		json_t *state = graphs_state(g);
+		if (state == NULL)
+			out_of_memory(c);
+		ok(c, json_pack("{s:o}", "graph", state));
 		return;
 	}
 	g = graphs_attach(c->csm->graphs, c->client, c->graph_id,
@@ -215,6 +234,20 @@ static void client_detach(const struct call *c)
 {
 	listeners_detach(c->csm->listeners, c->client);
 	graphs_detach_client(c);
+}
+
+/* What there is of a client: whether it hears of devices, its graphs and their confirmed revisions. */
+static void client_list(const struct call *c)
+{
+	CLEANUP(freep) struct graph **all = graphs_of_client(c->csm->graphs, c->client);
+	if (all == NULL) {
+		refuse(c, "out of memory");
+		return;
+	}
+	struct parts p = parts_begin(c, "graphs");
+	for (size_t i = 0; all[i] != NULL; i++)
+		parts_add(&p, graphs_id(all[i]), json_integer(graphs_rev(all[i])));
+	ok(c, json_pack("{s:o, s:b}", p.key, p.part, "device", listeners_has(c->csm->listeners, c->client)));
 }
 
 static void graph_add_funcs(const struct call *c)
@@ -315,6 +348,7 @@ static const struct row {
 	void (*handler)(const struct call *c);
 } rows[] = {
 	{SERVICE_CLIENT, "detach", true, true, client_detach},
+	{SERVICE_CLIENT, "list", true, false, client_list},
 	{SERVICE_DEVICE, "attach", true, true, device_attach},
 	{SERVICE_DEVICE, "detach", true, true, device_detach},
 	{SERVICE_GRAPHS, "detach", true, true, graphs_detach_client},

@@ -116,6 +116,18 @@ void graphdoc_each_digest(const json_t *doc, graphdoc_digest_fn *fn, void *arg)
 	digests_of(&d, "join", json_object_get(doc, "join"));
 }
 
+int graphdoc_tell(const json_t *entry, json_t *told)
+{
+	static const char *const keys[] = {"topic", "func", "depends", "param_no", "tag_param_no", "input_type", "order"};
+	bool idf = json_object_get(entry, "input_type") != NULL; /* an ODF's order means nothing */
+	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+		json_t *value = json_object_get(entry, keys[i]);
+		if (value != NULL && (idf || strcmp(keys[i], "order") != 0) && json_object_set(told, keys[i], value) < 0)
+			return ERR_NOMEM;
+	}
+	return 0;
+}
+
 json_t *graphdoc_for_agent(const json_t *doc)
 {
 	json_t *copy = shortage_copy(doc);

@@ -21,6 +21,10 @@ void graphdoc_each_link(const json_t *doc, graphdoc_link_fn *fn, void *arg);
 typedef void graphdoc_digest_fn(void *arg, const char *digest);
 void graphdoc_each_digest(const json_t *doc, graphdoc_digest_fn *fn, void *arg);
 
+/* Copy into `told` (an object) what a link's entry says of how it is run: topic, func, depends, param_no, tag_param_no, and of an IDF
+ * input_type and order. ret: 0 or ERR_NOMEM. */
+int graphdoc_tell(const json_t *entry, json_t *told);
+
 /* What agents get: without links that carry an `error`, and without csm's own notes. A new document; NULL: out of memory. */
 json_t *graphdoc_for_agent(const json_t *doc);
 

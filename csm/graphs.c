@@ -147,6 +147,16 @@ const char *graphs_owner(const struct graph *g)
 	return g->owner;
 }
 
+const char *graphs_id(const struct graph *g)
+{
+	return g->graph_id;
+}
+
+int64_t graphs_rev(const struct graph *g)
+{
+	return graphdoc_rev(g->confirmed);
+}
+
 static void attach_done(void *arg, const char *why)
 {
 	(void)why;
@@ -317,6 +327,7 @@ struct graph **graphs_of_client(const struct graphs *gs, const char *client)
 struct telling {
 	const struct graph *g;
 	json_t *links;
+	bool failed;
 };
 
 static void tell_link(void *arg, const char *mode, json_t *entry)
@@ -336,27 +347,29 @@ static void tell_link(void *arg, const char *mode, json_t *entry)
 	} else if (graphdoc_find(g->confirmed, mode, da_id, feature) == NULL) {
 		state = "pending";
 	}
-	json_array_append_new(
-		t->links, json_pack("{s:s, s:s, s:s, s:O?, s:O?, s:s, s:s?, s:s*}", "da_id", da_id,
-				    "feature", feature, "mode", mode, "topic",
-				    json_object_get(entry, "topic"), "func", json_object_get(entry, "func"),
-				    "state", state, "reason", reason, "suspension",
-				    suspension_state(g->csm->suspensions, da_id, mode, feature)));
+	json_t *told = json_pack("{s:s, s:s, s:s, s:s, s:s?, s:s*}", "da_id", da_id, "feature", feature, "mode", mode,
+				 "state", state, "reason", reason, "suspension",
+				 suspension_state(g->csm->suspensions, da_id, mode, feature));
+	if (graphdoc_tell(entry, told) < 0 || json_array_append(t->links, told) < 0)
+		t->failed = true;
+	json_decref(told);
 }
 
 json_t *graphs_state(const struct graph *g)
 {
 	const json_t *doc = g->proposed != NULL ? g->proposed : g->confirmed;
 	json_t *join = json_object_get(doc, "join"), *monitor = json_object_get(doc, "monitor");
-	json_t *links = json_array();
+	json_auto_t *links = json_array();
 	struct telling t = {.g = g, .links = links};
 	if (links == NULL)
 		return NULL;
 	graphdoc_each_link(doc, tell_link, &t);
-	json_t *state = json_pack("{s:I, s:b, s:s, s:o, s:O?, s:s*}", "rev",
+	if (t.failed)
+		return NULL;
+	json_t *state = json_pack("{s:I, s:b, s:s, s:O, s:O?, s:O?, s:s*}", "rev",
 				  (json_int_t)graphdoc_rev(g->confirmed), "pending",
 				  g->proposed != NULL, "owner", g->owner, "links", links, "join",
-				  json_object_get(join, "func"), "agent",
+				  json_object_get(join, "func"), "join_depends", json_object_get(join, "depends"), "agent",
 				  g->agent[0] != '\0' ? g->agent : NULL);
 	if (state != NULL && json_object_get(join, "error") != NULL)
 		json_object_set(state, "join_error", json_object_get(join, "error"));

@@ -16,6 +16,8 @@ size_t graphs_count(const struct graphs *gs);
 struct graph *graphs_find(const struct graphs *gs, const char *client, const char *graph_id);
 struct graph *graphs_find_key(const struct graphs *gs, const char *key); /* "client/graph-id" */
 const char *graphs_owner(const struct graph *g);
+const char *graphs_id(const struct graph *g); /* as its client names it */
+int64_t graphs_rev(const struct graph *g);    /* the confirmed revision */
 
 /* attach: make the graph. ret: borrowed; NULL: out of memory, or there are 50,000 already. */
 struct graph *graphs_attach(struct graphs *gs, const char *client, const char *graph_id,

@@ -117,22 +117,12 @@ static struct device *need_device(struct csm *csm, struct http_request *req, con
 
 /* ---- PUT ---- */
 
-static bool is_local(const char *host)
-{
-	return strcasecmp(host, "localhost") == 0 || strncmp(host, "127.", 4) == 0 ||
-	       strcmp(host, "::1") == 0;
-}
-
-/* What the device can reach: the configured broker, or if that is "localhost" and the device is elsewhere, the address it used. */
 static json_t *broker_url(struct csm *csm, struct http_request *req)
 {
 	const struct settings *s = csm->settings;
 	char address[INET6_ADDRSTRLEN];
-	const char *host = s->core_mqtt.host;
-	if (is_local(host) && !http_peer_is_loopback(req) &&
-	    http_local_address(req, address, sizeof(address)) == 0)
-		host = address;
-	return json_pack("{s:s, s:s, s:I, s:s, s:I}", "scheme", s->core_mqtt.scheme, "host", host,
+	return json_pack("{s:s, s:s, s:I, s:s, s:I}", "scheme", s->core_mqtt.scheme, "host",
+			 http_reachable(req, s->core_mqtt.host, address, sizeof(address)),
 			 "port", (json_int_t)s->core_mqtt.port, "ws_scheme", s->core_ws.scheme,
 			 "ws_port", (json_int_t)s->core_ws.port);
 }

@@ -219,7 +219,7 @@ int store_open(struct csm *csm, struct store **ret, struct err *err)
 	s->last = &s->first;
 	for (size_t i = 0; i < SPARE_EFFECTS; i++)
 		effect_free(s, &s->spares[i]);
-	int rc = schema_open_csm(csm->settings, &s->db, err);
+	int rc = schema_open(csm->settings, SCHEMA_CSM, &s->db, err);
 	if (rc == 0)
 		rc = loop_add_turn(csm->loop, end_of_turn, s, err);
 	if (rc < 0) {

@@ -85,8 +85,8 @@ void check_broker(struct look *l)
 	struct broker_look b = {.ours = check_pid(l, "broker")};
 
 	b.wanted = s->broker.managed == BROKER_NO || b.ours > 0 || check_pid(l, "csm") > 0 ||
-		   check_pid(l, "agent") > 0 || !host_is_local(s->core_mqtt.host) ||
-		   !host_is_local(s->core_ws.host);
+		   check_pid(l, "agent") > 0 || check_pid(l, "ccm") > 0 ||
+		   !host_is_local(s->core_mqtt.host) || !host_is_local(s->core_ws.host);
 	enum probe how = probe_mqtt(s->core_mqtt.host, (unsigned)s->core_mqtt.port, PROBE_MS, why,
 				    sizeof(why));
 	bool mqtt = say_answer(l, &b, "mqtt", s->core_mqtt.host, s->core_mqtt.port, how, why);
@@ -152,6 +152,8 @@ static void look_at_port(struct look *l, const struct port *p)
 		look_says(l, p->name, DOCTOR_OK, NULL, "%" PRId64 " is free", p->port);
 }
 
+#define OUR_PORTS 2 /* the first of the table; the others are the broker's */
+
 void check_ports(struct look *l)
 {
 	const struct settings *s = l->s;
@@ -159,12 +161,13 @@ void check_ports(struct look *l)
 	bool here = host_is_local(s->core_mqtt.host) && host_is_local(s->core_ws.host);
 	const struct port ports[] = {
 		{"http port", "csm", "[core] http-port", s->core.bind, s->core.http_port, false},
+		{"ccm port", "ccm", "[gui] port", s->gui.bind, s->gui.port, false},
 		{"mqtt port", "broker", "[core-mqtt] port", s->broker.bind, s->core_mqtt.port,
 		 foreign},
 		{"websocket port", "broker", "[core-ws] port", s->broker.bind, s->core_ws.port,
 		 foreign},
 	};
 
-	for (size_t i = 0; i < (here ? ARRAY_LEN(ports) : 1); i++)
+	for (size_t i = 0; i < (here ? ARRAY_LEN(ports) : OUR_PORTS); i++)
 		look_at_port(l, &ports[i]);
 }

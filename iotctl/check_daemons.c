@@ -6,6 +6,7 @@
 #include "iotctl/broker_plugin.h"
 #include "iotctl/check.h"
 #include "iotctl/show.h"
+#include "iotctl/units.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -121,17 +122,19 @@ static void look_at_daemon(struct look *l, const char *name, pid_t pid)
 
 void check_daemons(struct look *l)
 {
-	static const char *const names[] = {"csm", "agent"};
 	pid_t supervisor = check_pid(l, "supervisor");
 
 	if (supervisor > 0)
 		look_at_daemon(l, "supervisor", supervisor);
-	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-		pid_t pid = check_pid(l, names[i]);
+	for (unsigned i = 0; i < UNITS; i++) {
+		const char *name = unit_kinds[i].name;
+		pid_t pid = check_pid(l, name);
 
+		if (unit_kinds[i].program == NULL)
+			continue; /* the broker is looked at by itself */
 		if (pid > 0)
-			look_at_daemon(l, names[i], pid);
+			look_at_daemon(l, name, pid);
 		else
-			look_says(l, names[i], DOCTOR_WARNING, "iotctl start", "does not run");
+			look_says(l, name, DOCTOR_WARNING, "iotctl start", "does not run");
 	}
 }

@@ -1,4 +1,5 @@
 /* check_files.c - configuration, state directory, disk. */
+#include "common/schema.h"
 #include "common/seal.h"
 #include "common/util.h"
 #include "iotctl/check.h"
@@ -54,7 +55,8 @@ void check_config(struct look *l)
 
 struct place {
 	const char *name; /* of the line */
-	const char *file; /* below userdir; "": itself; NULL: the store */
+	const char *file; /* below userdir; "": itself; NULL: a store: */
+	enum schema_store store;
 	bool is_dir;
 	enum doctor_state open; /* others may get at it */
 	/* What stands in it; NULL: any may. */
@@ -70,16 +72,17 @@ static int check_key(const char *path, struct err *err)
 }
 
 static const struct place places[] = {
-	{"userdir", "", true, DOCTOR_WARNING, NULL, NULL},
-	{"run", "run", true, DOCTOR_WARNING, NULL, NULL},
-	{"log", "log", true, DOCTOR_WARNING, NULL, NULL},
+	{"userdir", "", 0, true, DOCTOR_WARNING, NULL, NULL},
+	{"run", "run", 0, true, DOCTOR_WARNING, NULL, NULL},
+	{"log", "log", 0, true, DOCTOR_WARNING, NULL, NULL},
 	/* The daemons refuse one that others can read. */
-	{"key", "key", false, DOCTOR_MISSING, check_key,
+	{"key", "key", 0, false, DOCTOR_MISSING, check_key,
 	 "put back a copy (iotctl restore), or stop everything, move it away and run iotctl "
 	 "initdb: "
 	 "agents on other machines need the new one"},
-	{"store file", NULL, false, DOCTOR_WARNING, NULL, NULL},
-	{"agent-id", "agent-id", false, DOCTOR_WARNING, NULL, NULL},
+	{"store file", NULL, SCHEMA_CSM, false, DOCTOR_WARNING, NULL, NULL},
+	{"ccm store file", NULL, SCHEMA_CCM, false, DOCTOR_WARNING, NULL, NULL},
+	{"agent-id", "agent-id", 0, false, DOCTOR_WARNING, NULL, NULL},
 };
 
 static const char *user_name(uid_t uid, char *buf, size_t cap)
@@ -153,7 +156,7 @@ static void look_at(struct look *l, const struct place *p, const char *path, con
 static void look_for(struct look *l, const struct place *p, uid_t owner)
 {
 	CLEANUP(freep)
-	char *path = p->file == NULL      ? strdup(l->s->core_db.url)
+	char *path = p->file == NULL      ? strdup(schema_path(l->s, p->store))
 		     : p->file[0] == '\0' ? strdup(l->s->core.userdir)
 					  : settings_path(l->s, p->file);
 	struct stat st;

@@ -1,4 +1,4 @@
-/* check_store.c - the store: sound, of a version that is known, not swollen; a restore that was
+/* check_store.c - the stores: sound, of a version that is known, not swollen; a restore that was
  * interrupted. */
 #include "common/daemon.h"
 #include "common/schema.h"
@@ -13,8 +13,18 @@
 #define WAL_WARN_BYTES (64 * 1024 * 1024) /* csm keeps it below 16 MiB */
 #define SPOILT_REMEDY                                                                            \
 	"iotctl restore of a backup; without one: stop everything, move the file (and its -wal " \
-	"and "                                                                                   \
-	"-shm) away, run iotctl initdb, and let the devices register again"
+	"and -shm) away, run iotctl initdb"
+
+/* A store as it is looked at and talked of. */
+static const struct kind {
+	enum schema_store store;
+	const char *database, *size; /* lines */
+	const char *daemon, *setting;
+	const char *spoilt, *forgotten; /* what to do about it; what is lost in memory */
+} csm_kind = {SCHEMA_CSM, "database", "size", "csm", "[core-db] url",
+	      SPOILT_REMEDY ", and let the devices register again", "registrations are forgotten when csm ends"},
+  ccm_kind = {SCHEMA_CCM, "ccm database", "ccm size", "ccm", "[gui-db] url",
+	      SPOILT_REMEDY "; accounts and projects are lost then", "accounts and projects are forgotten when ccm ends"};
 
 static int on_verdict(void *arg, const struct db_value *v, size_t n)
 {
@@ -24,14 +34,14 @@ static int on_verdict(void *arg, const struct db_value *v, size_t n)
 }
 
 /* ret: 0: sound; else negative, with the reason */
-static int judge(const char *path, int64_t *ret_version, struct err *err)
+static int judge(const struct kind *k, const char *path, int64_t *ret_version, struct err *err)
 {
 	char verdict[200] = "";
 	struct db *db = NULL;
 	int rc = db_open_sqlite_look(path, &db, err);
 
 	if (rc == 0)
-		rc = schema_csm_version(db, ret_version, err);
+		rc = schema_version(db, k->store, ret_version, err);
 	if (rc == 0)
 		rc = db_run(db, err, on_verdict, verdict, "PRAGMA quick_check(1)");
 	if (rc == 0 && strcmp(verdict, "ok") != 0)
@@ -41,34 +51,35 @@ static int judge(const char *path, int64_t *ret_version, struct err *err)
 }
 
 /* ret: 0 told as fine, -1 told as not */
-static int look_inside(struct look *l, const char *path)
+static int look_inside(struct look *l, const struct kind *k, const char *path)
 {
 	struct err err = {0};
 	int64_t version = 0;
-	int rc = judge(path, &version, &err);
+	int rc = judge(k, path, &version, &err);
 
-	/* A csm that starts just now writes under our eyes, which do not expect that; at a second
+	/* A daemon that starts just now writes under our eyes, which do not expect that; at a second
 	 * look it is seen to run. */
 	if (rc < 0)
-		rc = judge(path, &version, &err);
+		rc = judge(k, path, &version, &err);
 	if (rc < 0) {
-		look_says(l, "database", DOCTOR_MISSING, SPOILT_REMEDY, "%s: %s", path, err.text);
+		look_says(l, k->database, DOCTOR_MISSING, k->spoilt, "%s: %s", path, err.text);
 		return -1;
 	}
-	if (version > schema_csm_newest()) {
-		look_says(l, "database", DOCTOR_MISSING,
+	if (version > schema_newest(k->store)) {
+		look_says(l, k->database, DOCTOR_MISSING,
 			  "use the programs that made it, or iotctl restore of an older backup",
 			  "%s has version %" PRId64 ", this program knows %" PRId64, path, version,
-			  schema_csm_newest());
+			  schema_newest(k->store));
 		return -1;
 	}
-	look_says(l, "database", DOCTOR_OK, NULL, "sound; version %" PRId64 "%s", version,
-		  version < schema_csm_newest() ? ", brought up to date at the next start" : "");
+	look_says(l, k->database, DOCTOR_OK, NULL, "sound; version %" PRId64 "%s", version,
+		  version < schema_newest(k->store) ? ", brought up to date at the next start" : "");
 	return 0;
 }
 
-static void look_at_size(struct look *l, const char *path)
+static void look_at_size(struct look *l, const struct kind *k, const char *path)
 {
+	char remedy[200];
 	CLEANUP(freep)
 	char *wal = NULL;
 	struct stat st;
@@ -81,35 +92,47 @@ static void look_at_size(struct look *l, const char *path)
 	long long wal_bytes = stat(wal, &st) == 0 ? (long long)st.st_size : 0;
 	bool swollen = wal_bytes > WAL_WARN_BYTES;
 
-	look_says(
-		l, "size", swollen ? DOCTOR_WARNING : DOCTOR_OK,
-		swollen ? "end what reads the store for a long time (an open sqlite3, a copy that "
-			  "hangs), then iotctl restart csm"
-			: NULL,
-		"%lld KiB, its log %lld KiB", bytes / 1024, wal_bytes / 1024);
+	snprintf(remedy, sizeof(remedy),
+		 "end what reads the store for a long time (an open sqlite3, a copy that hangs), "
+		 "then iotctl restart %s",
+		 k->daemon);
+	look_says(l, k->size, swollen ? DOCTOR_WARNING : DOCTOR_OK, swollen ? remedy : NULL,
+		  "%lld KiB, its log %lld KiB", bytes / 1024, wal_bytes / 1024);
 }
 
-void check_store(struct look *l)
+static void look_at_store(struct look *l, const struct kind *k)
 {
-	const char *path = l->s->core_db.url;
+	const char *path = schema_path(l->s, k->store);
+	char remedy[100];
 
 	if (strcmp(path, ":memory:") == 0) {
-		look_says(l, "database", DOCTOR_WARNING, "set [core-db] url to a file",
-			  "kept in memory: registrations are forgotten when csm ends");
+		snprintf(remedy, sizeof(remedy), "set %s to a file", k->setting);
+		look_says(l, k->database, DOCTOR_WARNING, remedy, "kept in memory: %s",
+			  k->forgotten);
 		return;
 	}
 	if (access(path, F_OK) < 0) {
 		if (errno == ENOENT)
-			look_says(l, "database", DOCTOR_WARNING,
+			look_says(l, k->database, DOCTOR_WARNING,
 				  "iotctl initdb, or start, makes it", "%s is not there yet", path);
 		else
-			look_says(l, "database", DOCTOR_MISSING,
+			look_says(l, k->database, DOCTOR_MISSING,
 				  "run doctor as the user who runs the suite", "%s: %s", path,
 				  strerror(errno));
 		return;
 	}
-	if (look_inside(l, path) == 0)
-		look_at_size(l, path);
+	if (look_inside(l, k, path) == 0)
+		look_at_size(l, k, path);
+}
+
+void check_store(struct look *l)
+{
+	look_at_store(l, &csm_kind);
+}
+
+void check_ccm_store(struct look *l)
+{
+	look_at_store(l, &ccm_kind);
 }
 
 void check_restore(struct look *l)

@@ -24,17 +24,41 @@ static void close_members(struct collected *c)
 		closep(&c->members[--c->n].fd);
 }
 
-/* The store copies itself, in one state, while csm goes on writing. The copy lies beside the backup
- * for a moment, where there must be room for it anyway, and has no name any more when we return.
- * ret: a descriptor. */
-static int copy_store(const char *url, const char *dest, int64_t *ret_schema, struct err *err)
+static bool is_in_memory(const struct iotctl *app, int i)
+{
+	return parts[i].kind == PART_STORE &&
+	       strcmp(schema_path(&app->settings, parts[i].store), ":memory:") == 0;
+}
+
+/* What can be taken of a set: a store that is kept in memory cannot. ret: 0 or ERR_INVAL */
+static int leave_out(const struct iotctl *app, unsigned *set, struct err *err)
+{
+	unsigned left = *set;
+
+	for (int i = 0; i < PARTS; i++) {
+		if ((*set & 1u << i) == 0 || !is_in_memory(app, i))
+			continue;
+		if (part_is_needed(i, *set))
+			return err_set(err, ERR_INVAL,
+				       "the store is kept in memory only ([%s-db] url)",
+				       parts[i].store == SCHEMA_CSM ? "core" : "gui");
+		printf("%-16s left out: kept in memory only\n", parts[i].name);
+		left &= ~(1u << i);
+	}
+	*set = left;
+	return 0;
+}
+
+/* The store copies itself, in one state, while its daemon goes on writing. The copy lies beside the
+ * backup for a moment, where there must be room for it anyway, and has no name any more when we
+ * return. ret: a descriptor. */
+static int copy_store(const char *url, enum schema_store store, const char *dest,
+		      int64_t *ret_schema, struct err *err)
 {
 	CLEANUP(freep)
 	char *copy = NULL;
 	struct db *db = NULL;
 
-	if (strcmp(url, ":memory:") == 0)
-		return err_set(err, ERR_INVAL, "the store is kept in memory only ([core-db] url)");
 	if (access(url, F_OK) < 0)
 		return err_sys(err, "there is no store to back up, '%s'", url);
 	if (asprintf(&copy, "%s.store.XXXXXX", dest) < 0) {
@@ -49,7 +73,7 @@ static int copy_store(const char *url, const char *dest, int64_t *ret_schema, st
 	int rc = db_open_sqlite(url, &db, err);
 
 	if (rc == 0)
-		rc = schema_csm_version(db, ret_schema, err);
+		rc = schema_version(db, store, ret_schema, err);
 	if (rc == 0)
 		rc = db_backup(db, copy, err);
 	db_close(db);
@@ -57,20 +81,24 @@ static int copy_store(const char *url, const char *dest, int64_t *ret_schema, st
 	return rc < 0 ? rc : TAKE_FD(fd);
 }
 
-static int collect_part(const struct iotctl *app, const struct part *p, const char *dest,
+static int collect_part(const struct iotctl *app, int i, unsigned set, const char *dest,
 			struct collected *c, struct err *err)
 {
+	const struct part *p = &parts[i];
+	bool needed = part_is_needed(i, set);
 	CLEANUP(freep)
 	char *path = part_source(p, &app->settings, app->conf_path);
 	struct bundle_member m = {.name = p->name, .fd = -1};
 
 	if (path == NULL)
 		return p->kind == PART_CONF ? 0 : err_set(err, ERR_NOMEM, "backup");
-	m.fd = p->kind == PART_STORE ? copy_store(path, dest, &m.schema, err)
+	if (!needed && access(path, F_OK) < 0 && errno == ENOENT)
+		return 0;
+	m.fd = p->kind == PART_STORE ? copy_store(path, p->store, dest, &m.schema, err)
 				     : open(path, O_RDONLY | O_CLOEXEC);
 	if (m.fd < 0 && p->kind == PART_STORE)
 		return m.fd;
-	if (m.fd < 0 && errno == ENOENT && !p->needed)
+	if (m.fd < 0 && errno == ENOENT && !needed) /* gone just now */
 		return 0;
 	if (m.fd < 0)
 		return err_sys(err, "cannot read '%s' (%s)", path, p->what);
@@ -89,64 +117,73 @@ static ino_t key_number(const struct iotctl *app)
 	return path != NULL && stat(path, &st) == 0 ? st.st_ino : 0;
 }
 
-static int backup(const struct iotctl *app, const char *dest, bool force, struct collected *c,
-		  struct err *err)
+static int backup(const struct iotctl *app, unsigned set, const char *dest, bool force,
+		  struct collected *c, struct err *err)
 {
 	int rc = init_resume(app, err);
 	ino_t key = key_number(app);
 
 	if (rc == 0 && !force && access(dest, F_OK) == 0) /* made sure of after the work */
 		rc = err_set(err, ERR_EXIST, "'%s' exists already; --force overwrites it", dest);
-	for (size_t i = 0; rc == 0 && i < PARTS; i++)
-		rc = collect_part(app, &parts[i], dest, c, err);
+	if (rc == 0)
+		rc = leave_out(app, &set, err);
+	for (int i = 0; rc == 0 && i < PARTS; i++)
+		rc = set & 1u << i ? collect_part(app, i, set, dest, c, err) : 0;
 	if (rc == 0 && (daemon_runs(app, "restore") || key_number(app) != key))
 		rc = err_set(err, ERR_BUSY, "a restore exchanges what is backed up; try again");
 	return rc < 0 ? rc : bundle_save(dest, force, c->members, c->n, err);
 }
 
-int cmd_backup(struct iotctl *app, const struct options *o)
+int backup_parts(struct iotctl *app, const char *command, unsigned set, const char *dest,
+		 bool force)
 {
 	struct collected c = {.n = 0};
 	struct err err = {0};
-	bool force = options_has(o, "force");
 
-	if (o->argc != 1)
-		return misused("backup: one file to write, please");
 	if (iotctl_settings(app) < 0 || iotctl_look(app) < 0)
 		return EXIT_ERROR;
-	int rc = backup(app, o->argv[0], force, &c, &err);
+	int rc = backup(app, set, dest, force, &c, &err);
 
 	for (size_t i = 0; rc == 0 && i < c.n; i++)
 		printf("%-16s %10lld bytes  %s\n", c.members[i].name, (long long)c.members[i].bytes,
 		       parts[part_find(c.members[i].name)].what);
 	if (rc == 0)
-		printf("%s\n", o->argv[0]);
+		printf("%s\n", dest);
 	close_members(&c);
-	return rc < 0 ? complain("backup: %s", err.text) : EXIT_OK;
+	return rc < 0 ? complain("%s: %s", command, err.text) : EXIT_OK;
+}
+
+int cmd_backup(struct iotctl *app, const struct options *o)
+{
+	return o->argc == 1
+		       ? backup_parts(app, "backup", PARTS_ALL, o->argv[0], options_has(o, "force"))
+		       : misused("backup: one file to write, please");
 }
 
 /* ---- restore ---- */
 
-/* csm and agent, as far as they run: what holds files that are exchanged. */
-struct running {
-	char *argv[2];
+/* What is asked for, and those that use it and run. */
+struct restoring {
+	const char *command;
+	unsigned set;
+	const char *path;
+	int fd;
+	bool yes;
+	char *argv[UNITS];
 	int argc;
 };
 
-static struct running find_running(const struct iotctl *app)
+static void find_running(const struct iotctl *app, struct restoring *r)
 {
-	static char csm[] = "csm", agent[] = "agent";
-	struct running r = {.argc = 0};
+	unsigned users = parts_users(r->set);
 
-	if (daemon_runs(app, csm))
-		r.argv[r.argc++] = csm;
-	if (daemon_runs(app, agent))
-		r.argv[r.argc++] = agent;
-	return r;
+	for (unsigned i = 0; i < UNITS; i++)
+		if ((users & 1u << i) && daemon_runs(app, unit_kinds[i].name))
+			r->argv[r->argc++] = (char *)unit_kinds[i].name;
 }
 
 /* ret: enum exit_code */
-static int run_for(struct iotctl *app, struct running *r,
+static int run_for(struct iotctl *app, struct restoring *r,
 		   int (*fn)(struct iotctl *app, const struct options *o))
 {
 	const struct options o = {.argc = r->argc, .argv = r->argv};
@@ -155,33 +192,34 @@ static int run_for(struct iotctl *app, struct running *r,
 }
 
 /* Before anything is touched. ret: whether to go on; if not it was told. */
-static bool may_go_on(const struct iotctl *app, const struct running *r, const char *path,
-		      json_t *manifest, bool yes)
+static bool may_go_on(const struct iotctl *app, const struct restoring *r, json_t *manifest)
 {
 	CLEANUP(freep)
 	char *question = NULL;
+	bool only_ccm = r->set == parts_of_store(SCHEMA_CCM);
 
 	if (r->argc > 0 && !daemon_runs(app, "supervisor")) {
-		complain("restore: %s runs and is not managed by iotctl: stop it first (`iotctl "
+		complain("%s: %s runs and is not managed by iotctl: stop it first (`iotctl "
 			 "stop`, or `systemctl stop` where systemd runs it)",
-			 r->argv[0]);
+			 r->command, r->argv[0]);
 		return false;
 	}
-	if (yes || (r->argc == 0 && !restore_replaces(&app->settings)))
+	if (r->yes || (r->argc == 0 && !restore_replaces(&app->settings, r->set)))
 		return true;
-	if (asprintf(&question, "Replace what is in %s by the backup of %s%s?",
-		     app->settings.core.userdir,
+	if (asprintf(&question, "Replace %s %s by the backup of %s%s?",
+		     only_ccm ? "all accounts and projects in" : "what is in",
+		     only_ccm ? app->settings.gui_db.url : app->settings.core.userdir,
 		     json_string_value(json_object_get(manifest, "time")),
 		     r->argc > 0 ? ", and restart the daemons" : "") < 0) {
 		question = NULL;
-		complain("restore: out of memory");
+		complain("%s: out of memory", r->command);
 		return false;
 	}
 	if (confirmed(question))
 		return true;
-	complain("restore: nothing was changed (it asks on the terminal; --yes goes without): "
+	complain("%s: nothing was changed (it asks on the terminal; --yes goes without): "
 		 "%s is fine",
-		 path);
+		 r->command, r->path);
 	return false;
 }
 
@@ -205,7 +243,7 @@ static void print_restored(const json_t *report)
 }
 
 /* While the daemons do not run. ret: enum exit_code */
-static int exchange(struct restore *r, bool *ret_begun)
+static int exchange(const char *command, struct restore *r, bool *ret_begun)
 {
 	struct err err = {0};
 	int rc = restore_commit(r, ret_begun, &err);
@@ -213,58 +251,63 @@ static int exchange(struct restore *r, bool *ret_begun)
 	if (rc == 0)
 		print_restored(restore_report(r));
 	else if (*ret_begun)
-		complain("restore: half done: %s; when that is mended, `iotctl start` or "
+		complain("%s: half done: %s; when that is mended, `iotctl start` or "
 			 "`iotctl initdb` finishes it",
-			 err.text);
+			 command, err.text);
 	else
-		complain("restore: nothing was changed: %s", err.text);
+		complain("%s: nothing was changed: %s", command, err.text);
 	return rc < 0 ? EXIT_ERROR : EXIT_OK;
 }
 
-static int restore(struct iotctl *app, int fd, const char *path, bool yes)
+static int restore(struct iotctl *app, struct restoring *want)
 {
 	json_auto_t *manifest = NULL;
 	struct restore *r = NULL;
 	struct err err = {0};
 	bool begun = false;
 
-	if (init_resume(app, &err) < 0 || restore_check(fd, path, &manifest, &err) < 0)
-		return complain("restore: nothing was changed: %s", err.text);
-	struct running running = find_running(app);
-
-	if (!may_go_on(app, &running, path, manifest, yes))
+	if (leave_out(app, &want->set, &err) < 0)
+		return complain("%s: %s", want->command, err.text);
+	if (init_resume(app, &err) < 0 ||
+	    restore_check(want->fd, want->path, want->set, &manifest, &err) < 0)
+		return complain("%s: nothing was changed: %s", want->command, err.text);
+	find_running(app, want);
+	if (!may_go_on(app, want, manifest))
 		return EXIT_ERROR;
-	if (restore_stage(&app->settings, fd, path, &r, &err) < 0)
-		return complain("restore: nothing was changed: %s", err.text);
-	int rc = run_for(app, &running, cmd_stop);
+	if (restore_stage(&app->settings, want->fd, want->path, want->set, &r, &err) < 0)
+		return complain("%s: nothing was changed: %s", want->command, err.text);
+	int rc = run_for(app, want, cmd_stop);
 
 	if (rc == EXIT_OK)
-		rc = exchange(r, &begun);
+		rc = exchange(want->command, r, &begun);
 	restore_free(r);
 	/* Also when nothing came of it; but not on files of two states. */
 	if (rc == EXIT_OK || !begun) {
-		int started = run_for(app, &running, cmd_start);
+		int started = run_for(app, want, cmd_start);
 
 		rc = rc != EXIT_OK ? rc : started;
 	}
 	return rc;
 }
 
-int cmd_restore(struct iotctl *app, const struct options *o)
+int restore_parts(struct iotctl *app, const char *command, unsigned set, const char *path, bool yes)
 {
-	bool yes = options_has(o, "yes");
-
-	if (o->argc != 1)
-		return misused("restore: one file to read, please");
 	if (iotctl_settings(app) < 0 || iotctl_look(app) < 0)
 		return EXIT_ERROR;
-	const char *path = o->argv[0];
 	CLEANUP(closep)
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
 	if (fd < 0)
-		return complain("restore: cannot read '%s': %s", path, strerror(errno));
-	if (strcmp(app->settings.core_db.url, ":memory:") == 0)
-		return complain("restore: the store is kept in memory only ([core-db] url)");
-	return restore(app, fd, path, yes);
+		return complain("%s: cannot read '%s': %s", command, path, strerror(errno));
+	struct restoring want = {
+		.command = command, .set = set, .path = path, .fd = fd, .yes = yes};
+
+	return restore(app, &want);
+}
+
+int cmd_restore(struct iotctl *app, const struct options *o)
+{
+	return o->argc == 1
+		       ? restore_parts(app, "restore", PARTS_ALL, o->argv[0], options_has(o, "yes"))
+		       : misused("restore: one file to read, please");
 }

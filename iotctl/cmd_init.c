@@ -4,6 +4,7 @@
 #include "common/schema.h"
 #include "common/seal.h"
 #include "common/util.h"
+#include "iotctl/ccm_program.h"
 #include "iotctl/iotctl.h"
 #include "iotctl/restore.h"
 #include "iotctl/units.h"
@@ -35,13 +36,21 @@ bool daemon_runs(const struct iotctl *app, const char *name)
 	return pidfd >= 0;
 }
 
+/* A store that is kept in memory is never missing. */
+static bool is_there(const struct settings *s, enum schema_store store)
+{
+	const char *path = schema_path(s, store);
+
+	return strcmp(path, ":memory:") == 0 || exists(path);
+}
+
 bool init_was_done(const struct iotctl *app)
 {
 	CLEANUP(freep)
 	char *key = settings_path(&app->settings, "key");
-	const char *store = app->settings.core_db.url;
 
-	return key != NULL && exists(key) && (strcmp(store, ":memory:") == 0 || exists(store));
+	return key != NULL && exists(key) && is_there(&app->settings, SCHEMA_CSM) &&
+	       is_there(&app->settings, SCHEMA_CCM);
 }
 
 int init_resume(const struct iotctl *app, struct err *err)
@@ -53,11 +62,60 @@ int init_resume(const struct iotctl *app, struct err *err)
 	return rc < 0 ? rc : 0;
 }
 
-int init_all(struct iotctl *app, bool quiet)
+/* ret: 1: made, 0: was there, negative */
+static int make_key(const struct iotctl *app, const char *key, struct err *err)
+{
+	struct seal_key unused;
+
+	if (key == NULL)
+		return err_set(err, ERR_NOMEM, "key");
+	if (!exists(key) && (daemon_runs(app, "csm") || daemon_runs(app, "agent")))
+		return err_set(err, ERR_BUSY,
+			       "the key %s is missing and daemons with the old one are running; "
+			       "stop them first (iotctl stop), or put the old key back",
+			       key);
+	int rc = seal_key_create(key, err);
+
+	return rc == 0 ? seal_key_load(key, &unused, err) : rc; /* was there: is it one? */
+}
+
+static void print_store(const struct settings *s, enum schema_store store, bool was_there)
+{
+	bool in_memory = strcmp(schema_path(s, store), ":memory:") == 0;
+
+	printf("%-8s %s (%s)\n", store == SCHEMA_CSM ? "store" : "projects", schema_path(s, store),
+	       in_memory   ? "kept in memory only"
+	       : was_there ? "was there, up to date"
+			   : "new");
+}
+
+static int make_csm_store(const struct settings *s, bool quiet, struct err *err)
+{
+	bool was_there = is_there(s, SCHEMA_CSM);
+	int rc = schema_migrate(s, SCHEMA_CSM, err);
+
+	if (rc == 0 && !(quiet && was_there))
+		print_store(s, SCHEMA_CSM, was_there);
+	return rc;
+}
+
+/* ccm knows what belongs into a new one. ret: 0 or negative (told) */
+static int make_ccm_store(const struct iotctl *app, bool quiet)
 {
 	const struct settings *s = &app->settings;
-	bool in_memory = strcmp(s->core_db.url, ":memory:") == 0;
-	struct seal_key unused;
+	bool was_there = is_there(s, SCHEMA_CCM);
+
+	if (strcmp(schema_path(s, SCHEMA_CCM), ":memory:") != 0 &&
+	    ccm_program(app, "initdb", "init", NULL, 0, true) != EXIT_OK)
+		return ERR_PEER;
+	if (!(quiet && was_there))
+		print_store(s, SCHEMA_CCM, was_there);
+	return 0;
+}
+
+int init_make(struct iotctl *app, unsigned what, bool quiet)
+{
+	const struct settings *s = &app->settings;
 	struct err err = {0};
 	int rc = daemon_make_dirs(s, &err);
 	CLEANUP(freep)
@@ -65,36 +123,19 @@ int init_all(struct iotctl *app, bool quiet)
 
 	if (rc == 0)
 		rc = init_resume(app, &err);
-	bool had_store = !in_memory && exists(s->core_db.url);
-
-	if (rc == 0 && key == NULL)
-		rc = err_set(&err, ERR_NOMEM, "key");
-	if (rc == 0 && !exists(key) && (daemon_runs(app, "csm") || daemon_runs(app, "agent")))
-		rc = err_set(&err, ERR_BUSY,
-			     "the key %s is missing and daemons with the old one are running; stop "
-			     "them first (iotctl stop), or put the old key back",
-			     key);
 	if (rc == 0)
-		rc = seal_key_create(key, &err);
-	if (rc == 0) /* was there: is it one? */
-		rc = seal_key_load(key, &unused, &err);
-	bool new_key = rc == 1;
-
-	if (rc >= 0)
-		rc = schema_migrate_csm(s, &err);
+		rc = make_key(app, key, &err);
+	if (rc >= 0 && !(quiet && rc == 0)) {
+		printf("userdir  %s\n", s->core.userdir);
+		printf("key      %s (%s)\n", key, rc == 1 ? "new" : "was there");
+	}
+	if (rc >= 0 && (what & INIT_CSM))
+		rc = make_csm_store(s, quiet, &err);
 	if (rc < 0) {
 		complain("initdb: %s", err.text);
 		return rc;
 	}
-	if (quiet && had_store && !new_key)
-		return 0;
-	printf("userdir  %s\n", s->core.userdir);
-	printf("key      %s (%s)\n", key, new_key ? "new" : "was there");
-	printf("store    %s (%s)\n", s->core_db.url,
-	       in_memory   ? "kept in memory only"
-	       : had_store ? "was there, up to date"
-			   : "new");
-	return 0;
+	return what & INIT_CCM ? make_ccm_store(app, quiet) : 0;
 }
 
 bool confirmed(const char *question)
@@ -113,30 +154,25 @@ bool confirmed(const char *question)
 	return yes;
 }
 
-static int reset_store(const struct iotctl *app)
+/* By bit of INIT_*. */
+static const struct {
+	enum schema_store store;
+	const char *what; /* it holds */
+} stores[] = {
+	{SCHEMA_CSM, "registrations, graphs and functions"},
+	{SCHEMA_CCM, "accounts, projects, models and devices"},
+};
+
+/* ret: enum exit_code */
+static int delete_store(const char *store)
 {
-	static const char *const parts[] = {"", "-wal", "-shm"};
-	const char *store = app->settings.core_db.url;
+	static const char *const suffixes[] = {"", "-wal", "-shm"};
 
-	if (daemon_runs(app, "csm"))
-		return complain("initdb: csm is running; stop it first");
-	if (strcmp(store, ":memory:") == 0 || !exists(store))
-		return EXIT_OK;
-	CLEANUP(freep)
-	char *question = NULL;
-
-	if (asprintf(&question, "Delete all registrations, graphs and functions in %s?", store) <
-	    0) {
-		question = NULL;
-		return complain("out of memory");
-	}
-	if (!confirmed(question))
-		return complain("initdb: nothing was deleted (--reset asks on the terminal)");
-	for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+	for (size_t i = 0; i < ARRAY_LEN(suffixes); i++) {
 		CLEANUP(freep)
 		char *path = NULL;
 
-		if (asprintf(&path, "%s%s", store, parts[i]) < 0) {
+		if (asprintf(&path, "%s%s", store, suffixes[i]) < 0) {
 			path = NULL;
 			return complain("out of memory");
 		}
@@ -146,21 +182,69 @@ static int reset_store(const struct iotctl *app)
 	return EXIT_OK;
 }
 
+/* One question for all that goes. ret: enum exit_code */
+static int reset_stores(const struct iotctl *app, unsigned what)
+{
+	CLEANUP(freep)
+	char *question = NULL;
+	size_t size;
+	unsigned doomed = 0;
+	FILE *out = open_memstream(&question, &size);
+
+	if (out == NULL)
+		return complain("out of memory");
+	for (size_t i = 0; i < ARRAY_LEN(stores); i++) {
+		const char *path = schema_path(&app->settings, stores[i].store);
+
+		if ((what & 1u << i) == 0 || strcmp(path, ":memory:") == 0 || !exists(path))
+			continue;
+		fprintf(out, "%s all %s in %s", doomed == 0 ? "Delete" : ", and", stores[i].what,
+			path);
+		doomed |= 1u << i;
+	}
+	fputs("?", out);
+	if (fclose(out) != 0)
+		return complain("out of memory");
+	for (size_t i = 0; i < ARRAY_LEN(stores); i++)
+		if ((what & 1u << i) && daemon_runs(app, schema_name(stores[i].store)))
+			return complain("initdb: %s is running; stop it first",
+					schema_name(stores[i].store));
+	if (doomed != 0 && !confirmed(question))
+		return complain("initdb: nothing was deleted (--reset asks on the terminal)");
+	for (size_t i = 0; i < ARRAY_LEN(stores); i++)
+		if ((doomed & 1u << i) &&
+		    delete_store(schema_path(&app->settings, stores[i].store)) != EXIT_OK)
+			return EXIT_ERROR;
+	return EXIT_OK;
+}
+
+/* ret: a bit of INIT_*; 0: there is no such store */
+static unsigned store_named(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(stores); i++)
+		if (strcmp(name, schema_name(stores[i].store)) == 0)
+			return 1u << i;
+	return 0;
+}
+
 int cmd_initdb(struct iotctl *app, const struct options *o)
 {
-	bool reset = options_has(o, "reset");
+	unsigned what = 0;
 
 	for (int i = 0; i < o->argc; i++) {
-		if (strcmp(o->argv[i], "ccm") == 0)
-			return complain("initdb ccm: not part of this build");
-		if (strcmp(o->argv[i], "csm") != 0)
-			return misused("initdb: unknown name '%s' (choose from csm)", o->argv[i]);
+		unsigned bit = store_named(o->argv[i]);
+
+		if (bit == 0)
+			return misused("initdb: unknown name '%s' (choose from csm, ccm)",
+				       o->argv[i]);
+		what |= bit;
 	}
+	what = what == 0 ? INIT_ALL : what;
 	if (iotctl_settings(app) < 0 || iotctl_own(app) < 0)
 		return EXIT_ERROR;
-	if (reset && reset_store(app) != EXIT_OK)
+	if (options_has(o, "reset") && reset_stores(app, what) != EXIT_OK)
 		return EXIT_ERROR;
-	return init_all(app, false) < 0 ? EXIT_ERROR : EXIT_OK;
+	return init_make(app, what, false) < 0 ? EXIT_ERROR : EXIT_OK;
 }
 
 /* ---- genconf ---- */

@@ -179,7 +179,7 @@ static int prepare(struct iotctl *app, bool foreground)
 	if (rc == 0)
 		rc = init_resume(app, &err);
 	if (rc == 0 && !init_was_done(app)) {
-		rc = init_all(app, true);
+		rc = init_make(app, INIT_ALL, true);
 		if (rc < 0)
 			return rc;
 	}
@@ -192,8 +192,26 @@ static int prepare(struct iotctl *app, bool foreground)
 
 /* ---- start ---- */
 
-/* Whether somebody else has the port of the HTTP API. */
-static bool http_port_taken(const struct settings *s)
+/* A port that a daemon of ours listens on, and how it is set. */
+struct http_port {
+	const char *address, *setting;
+	int64_t port;
+};
+
+/* ret: whether the daemon has one */
+static bool http_port_of(const struct settings *s, const char *daemon, struct http_port *ret)
+{
+	if (strcmp(daemon, unit_kinds[UNIT_CSM].name) == 0)
+		*ret = (struct http_port){s->core.bind, "[core] http-port", s->core.http_port};
+	else if (strcmp(daemon, unit_kinds[UNIT_CCM].name) == 0)
+		*ret = (struct http_port){s->gui.bind, "[gui] port", s->gui.port};
+	else
+		return false;
+	return true;
+}
+
+/* Whether somebody else has it. */
+static bool is_taken(const struct http_port *p)
 {
 	struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV,
 				 .ai_socktype = SOCK_STREAM};
@@ -201,8 +219,8 @@ static bool http_port_taken(const struct settings *s)
 	char port[16];
 	int one = 1;
 
-	snprintf(port, sizeof(port), "%" PRId64, s->core.http_port);
-	if (getaddrinfo(s->core.bind, port, &hints, &at) != 0)
+	snprintf(port, sizeof(port), "%" PRId64, p->port);
+	if (getaddrinfo(p->address, port, &hints, &at) != 0)
 		return false;
 	CLEANUP(closep)
 	int fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -217,17 +235,17 @@ static bool http_port_taken(const struct settings *s)
 static void print_failure(const struct settings *s, json_t *f)
 {
 	json_t *log = json_object_get(f, "log"), *line;
+	const char *name = json_string_value(json_object_get(f, "name"));
+	struct http_port port;
 	size_t i;
 
-	complain("%s is not ready: %s", json_string_value(json_object_get(f, "name")),
-		 json_string_value(json_object_get(f, "reason")));
-	if (strcmp(json_string_value(json_object_get(f, "name")), unit_kinds[UNIT_CSM].name) == 0 &&
-	    json_array_size(log) > 0 && http_port_taken(s))
+	complain("%s is not ready: %s", name, json_string_value(json_object_get(f, "reason")));
+	if (json_array_size(log) > 0 && http_port_of(s, name, &port) && is_taken(&port))
 		fprintf(stderr,
 			"  another program has port %" PRId64
-			" at %s: set another one ([core] http-port), or stop that program;\n"
+			" at %s: set another one (%s), or stop that program;\n"
 			"  then run `iotctl start` again\n",
-			s->core.http_port, s->core.bind);
+			port.port, port.address, port.setting);
 	if (json_array_size(log) == 0)
 		return;
 	fprintf(stderr, "  the end of %s:\n", json_string_value(json_object_get(f, "log_path")));

@@ -70,6 +70,8 @@ static void add_ports(const struct settings *s, unsigned unit, json_t *service)
 				  (json_int_t)s->core_ws.port);
 	else if (unit == UNIT_CSM)
 		ports = json_pack("{s:I}", "http", (json_int_t)s->core.http_port);
+	else if (unit == UNIT_CCM)
+		ports = json_pack("{s:I}", "http", (json_int_t)s->gui.port);
 	if (ports != NULL)
 		json_object_set_new(service, "ports", ports);
 }
@@ -90,6 +92,18 @@ static void add_agents_word(json_t *own, json_t *service)
 	if (json_array_size(missing) > 0)
 		json_object_set(service, "sandbox_lacks", missing);
 	json_decref(missing);
+}
+
+/* What it has to do. */
+static void add_ccms_word(json_t *own, json_t *service)
+{
+	static const char *const keys[] = {
+		"csm",     "projects", "projects_on", "graphs", "graphs_waiting",
+		"changes", "repairs",  "refusals",    "users",  "devices"};
+
+	for (size_t i = 0; i < ARRAY_LEN(keys); i++)
+		if (json_object_get(own, keys[i]) != NULL)
+			json_object_set(service, keys[i], json_object_get(own, keys[i]));
 }
 
 /* Ask the daemon itself: version and health. */
@@ -113,6 +127,8 @@ static void add_own_word(const struct iotctl *app, unsigned unit, json_t *servic
 			json_object_set(service, "agent", json_object_get(own, "agent"));
 		if (unit == UNIT_AGENT)
 			add_agents_word(own, service);
+		if (unit == UNIT_CCM)
+			add_ccms_word(own, service);
 	}
 	json_object_set_new(
 		service, "health",
@@ -185,6 +201,18 @@ static void format_uptime(json_int_t s, char *buf, size_t cap)
 		snprintf(buf, cap, "%ds", (int)s);
 }
 
+static void print_projects(json_t *s)
+{
+	char all[32], on[32], graphs[32];
+
+	if (json_object_get(s, "projects") == NULL)
+		return;
+	printf("           projects %s, on %s, graphs %s; csm %s\n", number_of(s, "projects", all),
+	       number_of(s, "projects_on", on), number_of(s, "graphs", graphs), text_of(s, "csm"));
+	if (json_integer_value(json_object_get(s, "users")) == 0)
+		puts("           has no account yet: iotctl user add --admin NAME");
+}
+
 static void print_service(json_t *s)
 {
 	char pid[16] = "-", uptime[32] = "-", ports[100] = "-";
@@ -222,6 +250,7 @@ static void print_service(json_t *s)
 	    text_or_empty(s, "transport_why")[0] != '\0')
 		printf("           data goes the slower way: %s\n",
 		       text_or_empty(s, "transport_why"));
+	print_projects(s);
 	json_array_foreach (json_object_get(s, "sandbox_lacks"), i, lack)
 		printf("%s%s", i == 0 ? "           the sandbox of functions lacks " : ", ",
 		       json_string_value(lack));

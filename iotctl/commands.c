@@ -31,6 +31,26 @@ static const struct option_row force_options[] = {
 	{0},
 };
 
+static const struct option_row db_options[] = {
+	{"force", 'f', NULL, "export, backup: overwrite an existing file"},
+	{"yes", 'y', NULL, "restore: do not ask"},
+	{0},
+};
+
+static const struct option_row user_options[] = {
+	{"admin", 0, NULL, "add: one who may administrate"},
+	{0},
+};
+
+static const struct option_row project_options[] = {
+	{"json", 0, NULL, "as JSON, for programs"},
+	{"user", 'u', "NAME", "import: whose it becomes"},
+	{"name", 'n', "NAME", "import: its name, instead of that in the file"},
+	{"functions", 0, NULL, "export: with the code of its functions"},
+	{"force", 'f', NULL, "export: overwrite an existing file"},
+	{0},
+};
+
 static const struct option_row restore_options[] = {
 	{"yes", 'y', NULL, "do not ask"},
 	{0},
@@ -68,6 +88,42 @@ static const struct action graph_actions[] = {
 	{0},
 };
 
+static const struct action db_actions[] = {
+	{"import", {OPERAND_FILE}, true},
+	{"export", {OPERAND_FILE}, false},
+	{"backup", {OPERAND_FILE}, false},
+	{"restore", {OPERAND_FILE}, false},
+	{0},
+};
+
+static const struct action user_actions[] = {
+	{"add", {OPERAND_ANY}, false},
+	{"password", {OPERAND_USER}, false},
+	{"list", {OPERAND_NONE}, false},
+	{0},
+};
+
+static const struct action project_actions[] = {
+	{"list", {OPERAND_NONE}, false},
+	{"show", {OPERAND_PROJECT}, false},
+	{"on", {OPERAND_PROJECT}, false},
+	{"off", {OPERAND_PROJECT}, false},
+	{"export", {OPERAND_PROJECT, OPERAND_FILE}, false},
+	{"import", {OPERAND_FILE}, false},
+	{0},
+};
+
+static const struct action device_actions[] = {
+	{"list", {OPERAND_NONE}, false},
+	{0},
+};
+
+static const struct action function_actions[] = {
+	{"list", {OPERAND_NONE}, false},
+	{"show", {OPERAND_FUNCTION}, false},
+	{0},
+};
+
 const struct option_row global_options[] = {
 	PROGRAM_OPTIONS("debug mode (debug logs, start stays in the foreground)"),
 	{0},
@@ -77,19 +133,20 @@ const struct option_row global_options[] = {
 /* clang-format off */
 const struct command commands[] = {
 	{"initdb", "[csm|ccm]", "initialize database",
-	 "Make the state directory, the key of the suite and the database as far as they are missing, and bring an older database up to date "
-	 "(after a copy of it). Nothing is destroyed, unless --reset is given and confirmed.",
-	 .options = initdb_options, .operands = {OPERAND_STORE}, .run = cmd_initdb},
+	 "Make the state directory, the key of the suite and the databases (that of csm: registrations, graphs, functions; that of ccm: accounts, "
+	 "projects, models) as far as they are missing, and bring older ones up to date (after a copy of them). A new one of ccm has the common "
+	 "models, units and functions, and no account: see user. No name: both. Nothing is destroyed, unless --reset is given and confirmed.",
+	 .options = initdb_options, .operands = {OPERAND_STORE}, .repeats = true, .run = cmd_initdb},
 	{"start", "[csm|ccm|gui|agent|broker ...]", "start server",
 	 "Start what is named and what that needs; no name: everything. Returns when all of it is ready, or says what is not, why, and the end "
-	 "of its log. ccm and gui are not part of this build.",
+	 "of its log. gui is not part of this build.",
 	 .options = start_options, .operands = {OPERAND_UNIT}, .repeats = true, .run = cmd_start},
-	{"stop", "[csm|agent|broker ...]", "stop server",
+	{"stop", "[csm|ccm|agent|broker ...]", "stop server",
 	 "Stop what is named; no name: everything. What does not end within 10 s is killed.",
 	 .operands = {OPERAND_UNIT}, .repeats = true, .run = cmd_stop},
-	{"restart", "[csm|agent|broker ...]", "restart server", "Stop, then start.",
+	{"restart", "[csm|ccm|agent|broker ...]", "restart server", "Stop, then start.",
 	 .operands = {OPERAND_UNIT}, .repeats = true, .run = cmd_restart},
-	{"status", "[csm|agent|broker ...]", "status server",
+	{"status", "[csm|ccm|agent|broker ...]", "status server",
 	 "Show state, pid, uptime, restarts, version, health and ports. What runs and whose health is not ok is `degraded`.\n"
 	 "Exit status: 0 all ready, 1 something degraded, or an error, 3 something not running.",
 	 .options = json_options, .operands = {OPERAND_UNIT}, .repeats = true, .run = cmd_status},
@@ -104,17 +161,17 @@ const struct command commands[] = {
 	 "Name every unknown section and key (with the nearest known one) and every bad value, with file and line.\n"
 	 "Exit status: 0 usable (warnings are told), 1 not.",
 	 .actions = config_actions, .run = cmd_config},
-	{"reload", "[csm|agent ...]", "read the configuration again",
+	{"reload", "[csm|ccm|agent ...]", "read the configuration again",
 	 "Have daemons that run read the configuration file again. What may change while they run takes effect at once; what may not is named, "
 	 "and waits for `iotctl restart`. A file with an error changes nothing. SIGHUP does the same.\n"
 	 "Exit status: 0 done, 1 error, 2 wrong command line, 3 one does not run.",
 	 .options = json_options, .operands = {OPERAND_DAEMON}, .repeats = true, .run = cmd_reload},
-	{"logs", "[broker|csm|agent|supervisor ...]", "show what the daemons log",
+	{"logs", "[broker|csm|ccm|agent|supervisor ...]", "show what the daemons log",
 	 "The last lines of the logs under userdir/log, in the order of their times; no name: all of them. Of daemons that systemd keeps it is "
 	 "the journal that is shown.",
 	 .options = logs_options, .operands = {OPERAND_LOG}, .repeats = true, .run = cmd_logs},
 	{"log-level", "NAME [MODULE LEVEL]", "see or change how much a daemon logs",
-	 "NAME is csm or agent; without MODULE: the levels of all its modules. MODULE is the first word of an event in the log (`device` of "
+	 "NAME is csm, ccm or agent; without MODULE: the levels of all its modules. MODULE is the first word of an event in the log (`device` of "
 	 "device.online), or all; LEVEL is error, warn, info, debug, or default: as the configuration says. It holds until the daemon ends or "
 	 "reads a changed configuration.",
 	 .options = json_options, .operands = {OPERAND_DAEMON, OPERAND_MODULE, OPERAND_LEVEL}, .run = cmd_log_level},
@@ -134,18 +191,51 @@ const struct command commands[] = {
 	 "release: run the functions again that were quarantined because they took too long, crashed or ate memory.\n"
 	 "Exit status: 0 fine, 1 error, 2 wrong command line, 3 the agent does not run.",
 	 .options = json_options, .actions = graph_actions, .run = cmd_graph},
+	{"project", "{list,show PROJECT,on PROJECT,off PROJECT,export PROJECT [FILE],import FILE}", "see, switch, export and import projects",
+	 "PROJECT is its number, its name, or OWNER/NAME where several have that name.\n"
+	 "list: all projects, whose they are, whether they are on, how many of their objects have a device.\n"
+	 "show: one of them, with its device objects, the devices bound to them, and its network applications.\n"
+	 "on, off: run its graphs, or stop them.\n"
+	 "export: write it as one JSON file (no FILE, or -: standard output); devices and accounts are not part of it.\n"
+	 "import: make a project of such a file; models, features and functions that it names must be there, unless the file has the functions.\n"
+	 "Exit status: 0 done, 1 error, 2 wrong command line, 3 ccm does not run.",
+	 .options = project_options, .actions = project_actions, .run = cmd_project},
+	{"device", "{list}", "see the devices that projects can use",
+	 "list: the device applications that ccm knows, of which model and whose they are, whether they are online, and the projects they are "
+	 "bound in. `iotctl app` has what csm knows of them.\n"
+	 "Exit status: 0 fine, 1 error, 2 wrong command line, 3 ccm does not run.",
+	 .options = json_options, .actions = device_actions, .run = cmd_device},
+	{"function", "{list,show FUNCTION}", "see the functions that projects can use",
+	 "list: their names, how many versions each has, and how many links and joins use it.\n"
+	 "show: the code of one, by its name or number, in the version that holds for everybody and in those of users.\n"
+	 "Exit status: 0 fine, 1 error, 2 wrong command line, 3 ccm does not run.",
+	 .options = json_options, .actions = function_actions, .run = cmd_function},
+	{"user", "{add NAME,password NAME,list}", "make and list accounts, set passwords",
+	 "Accounts of ccm: who owns projects and may log in. Passwords are read from the terminal, without showing them, or from the first line of "
+	 "standard input.\n"
+	 "add: make one; there is none before the first. --admin: one who may administrate the others' as well.\n"
+	 "password: set another one; its logins end.\n"
+	 "list: names, and who is an administrator.",
+	 .options = user_options, .actions = user_actions, .run = cmd_user},
+	{"db", "{import FILE ...,export FILE,backup FILE,restore FILE}", "fill and save ccm's store",
+	 "import: add the models, features, functions, units and tags of files in the bulk-import format; what is there already stays as it is.\n"
+	 "export: write those that are for everybody to FILE, in that format.\n"
+	 "backup: write the whole store of ccm, and nothing else, to FILE; ccm may run. `iotctl backup` has it, too.\n"
+	 "restore: put it back from FILE, which `db backup` or `backup` wrote; the old one is kept beside it. ccm is stopped for that and started "
+	 "again if iotctl runs it. Asks on the terminal before anything is replaced.",
+	 .options = db_options, .actions = db_actions, .run = cmd_db},
 	{"doctor", "", "see what this machine lacks",
-	 "Look at the sandbox that functions run in, the configuration, the state directory, the disk, the store, the daemons, the broker and its "
+	 "Look at the sandbox that functions run in, the configuration, the state directory, the disk, the stores, the daemons, the broker and its "
 	 "settings, the way the data takes, the ports, the clock and the limits; say of each what was seen: ok, warning or missing, and what to "
 	 "do about it. Nothing is changed; everything has a limit of time.\n"
 	 "Exit status: 0 nothing is missing that is needed (layers of the sandbox are not with [engine] sandbox = degraded), 1 not.",
 	 .options = json_options, .run = cmd_doctor},
 	{"backup", "FILE", "write all that cannot be made again into one file",
-	 "Write the store, the key, the agent's name, the quarantine and the configuration to FILE (a tar, mode 0600; it contains the key). The "
+	 "Write the stores, the key, the agent's name, the quarantine and the configuration to FILE (a tar, mode 0600; it contains the key). The "
 	 "suite may run: everything that was answered before is in it. Messages that the broker keeps are not part of it.",
 	 .options = force_options, .operands = {OPERAND_FILE}, .run = cmd_backup},
 	{"restore", "FILE", "put back what `backup` wrote",
-	 "Check FILE, then put what is in it in place of what is there; that is kept beside it. csm and the agent are stopped for that and "
+	 "Check FILE, then put what is in it in place of what is there; that is kept beside it. csm, ccm and the agent are stopped for that and "
 	 "started again if iotctl runs them. Asks on the terminal before anything is replaced. All or nothing: what is interrupted is "
 	 "finished by the next `start`. The configuration goes beside the one in force.",
 	 .options = restore_options, .operands = {OPERAND_FILE}, .run = cmd_restore},
@@ -153,7 +243,7 @@ const struct command commands[] = {
 	 "Register a simulated device, wire its input through a function to its output, push numbers, show what comes out, and take everything "
 	 "away again. The suite must be running.",
 	 .options = demo_options, .run = cmd_demo},
-	{"man", "[iotctl|iottalk.ini|csm|gateway-agent|iottalk-engine]", "write a manual page",
+	{"man", "[iotctl|iottalk.ini|csm|ccm|gateway-agent|iottalk-engine]", "write a manual page",
 	 "Write the source of a manual page to standard output: iotctl man | man -l -",
 	 .operands = {OPERAND_PAGE}, .run = cmd_man},
 	{"completion", "bash|zsh", "write what completes command lines",

@@ -11,15 +11,18 @@ struct iotctl;
 /* What a word of the command line names; completion offers what there is of it. */
 enum operand {
 	OPERAND_NONE,
-	OPERAND_UNIT,   /* broker, csm, agent */
+	OPERAND_UNIT,   /* broker, csm, agent, ccm */
 	OPERAND_DAEMON, /* those of ours that have a control socket */
 	OPERAND_LOG,    /* whose log */
-	OPERAND_STORE,  /* csm */
+	OPERAND_STORE,  /* csm, ccm */
 	OPERAND_FILE,
 	OPERAND_APP,     /* a device application */
 	OPERAND_FEATURE, /* of the application before it */
 	OPERAND_MODE,    /* idf, odf */
 	OPERAND_GRAPH,
+	OPERAND_PROJECT,
+	OPERAND_FUNCTION,
+	OPERAND_USER,   /* an account */
 	OPERAND_MODULE, /* of the daemon before it */
 	OPERAND_LEVEL,
 	OPERAND_SHELL, /* bash, zsh */

@@ -120,6 +120,25 @@ static void offer_graphs(struct completion *c)
 		offer(c, json_string_value(json_object_get(one, "id")));
 }
 
+/* Names of what ccm lists, page by page. */
+static void offer_of_ccm(struct completion *c, const char *list, const char *id, const char *name)
+{
+	json_int_t after = 0;
+
+	for (bool more = true; more && c->offered < OFFERS_MAX;) {
+		json_auto_t *answer =
+			ask(c, "ccm", json_pack("{s:s, s:I}", "op", list, "after", after));
+		json_t *one;
+		size_t i;
+
+		json_array_foreach (json_object_get(answer, list), i, one) {
+			offer(c, json_string_value(json_object_get(one, name)));
+			after = json_integer_value(json_object_get(one, id));
+		}
+		more = json_is_true(json_object_get(answer, "more"));
+	}
+}
+
 static void offer_modules(struct completion *c)
 {
 	json_auto_t *answer =
@@ -142,7 +161,7 @@ static void offer_operand(struct completion *c, enum operand kind)
 {
 	static const char *const modes[] = {"idf", "odf", NULL};
 	static const char *const levels[] = {"error", "warn", "info", "debug", "default", NULL};
-	static const char *const stores[] = {"csm", NULL};
+	static const char *const stores[] = {"csm", "ccm", NULL};
 	static const char *const shells[] = {"bash", "zsh", NULL};
 
 	switch (kind) {
@@ -168,6 +187,15 @@ static void offer_operand(struct completion *c, enum operand kind)
 		break;
 	case OPERAND_GRAPH:
 		offer_graphs(c);
+		break;
+	case OPERAND_PROJECT:
+		offer_of_ccm(c, "projects", "p_id", "p_name");
+		break;
+	case OPERAND_FUNCTION:
+		offer_of_ccm(c, "functions", "fn_id", "fn_name");
+		break;
+	case OPERAND_USER:
+		offer_of_ccm(c, "users", "u_id", "u_name");
 		break;
 	case OPERAND_MODULE:
 		offer_modules(c);

@@ -38,16 +38,27 @@ int iotctl_settings(struct iotctl *app);
 int cmd_initdb(struct iotctl *app, const struct options *o);
 int cmd_genconf(struct iotctl *app, const struct options *o);
 int cmd_config(struct iotctl *app, const struct options *o);
-/* Make userdir, key and store as far as they are missing. quiet: say nothing if all was there. ret:
- * 0 or negative (told). */
-int init_all(struct iotctl *app, bool quiet);
+#define INIT_CSM 1u /* its store */
+#define INIT_CCM 2u
+#define INIT_ALL (INIT_CSM | INIT_CCM)
+/* Finish a restore that was interrupted, then make userdir, key and what is named as far as they
+ * are missing. quiet: say nothing of what was there. ret: 0 or negative (told). */
+int init_make(struct iotctl *app, unsigned what, bool quiet);
 /* Finish a restore that was interrupted, if there is one; told. */
 int init_resume(const struct iotctl *app, struct err *err);
+/* Key and all stores are there. */
 bool init_was_done(const struct iotctl *app);
 /* Whether somebody holds the pid lock of a daemon of this userdir ("csm", "supervisor" ...). */
 bool daemon_runs(const struct iotctl *app, const char *name);
 /* Ask on the terminal. ret: true for yes; false also if there is no terminal. */
 bool confirmed(const char *question);
+
+/* cmd_backup.c. set: of parts (parts.h); command: in whose name things are told. ret: enum
+ * exit_code */
+int backup_parts(struct iotctl *app, const char *command, unsigned set, const char *dest,
+		 bool force);
+int restore_parts(struct iotctl *app, const char *command, unsigned set, const char *path,
+		  bool yes);
 
 /* cmd_run.c */
 int cmd_start(struct iotctl *app, const struct options *o);
@@ -68,6 +79,11 @@ int cmd_log_level(struct iotctl *app, const struct options *o);
 int cmd_logs(struct iotctl *app, const struct options *o);
 int cmd_app(struct iotctl *app, const struct options *o);
 int cmd_graph(struct iotctl *app, const struct options *o);
+int cmd_project(struct iotctl *app, const struct options *o);
+int cmd_device(struct iotctl *app, const struct options *o);
+int cmd_function(struct iotctl *app, const struct options *o);
+int cmd_user(struct iotctl *app, const struct options *o);
+int cmd_db(struct iotctl *app, const struct options *o);
 int cmd_doctor(struct iotctl *app, const struct options *o);
 int cmd_backup(struct iotctl *app, const struct options *o);
 int cmd_restore(struct iotctl *app, const struct options *o);

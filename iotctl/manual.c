@@ -220,6 +220,20 @@ static void write_csm(const struct manual_page *page, FILE *out)
 		     out);
 }
 
+static void write_ccm(const struct manual_page *page, FILE *out)
+{
+	write_daemon(page,
+		     "Keeps accounts, device models, functions and projects, offers them to editors and programs over HTTP "
+		     "([gui] port) and MQTT, and has csm run the graphs of the projects that are on. What csm runs is compared "
+		     "with what is stored again and again, and mended.\n"
+		     "It stays in the foreground and logs to standard error; iotctl start or a service manager runs it. The "
+		     "description of its HTTP API is served at /api/openapi.json. There is no account until iotctl user add "
+		     "makes one.\n"
+		     "As `ccm init`, `ccm import`, `ccm export` and `ccm user` it works on its store and ends, whether a "
+		     "daemon runs or not: iotctl initdb, db and user do that.",
+		     out);
+}
+
 static void write_agent(const struct manual_page *page, FILE *out)
 {
 	write_daemon(
@@ -254,6 +268,7 @@ const struct manual_page manual_pages[] = {
 	{"iotctl", 1, "start, watch and operate the IoTtalk suite", write_iotctl},
 	{"iottalk.ini", 5, "configuration of the IoTtalk suite", write_settings},
 	{"csm", 8, "control plane of the IoTtalk suite", write_csm},
+	{"ccm", 8, "projects, models and accounts of the IoTtalk suite", write_ccm},
 	{"gateway-agent", 8, "services of the IoTtalk suite on one machine", write_agent},
 	{"iottalk-engine", 8, "evaluator of graphs of the IoTtalk suite", write_engine},
 	{0},

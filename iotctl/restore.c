@@ -17,6 +17,7 @@
 
 struct restore {
 	const struct settings *s;
+	unsigned set; /* of parts; others of the backup are passed over */
 	int lock_fd;
 	int out_fd; /* of the part that is being written */
 	char stamp[32];
@@ -49,7 +50,7 @@ static int step_down(const struct settings *s, bool *ret, struct err *err)
 
 /* ---- is it one? ---- */
 
-static int judge_member(const json_t *m, struct err *err)
+static int judge_member(const json_t *m, unsigned set, struct err *err)
 {
 	const char *name = json_string_value(json_object_get(m, "name"));
 	json_int_t schema = json_integer_value(json_object_get(m, "schema"));
@@ -60,56 +61,64 @@ static int judge_member(const json_t *m, struct err *err)
 			       "the backup has a part '%.100s' that this program does not know: it "
 			       "was made by a newer one; use that",
 			       name);
-	if (parts[i].kind == PART_STORE && schema > schema_csm_newest())
+	if ((set & 1u << i) && parts[i].kind == PART_STORE &&
+	    schema > schema_newest(parts[i].store))
 		return err_set(err, ERR_SCHEMA,
-			       "the store in the backup has version %" JSON_INTEGER_FORMAT
+			       "%s's store in the backup has version %" JSON_INTEGER_FORMAT
 			       ", this program knows %" PRId64
 			       ": it was made by a newer one; use that",
-			       schema, schema_csm_newest());
+			       schema_name(parts[i].store), schema, schema_newest(parts[i].store));
 	return 0;
 }
 
-static int judge(json_t *manifest, struct err *err)
+static int judge(json_t *manifest, unsigned set, struct err *err)
 {
 	const json_t *members = json_object_get(manifest, "members"), *m;
 	bool there[PARTS] = {false};
 	size_t i;
 
 	json_array_foreach (members, i, m) {
-		int rc = judge_member(m, err);
+		int rc = judge_member(m, set, err);
 
 		if (rc < 0)
 			return rc;
 		there[part_find(json_string_value(json_object_get(m, "name")))] = true;
 	}
 	for (i = 0; i < PARTS; i++) {
-		if (parts[i].needed && !there[i])
+		if (part_is_needed((int)i, set) && !there[i])
 			return err_set(err, ERR_SCHEMA, "the backup has no '%s' (%s)",
 				       parts[i].name, parts[i].what);
 	}
 	return 0;
 }
 
+struct checked {
+	unsigned set;
+	json_t *manifest;
+};
+
 static int on_manifest_checked(void *arg, json_t *manifest, struct err *err)
 {
-	*(json_t **)arg = json_incref(manifest);
-	return judge(manifest, err);
+	struct checked *c = arg;
+
+	c->manifest = json_incref(manifest);
+	return judge(manifest, c->set, err);
 }
 
-int restore_check(int fd, const char *path, json_t **ret_manifest, struct err *err)
+int restore_check(int fd, const char *path, unsigned set, json_t **ret_manifest, struct err *err)
 {
 	static const struct bundle_events events = {.on_manifest = on_manifest_checked};
-	json_t *manifest = NULL;
-	int rc = bundle_load(fd, path, &events, &manifest, err);
+	struct checked c = {.set = set};
+	int rc = bundle_load(fd, path, &events, &c, err);
 
 	if (rc < 0)
-		json_decref(manifest);
+		json_decref(c.manifest);
 	else
-		*ret_manifest = manifest;
+		*ret_manifest = c.manifest;
 	return rc;
 }
 
-bool restore_replaces(const struct settings *s)
+bool restore_replaces(const struct settings *s, unsigned set)
 {
 	bool any = false;
 
@@ -117,7 +126,8 @@ bool restore_replaces(const struct settings *s)
 		CLEANUP(freep)
 		char *target = part_target(&parts[i], s);
 
-		any = any || (parts[i].needed && target != NULL && access(target, F_OK) == 0);
+		any = any ||
+		      (part_is_needed((int)i, set) && target != NULL && access(target, F_OK) == 0);
 	}
 	return any;
 }
@@ -126,8 +136,9 @@ bool restore_replaces(const struct settings *s)
 
 static int on_manifest(void *arg, json_t *manifest, struct err *err)
 {
-	(void)arg;
-	return judge(manifest, err);
+	const struct restore *r = arg;
+
+	return judge(manifest, r->set, err);
 }
 
 static int open_part(struct restore *r, int i, struct err *err)
@@ -148,6 +159,8 @@ static int on_data(void *arg, const char *name, const void *data, size_t len, st
 	int i = part_find(name);
 	const char *p = data;
 
+	if (!(r->set & 1u << i))
+		return 0;
 	if (r->staged[i] == NULL) {
 		int rc = open_part(r, i, err);
 
@@ -168,32 +181,37 @@ static int on_data(void *arg, const char *name, const void *data, size_t len, st
 }
 
 /* The digest says that it is what was backed up; the store says whether that was one. */
-static int check_store(const char *path, struct err *err)
+static int check_store(const char *path, enum schema_store store, struct err *err)
 {
 	struct db *db = NULL;
 	int64_t version = 0;
 	int rc = db_open_sqlite_look(path, &db, err);
 
 	if (rc == 0)
-		rc = schema_csm_version(db, &version, err);
-	if (rc == 0 && version > schema_csm_newest())
+		rc = schema_version(db, store, &version, err);
+	if (rc == 0 && version > schema_newest(store))
 		rc = err_set(err, ERR_SCHEMA,
 			     "it has version %" PRId64 ", this program knows %" PRId64, version,
-			     schema_csm_newest());
+			     schema_newest(store));
 	db_close(db);
-	return rc < 0 ? err_wrap(err, rc, "the store in the backup") : 0;
+	return rc < 0 ? err_wrap(err, rc, "%s's store in the backup", schema_name(store)) : 0;
 }
 
 static int on_end(void *arg, const char *name, struct err *err)
 {
 	struct restore *r = arg;
 	int i = part_find(name);
+
+	if (!(r->set & 1u << i))
+		return 0;
 	int rc = r->staged[i] == NULL ? open_part(r, i, err) : 0; /* an empty one */
 
 	if (rc == 0 && fsync(r->out_fd) < 0)
 		rc = err_sys(err, "cannot write '%s'", r->staged[i]);
 	closep(&r->out_fd);
-	return rc == 0 && parts[i].kind == PART_STORE ? check_store(r->staged[i], err) : rc;
+	return rc == 0 && parts[i].kind == PART_STORE
+		       ? check_store(r->staged[i], parts[i].store, err)
+		       : rc;
 }
 
 static int take_lock(const struct settings *s, const char *relative, int *ret_fd, struct err *err)
@@ -230,8 +248,8 @@ static int begin(struct restore *r, struct err *err)
 	return rc;
 }
 
-int restore_stage(const struct settings *s, int fd, const char *path, struct restore **ret,
-		  struct err *err)
+int restore_stage(const struct settings *s, int fd, const char *path, unsigned set,
+		  struct restore **ret, struct err *err)
 {
 	static const struct bundle_events events = {
 		.on_manifest = on_manifest, .on_data = on_data, .on_end = on_end};
@@ -241,7 +259,8 @@ int restore_stage(const struct settings *s, int fd, const char *path, struct res
 
 	if (r == NULL)
 		return err_set(err, ERR_NOMEM, "restore");
-	*r = (struct restore){.s = s, .lock_fd = -1, .out_fd = -1, .report = json_array()};
+	*r = (struct restore){
+		.s = s, .set = set, .lock_fd = -1, .out_fd = -1, .report = json_array()};
 	int rc = r->report != NULL ? step_down(s, &stepped_down, err)
 				   : err_set(err, ERR_NOMEM, "restore");
 
@@ -261,21 +280,31 @@ int restore_stage(const struct settings *s, int fd, const char *path, struct res
 /* ---- the exchange ---- */
 
 /* While we hold their locks they do not run and cannot start. */
-static int hold_daemons(const struct settings *s, int fds[2], struct err *err)
-{
-	int rc = take_lock(s, "run/csm.pid", &fds[0], err);
+struct held {
+	int fds[UNITS]; /* 0: none */
+};
 
-	if (rc == ERR_BUSY)
-		return err_set(err, rc, "csm is running; stop it first");
-	if (rc == 0)
-		rc = take_lock(s, "run/agent.pid", &fds[1], err);
-	return rc == ERR_BUSY ? err_set(err, rc, "the agent is running; stop it first") : rc;
+static int hold_daemons(const struct settings *s, unsigned units, struct held *h, struct err *err)
+{
+	char lock[64];
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && i < UNITS; i++) {
+		if (!(units & 1u << i))
+			continue;
+		snprintf(lock, sizeof(lock), "run/%s.pid", unit_kinds[i].name);
+		rc = take_lock(s, lock, &h->fds[i], err);
+		if (rc == ERR_BUSY)
+			err_set(err, rc, "%s is running; stop it first", unit_kinds[i].name);
+	}
+	return rc;
 }
 
-static void let_daemons(int fds[2])
+static void let_daemons(struct held *h)
 {
-	closep(&fds[0]);
-	closep(&fds[1]);
+	for (unsigned i = 0; i < UNITS; i++)
+		if (h->fds[i] > 0)
+			closep(&h->fds[i]);
 }
 
 /* Does something kept by an earlier restore have this name? */
@@ -314,7 +343,7 @@ static int add_step(struct restore *r, json_t *steps, int i, struct err *err)
 	CLEANUP(freep)
 	char *kept = NULL;
 
-	if (r->staged[i] == NULL && !(is_there && parts[i].goes_if_none))
+	if (r->staged[i] == NULL && !((r->set & 1u << i) && is_there && parts[i].goes_if_none))
 		return 0;
 	if (parts[i].kind != PART_CONF &&
 	    asprintf(&kept, "%s.before-%s", r->target[i], r->stamp) < 0) {
@@ -342,7 +371,7 @@ static int exchange(struct restore *r, bool *ret_begun, struct err *err)
 	for (int i = 0; rc == 0 && i < PARTS; i++)
 		rc = add_step(r, steps, i, err);
 	for (int i = 0; rc == 0 && i < PARTS; i++)
-		rc = files_sync_dir(r->target[i], err);
+		rc = r->set & 1u << i ? files_sync_dir(r->target[i], err) : 0;
 	if (rc == 0)
 		rc = swap_begin(journal, steps, err);
 	if (rc < 0)
@@ -354,17 +383,17 @@ static int exchange(struct restore *r, bool *ret_begun, struct err *err)
 
 int restore_commit(struct restore *r, bool *ret_begun, struct err *err)
 {
-	int locks[2] = {-1, -1};
+	struct held held = {0};
 	CLEANUP(step_back)
 	bool stepped_down = false;
 	int rc = step_down(r->s, &stepped_down, err);
 
 	*ret_begun = false;
 	if (rc == 0)
-		rc = hold_daemons(r->s, locks, err);
+		rc = hold_daemons(r->s, parts_users(r->set), &held, err);
 	if (rc == 0)
 		rc = exchange(r, ret_begun, err);
-	let_daemons(locks);
+	let_daemons(&held);
 	for (size_t i = 0; *ret_begun && i < PARTS; i++)
 		freep(&r->staged[i]); /* the journal's business now */
 	return rc;
@@ -392,13 +421,29 @@ struct restore *restore_free(struct restore *r)
 	return NULL;
 }
 
+/* Who uses what is still to be exchanged; what is not known is used by all. */
+static unsigned users_of_journal(const struct settings *s, const char *journal)
+{
+	unsigned set = 0;
+
+	for (int i = 0; i < PARTS; i++) {
+		CLEANUP(freep)
+		char *target = part_target(&parts[i], s);
+
+		if (target == NULL)
+			return parts_users(PARTS_ALL);
+		set |= swap_names(journal, target) ? 1u << i : 0;
+	}
+	return set != 0 ? parts_users(set) : parts_users(PARTS_ALL);
+}
+
 int restore_resume(const struct settings *s, struct err *err)
 {
 	CLEANUP(freep)
 	char *journal = settings_path(s, RESTORE_JOURNAL);
 	CLEANUP(closep)
 	int lock = -1;
-	int locks[2] = {-1, -1};
+	struct held held = {0};
 
 	if (journal == NULL)
 		return err_set(err, ERR_NOMEM, "restore");
@@ -413,9 +458,9 @@ int restore_resume(const struct settings *s, struct err *err)
 	if (rc == ERR_BUSY)
 		return err_set(err, rc, "a restore is running");
 	if (rc == 0)
-		rc = hold_daemons(s, locks, err);
+		rc = hold_daemons(s, users_of_journal(s, journal), &held, err);
 	if (rc == 0)
 		rc = swap_finish(journal, err);
-	let_daemons(locks);
+	let_daemons(&held);
 	return rc;
 }

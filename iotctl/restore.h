@@ -2,10 +2,10 @@
  * blocks.
  *
  * In this order: restore_check() looks at the whole backup, restore_stage() writes its parts beside
- * their places, and restore_commit() exchanges them while csm and the agent do not run. A process
- * that dies in between has changed nothing or has left a journal (RESTORE_JOURNAL below userdir);
- * with one no daemon starts, and restore_resume() does the rest. Root works as the owner of userdir
- * meanwhile, so that the files are that user's.
+ * their places, and restore_commit() exchanges them while the daemons that use them do not run. A
+ * process that dies in between has changed nothing or has left a journal (RESTORE_JOURNAL below
+ * userdir); with one no daemon starts, and restore_resume() does the rest. Root works as the owner
+ * of userdir meanwhile, so that the files are that user's.
  */
 #pragma once
 
@@ -16,19 +16,20 @@
 
 struct restore;
 
-/* fd, path: of the backup, as for bundle_load(). */
+/* fd, path: of the backup, as for bundle_load(). set: the parts that are wanted (parts.h); what
+ * else the backup has is checked for damage only. */
 /* Whole, undamaged, of a format and of schemas that this program knows, and nothing needed is
  * missing? ret_manifest: yours. */
-int restore_check(int fd, const char *path, json_t **ret_manifest, struct err *err);
+int restore_check(int fd, const char *path, unsigned set, json_t **ret_manifest, struct err *err);
 /* What would be replaced is there already. */
-bool restore_replaces(const struct settings *s);
+bool restore_replaces(const struct settings *s, unsigned set);
 
 /* Make the directories as far as they are missing, and the new files beside the old. Nobody else
  * restores until restore_free(). Errors: those of the check, ERR_BUSY (another restore), ERR_DB
  * (its store is not sound), ERR_SYS (disk full ...): nothing is left behind. ret: yours. */
-int restore_stage(const struct settings *s, int fd, const char *path, struct restore **ret,
-		  struct err *err);
-/* Exchange. Errors: ERR_BUSY (csm or the agent runs; nothing has changed), ERR_SYS, ERR_NOMEM.
+int restore_stage(const struct settings *s, int fd, const char *path, unsigned set,
+		  struct restore **ret, struct err *err);
+/* Exchange. Errors: ERR_BUSY (one that uses a part runs; nothing has changed), ERR_SYS, ERR_NOMEM.
  * ret_begun: whether it is up to restore_resume() after an error. */
 int restore_commit(struct restore *r, bool *ret_begun, struct err *err);
 /* {"name": of the part, "path": where it is now, "kept": where the old one is, or null} for each;

@@ -49,6 +49,43 @@ int print_json(json_t *value)
 	return EXIT_OK;
 }
 
+/* ret: a new string */
+static json_t *plain_string(const json_t *value, bool lines)
+{
+	char *text = strdup(json_string_value(value));
+
+	for (char *c = text; c != NULL && *c != '\0'; c++)
+		if (((unsigned char)*c < ' ' && !(lines && (*c == '\n' || *c == '\t'))) ||
+		    *c == 0x7f)
+			*c = '?';
+	json_t *made = text != NULL ? json_string(text) : NULL;
+
+	free(text);
+	return made;
+}
+
+void show_plain(json_t *value)
+{
+	const char *key;
+	json_t *inner;
+	void *next;
+	size_t i;
+
+	json_object_foreach_safe (value, next, key, inner) {
+		if (json_is_string(inner))
+			json_object_set_new(value, key,
+					    plain_string(inner, strcmp(key, "code") == 0));
+		else
+			show_plain(inner);
+	}
+	json_array_foreach (value, i, inner) {
+		if (json_is_string(inner))
+			json_array_set_new(value, i, plain_string(inner, false));
+		else
+			show_plain(inner);
+	}
+}
+
 const char *text_or_empty(const json_t *o, const char *key)
 {
 	const char *text = json_string_value(json_object_get(o, key));

@@ -13,6 +13,9 @@ int ask_daemon(const struct iotctl *app, const char *command, const char *daemon
 json_t *daemon_status(const struct settings *s, const char *daemon, int timeout_ms);
 /* Indented, with an end of line. ret: EXIT_OK. */
 int print_json(json_t *value);
+/* For a terminal: control characters in the strings of an answer become question marks, but for ends
+ * of lines and tabs in those under the key `code`. */
+void show_plain(json_t *value);
 /* A string of an object; "-" or "": there is none. */
 const char *text_of(const json_t *o, const char *key);
 const char *text_or_empty(const json_t *o, const char *key);

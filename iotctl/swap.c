@@ -95,3 +95,18 @@ int swap_finish(const char *journal, struct err *err)
 
 	return rc < 0 ? rc : 1;
 }
+
+bool swap_names(const char *journal, const char *target)
+{
+	json_auto_t *doc = json_load_file(journal, 0, NULL);
+	const json_t *steps = json_object_get(doc, "steps"), *step;
+	size_t i;
+
+	json_array_foreach (steps, i, step) {
+		const char *name = json_string_value(json_object_get(step, "target"));
+
+		if (name == NULL || strcmp(name, target) == 0)
+			return true;
+	}
+	return !json_is_array(steps);
+}

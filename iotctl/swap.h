@@ -9,6 +9,7 @@
 
 #include "common/err.h"
 #include <jansson.h>
+#include <stdbool.h>
 
 /* One step: {"target": path, "staged": path or null, "kept": path or null}. What stands at target
  * (with its -wal and -shm, if it is a store) goes to kept; then staged, which is on disk already,
@@ -22,3 +23,5 @@ int swap_begin(const char *journal, json_t *steps, struct err *err);
  * journal. Errors: ERR_SYS, ERR_NOMEM, ERR_PARSE (the journal is damaged), ERR_EXIST (both the old
  * file and its kept name are there: somebody made it meanwhile). */
 int swap_finish(const char *journal, struct err *err);
+/* Whether a journal has a step for that target; also true for one that cannot be read. */
+bool swap_names(const char *journal, const char *target);

@@ -1,15 +1,29 @@
 /* units.c - the daemons iotctl knows. */
 #include "iotctl/units.h"
 #include "common/util.h"
+#include <stdio.h>
 #include <string.h>
 
 const struct unit_kind unit_kinds[UNITS] = {
 	[UNIT_BROKER] = {"broker", NULL, 0},
 	[UNIT_CSM] = {"csm", "csm", 1u << UNIT_BROKER},
 	[UNIT_AGENT] = {"agent", "gateway-agent", 1u << UNIT_BROKER},
+	[UNIT_CCM] = {"ccm", "ccm", 1u << UNIT_BROKER | 1u << UNIT_CSM},
 };
 
-static const char *const not_built[] = {"ccm", "gui"};
+static const char *const not_built[] = {"gui"};
+
+/* ret: ERR_INVAL */
+static int unknown(const char *name, struct err *err)
+{
+	char known[100] = "";
+	size_t used = 0;
+
+	for (unsigned i = 0; i < UNITS; i++)
+		used += (size_t)snprintf(known + used, sizeof(known) - used, "%s%s",
+					 i > 0 ? ", " : "", unit_kinds[i].name);
+	return err_set(err, ERR_INVAL, "unknown name '%.100s' (choose from %s)", name, known);
+}
 
 static int add_name(const char *name, unsigned *mask, struct err *err)
 {
@@ -23,8 +37,7 @@ static int add_name(const char *name, unsigned *mask, struct err *err)
 		if (strcmp(name, not_built[i]) == 0)
 			return err_set(err, ERR_NOENT, "%s: not part of this build", name);
 	}
-	return err_set(err, ERR_INVAL, "unknown name '%.100s' (choose from broker, csm, agent)",
-		       name);
+	return unknown(name, err);
 }
 
 int units_parse(char *const names[], int n, unsigned *ret_mask, struct err *err)

@@ -4,7 +4,7 @@
 #include "common/err.h"
 #include <jansson.h>
 
-enum unit_id { UNIT_BROKER, UNIT_CSM, UNIT_AGENT, UNITS };
+enum unit_id { UNIT_BROKER, UNIT_CSM, UNIT_AGENT, UNIT_CCM, UNITS };
 
 #define UNITS_ALL ((1u << UNITS) - 1)
 

@@ -1,6 +1,6 @@
-/* fleet URL N: N device applications in one process, each with the IDF `meow` (ids count up).
- * Prints, whenever it changes, how many are registered, online, and told to connect; at most every
- * 50 ms. Ends with SIGTERM. */
+/* fleet URL N [MODEL ODF]: N device applications in one process, each with the IDF `meow` (ids
+ * count up), and, if one is named, an ODF. Prints, whenever it changes, how many are registered,
+ * online, and how many features were told to connect; at most every 50 ms. Ends with SIGTERM. */
 #include "common/daemon.h"
 #include "common/loop.h"
 #include "dan/dan.h"
@@ -14,6 +14,8 @@
 
 struct fleet {
 	struct loop *loop;
+	const char *model;
+	struct dan_feature odf; /* without a name: none */
 	unsigned long registered, online, connected;
 	bool changed;
 };
@@ -21,7 +23,7 @@ struct fleet {
 struct one {
 	struct fleet *fleet;
 	struct dan_client *client;
-	bool registered, connected;
+	bool registered, connected[2]; /* by enum dan_mode */
 };
 
 static void count(struct one *o, bool *was, bool is, unsigned long *n)
@@ -58,17 +60,15 @@ static void on_offline(void *arg, const char *why)
 static void on_connect(void *arg, enum dan_mode mode, const char *feature)
 {
 	struct one *o = arg;
-	(void)mode;
 	(void)feature;
-	count(o, &o->connected, true, &o->fleet->connected);
+	count(o, &o->connected[mode], true, &o->fleet->connected);
 }
 
 static void on_disconnect(void *arg, enum dan_mode mode, const char *feature)
 {
 	struct one *o = arg;
-	(void)mode;
 	(void)feature;
-	count(o, &o->connected, false, &o->fleet->connected);
+	count(o, &o->connected[mode], false, &o->fleet->connected);
 }
 
 static void tell(void *arg)
@@ -101,7 +101,7 @@ static int add(struct one *o, const char *url, unsigned long n, struct fetch *fe
 		.on_disconnect = on_disconnect,
 	};
 	char id[48], name[32];
-	json_auto_t *profile = json_pack("{s:s}", "model", "Fleet");
+	json_auto_t *profile = json_pack("{s:s}", "model", o->fleet->model);
 	snprintf(id, sizeof(id), "f1ee0000-0000-4000-8000-%012lx", n);
 	snprintf(name, sizeof(name), "fleet-%lu", n);
 	const struct dan_conf conf = {.csm_url = url,
@@ -109,6 +109,8 @@ static int add(struct one *o, const char *url, unsigned long n, struct fetch *fe
 				      .name = name,
 				      .idfs = &meow,
 				      .n_idfs = 1,
+				      .odfs = &o->fleet->odf,
+				      .n_odfs = o->fleet->odf.name != NULL,
 				      .profile = profile,
 				      .fetch = fetch};
 	return dan_new(o->fleet->loop, &conf, &handlers, o, &o->client, err);
@@ -116,14 +118,15 @@ static int add(struct one *o, const char *url, unsigned long n, struct fetch *fe
 
 int main(int argc, char *argv[])
 {
-	struct fleet f = {0};
+	struct fleet f = {.model = argc == 5 ? argv[3] : "Fleet",
+			  .odf.name = argc == 5 ? argv[4] : NULL};
 	struct fetch *fetch = NULL;
 	struct err err = {0};
-	unsigned long n = argc == 3 ? strtoul(argv[2], NULL, 10) : 0;
+	unsigned long n = argc == 3 || argc == 5 ? strtoul(argv[2], NULL, 10) : 0;
 	struct one *all = calloc(n + 1, sizeof(*all));
 	daemon_block_signals();
 	if (n == 0 || all == NULL) {
-		fprintf(stderr, "usage: fleet URL N\n");
+		fprintf(stderr, "usage: fleet URL N [MODEL ODF]\n");
 		return 2;
 	}
 	int rc = loop_new(&f.loop, &err);

@@ -104,12 +104,23 @@ static void on_cut(void *arg, const char *why)
 	t->last_cut = why;
 }
 
+static void on_number(void *arg, struct http_request *req)
+{
+	struct site *t = arg;
+	const char *cookie = http_cookie(req, "session");
+	snprintf(t->seen, sizeof(t->seen), "%s id=%s prefix=%s cookie=%s", http_route(req)->pattern,
+		 http_param(req, "id"), http_prefix(req), cookie != NULL ? cookie : "-");
+	http_reply(req, 204, NULL, NULL, 0);
+}
+
 static const struct http_route routes[] = {
-	{"GET", "/", 0, on_echo},           {"GET", "/addresses", 0, on_address},
-	{"GET", "/later", 0, on_later},     {"POST", "/later", 100, on_later},
-	{"GET", "/json", 0, on_json},       {"GET", "/nomem", 0, on_no_memory},
-	{"PUT", "/big", MEGABYTE, on_echo}, {"GET", "/{id}", 0, on_echo},
-	{"PUT", "/{id}", 1000, on_echo},    {"GET", "/{id}/{path...}", 0, on_echo},
+	{"GET", "/n/{id:int}", 0, on_number},   {"DELETE", "/n/{id:int}/x", 0, on_number},
+	{"POST", "/n/{id}", 0, on_number},      {"GET", "/", 0, on_echo},
+	{"GET", "/addresses", 0, on_address},   {"GET", "/later", 0, on_later},
+	{"POST", "/later", 100, on_later},      {"GET", "/json", 0, on_json},
+	{"GET", "/nomem", 0, on_no_memory},     {"PUT", "/big", MEGABYTE, on_echo},
+	{"GET", "/{id}", 0, on_echo},           {"PUT", "/{id}", 1000, on_echo},
+	{"GET", "/{id}/{path...}", 0, on_echo},
 };
 static const char *const prefixes[] = {"/csm", NULL};
 
@@ -301,6 +312,80 @@ static void unknown_paths_and_methods_are_refused_in_json(void **state)
 	assert_string_equal(t->last_method, "OTHER");
 	assert_int_equal(t->handled, 2);
 	assert_int_equal(t->done, 6);
+}
+
+static void a_number_is_of_digits_only(void **state)
+{
+	struct site *t = *state;
+	assert_int_equal(status_of(get(t, "/n/007")), 204);
+	assert_string_equal(t->seen, "/n/{id:int} id=007 prefix= cookie=-");
+	assert_int_equal(status_of(get(t, "/csm/n/%37/")), 204);
+	assert_string_equal(t->seen, "/n/{id:int} id=7 prefix=/csm cookie=-");
+	static const char *const others[] = {"/n/-1", "/n/1a", "/n/+1", "/n/1.0", "/n/%D9%A1"};
+	for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+		get(t, others[i]);
+		assert_has(t->seen, "GET /n/"); /* the route for any path */
+	}
+	char *a = ask(t, "POST /n/7 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+	assert_int_equal(status_of(a), 204);
+	assert_string_equal(t->seen, "/n/{id} id=7 prefix= cookie=-");
+	a = ask(t, "DELETE /n/q/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+	assert_int_equal(status_of(a), 405);
+}
+
+static void cookies_are_found_by_name(void **state)
+{
+	struct site *t = *state;
+	static const struct {
+		const char *sent, *seen;
+	} cases[] = {
+		{"session=abc", "cookie=abc"},
+		{"a=1; session=x=y; b=2", "cookie=x=y"},
+		{"sessions=1; xsession=2", "cookie=-"},
+		{"session=", "cookie="},
+		{"session=%41+; session=second", "cookie=%41+"},
+	};
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		ask(t,
+		    "GET /n/1 HTTP/1.1\r\nHost: localhost\r\nCookie: %s\r\nConnection: "
+		    "close\r\n\r\n",
+		    cases[i].sent);
+		assert_has(t->seen, cases[i].seen);
+	}
+}
+
+static const char *not_found(const char *path)
+{
+	return strncmp(path, "/a/", 3) == 0 ? "nothing of that name" : NULL;
+}
+
+static void every_answer_has_the_headers_of_the_server(void **state)
+{
+	static const struct http_pair headers[] = {
+		{"Cache-Control", "no-store"}, {"X-Two", "2"}, {0}};
+	struct site t;
+	(void)state;
+	site_start(&t, &(struct http_conf){.headers = headers, .not_found = not_found});
+	static const struct {
+		const char *request, *part;
+	} cases[] = {
+		{"GET /json HTTP/1.1\r\nHost: localhost", "X-Answer: 42\r\n"},
+		{"GET /nomem HTTP/1.1\r\nHost: localhost", "out of memory"},
+		{"GET /a//b HTTP/1.1\r\nHost: localhost", "\"nothing of that name\""},
+		{"GET /b//b HTTP/1.1\r\nHost: localhost", "\"not found\""},
+		{"BREW /json HTTP/1.1\r\nHost: localhost", "405"},
+		{"GET / HTTP/1.1\r\nHost: elsewhere", "403"},
+		{"PUT /b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000", "413"},
+		{"GET /%zz HTTP/1.1\r\nHost: localhost", "400"},
+	};
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		char *a = ask(&t, "%s\r\nConnection: close\r\n\r\n", cases[i].request);
+		assert_has(a, cases[i].part);
+		assert_has(a, "Cache-Control: no-store\r\n");
+		assert_has(a, "X-Two: 2\r\n");
+	}
+	t.server = http_server_free(t.server);
+	t.loop = loop_free(t.loop);
 }
 
 static void bad_paths_are_refused(void **state)
@@ -976,6 +1061,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(routes_give_decoded_params),
 		T(unknown_paths_and_methods_are_refused_in_json),
+		T(a_number_is_of_digits_only),
+		T(cookies_are_found_by_name),
+		cmocka_unit_test(every_answer_has_the_headers_of_the_server),
 		T(bad_paths_are_refused),
 		T(head_has_the_headers_of_get_and_no_body),
 		T(query_and_extra_headers_work),

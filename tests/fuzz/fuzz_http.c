@@ -12,8 +12,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void check_path(const char *raw)
 {
 	static const char *const prefixes[] = {"/csm", NULL};
-	static const char *const patterns[] = {"/", "/healthz", "/{id}", "/{id}/{path...}",
-					       "/{a}/x/{b}"};
+	static const char *const patterns[] = {
+		"/", "/healthz", "/{id}", "/{id}/{path...}", "/{a}/x/{b}", "/n/{id:int}"};
 	struct http_path p;
 	if (http_path_parse(raw, prefixes, &p) == 0) {
 		size_t len = strlen(p.joined);
@@ -27,7 +27,9 @@ static void check_path(const char *raw)
 			const char *rest = http_path_param(&p, patterns[i], "path");
 			assert(id == NULL || (*id != '\0' && strlen(id) < len));
 			assert(rest == NULL || (*rest != '\0' && strlen(rest) < len));
-			assert((id != NULL) == (i == 2 || i == 3) && (rest != NULL) == (i == 3));
+			assert(i != 5 || id[strspn(id, "0123456789")] == '\0');
+			assert((id != NULL) == (i == 2 || i == 3 || i == 5) &&
+			       (rest != NULL) == (i == 3));
 		}
 	}
 	http_path_done(&p);

@@ -205,6 +205,21 @@ static void a_journal_that_is_none_changes_nothing(void **state)
 	}
 }
 
+/* Who is not named goes on while it is finished. */
+static void a_journal_names_what_it_exchanges(void **state)
+{
+	const struct place *p = *state;
+	char db[PATH_CAP], other[PATH_CAP];
+
+	begin(p);
+	assert_true(swap_names(p->journal, in(p, "db", db)));
+	assert_false(swap_names(p->journal, in(p, "other", other)));
+	put(p, "journal", "{\"steps\": 7}");
+	assert_true(swap_names(p->journal, other)); /* nobody knows */
+	put(p, "journal", "{\"steps\": [7]}");
+	assert_true(swap_names(p->journal, other));
+}
+
 int main(void)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
@@ -213,6 +228,7 @@ int main(void)
 		TEST(into_an_empty_place),
 		TEST(what_was_kept_is_never_written_over),
 		TEST(a_journal_that_is_none_changes_nothing),
+		TEST(a_journal_names_what_it_exchanges),
 	};
 
 	return cmocka_run_group_tests_name("swap", tests, NULL, NULL);

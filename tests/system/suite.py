@@ -167,14 +167,16 @@ class Process:
 
 class Suite:
     """Suite({"core.da-expiration": 2}) writes the settings, makes key and store, starts everything and waits until csm and
-    agent have spoken to each other. transport: as [agent] transport; "client" has a broker without the plugin."""
+    agent have spoken to each other. transport: as [agent] transport; "client" has a broker without the plugin. ccm runs if it
+    is among `start`; its HTTP side is at gui_url."""
 
     def __init__(self, settings=None, start=("broker", "csm", "agent"), userdir=None, transport="auto"):
         self.transport = transport
         self.dir = Path(tempfile.mkdtemp(prefix="iottalk-test-"))
         self.userdir = Path(userdir) if userdir else self.dir / "userdir"
-        self.http_port, self.mqtt_port, self.ws_port = free_ports(3)
+        self.http_port, self.mqtt_port, self.ws_port, self.gui_port = free_ports(4)
         self.url = "http://127.0.0.1:%d" % self.http_port
+        self.gui_url = "http://127.0.0.1:%d" % self.gui_port
         self.ini = self.dir / "iottalk.ini"
         self.closing = []  # clients to disconnect before the processes go
         self.agent_id = AGENT_ID
@@ -186,6 +188,7 @@ class Suite:
                                          "-c", self.dir / "mosquitto.conf"], self.dir, False),
             "csm": Process("csm", [BIN / "csm", "-c", self.ini], self.dir, True),
             "agent": Process("agent", [BIN / "gateway-agent", "-c", self.ini], self.dir, True),
+            "ccm": Process("ccm", [BIN / "ccm", "-c", self.ini], self.dir, True),
         }
         alive.append(self)
         try:
@@ -204,6 +207,7 @@ class Suite:
             "core-ws": {"port": self.ws_port},
             "broker": {"managed": "no", "plugin-socket": self.plugin_socket},
             "agent": {"id": AGENT_ID},
+            "gui": {"port": self.gui_port},
         }
         for name, value in settings.items():
             section, key = name.split(".", 1)
@@ -381,7 +385,7 @@ protocol websockets
             client.close()
         complaints = []
         engines = self.engine_pids() if self.processes["agent"].runs() else []
-        for name in ("agent", "csm", "broker"):
+        for name in ("ccm", "agent", "csm", "broker"):
             p = self.processes[name]
             if p.popen is None or p.killed:
                 continue

@@ -26,7 +26,7 @@ BODY = {"accept_protos": ["mqtt"], "name": "Cat", "idf_list": [["meow", ["dB"]]]
         "profile": {"model": "AI"}}
 SQUARE = "def run(x): return x ** 2\n"
 TABLES = ("meta", "device", "func", "graph", "command", "device_client")
-MEMBERS = ["manifest.json", "csm.db", "key", "agent-id", "iottalk.ini"]
+MEMBERS = ["manifest.json", "csm.db", "ccm.db", "key", "agent-id", "iottalk.ini"]
 
 
 def register(ctl, count=1):
@@ -72,11 +72,12 @@ def store_in(path, folder):
 
 
 def repacked(path, to, manifest=None, **members):
-    """A backup with other members (names with _ for the dot), its digests right."""
+    """A backup with other members (names with _ for the dot; None: without it), its digests right."""
     with tarfile.open(path) as tar:
         have = {name: tar.extractfile(name).read() for name in tar.getnames()}
     head = json.loads(have.pop("manifest.json"))
     have.update({name.replace("_", "."): data for name, data in members.items()})
+    have = {name: data for name, data in have.items() if data is not None}
     known_before = {m["name"]: m for m in head["members"]}
     head["members"] = [dict(known_before.get(name, {}), name=name, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
                        for name, data in have.items()]
@@ -131,7 +132,11 @@ def test_another_directory_gets_the_same_suite(make_ctl, clients, tmp_path):
 
     other = make_ctl()
     other.run("restore", str(file))  # nothing is replaced: nothing to confirm
-    assert rows(other.userdir / "iottalk.db") == rows(one.userdir / "iottalk.db")
+    assert rows(other.userdir / "iottalk.db") == rows(store_in(file, tmp_path))
+    lasting = [t for t in TABLES if t != "device_client"]  # who looks at devices goes with ccm
+    assert rows(other.userdir / "iottalk.db", lasting) == rows(one.userdir / "iottalk.db", lasting)
+    kinds = ("User", "DeviceModel", "DF_Parameter", "Function", "FunctionVersion", "Project", "Device")
+    assert rows(other.userdir / "iottalk-gui.db", kinds) == rows(one.userdir / "iottalk-gui.db", kinds)
     for name in ("key", "agent-id"):
         assert (other.userdir / name).read_bytes() == (one.userdir / name).read_bytes()
         assert oct((other.userdir / name).stat().st_mode & 0o777) == "0o600"
@@ -223,6 +228,14 @@ def spoil_byte(data):
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1:]
 
 
+def cut_within(name):
+    def cut(data):
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            member = tar.getmember(name)
+            return data[:member.offset_data + member.size // 2]
+    return cut
+
+
 def cut_before_key(data):
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         return data[:tar.getmember("key").offset]
@@ -231,8 +244,9 @@ def cut_before_key(data):
 DAMAGES = {
     "empty": (lambda data: b"", "not a backup"),
     "text": (lambda data: b"hello\n" * 2000, "not a backup"),
-    "cut off": (lambda data: data[:len(data) // 2], "csm.db"),
-    "cut off behind the store": (cut_before_key, "member key: it is missing"),
+    "cut off in csm's store": (cut_within("csm.db"), "csm.db"),
+    "cut off in ccm's store": (cut_within("ccm.db"), "ccm.db"),
+    "cut off behind the stores": (cut_before_key, "member key: it is missing"),
     "a byte of the store": (spoil_byte, "csm.db"),
     "a byte of the manifest": (lambda data: data.replace(b'"sha256"', b'"sha257"', 1), "manifest.json"),
 }
@@ -277,9 +291,11 @@ def test_of_another_kind(backed_up, tmp_path, make_ctl):
     cases = {
         "version 99.*newer": dict(manifest=schema_99),
         "store in the backup.*version 99": dict(csm_db=newer_store(tmp_path, backed_up.file)),
-        "store in the backup.*schema_version": dict(csm_db=other_store(tmp_path)),
-        "store in the backup.*not a database": dict(csm_db=b"no store " * 1000),
-        "does not know.*newer": dict(ccm_db=b"from tomorrow"),
+        "csm's store in the backup.*schema_version": dict(csm_db=other_store(tmp_path)),
+        "csm's store in the backup.*not a database": dict(csm_db=b"no store " * 1000),
+        "ccm's store in the backup.*not a database": dict(ccm_db=b"no store " * 1000),
+        "ccm's store in the backup.*not a store of ccm": dict(ccm_db=member(backed_up.file, "csm.db")),
+        "does not know.*newer": dict(mesh_db=b"from tomorrow"),
         "format 2": dict(manifest=lambda m: m.update(format=2)),
         "something else": dict(manifest=lambda m: m.update(backup="others")),
         "no 'key'": dict(manifest=lambda m: m.update(members=[x for x in m["members"] if x["name"] != "key"])),
@@ -340,11 +356,11 @@ def test_restore_while_running(ctl, tmp_path):
     done = ctl.run("restore", "--yes", str(file))
     assert all(known(ctl, i) for i in before) and not any(known(ctl, i) for i in after)
     now = ctl.pids()
-    assert now["broker"] == pids["broker"] and now["csm"] != pids["csm"] and now["agent"] != pids["agent"]
+    assert {n for n in now if now[n] == pids[n]} == {"broker"}
     ctl.run("status")
     kept = [Path(p) for p in re.findall(r"^  before +(.*)$", done.stdout, re.M)]
-    assert len(kept) == 3 + had_quarantine and all(p.exists() for p in kept)
-    old = next(p for p in kept if p.name.startswith("iottalk.db"))
+    assert len(kept) == 4 + had_quarantine and all(p.exists() for p in kept)
+    old = next(p for p in kept if p.name.startswith("iottalk.db."))
     assert {row[0] for row in rows(old)["device"]} == set(before + after)
     assert not list(ctl.userdir.glob("*.incoming"))
 
@@ -374,19 +390,19 @@ def test_it_asks_on_a_terminal(backed_up):
 
 
 def test_daemons_that_others_manage_are_left_alone(make_suite, tmp_path):
-    suite, file = make_suite(), tmp_path / "b.tar"
+    suite, file = make_suite(start=("broker", "csm", "agent", "ccm")), tmp_path / "b.tar"
 
     def iotctl(*args):
         return subprocess.run([str(BIN / "iotctl"), "-c", str(suite.ini), *args], stdin=subprocess.DEVNULL, capture_output=True,
                               text=True, timeout=60)
     assert iotctl("backup", str(file)).returncode == 0
-    for name in ("csm", "agent"):
+    for name in ("csm", "agent", "ccm"):
         refused = iotctl("restore", "--yes", str(file))
         assert refused.returncode == 1 and name in refused.stderr and "stop it first" in refused.stderr
         suite.stop(name)
     done = iotctl("restore", "--yes", str(file))
     assert done.returncode == 0, done.stderr
-    suite.start("csm", "agent")
+    suite.start("csm", "agent", "ccm")
 
 
 def test_what_was_quarantined_later_is_not(backed_up):

@@ -20,6 +20,8 @@ http-port = 9993
 port = 1893
 [core-ws]
 port = 1894
+[gui]
+port = 7789
 """
 
 

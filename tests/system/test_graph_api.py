@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from clients import GraphClient, digest, new_id
+from clients import Api, GraphClient, digest, new_id
 from suite import until
 
 SETTINGS = {"core.agent-timeout-ms": 3000}
@@ -61,6 +61,67 @@ def test_attach_answers_the_graphs_state(suite, clients):
     (link,) = state["links"]
     assert (link["da_id"], link["feature"], link["mode"], link["state"]) == (da_id, "meow", "idf", "waiting")
     assert TOPIC.match(link["topic"])
+
+def test_the_state_tells_how_each_link_is_run(suite, clients, g):
+    """All that add_link, set_df_func and set_join took: a client can compare it with what it wants."""
+    a, b = new_id(), new_id()
+    helper, uses = g.add_funcs(INT, USES)
+    g.ok("add_link", da_id=a, idf="meow", func=uses, depends={"helper": helper}, param_no=2, tag_param_no=1,
+         input_type=["variant", "sample"], order=3)
+    g.ok("add_link", da_id=b, odf="purr", func=None)
+    g.ok("set_join", prev=None, new=uses, depends={"helper": helper})
+    idf, odf = g.link(a, "idf", "meow"), g.link(b, "odf", "purr")
+    assert {k: idf[k] for k in ("func", "depends", "param_no", "tag_param_no", "input_type", "order")} == {
+        "func": uses, "depends": {"helper": helper}, "param_no": 2, "tag_param_no": 1, "input_type": ["variant", "sample"], "order": 3}
+    assert (odf["depends"], odf["param_no"], odf["tag_param_no"]) == ({}, None, 0)
+    assert "order" not in odf and "input_type" not in odf
+    assert g.state()["join_depends"] == {"helper": helper}
+    g.ok("set_df_func", da_id=a, idf="meow", prev=uses, new=None, input_type="sample")
+    g.ok("set_join", prev=uses, new=None)
+    assert (g.link(a, "idf", "meow")["depends"], g.link(a, "idf", "meow")["input_type"]) == ({}, ["sample"])
+    assert g.state()["join_depends"] == {}
+
+
+def test_a_client_can_list_what_it_has(suite, clients):
+    mqtt, client_id = clients.mqtt(suite), "lister-" + new_id()
+    everything = Api(mqtt, client_id, [])
+    assert everything.ok("list")["graphs"] == {} and everything.ok("list")["device"] is False
+    first, second = (clients.graph(suite, graph=name, client_id=client_id, mqtt=mqtt) for name in ("1", "second"))
+    first.ok("attach")
+    second.ok("attach")
+    clients.graph(suite, graph="1").ok("attach")    # somebody else's
+    devices = clients.device_api(suite, client_id=client_id, mqtt=mqtt)
+    devices.attach()
+    told = everything.ok("list")
+    assert (set(told["graphs"]), told["device"]) == ({"1", "second"}, True)
+    first.ok("add_link", da_id=new_id(), idf="meow", func=None)
+    after = everything.ok("list")["graphs"]
+    assert after["1"] == first.state()["rev"] > told["graphs"]["1"] and after["second"] == told["graphs"]["second"]
+    second.ok("detach")
+    devices.ok("detach")
+    told = everything.ok("list")
+    assert (set(told["graphs"]), told["device"]) == ({"1"}, False)
+    everything.ok("detach")
+    assert everything.ok("list")["graphs"] == {}
+
+
+def test_a_list_that_is_too_long_comes_in_parts(make_suite, clients):
+    suite = make_suite({"broker.message-size-limit": 16384})
+    mqtt, client_id = clients.mqtt(suite), "lister-" + new_id()
+    names = ["%03d-" % n + "x" * 240 for n in range(100)]
+    graphs = [clients.graph(suite, graph=name, client_id=client_id, mqtt=mqtt) for name in names]
+    refs = [g.send("attach", wait=False) for g in graphs]
+    for g, ref in zip(graphs, refs):
+        assert g.answer(ref)["state"] == "ok"
+    everything, found = Api(mqtt, client_id, []), {}
+    ref = everything.send("list")
+    while True:
+        part = everything.answer(ref)
+        assert part["state"] == "ok" and ("device" in part) != ("more" in part) and not set(part["graphs"]) & set(found)
+        found.update(part["graphs"])
+        if "more" not in part:
+            break
+    assert set(found) == set(names)
 
 
 def test_attach_may_name_an_owner(suite, clients):

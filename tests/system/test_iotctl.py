@@ -27,9 +27,10 @@ class Ctl:
 
     def __init__(self, folder, extra="", core=""):
         self.dir = folder
-        self.http_port, self.mqtt_port, self.ws_port = free_ports(3)
+        self.http_port, self.mqtt_port, self.ws_port, self.gui_port = free_ports(4)
         self.userdir = folder / "userdir"
         self.url = "http://127.0.0.1:%d" % self.http_port
+        self.gui_url = "http://127.0.0.1:%d" % self.gui_port
         self.ini = folder / "iottalk.ini"
         self.core, self.extra = core, extra
         self.write()
@@ -45,8 +46,10 @@ host = 127.0.0.1
 port = %d
 [core-ws]
 port = %d
+[gui]
+port = %d
 %s
-""" % (self.http_port, self.userdir, self.core, self.mqtt_port, self.ws_port, self.extra))
+""" % (self.http_port, self.userdir, self.core, self.mqtt_port, self.ws_port, self.gui_port, self.extra))
 
     def popen(self, *args, **kw):
         return subprocess.Popen([str(BIN / "iotctl"), "-c", str(self.ini), *args], stdin=subprocess.DEVNULL,
@@ -129,8 +132,8 @@ def make_ctl(tmp_path):
         ctl.write()
         ctl.run("stop", rc=None)
         state = ctl.status()
-        assert [s["state"] for s in state["services"]] == ["stopped"] * 3 and state["supervisor"] is None
-        for name in ("supervisor", "csm", "agent"):
+        assert [s["state"] for s in state["services"]] == ["stopped"] * 4 and state["supervisor"] is None
+        for name in ("supervisor", "csm", "agent", "ccm"):
             report = sanitizer_report(ctl.log(name))
             assert not report, report
         forget_broker_data(ctl.userdir)
@@ -148,7 +151,7 @@ def test_start_status_stop(ctl):
     down = ctl.status(rc=3)
     assert down["supervisor"] is None
     assert [(s["name"], s["state"]) for s in down["services"]] == [
-        ("broker", "stopped"), ("csm", "stopped"), ("agent", "stopped")]
+        ("broker", "stopped"), ("csm", "stopped"), ("agent", "stopped"), ("ccm", "stopped")]
 
     ctl.run("start")
     assert ctl.healthy()
@@ -156,11 +159,12 @@ def test_start_status_stop(ctl):
     for s in state["services"]:
         assert s["state"] == "ready" and s["pid"] > 0 and s["restarts"] == 0 and s["uptime_s"] >= 0, s
         assert not ended(s["pid"])
-    broker, csm, agent = state["services"]
+    broker, csm, agent, ccm = state["services"]
     assert broker["managed"] is True and broker["health"] == "ok"
     assert broker["ports"] == {"mqtt": ctl.mqtt_port, "websocket": ctl.ws_port}
-    assert csm["ports"] == {"http": ctl.http_port} and csm["version"] == agent["version"]
-    assert csm["health"] == "ok"
+    assert csm["ports"] == {"http": ctl.http_port} and ccm["ports"] == {"http": ctl.gui_port}
+    assert csm["version"] == agent["version"] == ccm["version"]
+    assert csm["health"] == ccm["health"] == "ok"
     assert oct(ctl.userdir.stat().st_mode & 0o777) == "0o700"
     assert oct((ctl.userdir / "key").stat().st_mode & 0o777) == "0o600"
     table = ctl.run("status", "csm").stdout
@@ -178,10 +182,17 @@ def test_start_status_stop(ctl):
 
 def test_start_of_one_starts_what_it_needs(ctl):
     ctl.run("start", "csm")
-    assert {n: p is not None for n, p in ctl.pids().items()} == {"broker": True, "csm": True, "agent": False}
+    assert {n: p is not None for n, p in ctl.pids().items()} == {"broker": True, "csm": True, "agent": False, "ccm": False}
     ctl.run("status", "csm", rc=0)
     ctl.run("status", "agent", rc=3)
     ctl.run("start", "agent")
+    ctl.run("status", "broker", "csm", "agent", rc=0)
+    ctl.run("status", "ccm", rc=3)
+    ctl.run("stop")
+    ctl.run("start", "ccm")
+    assert {n: p is not None for n, p in ctl.pids().items()} == {"broker": True, "csm": True, "agent": False, "ccm": True}
+    ctl.run("status", "broker", "csm", "ccm", rc=0)
+    ctl.run("start")
     ctl.run("status", rc=0)
 
 
@@ -226,10 +237,9 @@ def test_foreground_stays_and_stops_everything(ctl):
 
 def test_unknown_and_unbuilt_names(ctl):
     for args, rc, words in [
-        (("start", "ccm"), 1, "not part of this build"),
         (("start", "gui"), 1, "not part of this build"),
-        (("initdb", "ccm"), 1, "not part of this build"),
-        (("stop", "cms"), 2, "unknown name 'cms'"),
+        (("initdb", "gui"), 2, "unknown name 'gui' (choose from csm, ccm)"),
+        (("stop", "cms"), 2, "unknown name 'cms' (choose from broker, csm, agent, ccm)"),
         (("status", "cms"), 2, "unknown name 'cms'"),
         (("start", "foo"), 2, "unknown name 'foo'"),
         (("restart", "foo"), 2, "unknown name 'foo'"),
@@ -251,12 +261,12 @@ def test_unknown_and_unbuilt_names(ctl):
 def test_every_command_has_help(ctl):
     text = ctl.run("--help").stdout
     names = re.search(r"\{(.*?)\}", text)[1].split(",")
-    assert set("initdb start stop restart status shell genconf config reload logs log-level app graph doctor backup restore demo man"
-               " completion".split()) == set(names)
+    assert set("initdb start stop restart status shell genconf config reload logs log-level app graph project device function user db"
+               " doctor backup restore demo man completion".split()) == set(names)
     for name in names:
         assert ctl.run(name, "--help").stdout.startswith("usage: iotctl %s [-h]" % name)
     assert re.fullmatch(r"iotctl \d+\.\d+\.\d+\n", ctl.run("--version").stdout)
-    for program in ("csm", "gateway-agent"):
+    for program in ("csm", "ccm", "gateway-agent"):
         done = subprocess.run([str(BIN / program), "--help"], capture_output=True, text=True, timeout=20)
         assert done.returncode == 0 and done.stdout.startswith("usage: %s [-h]" % program)
 
@@ -292,9 +302,9 @@ def test_killed_daemon_is_restarted_at_once_then_with_pauses(ctl):
         assert least - 0.01 <= pause < least + 0.5, pauses
 
 
-def test_killed_broker_and_csm_come_back(ctl):
+def test_killed_broker_csm_and_ccm_come_back(ctl):
     ctl.run("start")
-    for name in ("broker", "csm"):
+    for name in ("broker", "csm", "ccm"):
         pid = ctl.pids()[name]
         os.kill(pid, signal.SIGKILL)
         until(lambda: ctl.service(name)["state"] == "ready" and ctl.pids()[name] != pid, 15, "the next " + name)
@@ -321,7 +331,7 @@ def test_stop_without_supervisor(ctl):
     pids = ctl.pids()
     os.kill(ctl.supervisor_pid(), signal.SIGKILL)
     until(lambda: ctl.status()["supervisor"] is None, 5, "the end of the supervisor")
-    assert ctl.run("stop").stdout == "agent    stopped\ncsm      stopped\nbroker   stopped\n"
+    assert ctl.run("stop").stdout == "ccm      stopped\nagent    stopped\ncsm      stopped\nbroker   stopped\n"
     assert all(ended(pid) for pid in pids.values())
 
 
@@ -407,9 +417,22 @@ def test_start_tells_what_is_not_ready_and_why(ctl):
     assert re.search(r"^ +.*%d" % ctl.http_port, done.stderr, re.M), done.stderr
     assert "port %d at 127.0.0.1: set another one ([core] http-port)" % ctl.http_port in done.stderr, done.stderr
     assert "run `iotctl start` again" in done.stderr
+    assert re.search(r"^iotctl: ccm is not ready: not started, because it needs csm$", done.stderr, re.M), done.stderr
     assert ctl.service("csm")["state"] == "failed" and ctl.service("broker")["state"] == "ready"
     ctl.run("start")  # the port is free now
     ctl.run("status", rc=0)
+
+
+def test_start_tells_who_lacks_the_port_of_ccm(ctl):
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind(("127.0.0.1", ctl.gui_port))
+        s.listen()
+        done = ctl.run("start", rc=1)
+    assert re.search(r"^iotctl: ccm is not ready: ended 3 times before it was ready", done.stderr, re.M), done.stderr
+    assert "port %d at 127.0.0.1: set another one ([gui] port)" % ctl.gui_port in done.stderr, done.stderr
+    assert {s["name"]: s["state"] for s in ctl.status()["services"]} == {
+        "broker": "ready", "csm": "ready", "agent": "ready", "ccm": "failed"}
 
 
 def test_start_shows_the_log_of_the_last_try_only(ctl):
@@ -422,7 +445,8 @@ def test_start_shows_the_log_of_the_last_try_only(ctl):
     ctl.write()
     done = ctl.run("start", rc=1)
     assert done.stderr.count("this is why") == 1, done.stderr
-    assert "csm is not ready: not started, because it needs broker" in done.stderr
+    for name in ("csm", "agent", "ccm"):
+        assert "%s is not ready: not started, because it needs broker" % name in done.stderr
     assert done.stderr.count("the end of") == 1 and "broker.log" in done.stderr, done.stderr
 
 
@@ -438,10 +462,10 @@ def test_running_but_not_well_is_degraded(ctl):
     ctl.status(rc=3)  # the broker does not run
     ctl.run("start")
     ctl.run("status", rc=0)
-    ctl.run("stop", "csm", "agent")
+    ctl.run("stop", "csm", "agent", "ccm")
     assert "agent: waiting for csm" in ctl.run("start", "agent", rc=1).stderr
     assert re.search(r"^agent +degraded .*waiting for csm$", ctl.run("status", "agent", rc=1).stdout, re.M)
-    ctl.run("start", "csm")
+    ctl.run("start")
     ctl.run("status", rc=0)
 
 
@@ -736,12 +760,26 @@ def test_damaged_store_and_key_say_what_to_do(ctl):
     assert "(new)" in ctl.run("initdb").stdout
 
 
+def test_a_damaged_store_of_ccm_says_what_to_do(ctl):
+    ctl.run("initdb")
+    store = ctl.userdir / "iottalk-gui.db"
+    store.write_bytes(b"no database at all " * 1000)
+    told = ctl.run("initdb", rc=1).stderr
+    assert str(store) in told and "move the file" in told and "iotctl initdb" in told
+    told = ctl.run("start", rc=1).stderr
+    assert re.search(r"^iotctl: ccm is not ready", told, re.M) and str(store) in told and "move the file" in told
+    assert ctl.service("csm")["state"] == "ready"
+    store.rename(ctl.userdir / "away.db")
+    assert re.search(r"^projects +%s \(new\)$" % re.escape(str(store)), ctl.run("initdb", "ccm").stdout, re.M)
+
+
 def test_config_check_finds_clashing_ports_and_lost_keys(ctl):
     bad = ctl.dir / "bad.ini"
     for text, words in [
         ("[core]\nhttp-port = 1883\n", "core.http-port and core-mqtt.port are both 1883"),
         ("[core]\nbind = 0.0.0.0\nhttp-port = 1884\n", "core.http-port and core-ws.port are both 1884"),
         ("[core-ws]\nport = 1883\n", "core-mqtt.port and core-ws.port are both 1883"),
+        ("[gui]\nport = 9992\n", "core.http-port and gui.port are both 9992"),
         ("http-port = 1\n[core]\n", ":1: key 'http-port' stands before the first [section]"),
     ]:
         bad.write_text(text)
@@ -790,32 +828,48 @@ def test_changed_configuration_counts_at_the_next_start(ctl):
 
 def test_initdb_is_repeatable_and_keeps_data(ctl):
     first = ctl.run("initdb").stdout
-    assert "(new)" in first
+    assert first.count("(new)") == 3
     key = (ctl.userdir / "key").read_bytes()
     again = ctl.run("initdb").stdout
-    assert "was there, up to date" in again and "(new)" not in again
+    assert again.count("was there, up to date") == 2 and "(new)" not in again
     assert (ctl.userdir / "key").read_bytes() == key
+
+
+def test_initdb_of_one_store_makes_that_one(ctl):
+    csm, ccm = ctl.userdir / "iottalk.db", ctl.userdir / "iottalk-gui.db"
+    assert str(ccm) not in ctl.run("initdb", "csm").stdout
+    assert csm.exists() and not ccm.exists()
+    csm.unlink()
+    assert str(csm) not in ctl.run("initdb", "ccm").stdout
+    assert ccm.exists() and not csm.exists() and oct(ccm.stat().st_mode & 0o777) == "0o600"
+    out = ctl.run("start").stdout  # what is missing is made, what is there is not spoken of
+    assert "%s (new)" % csm in out and str(ccm) not in out
 
 
 def test_reset_asks_first(ctl):
     ctl.run("initdb")
-    store = ctl.userdir / "iottalk.db"
-    inode = store.stat().st_ino
+    stores = [ctl.userdir / "iottalk.db", ctl.userdir / "iottalk-gui.db"]
+    inodes = [s.stat().st_ino for s in stores]
 
-    def answer(text):
-        return on_terminal(ctl, ("initdb", "--reset"), text)
+    def answer(text, *which):
+        return on_terminal(ctl, ("initdb", "--reset", *which), text)
 
     assert answer(b"n\n") == 1
-    assert store.stat().st_ino == inode
+    assert [s.stat().st_ino for s in stores] == inodes
     assert answer(b"\n") == 1
     done = subprocess.run([str(BIN / "iotctl"), "-c", str(ctl.ini), "initdb", "--reset"], stdin=subprocess.DEVNULL,
                           capture_output=True, text=True, timeout=20, start_new_session=True)
     assert done.returncode == 1 and "nothing was deleted" in done.stderr  # no terminal: no
     mark = ctl.userdir / "iottalk.db-marker"
     mark.write_text("kept")
-    before = store.stat().st_mtime_ns
+    before = [s.stat().st_mtime_ns for s in stores]
+    assert answer(b"y\n", "ccm") == 0
+    after = [s.stat().st_mtime_ns for s in stores]
+    assert after[0] == before[0] and after[1] > before[1]
     assert answer(b"y\n") == 0
-    assert store.stat().st_mtime_ns > before and mark.exists()
+    assert all(s.stat().st_mtime_ns > t for s, t in zip(stores, after)) and mark.exists()
+    ctl.run("start", "ccm")
+    assert "ccm is running; stop it first" in ctl.run("initdb", "--reset", "ccm", rc=1).stderr
 
 
 # -- demo

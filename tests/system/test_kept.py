@@ -46,18 +46,18 @@ class Iotctl:
 
 def test_what_a_unit_keeps_is_asked_of_systemctl(make_suite, monkeypatch, tmp_path):
     monkeypatch.setenv("IOTTALK_UNIT", UNIT)
-    suite = make_suite()  # csm and agent; the broker is somebody else's
+    suite = make_suite(start=("broker", "csm", "agent", "ccm"))  # the broker is somebody else's
     ctl = Iotctl(suite, tmp_path)
-    broker, csm, agent = ctl.services()
-    assert (csm["unit"], agent["unit"]) == (UNIT, UNIT)
-    assert (csm["pid"], agent["pid"]) == (suite.pid("csm"), suite.pid("agent"))
+    broker, csm, agent, ccm = ctl.services()
+    assert [s["unit"] for s in (csm, agent, ccm)] == [UNIT] * 3
+    assert [s["pid"] for s in (csm, agent, ccm)] == [suite.pid(n) for n in ("csm", "agent", "ccm")]
     assert broker["managed"] is False and broker["state"] == "ready" and "unit" not in broker
     assert "kept by systemd: " + UNIT in ctl.run("status").stdout
 
     ctl.run("start")
     ctl.run("start", "csm")
     ctl.run("restart", "agent")
-    assert ctl.asked() == ["start iottalk-broker.service %s %s" % (UNIT, UNIT), "start iottalk-broker.service " + UNIT,
+    assert ctl.asked() == ["start iottalk-broker.service %s %s %s" % (UNIT, UNIT, UNIT), "start iottalk-broker.service " + UNIT,
                            "restart " + UNIT]
     assert "systemd keeps" in ctl.run("start", "--foreground", rc=1).stderr
     assert ctl.run("stop", "agent").stdout == "agent    stopped\n"
@@ -68,7 +68,7 @@ def test_what_a_unit_keeps_is_asked_of_systemctl(make_suite, monkeypatch, tmp_pa
     for command in ("start", "stop", "restart"):
         done = ctl.run(command, rc=1)
         assert "not allowed" in done.stderr and "systemctl %s failed" % command in done.stderr and done.stdout == ""
-    assert suite.processes["csm"].runs() and suite.processes["agent"].runs()
+    assert all(suite.processes[n].runs() for n in ("csm", "agent", "ccm"))
 
 
 def test_without_a_unit_systemctl_is_not_asked(make_suite, tmp_path):

@@ -14,6 +14,9 @@ from clients import HttpApi, Inbox, new_id
 from suite import BIN, until
 
 
+ALL = ("broker", "csm", "agent", "ccm")
+
+
 def iotctl(suite, *args, rc=0):
     done = subprocess.run([str(BIN / "iotctl"), "-c", str(suite.ini), *args], stdin=subprocess.DEVNULL,
                           capture_output=True, text=True, timeout=30)
@@ -50,12 +53,13 @@ def levels(suite, name="csm"):
 
 
 def test_reload_takes_what_may_change_and_names_what_may_not(make_suite):
-    suite = make_suite()
-    assert iotctl(suite, "reload").stdout.splitlines() == ["csm: nothing changed", "agent: nothing changed"]
+    suite = make_suite(start=ALL)
+    assert iotctl(suite, "reload").stdout.splitlines() == ["csm: nothing changed", "agent: nothing changed", "ccm: nothing changed"]
     old = register(suite)
     set_in(suite, "core", "da-expiration", 1)
     set_in(suite, "core", "bind", "127.0.0.2")
     set_in(suite, "core", "cors-origin", "https://example.org")
+    set_in(suite, "gui", "session-timeout", 5)
     said = iotctl(suite, "reload", "csm").stdout
     assert "csm: core.da-expiration changed" in said and "csm: core.cors-origin changed" in said
     assert "csm: core.bind takes effect with `iotctl restart`" in said
@@ -65,11 +69,11 @@ def test_reload_takes_what_may_change_and_names_what_may_not(make_suite):
     told = json.loads(iotctl(suite, "reload", "--json").stdout)
     assert told["csm"]["changed"] == [] and told["csm"]["restart"] == ["core.bind"]
     assert told["csm"]["file"] == str(suite.ini)
-    assert "core.da-expiration" in told["agent"]["changed"]
+    assert "core.da-expiration" in told["agent"]["changed"] and "gui.session-timeout" in told["ccm"]["changed"]
 
 
 def test_a_longer_expiration_is_in_force_for_what_waits(make_suite):
-    suite = make_suite({"core.da-expiration": 2})
+    suite = make_suite({"core.da-expiration": 2}, start=ALL)
     da = register(suite)
     set_in(suite, "core", "da-expiration", 3600)
     iotctl(suite, "reload")
@@ -82,14 +86,16 @@ def test_a_longer_expiration_is_in_force_for_what_waits(make_suite):
 
 
 def test_sighup_is_reload(make_suite):
-    suite = make_suite()
+    suite = make_suite(start=ALL)
     da = register(suite)
     set_in(suite, "core", "da-expiration", 1)
     os.kill(suite.pid("csm"), signal.SIGHUP)
     until(lambda: not exists(suite, da), 5, "the device application that has expired")
     os.kill(suite.pid("agent"), signal.SIGHUP)
     until(lambda: "config.changed" in suite.processes["agent"].log(), 5, "the agent's word")
-    assert suite.processes["agent"].runs() and suite.agent_status()["csm"] is True
+    os.kill(suite.pid("ccm"), signal.SIGHUP)
+    until(lambda: "config.changed" in suite.processes["ccm"].log(), 5, "ccm's word")
+    assert suite.processes["agent"].runs() and suite.agent_status()["csm"] is True and suite.processes["ccm"].runs()
 
 
 @pytest.mark.parametrize("broken, words", [
@@ -97,18 +103,19 @@ def test_sighup_is_reload(make_suite):
     (None, "iottalk.ini"),
 ])
 def test_a_broken_file_changes_nothing(make_suite, broken, words):
-    suite = make_suite()
+    suite = make_suite(start=ALL)
     good = suite.ini.read_text()
-    socket = {name: suite.userdir / "run" / (name + ".sock") for name in ("csm", "agent")}
+    socket = {name: suite.userdir / "run" / (name + ".sock") for name in ("csm", "agent", "ccm")}
     if broken is None:
         suite.ini.unlink()
     else:
         suite.ini.write_text(broken)
-    answer = suite.control("csm", {"op": "reload"})
-    assert answer["state"] == "error" and words in answer["reason"]
-    assert "config.not_reloaded" in suite.processes["csm"].log()
+    for name in ("csm", "ccm"):
+        answer = suite.control(name, {"op": "reload"})
+        assert answer["state"] == "error" and words in answer["reason"]
+        assert "config.not_reloaded" in suite.processes[name].log()
     suite.ini.write_text(good)
-    assert socket["csm"].exists() and iotctl(suite, "reload").stdout.count("nothing changed") == 2
+    assert all(s.exists() for s in socket.values()) and iotctl(suite, "reload").stdout.count("nothing changed") == 3
     assert register(suite)["state"] == "ok"
 
 
@@ -120,6 +127,8 @@ def test_log_level_of_a_module(make_suite):
     before = levels(suite)
     assert before["device"] == {"level": "info", "own": False} and "link" in before and "graph" in before
     assert "transport" in levels(suite, "agent") and "transport" not in before
+    suite.start("ccm")
+    assert levels(suite, "ccm")["broker"] == {"level": "info", "own": False}
     log = suite.processes["csm"].log
     first = register(suite)
     until(lambda: "device=%s" % first["id"] in log(), what="the line of the registration")

@@ -12,8 +12,7 @@ from suite import ROOT, until
 pytestmark = pytest.mark.skipif(suites.SANITIZED, reason="what is installed is built without sanitizers")
 
 BUILD_S = 900  # from nothing; seconds where it has been built before
-UNITS = ["iottalk-broker.service", "iottalk-csm.service", "iottalk-agent.service"]
-SERVICES = ["broker", "csm", "agent"]
+UNITS = ["iottalk-broker.service", "iottalk-csm.service", "iottalk-agent.service", "iottalk-ccm.service"]
 PURGED = ["/etc/iottalk", "/var/lib/iottalk", "/usr/bin/iotctl", "/usr/lib/iottalk", "/usr/share/iottalk", "/usr/share/doc/iottalk"]
 REGISTRATION = """{"name": "BetaCat", "accept_protos": ["mqtt"], "profile": {"model": "AI"},
     "idf_list": [["meow", ["dB"]]], "odf_list": [["meow", ["dB"]]]}"""
@@ -60,7 +59,7 @@ def started(m):
 
 def well(m):
     state = m.json("iotctl", "status", "--json", rc=None)
-    return state if [s["state"] for s in state["services"]] == ["ready"] * 3 else None
+    return state if [s["state"] for s in state["services"]] == ["ready"] * len(UNITS) else None
 
 
 def pids(state):
@@ -108,9 +107,10 @@ def test_installed_used_and_purged(machine):
 
     install(machine)
     # nothing starts by itself: the ports may be another broker's
-    assert [s["state"] for s in machine.json("iotctl", "status", "--json", rc=3)["services"]] == ["stopped"] * 3
-    owners = machine.out("stat", "-c", "%U %a %n", "/var/lib/iottalk", "/var/lib/iottalk/key", "/var/lib/iottalk/iottalk.db").split("\n")
-    assert owners[:3] == ["iottalk 700 /var/lib/iottalk", "iottalk 600 /var/lib/iottalk/key", "iottalk 600 /var/lib/iottalk/iottalk.db"]
+    assert [s["state"] for s in machine.json("iotctl", "status", "--json", rc=3)["services"]] == ["stopped"] * len(UNITS)
+    files = ["key", "iottalk.db", "iottalk-gui.db"]
+    owners = machine.out("stat", "-c", "%U %a %n", "/var/lib/iottalk", *("/var/lib/iottalk/" + f for f in files)).split("\n")
+    assert owners[:4] == ["iottalk 700 /var/lib/iottalk"] + ["iottalk 600 /var/lib/iottalk/" + f for f in files]
     assert machine.out("iotctl", "config", "check") == "/etc/iottalk/iottalk.ini: ok\n"
 
     state = started(machine)
@@ -156,21 +156,21 @@ def test_iotctl_beside_systemd(machine):
     assert "systemd" in machine.run("iotctl", "start", "--foreground", rc=1).stdout
     machine.run("iotctl", "restart", "csm")
     restarted = well(machine)
-    assert [a == b for a, b in zip(pids(restarted), pids(state))] == [True, False, True]
+    assert [a == b for a, b in zip(pids(restarted), pids(state))] == [True, False, True, True]
     assert restarted["services"][1]["pid"] == machine.main_pid("iottalk-csm.service")
 
     machine.run("iotctl", "stop", "agent")
-    assert [machine.unit(u, "ActiveState") for u in UNITS] == ["active", "active", "inactive"]
+    assert [machine.unit(u, "ActiveState") for u in UNITS] == ["active", "active", "inactive", "active"]
     machine.run("iotctl", "start", "agent")
     assert well(machine)
-    assert machine.out("iotctl", "stop") == "agent    stopped\ncsm      stopped\nbroker   stopped\n"
-    assert [machine.unit(u, "ActiveState") for u in UNITS] == ["inactive"] * 3
+    assert machine.out("iotctl", "stop") == "ccm      stopped\nagent    stopped\ncsm      stopped\nbroker   stopped\n"
+    assert [machine.unit(u, "ActiveState") for u in UNITS] == ["inactive"] * len(UNITS)
 
     # the other way round: what iotctl keeps, systemd leaves alone
     as_user = ["runuser", "-u", "iottalk", "--", "iotctl"]
     machine.run(*as_user, "start")
     ours = pids(well(machine))
-    for unit in UNITS[:2]:
+    for unit in (UNITS[0], UNITS[1], UNITS[3]):
         machine.run("systemctl", "start", "--no-block", unit)
         until(lambda: machine.unit(unit, "NRestarts") != "0", 10, "a refused start")
         assert "already running" in machine.out("journalctl", "--no-pager", "-u", unit)
@@ -213,7 +213,7 @@ def test_systemd_replaces_what_dies_or_hangs(machine):
 def suite_processes(m):
     """Command lines of all that belongs to the suite, or runs as its user would."""
     rows = m.out("ps", "-e", "-o", "user:32=,args=").split("\n")
-    return [row for row in rows if row.startswith("iottalk ") or "/iottalk" in row or "/usr/bin/csm" in row]
+    return [row for row in rows if row.startswith("iottalk ") or "/iottalk" in row or "/usr/bin/csm" in row or "/usr/bin/ccm" in row]
 
 
 def processes(m, name):
@@ -256,12 +256,12 @@ def test_make_install_and_uninstall(tmp_path):
 
     files = make("install")
     assert files == ["etc/iottalk/iottalk.ini"] + sorted("opt/iot/" + name for name in [
-        "bin/csm", "bin/gateway-agent", "bin/iotctl", "bin/iottalk-engine", "lib/iottalk/iottalk_broker.so",
+        "bin/csm", "bin/ccm", "bin/gateway-agent", "bin/iotctl", "bin/iottalk-engine", "lib/iottalk/iottalk_broker.so",
         "lib/sysusers.d/iottalk.conf", "lib/systemd/system/iottalk.target", "lib/tmpfiles.d/iottalk.conf",
         "share/iottalk/iottalk.ini.sample", "share/iottalk/grafana/iottalk.json", "share/man/man1/iotctl.1", "share/man/man5/iottalk.ini.5",
-        "share/man/man8/csm.8", "share/man/man8/gateway-agent.8", "share/man/man8/iottalk-engine.8", "share/bash-completion/completions/iotctl",
+        "share/man/man8/csm.8", "share/man/man8/ccm.8", "share/man/man8/gateway-agent.8", "share/man/man8/iottalk-engine.8", "share/bash-completion/completions/iotctl",
         "share/zsh/vendor-completions/_iotctl"] + ["lib/systemd/system/" + u for u in UNITS])
-    for unit, program in zip(UNITS, ("iotctl", "csm", "gateway-agent")):
+    for unit, program in zip(UNITS, ("iotctl", "csm", "gateway-agent", "ccm")):
         text = (tmp_path / "opt/iot/lib/systemd/system" / unit).read_text()
         assert re.findall("^ExecStart=(\\S+) -c (\\S+)", text, re.M) == [("/opt/iot/bin/" + program, "/etc/iottalk/iottalk.ini")]
         assert "@CONF@" not in text and "@BINDIR@" not in text

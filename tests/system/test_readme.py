@@ -27,6 +27,7 @@ CHECKED = {
     "make check": "make -n check >/dev/null",
     "make SAN=address,undefined test-unit": "make -n SAN=address,undefined test-unit >/dev/null",
     "make bench": "make -n bench >/dev/null",
+    "make bench-ccm": "make -n bench-ccm >/dev/null",
     "make bench-report": "make -n bench-report >/dev/null",
     "scripts/fuzz": "sh -n scripts/fuzz",
     "scripts/bench-peers": "sh -n scripts/bench-peers",
@@ -71,17 +72,18 @@ def blocks():
 class Home:
     def __init__(self, folder):
         self.dir = folder
-        self.ports = dict(zip(("9992", "1883", "1884"), map(str, free_ports(3))))
+        self.ports = dict(zip(("9992", "1883", "1884", "7788"), map(str, free_ports(4))))
         self.userdir = folder / ".iottalk"
         self.userdir.mkdir(mode=0o700)
         self.ini = self.userdir / "iottalk.ini"
         self.ini.write_text("[core]\nhttp-port = %(9992)s\n[core-mqtt]\nport = %(1883)s\n[core-ws]\nport = %(1884)s\n"
+                            "[gui]\nport = %(7788)s\n"
                             % self.ports)
         self.env = dict(os.environ, HOME=str(folder), BUILD=str(BUILD), PATH=os.environ["PATH"] + ":/usr/sbin:/sbin")
 
     def here(self, text):
         """The command with the places of this test."""
-        text = re.sub(r"\b(9992|1883|1884)\b", lambda m: self.ports[m[1]], text)
+        text = re.sub(r"\b(9992|1883|1884|7788)\b", lambda m: self.ports[m[1]], text)
         text = text.replace("build/bin/", str(BUILD / "bin") + "/")
         if BUILD.resolve() != ROOT / "build":  # quickstart builds the release
             text = re.sub(r"^scripts/quickstart$", "scripts/quickstart --no-build", text, flags=re.M)

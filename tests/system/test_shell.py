@@ -212,7 +212,7 @@ def test_candidates_come_from_the_table(suite):
     assert complete(suite, "app", "list", "") == []
     assert complete(suite, "logs", "-n", "") == [] and complete(suite, "logs", "-n", "5", "sup") == ["supervisor"]
     assert complete(suite, "log-level", "csm", "device", "") == ["error", "warn", "info", "debug", "default"]
-    assert complete(suite, "-d", "-c", str(suite.ini), "initdb", "") == ["csm"]
+    assert complete(suite, "-d", "-c", str(suite.ini), "initdb", "") == ["csm", "ccm"]
     assert complete(suite, "no-such", "") == [] and complete(suite, "-c", "x") == []
 
 
@@ -279,7 +279,7 @@ def rendered(name):
     return done.stdout.replace("\u2010", "-").replace("\u2212", "-")
 
 
-@pytest.mark.parametrize("name", ["iotctl", "iottalk.ini", "csm", "gateway-agent", "iottalk-engine"])
+@pytest.mark.parametrize("name", ["iotctl", "iottalk.ini", "csm", "ccm", "gateway-agent", "iottalk-engine"])
 def test_manual_pages_are_sound(name):
     source = page(name)
     assert re.search(r"(?m)^\.TH %s \d " % re.escape(name.upper()), source)
