@@ -11,7 +11,7 @@
 const struct field model_feature_fields[] = {
 	{"df_id", FIELD_INT, .help = "a device feature"},
 	{"df_parameter", FIELD_LIST, .item = FIELD_OBJECT, .inner = param_fields,
-	 .help = "its parameters in this model; those that are missing at the end are the feature's"},
+	 .help = "its parameters in this model; those that are missing at the end are as before, or the feature's"},
 	{"tags", FIELD_LIST, .flags = FIELD_OPTIONAL, .item = FIELD_OBJECT, .inner = tag_ref_fields},
 	{"df_category", FIELD_ANY, .flags = FIELD_DROPPED},
 	{"df_name", FIELD_ANY, .flags = FIELD_DROPPED},

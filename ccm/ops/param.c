@@ -79,18 +79,29 @@ int params_replace(struct db *db, struct err *err, struct param_level level, con
 	return rc;
 }
 
+/* What a model's feature has for a user; a new one: what its feature has. ret_rows: yours */
+static int rows_so_far(struct db *db, struct err *err, struct param_level level, int64_t df_id, json_t **ret_rows)
+{
+	json_auto_t *rows = NULL;
+	int rc = rows_params(db, err, 0, level.mf_id, level.u_id, &rows);
+	if (rc < 0 || json_array_size(rows) == 0)
+		return rc < 0 ? rc : rows_params(db, err, df_id, 0, level.u_id, ret_rows);
+	*ret_rows = TAKE(rows);
+	return 0;
+}
+
 int params_replace_of_model(struct db *db, struct err *err, struct param_level level, int64_t df_id, const json_t *list)
 {
 	json_auto_t *all = json_array();
-	json_auto_t *of_feature = NULL;
+	json_auto_t *so_far = NULL;
 	if (list != NULL && json_array_extend(all, (json_t *)list) < 0)
 		return err_set(err, ERR_NOMEM, "parameters");
-	int rc = rows_params(db, err, df_id, 0, level.u_id, &of_feature);
-	if (rc == 0 && json_array_size(list) > json_array_size(of_feature))
+	int rc = rows_so_far(db, err, level, df_id, &so_far);
+	if (rc == 0 && json_array_size(list) > json_array_size(so_far))
 		return err_set(err, ERR_INVAL, "Device Feature id %lld has %zu parameters, not %zu", (long long)df_id,
-			       json_array_size(of_feature), json_array_size(list));
-	for (size_t i = json_array_size(list); rc == 0 && i < json_array_size(of_feature); i++)
-		if (json_array_append(all, json_array_get(of_feature, i)) < 0)
+			       json_array_size(so_far), json_array_size(list));
+	for (size_t i = json_array_size(list); rc == 0 && i < json_array_size(so_far); i++)
+		if (json_array_append(all, json_array_get(so_far, i)) < 0)
 			rc = err_set(err, ERR_NOMEM, "parameters");
 	return rc == 0 ? params_replace(db, err, level, all) : rc;
 }

@@ -19,6 +19,6 @@ struct param_level {
 /* Put the parameters of a list (param_fields) in place of those that are there. What one does not say, or has null for, is the
  * default. Errors: ERR_NOENT: a function or unit is not there; ERR_INVAL: too many. */
 int params_replace(struct db *db, struct err *err, struct param_level level, const json_t *list);
-/* The same of a model's feature, which has as many parameters as its feature df_id: those that the list lacks are the feature's,
- * more are ERR_INVAL. */
+/* The same of a model's feature, which has as many parameters as its feature df_id: those that the list lacks stay as the user has
+ * them, or, of a new one, are the feature's; more are ERR_INVAL. */
 int params_replace_of_model(struct db *db, struct err *err, struct param_level level, int64_t df_id, const json_t *list);

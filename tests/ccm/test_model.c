@@ -95,6 +95,7 @@ static void changing_a_model_is_private_in_its_parameters_and_public_in_its_feat
 	ok(BOB, "update_device_model", "{'dm_name':'Stove','df_list':[{'df_id':1,'df_parameter':[],'tags':[]}]}");
 	ok(BOB, "get_device_model_info", "{'dm_id':1}");
 	is_at("df_list.0.tags", "[]");
+	is_at("df_list.0.df_parameter.0.max", "8.0"); /* as Bob has it */
 	assert_int_equal(json_array_size(at("df_list")), 1);
 }
 
