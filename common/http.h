@@ -79,6 +79,7 @@ unsigned http_connections(const struct http_server *s);
 const char *http_method(const struct http_request *req); /* "GET" for HEAD too */
 const char *http_path(const struct http_request *req);   /* decoded, without prefix and query */
 const char *http_prefix(const struct http_request *req); /* that was stripped; "": none */
+bool http_slash(const struct http_request *req);         /* does the path end with one? */
 /* The row of the table that fits; NULL: refused. */
 const struct http_route *http_route(const struct http_request *req);
 /* Value of {name} in the route's pattern, decoded: UTF-8 without control characters is not

@@ -91,7 +91,8 @@ int http_path_parse(const char *raw, const char *const *prefixes, struct http_pa
 		raw += len;
 		if (*raw == '/') {
 			raw++;
-			if (*raw != '\0') /* one slash at the end means nothing */
+			ret->slash = *raw == '\0';
+			if (!ret->slash) /* one slash at the end means nothing */
 				*joined++ = '/';
 		}
 	}

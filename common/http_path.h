@@ -14,6 +14,7 @@ struct http_path {
 	char *segments[HTTP_SEGMENTS_MAX]; /* into split */
 	size_t n;
 	const char *prefix; /* that was stripped; borrowed; "": none */
+	bool slash;         /* one stands at the end */
 	char *memory;       /* owns joined */
 };
 

@@ -102,6 +102,11 @@ const char *http_prefix(const struct http_request *req)
 	return req->path.prefix != NULL ? req->path.prefix : "";
 }
 
+bool http_slash(const struct http_request *req)
+{
+	return req->path.slash;
+}
+
 const struct http_route *http_route(const struct http_request *req)
 {
 	return req->route;

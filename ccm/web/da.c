@@ -53,7 +53,7 @@ static int open_below(int dir, const char *path)
 }
 
 /* Of a directory its index.html. ret: NULL: there is none, or (*ret_len is SIZE_MAX) no memory */
-static char *read_below(int dir, const char *path, size_t *ret_len)
+static char *read_below(int dir, const char *path, size_t *ret_len, bool *ret_is_dir)
 {
 	CLEANUP(closep) int fd = open_below(dir, path);
 	CLEANUP(closep) int index = -1;
@@ -61,7 +61,8 @@ static char *read_below(int dir, const char *path, size_t *ret_len)
 	*ret_len = 0;
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return NULL;
-	if (S_ISDIR(st.st_mode)) {
+	*ret_is_dir = S_ISDIR(st.st_mode);
+	if (*ret_is_dir) {
 		index = open_below(fd, "index.html");
 		if (index < 0 || fstat(index, &st) < 0)
 			return NULL;
@@ -84,16 +85,40 @@ static char *read_below(int dir, const char *path, size_t *ret_len)
 	return TAKE(text);
 }
 
+/* Links of a page are relative to the last slash of its address. */
+static void to_directory(struct http_request *req, const char *path)
+{
+	char *where = NULL;
+	size_t size;
+	FILE *out = open_memstream(&where, &size);
+	const char *slash = strrchr(path, '/');
+	if (out != NULL) {
+		web_write_encoded(out, slash != NULL ? slash + 1 : path);
+		fputc('/', out);
+	}
+	bool whole = out != NULL && ferror(out) == 0;
+	if (out != NULL && fclose(out) != 0)
+		whole = false;
+	if (!whole || http_add_header(req, "Location", where) < 0)
+		http_reply_error(req, 503, "out of memory");
+	else
+		http_reply(req, 302, NULL, NULL, 0);
+	free(where);
+}
+
 void da_file(void *arg, struct http_request *req)
 {
 	const struct web *w = arg;
 	const char *given = w->ccm->settings->gui.web_da_dir, *path = http_param(req, "path");
 	size_t len = 0;
+	bool is_dir = false;
 	CLEANUP(freep) char *folder = *given == '/' ? strdup(given) : *given != '\0' ? settings_path(w->ccm->settings, given) : NULL;
 	CLEANUP(closep) int dir = folder != NULL ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-	CLEANUP(freep) char *text = dir >= 0 ? read_below(dir, path, &len) : NULL;
-	if (text != NULL)
-		http_reply(req, 200, strrchr(path, '.') != NULL ? type_of(path) : "text/html; charset=utf-8", text, len);
+	CLEANUP(freep) char *text = dir >= 0 ? read_below(dir, path, &len, &is_dir) : NULL;
+	if (text != NULL && is_dir && !http_slash(req))
+		to_directory(req, path);
+	else if (text != NULL)
+		http_reply(req, 200, is_dir ? type_of("index.html") : type_of(path), text, len);
 	else if (len == SIZE_MAX)
 		http_reply_error(req, 503, "out of memory");
 	else

@@ -21,10 +21,17 @@ static bool enter(struct web *w, struct http_request *req, struct caller *ret)
 
 /* ---- out ---- */
 
+static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
+
+void web_write_encoded(FILE *out, const char *text)
+{
+	for (; *text != '\0'; text++)
+		fprintf(out, strchr(plain, *text) != NULL ? "%c" : "%%%02X", (unsigned char)*text);
+}
+
 /* Its name as a header can carry it (RFC 6266, RFC 5987). */
 static char *disposition(const char *p_name)
 {
-	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
 	char *text = NULL;
 	size_t size;
 	FILE *out = open_memstream(&text, &size);
@@ -34,8 +41,7 @@ static char *disposition(const char *p_name)
 	for (const char *c = p_name; *c != '\0'; c++)
 		fputc(strchr(plain, *c) != NULL || *c == ' ' ? *c : '_', out);
 	fputs(".json\"; filename*=UTF-8''", out);
-	for (const char *c = p_name; *c != '\0'; c++)
-		fprintf(out, strchr(plain, *c) != NULL ? "%c" : "%%%02X", (unsigned char)*c);
+	web_write_encoded(out, p_name);
 	fputs(".json", out);
 	bool whole = ferror(out) == 0;
 	if (fclose(out) != 0 || !whole) {

@@ -7,6 +7,7 @@
 #include "ccm/web/ticket.h"
 #include "ccm/web/web.h"
 #include "common/http.h"
+#include <stdio.h>
 
 #define WEB_BODY_MAX   (1024 * 1024)
 #define WEB_TEXT_MAX   (256 * 1024) /* of a text in a body, such as a function */
@@ -73,6 +74,9 @@ void api_run(struct web *w, struct http_request *req, const struct op *op, const
 unsigned api_status(int rc, unsigned status);
 
 /* ---- pages ---- */
+
+/* Text with %XX for all but letters, digits and -_. */
+void web_write_encoded(FILE *out, const char *text);
 
 void da_file(void *arg, struct http_request *req);
 void project_export(void *arg, struct http_request *req);

@@ -108,8 +108,9 @@ static void on_number(void *arg, struct http_request *req)
 {
 	struct site *t = arg;
 	const char *cookie = http_cookie(req, "session");
-	snprintf(t->seen, sizeof(t->seen), "%s id=%s prefix=%s cookie=%s", http_route(req)->pattern,
-		 http_param(req, "id"), http_prefix(req), cookie != NULL ? cookie : "-");
+	snprintf(t->seen, sizeof(t->seen), "%s id=%s prefix=%s cookie=%s%s", http_route(req)->pattern,
+		 http_param(req, "id"), http_prefix(req), cookie != NULL ? cookie : "-",
+		 http_slash(req) ? " /" : "");
 	http_reply(req, 204, NULL, NULL, 0);
 }
 
@@ -320,7 +321,7 @@ static void a_number_is_of_digits_only(void **state)
 	assert_int_equal(status_of(get(t, "/n/007")), 204);
 	assert_string_equal(t->seen, "/n/{id:int} id=007 prefix= cookie=-");
 	assert_int_equal(status_of(get(t, "/csm/n/%37/")), 204);
-	assert_string_equal(t->seen, "/n/{id:int} id=7 prefix=/csm cookie=-");
+	assert_string_equal(t->seen, "/n/{id:int} id=7 prefix=/csm cookie=- /");
 	static const char *const others[] = {"/n/-1", "/n/1a", "/n/+1", "/n/1.0", "/n/%D9%A1"};
 	for (size_t i = 0; i < ARRAY_LEN(others); i++) {
 		get(t, others[i]);

@@ -493,15 +493,19 @@ def test_files_of_device_applications(make_suite):
     (folder / ".hidden").write_text("h")
     (s.dir / "secret").write_text("s")
     os.symlink(s.dir / "secret", folder / "link")
-    os.symlink("app/index.html", folder / "inside")
+    os.symlink("app/index.html", folder / "inside.html")
     os.mkfifo(folder / "fifo")
     s._write_ini({"gui.web-da-dir": folder})
     s.start("broker", "ccm")
     get = lambda path: raw(s, ("GET /da/%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % path).encode())
-    for path, body, kind in (("app/index.html", b"<p>app", b"text/html"), ("app", b"<p>app", b"text/html"), ("app//index.html", b"<p>app", b"text/html"),
-                             ("app/a%20b.js", b"1", b"text/javascript"), ("inside", b"<p>app", b"text/html")):
+    for path, body, kind in (("app/index.html", b"<p>app", b"text/html"), ("app/", b"<p>app", b"text/html"), ("app//index.html", b"<p>app", b"text/html"),
+                             ("app/a%20b.js", b"1", b"text/javascript"), ("inside.html", b"<p>app", b"text/html")):
         answer = get(path)
         assert status_of(answer) == 200 and answer.endswith(b"\r\n\r\n" + body) and kind in answer, path
+    (folder / "ü: x").mkdir()
+    (folder / "ü: x" / "index.html").write_text("x")
+    assert status_of(get("app")) == 302 and b"\r\nLocation: app/\r\n" in get("app")
+    assert b"\r\nLocation: %C3%BC%3A%20x/\r\n" in get("%C3%BC:%20x") and status_of(get("%C3%BC%3A%20x/")) == 200
     for path in ("", "../secret", "%2e%2e/secret", "%2e%2e%2fsecret", "app/../../secret", "app/%2e%2e/%2e%2e/secret", "link", ".hidden",
                  "/etc/passwd", "%2fetc%2fpasswd", "app/nope", "fifo", "./app", "app/./index.html"):
         answer = get(path)
