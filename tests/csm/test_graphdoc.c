@@ -123,6 +123,21 @@ static void every_digest_is_named_dependencies_too(void **state)
 	assert_string_equal(all, "f1 f2 f3 ");
 }
 
+static void what_is_told_of_a_link_is_how_it_is_run(void **state)
+{
+	json_auto_t *idf = json_pack("{s:s, s:s, s:{s:s}, s:i, s:i, s:[s], s:i, s:b}", "topic", "t", "func", "f", "depends", "a", "d", "param_no", 2,
+				     "tag_param_no", 1, "input_type", "variant", "order", 0, "out", true);
+	json_auto_t *odf = entry("b", NULL), *told_idf = json_object(), *told_odf = json_object();
+	(void)state;
+	json_object_set_new(odf, "order", json_integer(3));
+	assert_int_equal(graphdoc_tell(idf, told_idf), 0);
+	json_object_del(idf, "out");
+	assert_true(json_equal(told_idf, idf));
+	assert_int_equal(graphdoc_tell(odf, told_odf), 0);
+	json_auto_t *expected = json_pack("{s:n, s:{}}", "func", "depends");
+	assert_true(json_equal(told_odf, expected));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -135,6 +150,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			a_refused_join_gives_way_and_nothing_else_can_be_mended, setup, teardown),
 		cmocka_unit_test_setup_teardown(every_digest_is_named_dependencies_too, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_is_told_of_a_link_is_how_it_is_run, setup, teardown),
 	};
 	return cmocka_run_group_tests_name("graphdoc", tests, NULL, NULL);
 }
