@@ -7,16 +7,15 @@
 #include "iotctl/keeper_end.h"
 #include "iotctl/kept.h"
 #include "iotctl/logfile.h"
+#include "iotctl/ports.h"
 #include "iotctl/supervisor.h"
 #include "iotctl/units.h"
 #include <fcntl.h>
 #include <inttypes.h>
-#include <netdb.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -210,28 +209,6 @@ static bool http_port_of(const struct settings *s, const char *daemon, struct ht
 	return true;
 }
 
-/* Whether somebody else has it. */
-static bool is_taken(const struct http_port *p)
-{
-	struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV,
-				 .ai_socktype = SOCK_STREAM};
-	struct addrinfo *at;
-	char port[16];
-	int one = 1;
-
-	snprintf(port, sizeof(port), "%" PRId64, p->port);
-	if (getaddrinfo(p->address, port, &hints, &at) != 0)
-		return false;
-	CLEANUP(closep)
-	int fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	bool taken = fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) == 0 &&
-		     (bind(fd, at->ai_addr, at->ai_addrlen) < 0 || listen(fd, 1) < 0) &&
-		     errno == EADDRINUSE;
-
-	freeaddrinfo(at);
-	return taken;
-}
-
 static void print_failure(const struct settings *s, json_t *f)
 {
 	json_t *log = json_object_get(f, "log"), *line;
@@ -240,7 +217,8 @@ static void print_failure(const struct settings *s, json_t *f)
 	size_t i;
 
 	complain("%s is not ready: %s", name, json_string_value(json_object_get(f, "reason")));
-	if (json_array_size(log) > 0 && http_port_of(s, name, &port) && is_taken(&port))
+	if (json_array_size(log) > 0 && http_port_of(s, name, &port) &&
+	    port_is_taken(port.address, (unsigned)port.port))
 		fprintf(stderr,
 			"  another program has port %" PRId64
 			" at %s: set another one (%s), or stop that program;\n"

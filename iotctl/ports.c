@@ -3,7 +3,10 @@
 #include "common/util.h"
 #include <arpa/inet.h>
 #include <dirent.h>
+#include <errno.h>
+#include <netdb.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #define STATE_LISTEN 0x0a
 
@@ -117,4 +120,25 @@ pid_t ports_holder(const struct listener *of, char *name, size_t cap)
 	if (d != NULL)
 		closedir(d);
 	return pid;
+}
+
+bool port_is_taken(const char *address, unsigned port)
+{
+	struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV,
+				 .ai_socktype = SOCK_STREAM};
+	struct addrinfo *at;
+	char text[16];
+	int one = 1;
+
+	snprintf(text, sizeof(text), "%u", port);
+	if (getaddrinfo(address, text, &hints, &at) != 0)
+		return false;
+	CLEANUP(closep)
+	int fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool taken = fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) == 0 &&
+		     (bind(fd, at->ai_addr, at->ai_addrlen) < 0 || listen(fd, 1) < 0) &&
+		     errno == EADDRINUSE;
+
+	freeaddrinfo(at);
+	return taken;
 }

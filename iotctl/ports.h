@@ -19,3 +19,5 @@ bool ports_look(const char *address, unsigned port, struct listener *ret);
 /* The process that has the socket, as far as we may see: its own ones, or for root all. ret: pid,
  * 0: unknown; name: of it. */
 pid_t ports_holder(const struct listener *of, char *name, size_t cap);
+/* Whether nobody could listen there, because somebody does. address: numeric. */
+bool port_is_taken(const char *address, unsigned port);
