@@ -456,9 +456,9 @@ static void only_what_may_change_is_taken_from_another_reading(void **state)
 	assert_int_equal(p->s.core.da_expiration_s, 6);
 	assert_string_equal(p->s.core.cors_origin, "https://a.org");
 	assert_string_equal(p->s.core.userdir, "/x");
-	/* the store lies below userdir, and moves with it */
-	assert_int_equal(c.waiting, 2);
-	assert_string_equal(c.waits, "core-db.url");
+	/* the stores lie below userdir, and move with it */
+	assert_int_equal(c.waiting, 3);
+	assert_string_equal(c.waits, "gui-db.url");
 }
 
 int main(void)

@@ -214,7 +214,7 @@ static void publish_is_taken_apart(void **state)
 
 static void service_names_are_known_unbuilt_or_wrong(void **state)
 {
-	char *csm[] = {"csm"}, *ccm[] = {"csm", "ccm"}, *typo[] = {"cms"};
+	char *csm[] = {"csm"}, *ccm[] = {"csm", "ccm"}, *gui[] = {"csm", "gui"}, *typo[] = {"cms"};
 	struct err err = {0};
 	unsigned mask = 0;
 
@@ -224,11 +224,13 @@ static void service_names_are_known_unbuilt_or_wrong(void **state)
 	assert_int_equal(units_parse(csm, 1, &mask, &err), 0);
 	assert_int_equal(mask, 1u << UNIT_CSM);
 	assert_int_equal(units_with_needs(mask), 1u << UNIT_CSM | 1u << UNIT_BROKER);
-	assert_int_equal(units_parse(ccm, 2, &mask, &err), ERR_NOENT);
-	assert_string_equal(err.text, "ccm: not part of this build");
+	assert_int_equal(units_parse(gui, 2, &mask, &err), ERR_NOENT);
+	assert_string_equal(err.text, "gui: not part of this build");
 	assert_int_equal(units_parse(typo, 1, &mask, &err), ERR_INVAL);
-	assert_non_null(strstr(err.text, "choose from broker, csm, agent"));
+	assert_non_null(strstr(err.text, "choose from broker, csm, agent, ccm"));
 	assert_int_equal(mask, 1u << UNIT_CSM); /* untouched by failures */
+	assert_int_equal(units_parse(ccm, 2, &mask, &err), 0);
+	assert_int_equal(mask, 1u << UNIT_CSM | 1u << UNIT_CCM);
 
 	json_auto_t *odd = json_pack("[s, i]", "agent", 7);
 
