@@ -57,7 +57,10 @@ static void add_ops(const struct gui_op *ops)
 static void find_tables(void)
 {
 	add_table(import_fields);
+	add_routes(web_account_routes);
+	add_routes(web_project_routes);
 	add_routes(web_catalogue_routes);
+	add_ops(gui_project_ops);
 	add_ops(gui_catalogue_ops);
 }
 
