@@ -9,18 +9,44 @@ from ccm_clients import STARTED, Editor, Rest, unique
 from clients import Sdk, new_id
 from suite import SANITIZED, Suite, until
 
-OPS = """create_project delete_project update_project rename_project get_project_list get_project_status get_project_info search_project
-    create_device_object update_device_object delete_device_object get_device_object_info get_device_list bind_device unbind_device
-    create_na update_na delete_na get_na_list get_na_info get_na_monitor create_link delete_link
-    create_device_model update_device_model delete_device_model search_device_model get_device_model_list get_device_model_info
-    create_device_feature update_device_feature delete_device_feature search_device_feature get_device_feature_info
-    get_device_feature_list create_device_feature_parameter update_device_feature_parameter delete_device_feature_parameter
-    get_device_feature_parameter create_device_feature_category get_device_feature_category_list create_unit get_unit_list
-    create_tag get_tag_list save_dm_df_tag delete_dm_df_tag get_dm_df_tag create_device_feature_object update_device_feature_object
-    delete_device_feature_object get_device_feature_object_info get_alias_name set_alias_name create_function update_function
-    delete_function get_function_list get_device_feature_function_list get_na_function_list get_function_version_list
-    get_function_info get_dfo_function_info create_functionSDF delete_functionSDF turn_on_simulation turn_off_simulation
-    update_simulation get_simulation_status""".split()
+# op -> its arguments; a star: may be left out. What stands for ids is of nothing that is there.
+OPS = {
+    "create_project": "p_name", "delete_project": "p_id", "update_project": "p_id status", "rename_project": "p_id newname",
+    "get_project_list": "", "get_project_status": "p_id", "get_project_info": "p_id", "search_project": "p_name",
+    "create_device_object": "p_id dm_id df", "update_device_object": "do_id p_id df", "delete_device_object": "do_id",
+    "get_device_object_info": "do_id p_id", "get_device_list": "do_id", "bind_device": "do_id d_id check_sim*",
+    "unbind_device": "do_id check_sim*", "create_na": "p_id na_name na_idx dfo_ids",
+    "update_na": "na_id na_name* dfm_list* multiplejoin_fn_id*", "delete_na": "na_id", "get_na_list": "p_id", "get_na_info": "na_id p_id",
+    "get_na_monitor": "na_id p_id aa_credential_id*", "create_link": "na_id dfo_id check_tag*",
+    "delete_link": "na_id dfo_id check_na_complete*", "create_device_model": "dm_name df_list dm_type* plural* device_only*",
+    "delete_device_model": "dm_id", "search_device_model": "dm_name", "get_device_model_list": "", "get_device_model_info": "dm_id",
+    "create_device_feature": "df_type df_name df_parameter comment* df_category*", "delete_device_feature": "df_id",
+    "search_device_feature": "df_name", "get_device_feature_info": "df_id", "get_device_feature_list": "df_category*",
+    "create_device_feature_parameter": "df_id* dm_id* df_parameter", "update_device_feature_parameter": "mf_id* df_parameter",
+    "delete_device_feature_parameter": "mf_id*", "get_device_feature_parameter": "df_id* dm_id*",
+    "create_device_feature_category": "dfc_name", "get_device_feature_category_list": "", "create_unit": "unit_name", "get_unit_list": "",
+    "create_tag": "tag_name param_no", "get_tag_list": "", "save_dm_df_tag": "df_id* dm_id* tags", "delete_dm_df_tag": "mf_id* tags",
+    "get_dm_df_tag": "mf_id*", "create_device_feature_object": "do_id df_id alias_name",
+    "update_device_feature_object": "dfo_id alias_name df_parameter", "delete_device_feature_object": "dfo_id do_id check_do_valid*",
+    "get_device_feature_object_info": "dfo_id p_id", "get_alias_name": "mac_addr df_name", "set_alias_name": "mac_addr df_name alias_name",
+    "create_function": "fn_name code df_id*", "update_function": "fn_id code df_id* fnvt_idx*", "delete_function": "fn_id",
+    "get_function_list": "", "get_device_feature_function_list": "df_id", "get_na_function_list": "", "get_function_version_list": "fn_id",
+    "get_function_info": "fn_id* fnvt_idx*", "get_dfo_function_info": "dfo_id* na_id*", "create_functionSDF": "fn_id df_id*",
+    "delete_functionSDF": "fn_id df_id*", "turn_on_simulation": "p_id", "turn_off_simulation": "p_id", "update_simulation": "p_id sim",
+    "get_simulation_status": "p_id",
+    "update_device_model": None, "update_device_feature": None,     # what they take is as over REST, and what pages had before
+}
+SAMPLES = {"status": "on", "sim": "on", "df": ["x"], "dfo_ids": ["987654"], "dfm_list": [], "df_list": [], "df_parameter": [{}], "tags": [],
+           "df_type": "input", "dm_type": "other", "plural": False, "device_only": False, "na_idx": "0", "param_no": "1",
+           "code": "def run(*args):\n    return args[0]\n", "fn_name": "of_nobody", "check_sim": True, "check_tag": True,
+           "check_na_complete": True, "check_do_valid": True, "aa_credential_id": None}
+TEXTS = ("_name", "newname", "comment", "mac_addr", "df_category")
+
+
+def sample(argument):
+    if argument in SAMPLES:
+        return SAMPLES[argument]
+    return unique("x") if argument.endswith(TEXTS) else "987654"
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +200,19 @@ def test_unknown_ops_are_errors(suite, editor):
     for op in ("", "no_such_op", "ATTACH", "get_project_list ", "x" * 5000, "'; DROP TABLE Project; --", None, 7, ["attach"], {"op": 1}):
         answer = editor.request(op, {"p_id": 1})
         assert (answer["state"], answer["op"], answer["data"]) == ("error", op, {"p_id": 1}) and answer["msg"]
+
+
+@pytest.mark.parametrize("op", [op for op in OPS if OPS[op] is not None])
+def test_every_op_takes_its_arguments(suite, editor, op):
+    arguments = OPS[op].split()
+    whole = {a.rstrip("*"): sample(a.rstrip("*")) for a in arguments}
+    needed = {a: whole[a] for a in arguments if not a.endswith("*")}
+    for data in (whole, needed):
+        answer = editor.request(op, data)
+        assert answer["state"] == "ok" or not any(w in answer["msg"] for w in ("known field", "missing", "must be", "unknown op")), answer
+    for left_out in needed:
+        answer = editor.request(op, {a: v for a, v in needed.items() if a != left_out})
+        assert answer["state"] == "error", answer
 
 
 def test_every_op_is_there_and_takes_no_nonsense(suite, editor):
