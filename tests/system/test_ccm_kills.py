@@ -3,6 +3,7 @@ is half done, and soon csm runs what is stored, functions included.
 
 KILLS=200 and SEED=... repeat a long run; a suite of tests makes fewer."""
 
+import concurrent.futures
 import copy
 import os
 import random
@@ -405,6 +406,23 @@ def test_graphs_are_right_whoever_dies(make_suite, clients):
             raise
     assert most > 0 and through > 0
     print("up to %d graphs, data through %d" % (most, through))
+
+
+def test_users_are_in_nobodys_way(make_suite, clients):
+    """Streams of several users at the same time, as many graphs as they have together."""
+    suite = make_suite(start=STARTED)
+    rests = [Rest(suite, unique("user")) for _ in range(4)]
+    streams = [Stream(rest, World(suite, clients, rest), random.Random(SEED + n)) for n, rest in enumerate(rests)]
+    with concurrent.futures.ThreadPoolExecutor(len(streams)) as pool:
+        for future in [pool.submit(stream.run, 30 if SANITIZED else 120) for stream in streams]:
+            future.result()
+    wanted = {}
+    for rest, stream in zip(rests, streams):
+        assert observed(rest) == stream.model, "SEED=%d" % SEED
+        wanted.update(only_links(graphs_that_should(rest)))
+    until(lambda: runs(suite) == wanted, RECONCILED_S, "csm's graphs as the store wants them (SEED=%d)" % SEED)
+    for stream in streams:
+        data_is_right(stream, random.Random(SEED))
 
 
 def only_links(graphs):
