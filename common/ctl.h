@@ -2,7 +2,6 @@
  * line each way.
  *
  * Request {"op": "...", ...}; answer {"state": "ok", ...} or {"state": "error", "reason": "..."}.
- * Every daemon answers
  * {"op": "help"} is answered with the table of ops by ctl itself. Only the owner of the daemon and
  * root may connect; a path may be longer than a socket address. One connection has one request
  * answered at a time. Every daemon answers
@@ -11,7 +10,8 @@
  */
 #pragma once
 
-#define CTL_LINE_MAX (1024 * 1024) /* bytes of one request */
+/* Bytes of one request; a whole project comes in one. */
+#define CTL_LINE_MAX (8 * 1024 * 1024)
 
 #include "common/err.h"
 #include "common/loop.h"
@@ -39,7 +39,7 @@ void ctl_answer(struct ctl_call *call, json_t *answer);
 void ctl_answer_error(struct ctl_call *call, const char *reason);
 
 /* Client, blocking up to timeout_ms; for commands, not for loops. request: borrowed. ret_answer:
- * yours. Errors: ERR_NOENT (nobody listens), ERR_TIMEOUT, ERR_PARSE. An answer of state "error" is
- * ERR_PEER with the reason. */
+ * yours. Errors: ERR_NOENT (nobody listens), ERR_TIMEOUT, ERR_PARSE, ERR_LIMIT (request). An answer
+ * of state "error" is ERR_PEER with the reason. */
 int ctl_request(const char *path, json_t *request, int timeout_ms, json_t **ret_answer,
 		struct err *err);

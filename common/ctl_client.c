@@ -123,6 +123,9 @@ int ctl_request(const char *path, json_t *request, int timeout_ms, json_t **ret_
 		return fd;
 	if (text == NULL)
 		return err_set(err, ERR_NOMEM, "request");
+	if (strlen(text) >= CTL_LINE_MAX)
+		return err_set(err, ERR_LIMIT, "the request has more than %d MiB",
+			       CTL_LINE_MAX >> 20);
 	int rc = send_all(fd, text, strlen(text), deadline_ms, err);
 
 	if (rc == 0)

@@ -370,6 +370,27 @@ static void rubbish_is_refused_or_hung_up_on(void **state)
 	json_decref(answer);
 }
 
+static void a_request_that_is_too_long_is_not_sent(void **state)
+{
+	struct server *s = *state;
+	CLEANUP(freep)
+	char *text = malloc(CTL_LINE_MAX);
+	json_t *answer = NULL;
+	struct err err = {0};
+
+	assert_non_null(text);
+	memset(text, 'x', CTL_LINE_MAX);
+	json_auto_t *large =
+		json_pack("{s:s, s:s%}", "op", "echo", "text", text, (size_t)CTL_LINE_MAX - 100);
+	json_auto_t *larger =
+		json_pack("{s:s, s:s%}", "op", "echo", "text", text, (size_t)CTL_LINE_MAX);
+
+	assert_int_equal(ctl_request(s->path, large, 20000, &answer, &err), 0);
+	json_decref(answer);
+	assert_int_equal(ctl_request(s->path, larger, 20000, &answer, &err), ERR_LIMIT);
+	assert_non_null(strstr(err.text, "8 MiB"));
+}
+
 static void more_clients_than_allowed_are_turned_away(void **state)
 {
 	enum { COUNT = 80 };
@@ -438,6 +459,7 @@ int main(void)
 		SERVED(many_requests_in_one_write_are_answered_in_order),
 		SERVED(end_of_input_is_no_end_of_answers),
 		SERVED(rubbish_is_refused_or_hung_up_on),
+		SERVED(a_request_that_is_too_long_is_not_sent),
 		SERVED(more_clients_than_allowed_are_turned_away),
 		cmocka_unit_test(nobody_listening_is_no_entry),
 		cmocka_unit_test(stale_socket_is_replaced),
