@@ -1,5 +1,5 @@
 /* cmd_shell.c - iotctl shell: the commands without typing iotctl, with history and completion, and
- * questions to the store in SQL. */
+ * questions to the stores in SQL. */
 #include "common/util.h"
 #include "iotctl/commands.h"
 #include "iotctl/complete.h"
@@ -27,14 +27,29 @@ struct shell {
 
 /* ---- what only the shell has ---- */
 
+/* line: a statement, perhaps with the name of a store before it; no statement begins with one. */
 static int run_sql(struct iotctl *app, const char *line)
 {
+	enum schema_store which = SCHEMA_CSM;
 	struct err err = {0};
+
+	line += strspn(line, " \t");
+	for (int i = 0; i < SCHEMA_STORES; i++) {
+		size_t len = strlen(schema_name(i));
+
+		if (strncmp(line, schema_name(i), len) == 0 &&
+		    (line[len] == ' ' || line[len] == '\t' || line[len] == '\0')) {
+			which = i;
+			line += len;
+			break;
+		}
+	}
 
 	if (iotctl_settings(app) < 0)
 		return EXIT_ERROR;
-	return query_print(&app->settings, line, stdout, &err) < 0 ? complain("sql: %s", err.text)
-								   : EXIT_OK;
+	return query_print(&app->settings, which, line, stdout, &err) < 0
+		       ? complain("sql: %s", err.text)
+		       : EXIT_OK;
 }
 
 static void print_help(void)
@@ -42,7 +57,8 @@ static void print_help(void)
 	for (size_t i = 0; i < n_commands; i++)
 		if (commands[i].help != NULL && commands[i].run != NULL)
 			printf("  %-12s %s\n", commands[i].name, commands[i].help);
-	puts("  sql          ask the store: sql SELECT name, online FROM device\n"
+	puts("  sql          ask csm's store: sql SELECT name, online FROM device\n"
+	     "               or ccm's: sql ccm SELECT p_name, status FROM Project\n"
 	     "  exit         leave (or Ctrl-D)\n"
 	     "COMMAND --help says more; Tab completes.");
 }

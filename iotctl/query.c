@@ -108,16 +108,18 @@ static int run(sqlite3 *db, const char *sql, FILE *out, struct err *err)
 	return rc;
 }
 
-int query_print(const struct settings *s, const char *sql, FILE *out, struct err *err)
+int query_print(const struct settings *s, enum schema_store which, const char *sql, FILE *out,
+		struct err *err)
 {
+	const char *path = schema_path(s, which);
 	sqlite3 *db = NULL;
-	int rc = strcmp(s->core_db.url, ":memory:") == 0
-			 ? err_set(err, ERR_NOENT, "the store is kept in csm's memory only")
+	int rc = strcmp(path, ":memory:") == 0
+			 ? err_set(err, ERR_NOENT, "the store is kept in %s's memory only",
+				   schema_name(which))
 			 : 0;
 
-	if (rc == 0 &&
-	    sqlite3_open_v2(s->core_db.url, &db, SQLITE_OPEN_READONLY, NULL) != SQLITE_OK)
-		rc = err_set(err, ERR_DB, "store %s: %s", s->core_db.url, sqlite3_errmsg(db));
+	if (rc == 0 && sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL) != SQLITE_OK)
+		rc = err_set(err, ERR_DB, "store %s: %s", path, sqlite3_errmsg(db));
 	if (rc == 0) {
 		sqlite3_busy_timeout(db, BUSY_TIMEOUT_MS);
 		/* another file would be read, or even made, by ATTACH */

@@ -95,6 +95,15 @@ def test_sql_cannot_change_anything(suite, tmp_path, sql, words):
     assert HttpApi(suite).delete(da_id, HttpApi(suite).get(da_id).json()["rev"]).status_code == 200    # nobody holds a lock
 
 
+def test_sql_asks_the_store_that_is_named(suite):
+    run(suite, "initdb", "ccm")
+    assert "(1 row)" in run(suite, "shell", text="sql ccm SELECT fn_name FROM Function WHERE fn_name = 'identity'\n").stdout
+    assert "(0 rows)" in run(suite, "shell", text="sql  csm  SELECT id FROM device WHERE 0\n").stdout
+    assert "no such table" in run(suite, "shell", text="sql csm SELECT * FROM Function\n", rc=1).stderr
+    assert "only be read" in run(suite, "shell", text="sql ccm DELETE FROM Function\n", rc=1).stderr
+    assert "no statement" in run(suite, "shell", text="sql ccm\n", rc=1).stderr
+
+
 def test_sql_output_cannot_drive_the_terminal(suite):
     out = run(suite, "shell", text="sql SELECT char(27) || '[2Jgone'\n").stdout
     assert "?[2Jgone" in out and "\x1b" not in out
