@@ -187,13 +187,16 @@ static void write_settings(const struct manual_page *page, FILE *out)
 	put_see_also(page, out);
 }
 
-static void write_daemon(const struct manual_page *page, const char *about, FILE *out)
+/* modes: lines of the synopsis besides the daemon's own, in troff; "": there are none. */
+static void write_daemon(const struct manual_page *page, const char *modes, const char *about,
+			 FILE *out)
 {
 	put_head(page, out);
 	put_section(out, "SYNOPSIS");
 	fputs(".B ", out);
 	put(out, page->name);
 	fputs("\n[\\fIoptions\\fR]\n", out);
+	fputs(modes, out);
 	put_section(out, "DESCRIPTION");
 	put_paragraphs(out, about);
 	put_section(out, "OPTIONS");
@@ -210,7 +213,7 @@ static void write_daemon(const struct manual_page *page, const char *about, FILE
 
 static void write_csm(const struct manual_page *page, FILE *out)
 {
-	write_daemon(page,
+	write_daemon(page, "",
 		     "Registers device applications over HTTP, tells them over MQTT which of their "
 		     "features are "
 		     "linked, and serves the device and graph API. Data does not pass through it.\n"
@@ -220,9 +223,16 @@ static void write_csm(const struct manual_page *page, FILE *out)
 		     out);
 }
 
+static const char ccm_modes[] =
+	".br\n.B ccm init\n[\\fB\\-c\\fR \\fIINI_PATH\\fR]\n"
+	".br\n.B ccm import\n[\\fB\\-c\\fR \\fIINI_PATH\\fR] \\fIFILE\\fR ...\n"
+	".br\n.B ccm export\n[\\fB\\-c\\fR \\fIINI_PATH\\fR] [\\fB\\-\\-force\\fR] \\fIFILE\\fR\n"
+	".br\n.B ccm user\n[\\fB\\-c\\fR \\fIINI_PATH\\fR] "
+	"\\fBadd\\fR [\\fB\\-\\-admin\\fR] \\fINAME\\fR | \\fBpassword\\fR \\fINAME\\fR | \\fBlist\\fR\n";
+
 static void write_ccm(const struct manual_page *page, FILE *out)
 {
-	write_daemon(page,
+	write_daemon(page, ccm_modes,
 		     "Keeps accounts, device models, functions and projects, offers them to editors and programs over HTTP "
 		     "([gui] port) and MQTT, and has csm run the graphs of the projects that are on. What csm runs is compared "
 		     "with what is stored again and again, and mended.\n"
@@ -230,14 +240,15 @@ static void write_ccm(const struct manual_page *page, FILE *out)
 		     "description of its HTTP API is served at /api/openapi.json. There is no account until iotctl user add "
 		     "makes one.\n"
 		     "As `ccm init`, `ccm import`, `ccm export` and `ccm user` it works on its store and ends, whether a "
-		     "daemon runs or not: iotctl initdb, db and user do that.",
+		     "daemon runs or not: iotctl initdb, db and user do that. Those say what they did on standard output, and exit with 2 "
+		     "if the command line is wrong.",
 		     out);
 }
 
 static void write_agent(const struct manual_page *page, FILE *out)
 {
 	write_daemon(
-		page,
+		page, "",
 		"Runs graphs on this machine: hands the data of linked features to their "
 		"functions, which run "
 		"in engines of their own, locked in a sandbox, and the results to where they "
