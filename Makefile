@@ -106,7 +106,7 @@ $(O)/obj/%.o: %.c
 
 # the schema is part of the programs
 $(O)/obj/common/schema.o: $(wildcard conf/sql/*/*.sql)
-$(O)/obj/ccm/maintenance.o: conf/ccm-seed.json
+$(O)/obj/ccm/seed.o: conf/ccm-seed.json
 
 # so is the place of the configuration; another one is compiled in when it is asked for
 $(O)/obj/common/settings.o: $(O)/conf-path

@@ -3,6 +3,7 @@
 #include "ccm/control.h"
 #include "ccm/drive/drive.h"
 #include "ccm/gui/gui.h"
+#include "ccm/seed.h"
 #include "ccm/sim/sim.h"
 #include "ccm/web/web.h"
 #include "common/id.h"
@@ -73,6 +74,16 @@ static int connect_bus(struct ccm *ccm, struct err *err)
 
 /* ---- life ---- */
 
+/* A file is seeded by `ccm init`. What is in memory only, nobody else could seed. */
+static int open_store(struct ccm *ccm, struct err *err)
+{
+	struct imported made;
+	int rc = schema_open(ccm->settings, SCHEMA_CCM, &ccm->db, err);
+	if (rc == 0 && strcmp(schema_path(ccm->settings, SCHEMA_CCM), ":memory:") == 0)
+		rc = seed_if_empty(ccm->db, &made, err);
+	return rc < 0 ? rc : 0;
+}
+
 static int start(struct ccm *ccm, int argc, char *argv[], struct err *err)
 {
 	int rc = daemon_start(&ccm->daemon, "ccm", argc, argv, err);
@@ -81,7 +92,7 @@ static int start(struct ccm *ccm, int argc, char *argv[], struct err *err)
 	ccm->settings = &ccm->daemon.settings;
 	ccm->reload = (struct reload){.daemon = &ccm->daemon, .arg = ccm};
 	if ((rc = loop_new(&ccm->loop, err)) < 0 || (rc = daemon_handle_stop(ccm->loop, err)) < 0 ||
-	    (rc = daemon_watch(ccm->loop, err)) < 0 || (rc = schema_open(ccm->settings, SCHEMA_CCM, &ccm->db, err)) < 0)
+	    (rc = daemon_watch(ccm->loop, err)) < 0 || (rc = open_store(ccm, err)) < 0)
 		return rc;
 	ccm->started_ms = loop_now_ms(ccm->loop);
 	if ((rc = drive_new(ccm, &ccm->drive, err)) < 0 || (rc = gui_new(ccm, &ccm->gui, err)) < 0 ||

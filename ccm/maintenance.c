@@ -4,9 +4,9 @@
 #include "ccm/maintenance_export.h"
 #include "ccm/maintenance_user.h"
 #include "ccm/ops/import.h"
+#include "ccm/seed.h"
 #include "common/ctl.h"
 #include "common/daemon.h"
-#include "common/embed.h"
 #include "common/schema.h"
 #include "common/util.h"
 #include <stdio.h>
@@ -16,8 +16,6 @@
 #define HELP_COLUMN 24
 #define DAEMON_MS   5000
 #define FILE_MAX    (64 * 1024 * 1024)
-
-EMBED(ccm_seed, "conf/ccm-seed.json");
 
 int maintenance_transaction(struct maintenance *m, maintenance_fn *run, struct err *err)
 {
@@ -37,7 +35,7 @@ int maintenance_transaction(struct maintenance *m, maintenance_fn *run, struct e
 
 /* ---- import, init ---- */
 
-/* A file of the command line, or the seed. */
+/* A file of the command line. */
 struct source {
 	const char *name;
 	json_t *doc; /* owned */
@@ -65,7 +63,7 @@ static void say(const char *name, const struct imported *made)
 		    {made->units, "unit", "units"},
 		    {made->tags, "tag", "tags"},
 		    {made->functions, "function", "functions"},
-		    {made->versions, "version of functions", "versions of functions"},
+		    {made->versions - made->functions, "new version of a function", "new versions of functions"},
 		    {made->features, "feature", "features"},
 		    {made->offers, "offer", "offers"},
 		    {made->models, "model", "models"}};
@@ -173,27 +171,26 @@ static int run_import(struct maintenance *m, struct err *err)
 	return rc;
 }
 
-static int seed_if_new(struct maintenance *m, struct err *err)
+static int seed(struct maintenance *m, struct err *err)
 {
-	struct source *seed = m->work;
-	int rc = import_is_empty(m->db, err);
-	return rc > 0 ? import(m, seed, err) : rc;
+	int rc = seed_if_empty(m->db, m->work, err);
+	return rc < 0 ? rc : 0;
 }
 
 static int run_init(struct maintenance *m, struct err *err)
 {
-	struct source seed = {.name = schema_path(m->settings, SCHEMA_CCM)};
-	m->work = &seed;
-	int rc = parse(&seed, ccm_seed, strlen(ccm_seed), err);
-	if (rc == 0)
-		rc = maintenance_transaction(m, seed_if_new, err);
+	const char *name = schema_path(m->settings, SCHEMA_CCM);
+	struct imported made = {0};
+	m->work = &made;
+	int rc = maintenance_transaction(m, seed, err);
 	m->work = NULL;
-	if (rc == 0 && seed.made.models > 0)
-		say(seed.name, &seed.made);
-	else if (rc == 0)
-		printf("%s: it is there already, nothing was changed\n", seed.name);
-	json_decref(seed.doc);
-	return rc;
+	if (rc < 0)
+		return err_wrap(err, rc, "%s", name);
+	if (made.models > 0)
+		say(name, &made);
+	else
+		printf("%s: it is there already, nothing was changed\n", name);
+	return 0;
 }
 
 /* ---- modes ---- */
@@ -235,11 +232,21 @@ static int refuse_half_restored(const struct settings *s, struct err *err)
 	return err_set(err, ERR_BUSY, "a restore was interrupted ('%s'): `iotctl initdb` or `iotctl start` finishes it", path);
 }
 
+/* A store in memory is the daemon's alone: what a mode does to another one is forgotten at its end. */
+static int refuse_in_memory(const struct settings *s, struct err *err)
+{
+	if (strcmp(schema_path(s, SCHEMA_CCM), ":memory:") != 0)
+		return 0;
+	return err_set(err, ERR_INVAL, "the store is kept in the memory of the daemon only ([gui-db] url)");
+}
+
 static int run_mode(const struct mode *mode, struct maintenance *m, struct settings *settings, struct err *err)
 {
 	const char *given = options_value(&m->given, "config");
 	CLEANUP(freep) char *path = given == NULL ? settings_default_path() : NULL;
 	int rc = settings_load(given != NULL ? given : path, settings, on_note, NULL, err);
+	if (rc == 0)
+		rc = refuse_in_memory(settings, err);
 	if (rc == 0)
 		rc = daemon_make_dirs(settings, err);
 	if (rc == 0)

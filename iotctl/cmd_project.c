@@ -198,18 +198,39 @@ static int project_export(const struct iotctl *app, const struct options *o)
 		       : save(o->argv[2], options_has(o, "force"), document);
 }
 
+/* ret: a new document, or NULL (told) */
+static json_t *read_document(const char *path)
+{
+	json_error_t why;
+	FILE *in = strcmp(path, "-") == 0 ? stdin : fopen(path, "re");
+
+	if (in == NULL) {
+		complain("project: %s: %s", path, strerror(errno));
+		return NULL;
+	}
+	json_t *document = json_loadf(in, 0, &why);
+
+	if (document == NULL && why.line > 0)
+		complain("project: %s: line %d, column %d: %s", path, why.line, why.column,
+			 why.text);
+	else if (document == NULL)
+		complain("project: %s: %s", path, why.text);
+	if (in != stdin)
+		fclose(in);
+	return document;
+}
+
 static int project_import(const struct iotctl *app, const struct options *o)
 {
 	const char *path = o->argv[1], *user = options_value(o, "user");
-	json_error_t why;
 	json_auto_t *answer = NULL;
 
 	if (user == NULL)
 		return misused("project: import needs --user NAME: whose does it become?");
-	json_auto_t *document =
-		strcmp(path, "-") == 0 ? json_loadf(stdin, 0, &why) : json_load_file(path, 0, &why);
+	json_auto_t *document = read_document(path);
+
 	if (document == NULL)
-		return complain("project: %s: %s", path, why.text);
+		return EXIT_ERROR;
 	int rc = ask(app, "project",
 		     json_pack("{s:s, s:s, s:s*, s:O}", "op", "project-import", "user", user,
 			       "name", options_value(o, "name"), "document", document),
@@ -322,7 +343,23 @@ struct act {
 	int min, max;      /* operands behind it */
 	const char *takes; /* for people */
 	int (*run)(const struct iotctl *app, const struct options *o);
+	const char *options; /* those that it has besides --json, each with a space behind it */
 };
+
+/* An option that means nothing for what is to be done is a mistake. ret: enum exit_code (told) */
+static int check_options(const char *command, const struct act *act, const struct options *o)
+{
+	for (size_t i = 0; o->rows[i].name != NULL; i++) {
+		char word[32];
+
+		snprintf(word, sizeof(word), "%s ", o->rows[i].name);
+		if (o->values[i] != NULL && strcmp(o->rows[i].name, "json") != 0 &&
+		    (act->options == NULL || strstr(act->options, word) == NULL))
+			return misused("%s: --%s is not for %s", command, o->rows[i].name,
+				       act->name);
+	}
+	return EXIT_OK;
+}
 
 static int run_act(struct iotctl *app, const char *command, const struct act *acts, size_t n,
 		   const struct options *o)
@@ -335,6 +372,8 @@ static int run_act(struct iotctl *app, const char *command, const struct act *ac
 			continue;
 		if (o->argc - 1 < acts[i].min || o->argc - 1 > acts[i].max)
 			return misused("%s: %s takes %s", command, acts[i].name, acts[i].takes);
+		if (check_options(command, &acts[i], o) != EXIT_OK)
+			return EXIT_USAGE;
 		if (iotctl_settings(app) < 0 || iotctl_look(app) < 0)
 			return EXIT_ERROR;
 		return acts[i].run(app, o);
@@ -350,12 +389,13 @@ static int run_act(struct iotctl *app, const char *command, const struct act *ac
 int cmd_project(struct iotctl *app, const struct options *o)
 {
 	static const struct act acts[] = {
-		{"list", 0, 0, "no further argument", project_list},
-		{"show", 1, 1, "one project", project_show},
-		{"on", 1, 1, "one project", project_switch},
-		{"off", 1, 1, "one project", project_switch},
-		{"export", 1, 2, "one project, and perhaps a file", project_export},
-		{"import", 1, 1, "one file (-: standard input)", project_import},
+		{"list", 0, 0, "no further argument", project_list, NULL},
+		{"show", 1, 1, "one project", project_show, NULL},
+		{"on", 1, 1, "one project", project_switch, NULL},
+		{"off", 1, 1, "one project", project_switch, NULL},
+		{"export", 1, 2, "one project, and perhaps a file", project_export,
+		 "functions force "},
+		{"import", 1, 1, "one file (-: standard input)", project_import, "user name "},
 	};
 
 	return run_act(app, "project", acts, ARRAY_LEN(acts), o);
@@ -364,7 +404,7 @@ int cmd_project(struct iotctl *app, const struct options *o)
 int cmd_device(struct iotctl *app, const struct options *o)
 {
 	static const struct act acts[] = {
-		{"list", 0, 0, "no further argument", device_list},
+		{"list", 0, 0, "no further argument", device_list, NULL},
 	};
 
 	return run_act(app, "device", acts, ARRAY_LEN(acts), o);
@@ -373,8 +413,8 @@ int cmd_device(struct iotctl *app, const struct options *o)
 int cmd_function(struct iotctl *app, const struct options *o)
 {
 	static const struct act acts[] = {
-		{"list", 0, 0, "no further argument", function_list},
-		{"show", 1, 1, "one function", function_show},
+		{"list", 0, 0, "no further argument", function_list, NULL},
+		{"show", 1, 1, "one function", function_show, NULL},
 	};
 
 	return run_act(app, "function", acts, ARRAY_LEN(acts), o);

@@ -108,6 +108,9 @@ def test_a_new_password_ends_the_logins_that_there_are(suite):
     (("user", "list", "a"), 2, "no further"), (("user", "drop", "a"), 2, "none of add"), (("user", "list", "--admin"), 2, "--admin"),
     (("user", "password", "nobody-of-that-name"), 1, "nobody-of-that-name"),
     (("project",), 2, "list, show"), (("project", "show"), 2, "one project"), (("project", "start", "x"), 2, "none of list"),
+    (("project", "import", "/nowhere/x.json", "--user", "a"), 1, "project: /nowhere/x.json: No such file"),
+    (("project", "list", "--name", "x"), 2, "--name is not for list"), (("project", "on", "x", "--force"), 2, "--force is not for on"),
+    (("project", "export", "x", "--user", "a"), 2, "--user is not for export"),
     (("project", "import", "x.json"), 2, "--user"), (("project", "list", "x"), 2, "no further"),
     (("project", "show", "no such project"), 1, "no project 'no such project'"), (("project", "on", "999999999"), 1, "no project"),
     (("device",), 2, "list"), (("device", "show"), 2, "none of list"), (("function", "show", "none_such"), 1, "no function 'none_such'"),
@@ -198,11 +201,19 @@ def test_a_project_is_exported_and_imported(suite, alice, tmp_path):
     before = asked(suite, "project", "list")
     for args, words in ((("--user", bob.user, "--name", new), "already exists"), (("--user", "nobody-of-that-name"), "no account"),):
         assert words in iotctl(suite, "project", "import", whole, *args, rc=1).stderr
-    for text, words in (("{", "bad.json"), ("[]", "document"), ('{"project": {}}', "name"), ('{"project": {"p_name": "x"}}', "project")):
+    for text, words in (("{", "bad.json: line 1, column 1: "), ("[]", "document"), ('{"project": {}}', "name"), ('{"project": {"p_name": "x"}}', "project")):
         bad = tmp_path / "bad.json"
         bad.write_text(text)
         assert words in iotctl(suite, "project", "import", bad, "--user", bob.user, rc=1).stderr
     assert asked(suite, "project", "list") == before
+
+
+def test_a_document_may_be_as_large_as_for_rest(suite, alice, tmp_path):
+    large, project = tmp_path / "large.json", {"p_name": unique("large"), "DeviceObject": {}, "NetworkApplication": []}
+    large.write_text(json.dumps({"project": dict(project, remark="x" * (4 << 20))}))
+    assert "it is off" in iotctl(suite, "project", "import", large, "--user", alice.user).stdout
+    large.write_text(json.dumps({"project": dict(project, p_name="other", remark="x" * (8 << 20))}))
+    assert "more than 8 MiB" in iotctl(suite, "project", "import", large, "--user", alice.user, rc=1).stderr
 
 
 # ---- devices, functions
@@ -378,10 +389,20 @@ def test_a_store_in_memory_has_no_backup(make_ctl, tmp_path):
     c.run("start")
     assert "kept in memory" in c.run("db", "backup", str(tmp_path / "own.tar"), rc=1).stderr
     assert "kept in ccm's memory" in c.run("user", "list", rc=1).stderr
+    assert "kept in ccm's memory" in iotctl(c, "shell", rc=1, text="sql ccm SELECT 1\n").stderr
     out = c.run("backup", str(tmp_path / "whole.tar")).stdout
     assert "left out" in out and "ccm.db" not in names_in(tmp_path / "whole.tar")
     c.run("restore", "--yes", str(tmp_path / "whole.tar"))
     assert not list(Path(os.getcwd()).glob(":memory:*"))
+
+
+def test_a_store_in_memory_begins_as_a_new_one_does(make_ctl):
+    c = make_ctl(extra="[gui-db]\nurl = :memory:\n")
+    c.run("start")
+    assert "identity" in c.run("function", "list").stdout
+    for mode in (("init",), ("import", "x.json"), ("user", "list")):
+        done = subprocess.run([str(BIN / "ccm"), mode[0], "-c", str(c.ini), *mode[1:]], capture_output=True, text=True, timeout=30)
+        assert done.returncode == 1 and "memory of the daemon" in done.stderr
 
 
 def test_a_start_seeds_a_new_store_and_says_that_there_is_no_account(ctl):

@@ -155,7 +155,7 @@ def test_the_example_of_the_page_comes_in(store, tmp_path):
     path = file_of(tmp_path, **json.loads(page.split("code-block:: json")[1]))
     assert store.run("init").returncode == 0
     done = store.run("import", path)
-    assert "1 unit, 1 function, 1 version of functions, 1 feature, 1 offer, 1 model made" in done.stdout, done.stderr
+    assert "1 unit, 1 function, 1 feature, 1 offer, 1 model made" in done.stdout, done.stderr
     assert "nothing new" in store.run("import", path).stdout
 
 
