@@ -20,12 +20,14 @@ struct found {
 	char hash[PASSWORD_HASH_MAX];
 };
 
+/* ret: NULL: the operation has failed, and c is gone */
 static struct found *found_new(struct op_call *c)
 {
-	c->prepared = calloc(1, sizeof(struct found));
-	if (c->prepared == NULL)
+	struct found *f = calloc(1, sizeof(*f));
+	c->prepared = f;
+	if (f == NULL)
 		op_fail(c, err_set(&c->err, ERR_NOMEM, "passwords"));
-	return c->prepared;
+	return f;
 }
 
 static int busy(struct op_call *c, int rc)
@@ -83,6 +85,13 @@ static void login_verified(void *arg, int rc, const char *hash)
 	op_fail(c, err_set(&c->err, ERR_ACCES, "invalid username or password"));
 }
 
+/* ret: ERR_LIMIT */
+static int must_wait(struct op_call *c, const char *what, unsigned wait)
+{
+	(void)op_result_int(c, "retry_after_s", wait);
+	return err_set(&c->err, ERR_LIMIT, "%s; try again in %u s", what, wait);
+}
+
 static void login_prepare(struct op_call *c)
 {
 	unsigned wait = wait_s(c);
@@ -90,8 +99,7 @@ static void login_prepare(struct op_call *c)
 	if (f == NULL)
 		return;
 	if (wait > 0) {
-		(void)op_result_int(c, "retry_after_s", wait);
-		op_fail(c, err_set(&c->err, ERR_LIMIT, "too many failed logins; try again in %u s", wait));
+		op_fail(c, must_wait(c, "too many failed logins", wait));
 		return;
 	}
 	int rc = db_run(c->db, &c->err, on_found, f,
@@ -157,11 +165,25 @@ static void create_hashed(void *arg, int rc, const char *hash)
 	op_go_on(c);
 }
 
+/* Each is a password to be hashed, and a row for good. ret: 0, ERR_LIMIT */
+static int may_create(struct op_call *c)
+{
+	struct throttle *t = web_throttle(c->ccm->web);
+	int64_t now_ms = loop_now_ms(c->ccm->loop);
+	unsigned wait = throttle_wait_s(t, THROTTLE_NEW, op_str(c, "peer"), now_ms);
+	if (wait > 0)
+		return must_wait(c, "too many new accounts from this address", wait);
+	throttle_failed(t, THROTTLE_NEW, op_str(c, "peer"), now_ms);
+	return 0;
+}
+
 static void create_prepare(struct op_call *c)
 {
 	if (found_new(c) == NULL)
 		return;
 	int rc = account_check_name(op_str(c, "username"), &c->err);
+	if (rc == 0)
+		rc = may_create(c);
 	if (rc == 0)
 		rc = check_free(c);
 	if (rc == 0 && (rc = passwords_hash(web_passwords(c->ccm->web), op_str(c, "password"), create_hashed, c)) < 0)

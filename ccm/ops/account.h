@@ -8,7 +8,7 @@
 extern const struct op op_account_login;
 extern const struct op op_account_oauth2; /* refused: it is not part of this build */
 extern const struct op op_account_logout; /* session: its digest */
-extern const struct op op_account_create; /* username, password. Result: id */
+extern const struct op op_account_create; /* username, password, peer. Result: id. Errors: ERR_EXIST; ERR_LIMIT as above */
 extern const struct op op_account_delete; /* the caller */
 extern const struct op op_account_profile; /* gui*: the uuid that the ticket is for; session: digest of the login */
 

@@ -149,6 +149,7 @@ static json_t *response(const char *description, const char *schema)
 
 static json_t *responses(const struct web_route *r)
 {
+	const struct web_special *special = web_special_of(r->op);
 	const struct {
 		unsigned status;
 		const char *why;
@@ -158,6 +159,8 @@ static json_t *responses(const struct web_route *r)
 		{r->body != NULL ? 400 : 0, "the body is not as described"},
 		{r->auth == WEB_USER ? 401 : 0, "nobody is logged in"},
 		{r->auth == WEB_ADMIN ? 403 : 0, "the caller is no administrator"},
+		{r->body != NULL ? 413 : 0, "the body, or a text in it, is too large"},
+		{special != NULL && special->throttled ? 429 : 0, "too many attempts: Retry-After tells when the next one may come"},
 		{503, "the store or its helpers cannot serve now"},
 	};
 	char status[16];

@@ -53,11 +53,17 @@ static int enter_session(struct http_request *req, json_t *args)
 	return json_object_set_new(args, "session", json_string(session_of(req).s)) < 0 ? ERR_NOMEM : 0;
 }
 
-static int enter_login(struct http_request *req, json_t *args)
+static int enter_peer(struct http_request *req, json_t *args)
 {
 	char peer[INET6_ADDRSTRLEN];
 	peer_of(req, peer, sizeof(peer));
-	return json_object_set_new(args, "peer", json_string(peer)) < 0 ? ERR_NOMEM : enter_session(req, args);
+	return json_object_set_new(args, "peer", json_string(peer)) < 0 ? ERR_NOMEM : 0;
+}
+
+static int enter_login(struct http_request *req, json_t *args)
+{
+	int rc = enter_peer(req, args);
+	return rc == 0 ? enter_session(req, args) : rc;
 }
 
 static int leave_login(struct web *w, struct http_request *req, json_t *data)
@@ -74,7 +80,8 @@ static int leave_for_good(struct web *w, struct http_request *req, json_t *data)
 }
 
 const struct web_special web_account_specials[] = {
-	{.op = &op_account_login, .enter = enter_login, .leave = leave_login},
+	{.op = &op_account_login, .enter = enter_login, .leave = leave_login, .throttled = true},
+	{.op = &op_account_create, .enter = enter_peer, .throttled = true},
 	{.op = &op_account_logout, .enter = enter_session, .leave = leave_for_good},
 	{.op = &op_account_delete, .leave = leave_for_good},
 	{.op = &op_account_profile, .enter = enter_session, .query = profile_query},

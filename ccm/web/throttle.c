@@ -13,6 +13,7 @@ static const struct {
 } limits[] = {
 	[THROTTLE_ADDRESS] = {50, 6000},
 	[THROTTLE_ACCOUNT] = {10, 30000},
+	[THROTTLE_NEW] = {200, 30000}, /* a school has one address */
 };
 
 struct entry {
@@ -46,7 +47,7 @@ static uint64_t hash_of(const struct throttle *t, enum throttle_kind kind, const
 	uint64_t hash;
 	const void *data = key;
 	size_t len = strlen(key);
-	if (kind == THROTTLE_ADDRESS && inet_pton(AF_INET6, key, &v6) == 1) {
+	if (kind != THROTTLE_ACCOUNT && inet_pton(AF_INET6, key, &v6) == 1) {
 		data = &v6;
 		len = sizeof(v6) / 2;
 	}

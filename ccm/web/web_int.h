@@ -22,6 +22,7 @@ struct web_special {
 	int (*enter)(struct http_request *req, json_t *args);
 	/* After success: headers, and what of the result is not for the body. ret: 0 or ERR_NOMEM. NULL: nothing. */
 	int (*leave)(struct web *w, struct http_request *req, json_t *data);
+	bool throttled; /* who asks too often has to wait: 429 */
 };
 extern const struct web_special web_account_specials[]; /* ends with {0} */
 

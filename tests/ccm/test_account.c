@@ -79,9 +79,14 @@ static int run(struct site *t, const struct op *op, int64_t u_id, json_t *args)
 	return t->rc;
 }
 
+static json_t *new_account(const char *name)
+{
+	return json_pack("{s:s, s:s, s:s}", "username", name, "password", "secret", "peer", "127.0.0.1");
+}
+
 static int64_t create(struct site *t, const char *name)
 {
-	assert_int_equal(run(t, &op_account_create, 0, json_pack("{s:s, s:s}", "username", name, "password", "secret")), 0);
+	assert_int_equal(run(t, &op_account_create, 0, new_account(name)), 0);
 	return json_integer_value(json_object_get(t->data, "id"));
 }
 
@@ -192,13 +197,13 @@ static void one_name_is_one_user(void **state)
 	struct site *t = *state;
 	const struct caller nobody = {0};
 	create(t, "a");
-	assert_int_equal(run(t, &op_account_create, 0, json_pack("{s:s, s:s}", "username", "a", "password", "x")), ERR_EXIST);
+	assert_int_equal(run(t, &op_account_create, 0, new_account("a")), ERR_EXIST);
 	assert_string_equal(t->why, "username already exists");
-	assert_int_equal(run(t, &op_account_create, 0, json_pack("{s:s, s:s}", "username", "a\nb", "password", "x")), ERR_INVAL);
+	assert_int_equal(run(t, &op_account_create, 0, new_account("a\nb")), ERR_INVAL);
 	/* two at once: both names are free while they are hashed */
 	t->done = false;
-	op_start(&t->ccm, &op_account_create, &nobody, json_pack("{s:s, s:s}", "username", "b", "password", "x"), on_done, t);
-	assert_int_equal(run(t, &op_account_create, 0, json_pack("{s:s, s:s}", "username", "b", "password", "y")), 0);
+	op_start(&t->ccm, &op_account_create, &nobody, new_account("b"), on_done, t);
+	assert_int_equal(run(t, &op_account_create, 0, new_account("b")), 0);
 	t->done = false;
 	while (!t->done)
 		loop_turn(t->ccm.loop, 10000);

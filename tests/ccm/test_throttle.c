@@ -67,6 +67,9 @@ static void a_network_of_ipv6_is_one_address(void **state)
 	assert_int_equal(throttle_wait_s(t, THROTTLE_ADDRESS, "2001:db8::ffff:2", 0), 6);
 	assert_int_equal(throttle_wait_s(t, THROTTLE_ADDRESS, "2001:db8:0:1::1", 0), 0);
 	assert_int_equal(throttle_wait_s(t, THROTTLE_ADDRESS, "10.0.0.1", 0), 0);
+	fail_times(t, THROTTLE_NEW, "2001:db8::1", 200, 0);
+	assert_int_equal(throttle_wait_s(t, THROTTLE_NEW, "2001:db8::ffff:2", 0), 30);
+	assert_int_equal(throttle_wait_s(t, THROTTLE_NEW, "2001:db8:0:1::1", 0), 0);
 }
 
 static void a_flood_of_names_does_not_wash_a_guilty_one_away(void **state)

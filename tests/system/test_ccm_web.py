@@ -577,6 +577,8 @@ def test_the_description_is_valid_openapi_and_whole(suite, anyone):
             if "requestBody" in o:
                 assert o["requestBody"]["required"] is True
                 check_schema(document, o["requestBody"]["content"]["application/json"]["schema"])
+    waits = {path for path, item in document["paths"].items() for o in item.values() if "429" in o["responses"]}
+    assert waits == {"/account/login", "/account/create"}
     assert document["components"]["securitySchemes"]["session"] == {"type": "apiKey", "in": "cookie", "name": "session"}
     described = {(method.upper(), re.sub(r"{[^}]*}", "{}", path)) for path, item in document["paths"].items() for method in item}
     tables = {(method, re.sub(r"{[^}]*}", "{}", path)) for method, path in route_tables()}
@@ -718,6 +720,21 @@ def test_failed_logins_from_an_address_make_it_wait(suite, user):
     for n in range(50):
         is_error(fail("2001:db8::%x" % n), 401)
     is_error(fail("2001:db8::ffff"), 429)
+
+
+def test_new_accounts_from_an_address_make_it_wait(suite, user):
+    """One that is there counts, too, and costs no hash."""
+    taken = user.get("/account").json()["u_name"]
+    create = lambda name, address: Browser(suite).post("/account/create", json={"username": name, "password": "x"},
+                                                       headers={"X-Forwarded-For": address})
+    for _ in range(200):
+        is_error(create(taken, "10.3.0.1"), 400, "^username already exists$")
+    r = create(next(names), "10.3.0.1")
+    is_error(r, 429, "too many new accounts")
+    assert 1 <= int(r.headers["Retry-After"]) <= 30
+    assert create(next(names), "10.3.0.2").status_code == 200
+    assert Browser(suite).post("/account/login", json={"username": taken, "password": "secret"},
+                               headers={"X-Forwarded-For": "10.3.0.1"}).status_code == 200
 
 
 @pytest.mark.limit(300)
