@@ -10,12 +10,18 @@
 
 #define IN_USE    "This function is used, can not delete."
 #define NOT_OWNER "Function Version not find, or you are not owner."
+#define CODE_MAX  (256 * 1024) /* bytes */
 
 bool function_name_valid(const char *name)
 {
 	static const char characters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_0123456789";
 	size_t len = strlen(name);
 	return strspn(name, characters) == len && len > 0 && len <= 255 && strchr("_0123456789", name[0]) == NULL;
+}
+
+int function_check_length(const char *code, struct err *err)
+{
+	return strlen(code) > CODE_MAX ? err_set(err, ERR_RANGE, "`code` is longer than %d KiB", CODE_MAX / 1024) : 0;
 }
 
 int function_add_version(struct db *db, struct err *err, int64_t fn_id, int64_t u_id, const char *code, int64_t *ret_idx)
@@ -65,7 +71,11 @@ static void on_checked(void *arg, int rc, const char *why)
 
 static void check_code(struct op_call *c)
 {
-	drive_check_code(c->ccm, op_str(c, "code"), on_checked, c);
+	int rc = function_check_length(op_str(c, "code"), &c->err);
+	if (rc < 0)
+		op_fail(c, rc);
+	else
+		drive_check_code(c->ccm, op_str(c, "code"), on_checked, c);
 }
 
 static void check_name_and_code(struct op_call *c)

@@ -196,12 +196,15 @@ static int add_function(struct import *im, const json_t *item)
 	int64_t fn_id = 0, df_id = json_integer_value(json_object_get(item, "df_id")), there;
 	if (!function_name_valid(name))
 		return wrong(im, "has the name '%s'. %s", name, FUNCTION_NAME_RULE);
+	int rc = function_check_length(text_of(item, "code", ""), im->err);
+	if (rc < 0)
+		return err_wrap(im->err, rc, "%s", im->path);
 	/* each would be a new version again the next time */
 	if (json_object_get(im->functions, name) != NULL)
 		return wrong(im, "has the name '%s', as another one in this file", name);
 	if (json_object_set_new(im->functions, name, json_true()) < 0)
 		return err_set(im->err, ERR_NOMEM, "import");
-	int rc = q_int(im->db, im->err, &fn_id, "SELECT fn_id FROM Function WHERE fn_name = $1", DB_V_TEXT(name));
+	rc = q_int(im->db, im->err, &fn_id, "SELECT fn_id FROM Function WHERE fn_name = $1", DB_V_TEXT(name));
 	if (rc == 0) {
 		rc = q_int(im->db, im->err, &fn_id, "INSERT INTO Function (fn_name) VALUES ($1) RETURNING fn_id",
 			   DB_V_TEXT(name));

@@ -115,6 +115,8 @@ static void check_next(struct op_call *c)
 		int rc = find_function(c, row_str(f, "fn_name"), &fn_id);
 		if (rc == 0 && !function_name_valid(row_str(f, "fn_name")))
 			rc = err_set(&c->err, ERR_INVAL, "Function[%zu]: %s", checks->next, FUNCTION_NAME_RULE);
+		else if (rc == 0 && (rc = function_check_length(row_str(f, "code"), &c->err)) < 0)
+			err_wrap(&c->err, rc, "Function[%zu]", checks->next);
 		if (rc < 0) {
 			op_fail(c, rc);
 			return;

@@ -111,6 +111,20 @@ static void users_versions_are_no_matter(void **state)
 	assert_int_equal(changes(), 0);
 }
 
+static void a_function_has_at_most_256_kib(void **state)
+{
+	(void)state;
+	for (int more = 0; more < 2; more++) {
+		struct err err = {0};
+		CLEANUP(freep) char *code = calloc(1, 256 * 1024 + 2), *text = NULL;
+		memset(code, '#', 256 * 1024 + (size_t)more);
+		assert_true(asprintf(&text, "{'Function':[{'fn_name':'f%d','code':'%s'}]}", more, code) > 0);
+		assert_int_equal(import(text, &err), more == 0 ? 0 : ERR_RANGE);
+		assert_string_equal(err.text, more == 0 ? "" : "Function[0]: `code` is longer than 256 KiB");
+	}
+	assert_int_equal(number("SELECT count(*) FROM Function"), 1);
+}
+
 static void a_mistake_is_named_by_its_path_and_nothing_comes_in(void **state)
 {
 	static const struct {
@@ -190,6 +204,7 @@ int main(void)
 		T(everything_comes_in_whatever_its_order_in_the_file),
 		T(the_same_again_changes_nothing),
 		T(users_versions_are_no_matter),
+		T(a_function_has_at_most_256_kib),
 		T(a_mistake_is_named_by_its_path_and_nothing_comes_in),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -168,6 +168,11 @@ static void functions_that_come_along_are_made_for_the_caller_alone(void **state
 	json_object_set_new(f, "code", json_string("import os"));
 	refused(w, op_project_import, CAROL, ERR_INVAL, "Function[0]: Compile Error: there is no run", "{s:s, s:O}", "p_name",
 		"three", "document", renamed);
+	char *code = calloc(1, 256 * 1024 + 2);
+	json_object_set_new(f, "code", json_string(memset(code, '#', 256 * 1024 + 1)));
+	free(code);
+	refused(w, op_project_import, CAROL, ERR_RANGE, "Function[0]: `code` is longer than 256 KiB", "{s:s, s:O}", "p_name", "three",
+		"document", renamed);
 	json_object_set_new(f, "fn_name", json_string("a b"));
 	refused(w, op_project_import, CAROL, ERR_INVAL, "Function[0]: Function name must", "{s:s, s:O}", "p_name", "three",
 		"document", renamed);

@@ -223,6 +223,14 @@ def test_every_op_is_there_and_takes_no_nonsense(suite, editor):
         assert "Traceback" not in answer["msg"] and len(answer["msg"]) < 300
 
 
+def test_a_function_that_is_too_long_is_refused(editor):
+    code, most = "def run(x):\n    return x\n#", 256 * 1024
+    name = unique("f").replace("-", "_")
+    editor.refused("create_function", "`code` is longer than 256 KiB", fn_name=name, code=code.ljust(most + 1, "x"))
+    fn_id = editor.ok("create_function", fn_name=name, code=code.ljust(most, "x"))["fn_id"]
+    editor.refused("update_function", "`code` is longer than 256 KiB", fn_id=fn_id, code=code.ljust(most + 1, "x"))
+
+
 def test_nobody_may_make_a_function_protected(suite, editor):
     code = "def run(*args):\n    return args[0]\n"
     editor.refused("create_function", "is_protect", fn_name=unique("f").replace("-", "_"), code=code, is_protect=True)
