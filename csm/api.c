@@ -116,7 +116,7 @@ static void send_snapshot(const struct call *c, struct device **all)
 	struct parts p = parts_begin(c, "da_list");
 	for (size_t i = 0; all[i] != NULL; i++)
 		parts_add(&p, all[i]->id.s, device_to_json(all[i]));
-	ok(c, json_pack("{s:o}", p.key, p.part));
+	ok(c, json_pack("{s:o, s:s}", p.key, p.part, "run", c->csm->run.s));
 }
 
 static void device_attach(const struct call *c)
@@ -247,7 +247,7 @@ static void client_list(const struct call *c)
 	struct parts p = parts_begin(c, "graphs");
 	for (size_t i = 0; all[i] != NULL; i++)
 		parts_add(&p, graphs_id(all[i]), json_integer(graphs_rev(all[i])));
-	ok(c, json_pack("{s:o, s:b}", p.key, p.part, "device", listeners_has(c->csm->listeners, c->client)));
+	ok(c, json_pack("{s:o, s:b, s:s}", p.key, p.part, "device", listeners_has(c->csm->listeners, c->client), "run", c->csm->run.s));
 }
 
 static void graph_add_funcs(const struct call *c)

@@ -190,6 +190,7 @@ static int start(struct csm *csm, int argc, char *argv[], struct err *err)
 	    (rc = outgoing_start(csm, err)) < 0)
 		return rc;
 	csm->started_ms = loop_now_ms(csm->loop);
+	csm->run = uuid4();
 	if ((csm->links = links_new(csm)) == NULL)
 		return err_set(err, ERR_NOMEM, "starting");
 	if ((rc = registry_new(csm, &csm->registry, err)) < 0 ||

@@ -12,6 +12,7 @@
 #include "common/ctl.h"
 #include "common/daemon.h"
 #include "common/http.h"
+#include "common/id.h"
 #include "common/loop.h"
 #include "common/reload.h"
 #include "common/seal.h"
@@ -44,6 +45,7 @@ struct csm {
 	struct ctl *ctl;
 	struct reload reload;
 	int64_t started_ms;
+	struct uuid_text run; /* another one after each start */
 };
 
 /* Start everything in order; a half-started csm is fine for csm_stop(). ret: 1 exit at once (--help), 0, negative. */

@@ -5,6 +5,7 @@
 #include "ccm/sim/sim.h"
 #include "common/log.h"
 #include "common/util.h"
+#include <stdio.h>
 #include <string.h>
 
 #define SLICE	     100 /* pieces of news in one transaction */
@@ -27,13 +28,18 @@ static void take_out(struct drive *d)
 	free(n);
 }
 
+void devices_lost(struct drive *d)
+{
+	d->lost_news = true;
+	loop_arm(d->ccm->loop, d->news_timer, 0);
+}
+
 static void add(struct drive *d, enum news_kind kind, json_t *da)
 {
 	struct news *n = malloc(sizeof(*n));
 	if (n == NULL) {
 		log_error("drive.no_memory", KV("what", "devices"));
-		d->lost_news = true;
-		loop_arm(d->ccm->loop, d->news_timer, 0);
+		devices_lost(d);
 		return;
 	}
 	*n = (struct news){.kind = kind, .da = json_incref(da)};
@@ -156,6 +162,8 @@ static void on_attach(struct drive *d, const json_t *answer)
 	if (json_is_true(json_object_get(answer, "more")))
 		return;
 	d->attach_ref.s[0] = '\0';
+	const char *run = json_string_value(json_object_get(answer, "run"));
+	snprintf(d->csm_run, sizeof(d->csm_run), "%s", run != NULL ? run : "");
 	add(d, NEWS_END, NULL);
 }
 

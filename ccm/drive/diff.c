@@ -1,5 +1,6 @@
 #include "ccm/drive/diff.h"
 
+#include "common/shortage.h"
 #include "common/util.h"
 #include <string.h>
 
@@ -160,8 +161,9 @@ static int find_all(struct diff *d, const struct wanted *w, const json_t *state)
 
 int diff_graph(const struct wanted *w, const json_t *state, struct diff *ret, struct err *err)
 {
+	unsigned long shortages = shortage_count();
 	*ret = (struct diff){.requests = json_array()};
-	if (ret->requests != NULL && find_all(ret, w, state) == 0)
+	if (ret->requests != NULL && find_all(ret, w, state) == 0 && shortage_count() == shortages)
 		return 0;
 	diff_done(ret);
 	return err_set(err, ERR_NOMEM, "graph");

@@ -1,12 +1,14 @@
 /* drive.c - topics, who is told what, and whether csm answers.
  *
  * csm is asked every ten seconds, and sooner when something else was not answered, what it has of us (`list`). The answer shows that it
- * lives, whether it still tells us of devices, and which graphs are not those that we made: its store may be another one than before.
+ * lives, whether it still tells us of devices, whether it was started anew, and which graphs are not those that we made: its store may
+ * be another one than before.
  */
 #include "ccm/drive/drive_int.h"
 
 #include "common/id.h"
 #include "common/log.h"
+#include "common/shortage.h"
 #include "common/util.h"
 #include <stdio.h>
 #include <string.h>
@@ -39,7 +41,7 @@ int drive_send(struct drive *d, const char *rest, json_t *request, struct ref_te
 	snprintf(ret_ref->s, sizeof(ret_ref->s), "%s-%llu", d->run, (unsigned long long)++d->last_ref);
 	CLEANUP(freep) char *text = NULL;
 	if (json_object_set_new(request, "ref", json_string(ret_ref->s)) == 0)
-		text = json_dumps(request, JSON_COMPACT);
+		text = shortage_dumps(request);
 	json_decref(request);
 	if (text == NULL)
 		return err_set(err, ERR_NOMEM, "request to csm");
@@ -82,6 +84,13 @@ void drive_list(struct drive *d)
 	}
 }
 
+/* csm was started since it told us its devices: its store may be a copy of before, and nobody announces what that has not. */
+static bool is_another_run(const struct drive *d, const json_t *answer)
+{
+	const char *run = json_string_value(json_object_get(answer, "run"));
+	return d->attached && run != NULL && strcmp(run, d->csm_run) != 0;
+}
+
 static void on_list(struct drive *d, json_t *answer)
 {
 	const char *reason;
@@ -100,8 +109,8 @@ static void on_list(struct drive *d, json_t *answer)
 	d->list_ref.s[0] = '\0';
 	d->list_heard_ms = now_ms(d);
 	d->list_wait_ms = WAIT_MIN_MS;
-	if (!json_is_true(json_object_get(answer, "device"))) {
-		/* csm does not tell us of devices any more; graphs follow when it does */
+	if (!json_is_true(json_object_get(answer, "device")) || is_another_run(d, answer)) {
+		/* csm does not tell us of devices any more, or may have others now; graphs follow when it has told us */
 		d->attached = false;
 		devices_attach(d);
 		return;
@@ -150,6 +159,8 @@ static void on_pulse(void *arg)
 		return;
 	}
 	look_after_list(d);
+	if (d->lost_touch)
+		graphs_touch_running(d);
 	if (!d->silent)
 		graphs_forget_functions(d);
 }
@@ -198,7 +209,18 @@ void drive_on_message(struct drive *d, const struct bus_msg *m)
 	if (m->retained || strncmp(m->topic, DRIVE_PREFIX_RES, prefix) != 0)
 		return;
 	const char *rest = m->topic + prefix;
+	unsigned long shortages = shortage_count();
 	json_auto_t *answer = json_loadb(m->payload, m->len, 0, NULL);
+	if (shortage_count() != shortages) {
+		/* what was read may lack something: graphs ask again when they get no answer, devices are asked for anew, and people wait
+		 * for their functions */
+		log_error("drive.no_memory", KV("topic", m->topic));
+		if (strcmp(rest, "/device") == 0)
+			devices_lost(d);
+		else if (strcmp(rest, "/graph/" DRIVE_TOOLS) == 0)
+			checks_fail(d, "out of memory");
+		return;
+	}
 	if (!json_is_object(answer)) {
 		if (log_allowed("drive.malformed", m->topic))
 			log_warn("drive.malformed", KV("topic", m->topic));

@@ -36,6 +36,7 @@ struct drive {
 	int64_t list_sent_ms, list_heard_ms;
 	unsigned list_wait_ms;	  /* before it is asked once more */
 	json_t *listed;		  /* graphs, as far as they came */
+	char csm_run[REF_MAX];	  /* the start of csm that told us its devices; "": it did not say */
 	bool knows_graphs;	  /* in this connection a list was complete: a graph that is not among ours is not attached */
 
 	/* the device API (devices.c) */
@@ -53,6 +54,7 @@ struct drive {
 	struct map *graphs; /* by id */
 	struct graph *next, **last_next; /* whose turn comes, in order */
 	unsigned busy, waiting;		 /* passes under way, graphs that wait for their turn */
+	bool lost_touch;		 /* no memory, or no store, to look at one of them: all are looked at */
 	unsigned held;			 /* no turns now: somebody walks through the graphs */
 	json_t *added;	    /* digests that csm was given and was not told to forget: {digest: true} */
 	int64_t added_ms;   /* when the last one was */
@@ -89,7 +91,9 @@ void graphs_on_down(struct drive *d);
 void graphs_on_back(struct drive *d);
 /* {id: revision}: all that csm has of us */
 void graphs_on_list(struct drive *d, const json_t *listed);
-/* The one of a network application, made if need be. NULL: out of memory, and logged. */
+/* What was to be looked at is not known: all are, soon. */
+void graphs_lost(struct drive *d, const char *why);
+/* The one of a network application, made if need be. NULL: out of memory, and graphs_lost(). */
 struct graph *graphs_get(struct drive *d, int64_t na_id);
 /* For a walk that begins passes: between the two no graph gets its turn, so none goes. */
 void graphs_hold(struct drive *d);
@@ -102,9 +106,12 @@ void graphs_forget_functions(struct drive *d);
 
 int devices_start(struct drive *d, struct err *err);
 void devices_stop(struct drive *d);
+/* Ask for a snapshot; until it is in the store, graphs wait. */
 void devices_attach(struct drive *d);
 void devices_on_message(struct drive *d, json_t *message);
 void devices_on_down(struct drive *d);
+/* Something that was said of devices was not understood: all of them are asked for anew, later. */
+void devices_lost(struct drive *d);
 
 /* ---- check.c ---- */
 

@@ -26,6 +26,8 @@ void drive_touch_project(struct ccm *ccm, int64_t p_id)
 		return;
 	/* those it had: they may be gone from the store */
 	CLEANUP(freep) void **all = map_values(d->graphs);
+	if (all == NULL)
+		graphs_lost(d, "out of memory");
 	graphs_hold(d);
 	for (size_t i = 0; all != NULL && all[i] != NULL; i++) {
 		const struct graph *g = all[i];
@@ -33,7 +35,7 @@ void drive_touch_project(struct ccm *ccm, int64_t p_id)
 			graphs_touch(d, g->na_id, CAUSE_CHANGE);
 	}
 	if (db_run(ccm->db, &err, touch_changed, d, "SELECT na_id FROM NetworkApplication WHERE p_id = $1", DB_V_INT(p_id)) < 0)
-		log_error("drive.store", KV("why", err.text));
+		graphs_lost(d, err.text);
 	graphs_release(d);
 }
 
@@ -44,7 +46,7 @@ void drive_touch_function(struct ccm *ccm, int64_t fn_id)
 	    db_run(ccm->db, &err, touch_changed, ccm->drive,
 		   "SELECT na_id FROM DF_Module WHERE fn_id = $1 UNION SELECT na_id FROM MultipleJoin_Module WHERE fn_id = $1",
 		   DB_V_INT(fn_id)) < 0)
-		log_error("drive.store", KV("why", err.text));
+		graphs_lost(ccm->drive, err.text);
 }
 
 /* ---- monitors ---- */

@@ -19,6 +19,13 @@ static struct graph *find(const struct drive *d, int64_t na_id)
 	return map_find(d->graphs, id);
 }
 
+void graphs_lost(struct drive *d, const char *why)
+{
+	if (log_allowed("drive.lost", ""))
+		log_error("drive.lost", KV("why", why));
+	d->lost_touch = true;
+}
+
 struct graph *graphs_get(struct drive *d, int64_t na_id)
 {
 	struct graph *g = find(d, na_id);
@@ -28,7 +35,7 @@ struct graph *graphs_get(struct drive *d, int64_t na_id)
 	if (g != NULL && map_add(d->graphs, g->id, g) < 0)
 		g = graph_free(g);
 	if (g == NULL)
-		log_error("drive.no_memory", KV("graph", na_id));
+		graphs_lost(d, "out of memory");
 	return g;
 }
 
@@ -131,11 +138,12 @@ static void touch_one(void *arg, const char *key, void *value)
 void graphs_touch_running(struct drive *d)
 {
 	struct err err = {0};
+	d->lost_touch = false;
 	graphs_hold(d);
 	map_each(d->graphs, touch_one, NULL);
 	if (db_run(d->ccm->db, &err, touch_row, d,
 		   "SELECT n.na_id FROM Project p JOIN NetworkApplication n ON n.p_id = p.p_id WHERE p.status = 'on'") < 0)
-		log_error("drive.store", KV("why", err.text));
+		graphs_lost(d, err.text);
 	graphs_release(d);
 }
 

@@ -2,6 +2,7 @@
 
 #include "ccm/drive/wrapper.h"
 #include "ccm/query.h"
+#include "common/shortage.h"
 #include "common/util.h"
 #include <stdio.h>
 #include <string.h>
@@ -226,6 +227,7 @@ int wanted_peek(struct db *db, int64_t na_id, struct wanted *ret, struct err *er
 int wanted_read(struct db *db, int64_t na_id, struct wanted *ret, struct err *err)
 {
 	struct reading r = {.db = db, .err = err, .na_id = na_id, .w = ret};
+	unsigned long shortages = shortage_count();
 	int rc = peek(db, na_id, ret, &r.u_id, err);
 	if (rc < 0 || !ret->on)
 		return rc;
@@ -234,6 +236,8 @@ int wanted_read(struct db *db, int64_t na_id, struct wanted *ret, struct err *er
 	rc = ret->links != NULL && ret->sources != NULL ? read_links(&r) : no_memory(&r);
 	if (rc == 0)
 		rc = read_join(&r);
+	if (rc == 0 && shortage_count() != shortages) /* it may lack something that a graph would lose */
+		rc = no_memory(&r);
 	if (rc < 0)
 		wanted_done(ret);
 	return rc;

@@ -33,6 +33,7 @@ struct sim {
 	struct standin *all;
 	char url[300];
 	bool stopping;
+	bool lost; /* no memory, or no store, to see what is wanted: all is looked at again */
 };
 
 static bool is_ours(const struct sim *s)
@@ -98,8 +99,13 @@ static struct standin *start(struct sim *s, int64_t do_id, int64_t p_id, const c
 	}
 	if (rc < 0) {
 		log_error("sim.failed", KV("device", id), KV("why", o != NULL ? err.text : "out of memory"));
-		if (o != NULL)
+		s->lost = s->lost || rc == ERR_NOMEM;
+		if (o != NULL) {
 			free_standin(o);
+		} else {
+			json_decref(features);
+			json_decref(profile);
+		}
 		return NULL;
 	}
 	log_info("sim.started", KV("device", id), KV("object", do_id));
@@ -176,6 +182,7 @@ static void want(struct sim *s, const json_t *object)
 	json_auto_t *features = features_of(s, object, &err);
 	if (features == NULL) {
 		log_error("sim.failed", KV("object", do_id), KV("why", err.text));
+		s->lost = true;
 		if (o != NULL)
 			o->wanted = true;
 		return;
@@ -222,6 +229,7 @@ void sim_touch(struct ccm *ccm, int64_t p_id)
 		return;
 	if (q_rows(ccm->db, &err, object_columns, &objects, OBJECTS " AND p.p_id = $1", DB_V_INT(p_id)) < 0) {
 		log_error("sim.failed", KV("project", p_id), KV("why", err.text));
+		s->lost = true;
 		return;
 	}
 	for (struct standin *o = s->all; o != NULL; o = o->next)
@@ -260,8 +268,10 @@ void sim_begin(struct ccm *ccm)
 	json_auto_t *objects = NULL;
 	if (!is_ours(s))
 		return;
+	s->lost = false;
 	if (q_rows(ccm->db, &err, object_columns, &objects, OBJECTS) < 0) {
 		log_error("sim.failed", KV("why", err.text));
+		s->lost = true;
 		return;
 	}
 	for (struct standin *o = s->all; o != NULL; o = o->next)
@@ -273,6 +283,8 @@ void sim_begin(struct ccm *ccm)
 static void on_push(void *arg)
 {
 	struct sim *s = arg;
+	if (s->lost)
+		sim_begin(s->ccm);
 	for (struct standin *o = s->all, *next; o != NULL; o = next) {
 		next = o->next;
 		if (o->do_id == 0 && sim_device_is_online(o->device))

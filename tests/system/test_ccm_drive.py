@@ -495,6 +495,32 @@ def test_csm_comes_back_with_an_empty_store(make_suite, clients):
     home.until_flows(device, 8, [8])
 
 
+def test_csm_comes_back_with_an_older_copy_of_its_store(make_suite, clients):
+    """Nothing that was announced since is true any more, and nobody says so."""
+    suite = make_suite(SETTINGS, start=DAEMONS)
+    home = Home(suite, clients)
+    device, p_id, do_id, na_id, _ = home.simple()
+    gone = home.device()
+    home.store.look()
+    home.connected(device)
+    names = ("iottalk.db", "iottalk.db-wal", "iottalk.db-shm")
+    suite.stop("csm")
+    copy = {name: (suite.userdir / name).read_bytes() for name in names if (suite.userdir / name).exists()}
+    suite.start("csm")
+    came = home.device()
+    gone.deregister()
+    until(lambda: home.store.one("SELECT d_id FROM Device WHERE mac_addr = ?", gone.da_id) is None, 15, "the device's end")
+    suite.stop("csm")
+    for name in names:
+        (suite.userdir / name).unlink(missing_ok=True)
+    for name, content in copy.items():
+        (suite.userdir / name).write_bytes(content)
+    suite.start("csm")
+    until(lambda: home.store.one("SELECT d_id FROM Device WHERE mac_addr = ?", came.da_id) is None, 30, "the end of what the copy lacks")
+    home.store.device(gone.da_id)
+    home.until_flows(device, 6, [6])
+
+
 def test_without_an_agent_graphs_are_made_and_run_when_it_comes(make_suite, clients):
     suite = make_suite(SETTINGS, start=("broker", "csm", "ccm"))
     home = Home(suite, clients)

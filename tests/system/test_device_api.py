@@ -128,7 +128,8 @@ def test_a_request_at_qos_0_is_answered(api):
 def test_attachment_lasts_over_kill_9_of_csm(make_suite, clients):
     suite = make_suite()
     api, http = clients.device_api(suite), HttpApi(suite)
-    api.attach()
+    run = api.ok("attach")["run"]
+    assert api.ok("attach")["run"] == run
     kept = new_id()
     before = http.put(kept, BODY).json()
     sdk = clients.sdk(suite, name="Live")
@@ -141,8 +142,8 @@ def test_attachment_lasts_over_kill_9_of_csm(make_suite, clients):
     # nothing is announced again that was announced before
     again = [m.json for m in api.answers.take_all() if m.json.get("op") == "anno" and m.json["type"] == "register"]
     assert [a["da"]["id"] for a in again] == [kept, sdk.da_id] or [a["da"]["id"] for a in again] == [kept]
-    da_list = api.attach()
-    assert da_list[kept]["rev"] == before["rev"]
+    told = api.ok("attach")
+    assert told["da_list"][kept]["rev"] == before["rev"] and told["run"] != run
     while api.attach()[sdk.da_id]["state"] != "online":
         pass
 

@@ -91,8 +91,9 @@ def test_a_client_can_list_what_it_has(suite, clients):
     second.ok("attach")
     clients.graph(suite, graph="1").ok("attach")    # somebody else's
     devices = clients.device_api(suite, client_id=client_id, mqtt=mqtt)
-    devices.attach()
+    run = devices.ok("attach")["run"]
     told = everything.ok("list")
+    assert told["run"] == run
     assert (set(told["graphs"]), told["device"]) == ({"1", "second"}, True)
     first.ok("add_link", da_id=new_id(), idf="meow", func=None)
     after = everything.ok("list")["graphs"]
