@@ -9,6 +9,7 @@
 #include "common/id.h"
 #include "common/log.h"
 #include "common/schema.h"
+#include "common/shortage.h"
 #include "common/util.h"
 #include <stdio.h>
 #include <string.h>
@@ -107,7 +108,10 @@ static int start(struct ccm *ccm, int argc, char *argv[], struct err *err)
 
 int ccm_start(struct ccm *ccm, int argc, char *argv[], struct err *err)
 {
-	return start(ccm, argc, argv, err);
+	shortage_watch_json();
+	int rc = start(ccm, argc, argv, err);
+	/* what could not be made or read back then is not wrong */
+	return rc < 0 && shortage_count() != 0 ? err_set(err, ERR_NOMEM, "starting") : rc;
 }
 
 void ccm_stop(struct ccm *ccm)

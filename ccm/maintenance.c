@@ -8,6 +8,7 @@
 #include "common/ctl.h"
 #include "common/daemon.h"
 #include "common/schema.h"
+#include "common/shortage.h"
 #include "common/util.h"
 #include <stdio.h>
 #include <string.h>
@@ -23,6 +24,8 @@ int maintenance_transaction(struct maintenance *m, maintenance_fn *run, struct e
 	if (rc < 0)
 		return rc;
 	rc = run(m, err);
+	if (rc == 0 && shortage_count() != 0) /* what was read or made may lack something */
+		rc = err_set(err, ERR_NOMEM, "out of memory");
 	/* the store ends a transaction by itself when it lacks memory or room: then nothing holds that was done in it */
 	if (rc == 0 && !db_in_transaction(m->db))
 		rc = err_set(err, ERR_DB, "store: the transaction was given up: no memory or no room");
@@ -301,6 +304,7 @@ bool maintenance_run(int argc, char *argv[], int *ret_status)
 {
 	for (size_t i = 0; argc > 1 && i < ARRAY_LEN(modes); i++) {
 		if (strcmp(argv[1], modes[i].name) == 0) {
+			shortage_watch_json();
 			*ret_status = run(&modes[i], argc - 1, argv + 1);
 			return true;
 		}

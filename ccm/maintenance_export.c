@@ -2,6 +2,7 @@
 #include "ccm/maintenance_export.h"
 
 #include "ccm/ops/export.h"
+#include "common/shortage.h"
 #include "common/util.h"
 #include <fcntl.h>
 #include <stdio.h>
@@ -13,13 +14,13 @@ const struct option_row export_mode_options[] = {
 	{0},
 };
 
-static int write_text(FILE *f, const char *text)
+static int write_json(FILE *f, const json_t *doc)
 {
-	return fputs(text, f) < 0 || fputc('\n', f) < 0 || fflush(f) != 0 ? -1 : 0;
+	return json_dumpf(doc, f, JSON_INDENT(2)) < 0 || fputc('\n', f) < 0 || fflush(f) != 0 ? -1 : 0;
 }
 
 /* Aside, to disk, renamed: whole under its name, or not there. */
-static int save(const char *path, const char *text, struct err *err)
+static int save(const char *path, const json_t *doc, struct err *err)
 {
 	CLEANUP(freep) char *aside = NULL;
 	if (asprintf(&aside, "%s.new", path) < 0) {
@@ -33,7 +34,7 @@ static int save(const char *path, const char *text, struct err *err)
 		closep(&fd);
 		return rc;
 	}
-	int rc = write_text(f, text) < 0 || fsync(fd) < 0 ? err_sys(err, "cannot write '%s'", path) : 0;
+	int rc = write_json(f, doc) < 0 || fsync(fd) < 0 ? err_sys(err, "cannot write '%s'", path) : 0;
 	fclose(f);
 	if (rc == 0 && rename(aside, path) < 0)
 		rc = err_sys(err, "cannot write '%s'", path);
@@ -48,6 +49,8 @@ static int read_all(struct maintenance *m, json_t **ret, struct err *err)
 	int rc = db_run(m->db, err, NULL, NULL, "BEGIN");
 	if (rc == 0)
 		rc = export_catalogue(m->db, ret, err);
+	if (rc == 0 && shortage_count() != 0) /* it may lack something */
+		rc = err_set(err, ERR_NOMEM, "export");
 	if (db_in_transaction(m->db))
 		db_run(m->db, NULL, NULL, NULL, "ROLLBACK");
 	return rc;
@@ -63,12 +66,9 @@ int export_mode(struct maintenance *m, struct err *err)
 	int rc = read_all(m, &doc, err);
 	if (rc < 0)
 		return rc;
-	CLEANUP(freep) char *text = json_dumps(doc, JSON_INDENT(2));
-	if (text == NULL)
-		return err_set(err, ERR_NOMEM, "export");
 	if (to_stdout)
-		return write_text(stdout, text) < 0 ? err_sys(err, "standard output") : 0;
-	rc = save(path, text, err);
+		return write_json(stdout, doc) < 0 ? err_sys(err, "standard output") : 0;
+	rc = save(path, doc, err);
 	if (rc == 0)
 		printf("%s\n", path);
 	return rc;

@@ -1,5 +1,6 @@
 #include "dan/control.h"
 
+#include "common/shortage.h"
 #include "common/util.h"
 #include <string.h>
 
@@ -85,12 +86,12 @@ char *control_answer(json_t *msg_id, const char *reason)
 				      ? json_pack("{s:O, s:s}", "msg_id", msg_id, "state", "ok")
 				      : json_pack("{s:O, s:s, s:s}", "msg_id", msg_id, "state",
 						  "error", "reason", reason);
-	return answer != NULL ? json_dumps(answer, JSON_COMPACT) : NULL;
+	return shortage_dumps(answer);
 }
 
 char *control_state(bool online, const char *rev)
 {
 	json_auto_t *state =
 		json_pack("{s:s, s:s}", "state", online ? "online" : "offline", "rev", rev);
-	return state != NULL ? json_dumps(state, JSON_COMPACT) : NULL;
+	return shortage_dumps(state);
 }

@@ -1,5 +1,6 @@
 #include "dan/dan.h"
 
+#include "common/shortage.h"
 #include "common/util.h"
 #include "dan/client.h"
 #include <sodium.h>
@@ -237,7 +238,7 @@ static int send_delete(struct dan_client *c, struct err *err)
 {
 	json_auto_t *rev = json_pack("{s:s}", "rev", c->reg.rev);
 	CLEANUP(freep)
-	char *body = rev != NULL ? json_dumps(rev, JSON_COMPACT) : NULL;
+	char *body = shortage_dumps(rev);
 	if (body == NULL)
 		return err_set(err, ERR_NOMEM, "deregistering '%s'", c->id.s);
 	return request(c, "DELETE", body, on_delete_done, err);
@@ -384,8 +385,11 @@ int dan_push(struct dan_client *c, const char *idf, json_t *values, struct err *
 		return err_set(err, ERR_AGAIN, "IDF '%s' is not connected", idf);
 	if (ch->suspended)
 		return err_set(err, ERR_AGAIN, "IDF '%s' is suspended", idf);
+	unsigned long shortages = shortage_count();
 	CLEANUP(freep)
-	char *text = json_dumps(values, JSON_COMPACT | JSON_ENCODE_ANY);
+	char *text = shortage_dumps(values);
+	if (text == NULL && shortage_count() != shortages)
+		return err_set(err, ERR_NOMEM, "IDF '%s': values", idf);
 	if (text == NULL)
 		return err_set(err, ERR_SCHEMA, "IDF '%s': values that JSON cannot hold", idf);
 	return bus_publish(c->bus, ch->topic, text, strlen(text), c->qos, false, err);

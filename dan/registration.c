@@ -1,5 +1,6 @@
 #include "dan/registration.h"
 
+#include "common/shortage.h"
 #include "common/util.h"
 #include <string.h>
 
@@ -72,7 +73,7 @@ int registration_body(const struct dan_conf *conf, char **ret, struct err *err)
 		rc = add_features(body, "odf_list", conf->odfs, conf->n_odfs, err);
 	if (rc < 0)
 		return rc;
-	*ret = json_dumps(body, JSON_COMPACT);
+	*ret = shortage_dumps(body);
 	return *ret != NULL ? 0 : err_set(err, ERR_NOMEM, "registration");
 }
 

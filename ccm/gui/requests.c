@@ -113,11 +113,12 @@ static void start(struct gui *g, struct asked *a, const struct caller *who)
 	static const struct field none[] = {{0}};
 	const struct gui_op *op = a->row->op;
 	/* a copy: what the operation does to its arguments is not to be seen in the answer */
-	json_auto_t *data = shortage_copy(json_object_get(a->request, "data")), *args = NULL;
+	const json_t *given = json_object_get(a->request, "data");
+	json_auto_t *data = given == NULL || json_is_null(given) ? json_object() : shortage_copy(given), *args = NULL;
 	struct err err = {0};
-	if (data == NULL || json_is_null(data)) {
-		json_decref(data);
-		data = json_object();
+	if (data == NULL) {
+		refuse(g, a, "out of memory");
+		return;
 	}
 	if (fields_check(op->args != NULL ? op->args : none, data, true, &args, &err) < 0) {
 		refuse(g, a, err.text);
@@ -220,7 +221,12 @@ void gui_on_message(struct gui *g, const struct bus_msg *m)
 		drop(g, m, "the topic does not end in a client's uuid");
 		return;
 	}
+	unsigned long shortages = shortage_count();
 	json_auto_t *request = json_loadb(m->payload, m->len, JSON_ALLOW_NUL, &why);
+	if (shortage_count() != shortages) { /* it may lack something; whoever asks can tell by the topic alone */
+		gui_send(g, uuid, NULL);
+		return;
+	}
 	const json_t *op = json_object_get(request, "op");
 	if (!json_is_object(request) || op == NULL) {
 		drop(g, m, request == NULL ? why.text : !json_is_object(request) ? "not an object" : "no op");
