@@ -10,7 +10,15 @@
 
 static unsigned long count;
 static _Alignas(ALIGN) char reserve[RESERVE_BYTES];
-static size_t used, living; /* bytes; pieces that were not given back */
+static size_t used; /* bytes */
+
+/* Before each piece of the reserve. Pieces stand in the order they were taken. What is given back is free again when all that was
+ * taken after it is: values that live long hold nothing but themselves. */
+struct piece {
+	_Alignas(ALIGN) struct piece *before; /* NULL: the first */
+	bool given_back;
+};
+static struct piece *last;
 
 static void *counted_malloc(size_t size)
 {
@@ -18,13 +26,13 @@ static void *counted_malloc(size_t size)
 	if (p != NULL)
 		return p;
 	count++;
-	if (size > RESERVE_BYTES - used)
+	if (size > RESERVE_BYTES - used || sizeof(*last) + ALIGN > RESERVE_BYTES - used - size)
 		return NULL;
-	p = reserve + used;
-	size_t whole = (size + ALIGN - 1) & ~(size_t)(ALIGN - 1);
-	used = whole < RESERVE_BYTES - used ? used + whole : RESERVE_BYTES;
-	living++;
-	return p;
+	struct piece *piece = (struct piece *)(reserve + used);
+	*piece = (struct piece){.before = last};
+	last = piece;
+	used += sizeof(*piece) + ((size + ALIGN - 1) & ~(size_t)(ALIGN - 1));
+	return piece + 1;
 }
 
 static void counted_free(void *p)
@@ -34,8 +42,9 @@ static void counted_free(void *p)
 		free(p);
 		return;
 	}
-	if (--living == 0)
-		used = 0;
+	((struct piece *)p - 1)->given_back = true;
+	for (; last != NULL && last->given_back; last = last->before)
+		used = (size_t)((char *)last - reserve);
 }
 
 void shortage_watch_json(void)
