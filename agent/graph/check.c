@@ -71,6 +71,17 @@ void check_ask_all(struct place *p)
 	}
 }
 
+/* Its engine was lost to it. One code is to blame itself; of several nobody knows which. */
+static void answer_fallen(const struct check *c, const char *reason)
+{
+	if (json_array_size(json_object_get(c->msg, "codes")) == 1)
+		service_answer(c->place->s, &c->tag,
+			       json_pack("{s:s, s:[{s:s, s:s}]}", "state", "ok", "results", "state",
+					 "error", "reason", reason));
+	else
+		service_answer_error(c->place->s, &c->tag, reason);
+}
+
 void check_fell(struct place *p, const struct asker *culprit, const char *why)
 {
 	for (struct check *c = p->s->checks, *next; c != NULL; c = next) {
@@ -83,7 +94,7 @@ void check_fell(struct place *p, const struct asker *culprit, const char *why)
 		if (&c->asker != culprit)
 			continue;
 		snprintf(reason, sizeof(reason), "%s while compiling", why);
-		service_answer_error(p->s, &c->tag, reason);
+		answer_fallen(c, reason);
 		check_free(c);
 	}
 }

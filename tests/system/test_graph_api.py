@@ -311,8 +311,9 @@ def test_check_funcs_knows_dependencies(g):
 
 
 def test_check_funcs_with_an_endless_module_is_refused_in_time_and_the_graph_works_on(g):
-    answer = g.request("check_funcs", codes=["while True: pass\n"])
-    assert answer["state"] == "error" or answer["results"][0]["state"] == "error"
+    result, = g.ok("check_funcs", codes=["while True: pass\n"])["results"]
+    assert result["state"] == "error" and "budget" in result["reason"]
+    g.refused("check_funcs", "budget", codes=[INT, "while True: pass\n"])
     assert g.ok("check_funcs", codes=[INT])["results"][0]["state"] == "ok"
 
 
