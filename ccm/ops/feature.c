@@ -42,7 +42,9 @@ static int refuse_used(struct op_call *c, int64_t df_id)
 int feature_write_params(struct op_call *c, int64_t df_id, const json_t *list)
 {
 	int64_t have = 0, n = (int64_t)json_array_size(list);
-	int rc = q_int(c->db, &c->err, &have, "SELECT param_no FROM DeviceFeature WHERE df_id = $1", DB_V_INT(df_id));
+	int rc = params_check_functions(c, df_id, list);
+	if (rc == 0)
+		rc = q_int(c->db, &c->err, &have, "SELECT param_no FROM DeviceFeature WHERE df_id = $1", DB_V_INT(df_id));
 	if (rc < 0 || n == have)
 		return rc < 0 ? rc
 			      : params_replace(c->db, &c->err, (struct param_level){.df_id = df_id, .u_id = c->who.u_id}, list);
@@ -73,6 +75,8 @@ static int create(struct op_call *c)
 	int rc = check_type(c);
 	if (rc == 0 && json_array_size(list) == 0)
 		rc = err_set(&c->err, ERR_INVAL, "df_parameter is empty");
+	if (rc == 0)
+		rc = params_check_functions(c, 0, list);
 	if (rc == 0)
 		rc = q_int(c->db, &c->err, &df_id, "SELECT df_id FROM DeviceFeature WHERE df_name = $1", DB_V_TEXT(name));
 	if (rc != 0)

@@ -79,10 +79,9 @@ static int write_feature(struct op_call *c, int64_t dm_id, const json_t *item, b
 	int64_t df_id = json_integer_value(json_object_get(item, "df_id")), mf_id = 0;
 	int rc = pair_up(c, dm_id, df_id, &mf_id);
 	if (rc > 0)
-		rc = params_replace_of_model(c->db, &c->err, (struct param_level){.mf_id = mf_id}, df_id, params);
+		rc = params_replace_of_model(c, (struct param_level){.mf_id = mf_id}, df_id, params);
 	if (rc == 0 && own)
-		rc = params_replace_of_model(c->db, &c->err, (struct param_level){.mf_id = mf_id, .u_id = c->who.u_id}, df_id,
-					     params);
+		rc = params_replace_of_model(c, (struct param_level){.mf_id = mf_id, .u_id = c->who.u_id}, df_id, params);
 	return rc == 0 && tags != NULL ? tags_replace(c->db, &c->err, mf_id, tags) : rc;
 }
 

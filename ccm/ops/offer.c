@@ -56,10 +56,15 @@ static int of_joins(struct op_call *c)
 static int versions(struct op_call *c)
 {
 	json_t *rows = NULL;
+	int64_t fn_id = op_int(c, "fn_id");
 	int rc = q_rows(c->db, &c->err, row_version, &rows,
 			"SELECT " ROW_VERSION
 			" FROM FunctionVersion WHERE fn_id = $1 AND (u_id IS NULL OR u_id = $2) ORDER BY fnvt_idx",
-			DB_V_INT(op_int(c, "fn_id")), DB_V_INT(c->who.u_id));
+			DB_V_INT(fn_id), DB_V_INT(c->who.u_id));
+	if (rc == 0 && fn_id > 0 && json_array_size(rows) == 0) {
+		json_decref(rows);
+		return err_set(&c->err, ERR_NOENT, "Function id %lld not found", (long long)fn_id);
+	}
 	return result_list(c, rc, "fnvt_list", rows);
 }
 

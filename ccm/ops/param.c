@@ -34,23 +34,44 @@ static const char *text_of(const json_t *param, const char *name, const char *ot
 	return text != NULL ? text : otherwise;
 }
 
-static int check_references(struct db *db, struct err *err, int64_t fn_id, int64_t unit_id)
+static int check_unit(struct db *db, struct err *err, int64_t unit_id)
 {
 	int64_t there;
-	int rc = fn_id > 0 ? q_int(db, err, &there, "SELECT fn_id FROM Function WHERE fn_id = $1", DB_V_INT(fn_id)) : 1;
-	if (rc == 0)
-		return err_set(err, ERR_NOENT, "Function id %lld not found", (long long)fn_id);
-	if (rc > 0)
-		rc = q_int(db, err, &there, "SELECT unit_id FROM Unit WHERE unit_id = $1", DB_V_INT(unit_id));
+	int rc = q_int(db, err, &there, "SELECT unit_id FROM Unit WHERE unit_id = $1", DB_V_INT(unit_id));
 	return rc == 0 ? err_set(err, ERR_NOENT, "Unit id %lld not found", (long long)unit_id) : rc < 0 ? rc : 0;
+}
+
+static int64_t function_of(const json_t *param)
+{
+	return json_integer_value(json_object_get(param, "fn_id"));
+}
+
+/* Whoever could name a function that is not to be seen would keep its owner from deleting it. */
+int params_check_functions(struct op_call *c, int64_t df_id, const json_t *list)
+{
+	size_t i;
+	const json_t *param;
+	json_array_foreach (list, i, param) {
+		int64_t fn_id = function_of(param), one;
+		if (fn_id <= 0)
+			continue;
+		int rc = q_int(c->db, &c->err, &one,
+			       "SELECT 1 WHERE EXISTS (SELECT 1 FROM FunctionVersion WHERE fn_id = $1 AND (u_id IS NULL OR u_id = $2))"
+			       " OR EXISTS (SELECT 1 FROM DF_Parameter p LEFT JOIN DM_DF x ON x.mf_id = p.mf_id WHERE p.fn_id = $1"
+			       " AND $3 IN (p.df_id, x.df_id))",
+			       DB_V_INT(fn_id), DB_V_INT(c->who.u_id), DB_V_INT(df_id));
+		if (rc <= 0)
+			return rc < 0 ? rc : err_set(&c->err, ERR_NOENT, "Function id %lld not found", (long long)fn_id);
+	}
+	return 0;
 }
 
 static int insert(struct db *db, struct err *err, struct param_level level, size_t at, const json_t *param)
 {
-	int64_t fn_id = json_integer_value(json_object_get(param, "fn_id"));
+	int64_t fn_id = function_of(param);
 	const json_t *unit = json_object_get(param, "unit_id");
 	int64_t unit_id = json_is_integer(unit) ? json_integer_value(unit) : 1;
-	int rc = check_references(db, err, fn_id, unit_id);
+	int rc = check_unit(db, err, unit_id);
 	if (rc < 0)
 		return rc;
 	return q_exec(db, err,
@@ -90,20 +111,22 @@ static int rows_so_far(struct db *db, struct err *err, struct param_level level,
 	return 0;
 }
 
-int params_replace_of_model(struct db *db, struct err *err, struct param_level level, int64_t df_id, const json_t *list)
+int params_replace_of_model(struct op_call *c, struct param_level level, int64_t df_id, const json_t *list)
 {
 	json_auto_t *all = json_array();
 	json_auto_t *so_far = NULL;
 	if (list != NULL && json_array_extend(all, (json_t *)list) < 0)
-		return err_set(err, ERR_NOMEM, "parameters");
-	int rc = rows_so_far(db, err, level, df_id, &so_far);
+		return err_set(&c->err, ERR_NOMEM, "parameters");
+	int rc = params_check_functions(c, df_id, list);
+	if (rc == 0)
+		rc = rows_so_far(c->db, &c->err, level, df_id, &so_far);
 	if (rc == 0 && json_array_size(list) > json_array_size(so_far))
-		return err_set(err, ERR_INVAL, "Device Feature id %lld has %zu parameters, not %zu", (long long)df_id,
+		return err_set(&c->err, ERR_INVAL, "Device Feature id %lld has %zu parameters, not %zu", (long long)df_id,
 			       json_array_size(so_far), json_array_size(list));
 	for (size_t i = json_array_size(list); rc == 0 && i < json_array_size(so_far); i++)
 		if (json_array_append(all, json_array_get(so_far, i)) < 0)
-			rc = err_set(err, ERR_NOMEM, "parameters");
-	return rc == 0 ? params_replace(db, err, level, all) : rc;
+			rc = err_set(&c->err, ERR_NOMEM, "parameters");
+	return rc == 0 ? params_replace(c->db, &c->err, level, all) : rc;
 }
 
 /* ---- operations ---- */
@@ -133,7 +156,7 @@ static int set(struct op_call *c)
 	if (rc == 0 && json_array_size(list) == 0)
 		rc = err_set(&c->err, ERR_INVAL, "df_parameter is empty");
 	if (rc == 0)
-		rc = level.mf_id != 0 ? params_replace_of_model(c->db, &c->err, level, df_id, list)
+		rc = level.mf_id != 0 ? params_replace_of_model(c, level, df_id, list)
 				      : feature_write_params(c, df_id, list);
 	return rc == 0 ? named(c, level) : rc;
 }

@@ -57,6 +57,10 @@ static void versions_belong_to_who_made_them(void **state)
 	is_at("fnvt_list.0.non_df_args", "''");
 	assert_string_equal(json_string_value(at("fnvt_list.0.date")), today);
 	refused(ERR_NOENT, "Function id 1 not found", EVE, "get_function_info", "{'fn_id':1}");
+	refused(ERR_NOENT, "Function id 1 not found", EVE, "get_function_version_list", "{'fn_id':1}");
+	refused(ERR_NOENT, "Function id 9 not found", ANN, "get_function_version_list", "{'fn_id':9}");
+	ok(ANN, "get_function_version_list", "{'fn_id':0}"); /* no function has none */
+	is("{'fnvt_list':[]}");
 	ok(EVE, "get_function_list", "{}");
 	is("{'fn_list':[{'fn_id':2,'fn_name':'mean','is_protect':true}]}");
 	ok(BOB, "get_function_list", "{}");
@@ -173,6 +177,25 @@ static void what_is_used_is_not_deleted(void **state)
 	ok(ANN, "delete_function", "{'fn_id':1}");
 }
 
+/* Nobody keeps a function that is not theirs to see; what was shown may be sent back. */
+static void a_function_of_anothers_is_no_parameters(void **state)
+{
+	static const char *const missing = "Function id 1 not found";
+	(void)state;
+	refused(ERR_NOENT, missing, BOB, "create_device_feature", "{'df_name':'x','df_type':'input','df_parameter':[{'fn_id':1}]}");
+	refused(ERR_NOENT, missing, BOB, "update_device_feature",
+		"{'df_id':1,'df_type':'input','df_parameter':[{'fn_id':1}]}");
+	refused(ERR_NOENT, missing, BOB, "update_device_feature_parameter", "{'df_id':1,'df_parameter':[{'fn_id':1}]}");
+	refused(ERR_NOENT, missing, BOB, "create_device_model",
+		"{'dm_name':'m','df_list':[{'df_id':1,'df_parameter':[{'fn_id':1}]}]}");
+	ok(BOB, "create_device_model", "{'dm_name':'m','df_list':[{'df_id':1,'df_parameter':[{}]}]}");
+	refused(ERR_NOENT, missing, BOB, "update_device_feature_parameter", "{'mf_id':1,'df_parameter':[{'fn_id':1}]}");
+	assert_int_equal(number("SELECT count(*) FROM DF_Parameter WHERE fn_id = 1"), 0);
+	ok(ANN, "create_device_feature", "{'df_name':'y','df_type':'input','df_parameter':[{'fn_id':1}]}");
+	ok(BOB, "create_device_model", "{'dm_name':'n','df_list':[{'df_id':2,'df_parameter':[{'fn_id':1}]}]}");
+	assert_int_equal(number("SELECT count(*) FROM DF_Parameter WHERE fn_id = 1"), 2);
+}
+
 /* Bob's version is what stays for those who are not Ann; her project is no reason to keep it. */
 static void others_use_does_not_keep_ones_own_version_when_theirs_stay(void **state)
 {
@@ -267,6 +290,7 @@ int main(void)
 		F(everybody_deletes_its_own_versions),
 		F(a_general_version_is_nobodys_to_delete),
 		F(what_is_used_is_not_deleted),
+		F(a_function_of_anothers_is_no_parameters),
 		F(others_use_does_not_keep_ones_own_version_when_theirs_stay),
 		F(functions_are_offered_where_it_was_said),
 		F(an_offer_that_is_used_stays),
