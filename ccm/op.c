@@ -100,6 +100,24 @@ int op_then(struct op_call *c, op_effect_fn *fn, int64_t id)
 	return 0;
 }
 
+struct then {
+	struct op_call *c;
+	op_effect_fn *fn;
+};
+
+static int on_then(void *arg, const struct db_value *v, size_t n)
+{
+	const struct then *t = arg;
+	(void)n;
+	return op_then(t->c, t->fn, v[0].num);
+}
+
+int op_then_each(struct op_call *c, op_effect_fn *fn, const char *sql, int64_t id)
+{
+	struct then then = {c, fn};
+	return db_run(c->db, &c->err, on_then, &then, sql, DB_V_INT(id));
+}
+
 int64_t op_int(const struct op_call *c, const char *name)
 {
 	return json_integer_value(json_object_get(c->args, name));

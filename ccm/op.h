@@ -51,6 +51,8 @@ void op_fail(struct op_call *c, int rc); /* c->err is set */
 /* Inside run(): after the commit call fn(ccm, id). The same fn and id again: once. ret: 0 or ERR_NOMEM (c->err set). */
 typedef void op_effect_fn(struct ccm *ccm, int64_t id);
 int op_then(struct op_call *c, op_effect_fn *fn, int64_t id);
+/* The same for each number that a statement with the one parameter id gives. ret: 0, or negative (c->err set). */
+int op_then_each(struct op_call *c, op_effect_fn *fn, const char *sql, int64_t id);
 
 /* Of the arguments; after fields_check() they are there, or absent (or null) where that is allowed. */
 int64_t op_int(const struct op_call *c, const char *name);	/* absent or null: 0 */

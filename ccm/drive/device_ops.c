@@ -52,33 +52,19 @@ static void announce_gone(struct ccm *ccm, int64_t d_id)
 
 /* ---- a device's place in projects ---- */
 
-struct then {
-	struct op_call *c;
-	op_effect_fn *fn;
-};
-
-static int then_row(void *arg, const struct db_value *v, size_t n)
-{
-	const struct then *t = arg;
-	(void)n;
-	return op_then(t->c, t->fn, v[0].num);
-}
-
 /* The graphs that the device takes part in. */
 static int touch_graphs(struct op_call *c, int64_t d_id, op_effect_fn *fn)
 {
-	struct then t = {c, fn};
-	return db_run(c->db, &c->err, then_row, &t,
-		      "SELECT DISTINCT m.na_id FROM DeviceObject b JOIN DFObject o ON o.do_id = b.do_id"
-		      " JOIN DF_Module m ON m.dfo_id = o.dfo_id WHERE b.d_id = $1",
-		      DB_V_INT(d_id));
+	return op_then_each(c, fn,
+			    "SELECT DISTINCT m.na_id FROM DeviceObject b JOIN DFObject o ON o.do_id = b.do_id"
+			    " JOIN DF_Module m ON m.dfo_id = o.dfo_id WHERE b.d_id = $1",
+			    d_id);
 }
 
 /* The objects it stands for have no device any more: perhaps a simulator's turn. */
 static int touch_simulations(struct op_call *c, int64_t d_id)
 {
-	struct then t = {c, sim_touch};
-	return db_run(c->db, &c->err, then_row, &t, "SELECT DISTINCT p_id FROM DeviceObject WHERE d_id = $1", DB_V_INT(d_id));
+	return op_then_each(c, sim_touch, "SELECT DISTINCT p_id FROM DeviceObject WHERE d_id = $1", d_id);
 }
 
 static int unbind(struct op_call *c, int64_t d_id)

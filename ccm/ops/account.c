@@ -207,31 +207,13 @@ static int create_run(struct op_call *c)
 
 const struct op op_account_create = {.name = "account.create", .run = create_run, .prepare = create_prepare};
 
-struct then {
-	struct op_call *c;
-	op_effect_fn *fn;
-};
-
-static int on_id(void *arg, const struct db_value *v, size_t n)
-{
-	const struct then *t = arg;
-	(void)n;
-	return op_then(t->c, t->fn, v[0].num);
-}
-
-int account_then_each(struct op_call *c, op_effect_fn *fn, const char *sql, int64_t id)
-{
-	struct then then = {c, fn};
-	return db_run(c->db, &c->err, on_id, &then, sql, DB_V_INT(id));
-}
-
 int account_remove(struct op_call *c, int64_t u_id)
 {
 	int64_t gone;
-	int rc = account_then_each(c, drive_touch,
-				   "SELECT na_id FROM NetworkApplication n JOIN Project p ON p.p_id = n.p_id WHERE p.u_id = $1", u_id);
+	int rc = op_then_each(c, drive_touch,
+			      "SELECT na_id FROM NetworkApplication n JOIN Project p ON p.p_id = n.p_id WHERE p.u_id = $1", u_id);
 	if (rc == 0)
-		rc = account_then_each(c, sim_touch, "SELECT p_id FROM Project WHERE u_id = $1", u_id);
+		rc = op_then_each(c, sim_touch, "SELECT p_id FROM Project WHERE u_id = $1", u_id);
 	if (rc == 0)
 		rc = q_int(c->db, &c->err, &gone, "DELETE FROM User WHERE u_id = $1 RETURNING u_id", DB_V_INT(u_id));
 	if (rc == 0)

@@ -21,5 +21,3 @@ extern const struct op op_admin_device_list, op_admin_device_unbind;
 int account_remove(struct op_call *c, int64_t u_id);
 /* May a user be called that? ret: 0 or ERR_INVAL. */
 int account_check_name(const char *name, struct err *err);
-/* op_then(c, fn, n) for each number n that a statement with the one parameter id gives. */
-int account_then_each(struct op_call *c, op_effect_fn *fn, const char *sql, int64_t id);

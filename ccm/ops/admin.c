@@ -118,7 +118,7 @@ const struct op op_admin_project_stop = {.name = "admin.project.stop", .run = pr
 static int project_delete(struct op_call *c)
 {
 	int64_t p_id = op_int(c, "p_id"), found;
-	int rc = account_then_each(c, drive_touch, "SELECT na_id FROM NetworkApplication WHERE p_id = $1", p_id);
+	int rc = op_then_each(c, drive_touch, "SELECT na_id FROM NetworkApplication WHERE p_id = $1", p_id);
 	if (rc == 0)
 		rc = op_then(c, sim_touch, p_id);
 	if (rc == 0)
@@ -181,12 +181,12 @@ static int device_unbind(struct op_call *c)
 	int rc = q_int(c->db, &c->err, &found, "SELECT d_id FROM Device WHERE d_id = $1", DB_V_INT(d_id));
 	if (rc <= 0)
 		return rc < 0 ? rc : err_set(&c->err, ERR_NOENT, "Device id %lld not found", (long long)d_id);
-	rc = account_then_each(c, drive_touch,
-			       "SELECT DISTINCT m.na_id FROM DeviceObject d JOIN DFObject o ON o.do_id = d.do_id "
-			       "JOIN DF_Module m ON m.dfo_id = o.dfo_id WHERE d.d_id = $1",
-			       d_id);
+	rc = op_then_each(c, drive_touch,
+			  "SELECT DISTINCT m.na_id FROM DeviceObject d JOIN DFObject o ON o.do_id = d.do_id "
+			  "JOIN DF_Module m ON m.dfo_id = o.dfo_id WHERE d.d_id = $1",
+			  d_id);
 	if (rc == 0) /* a simulated device may stand in again */
-		rc = account_then_each(c, sim_touch, "SELECT DISTINCT p_id FROM DeviceObject WHERE d_id = $1", d_id);
+		rc = op_then_each(c, sim_touch, "SELECT DISTINCT p_id FROM DeviceObject WHERE d_id = $1", d_id);
 	if (rc == 0)
 		rc = q_exec(c->db, &c->err, "UPDATE DeviceObject SET d_id = NULL WHERE d_id = $1", DB_V_INT(d_id));
 	return rc < 0 ? rc : op_result_int(c, "d_id", d_id);

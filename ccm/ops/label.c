@@ -73,18 +73,10 @@ int tags_replace(struct db *db, struct err *err, int64_t mf_id, const json_t *li
 /* Graphs say how many values of a tag travel with the data. */
 static int touch_links(struct op_call *c, int64_t mf_id)
 {
-	static const struct column columns[] = {{"na_id", COL_INT}, {0}};
-	json_auto_t *graphs = NULL;
-	const json_t *one;
-	size_t i;
-	int rc = q_rows(c->db, &c->err, columns, &graphs,
-			"SELECT DISTINCT na_id FROM DM_DF JOIN DeviceObject USING (dm_id) JOIN DFObject USING (do_id, df_id)"
-			" JOIN DF_Module USING (dfo_id) WHERE mf_id = $1",
-			DB_V_INT(mf_id));
-	json_array_foreach (graphs, i, one)
-		if (rc == 0)
-			rc = op_then(c, drive_touch, json_integer_value(json_object_get(one, "na_id")));
-	return rc;
+	return op_then_each(c, drive_touch,
+			    "SELECT DISTINCT na_id FROM DM_DF JOIN DeviceObject USING (dm_id) JOIN DFObject USING (do_id, df_id)"
+			    " JOIN DF_Module USING (dfo_id) WHERE mf_id = $1",
+			    mf_id);
 }
 
 static int save_tags(struct op_call *c)

@@ -36,17 +36,11 @@ int object_remove(struct op_call *c, const struct object *o)
 	return rc == 0 ? q_exec(c->db, &c->err, "DELETE FROM DeviceObject WHERE do_id = $1", DB_V_INT(o->do_id)) : rc;
 }
 
-static int on_graph(void *arg, const struct db_value *v, size_t n)
-{
-	(void)n;
-	return op_then(arg, drive_touch, v[0].num);
-}
-
 int object_touch(struct op_call *c, const struct object *o)
 {
-	int rc = db_run(c->db, &c->err, on_graph, c,
-			"SELECT DISTINCT m.na_id FROM DFObject f JOIN DF_Module m ON m.dfo_id = f.dfo_id WHERE f.do_id = $1",
-			DB_V_INT(o->do_id));
+	int rc = op_then_each(c, drive_touch,
+			      "SELECT DISTINCT m.na_id FROM DFObject f JOIN DF_Module m ON m.dfo_id = f.dfo_id WHERE f.do_id = $1",
+			      o->do_id);
 	return rc == 0 ? op_then(c, sim_touch, o->p_id) : rc;
 }
 

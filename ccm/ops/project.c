@@ -66,26 +66,27 @@ static int set_status(struct op_call *c)
 	return rc == 0 ? op_result(c, json_pack("{s:I, s:s}", "p_id", (json_int_t)p_id, "status", status)) : rc;
 }
 
-static int is_on(struct op_call *c)
+/* What a statement tells of the project, as the result. */
+static int tell(struct op_call *c, const char *sql)
 {
 	CLEANUP(freep) char *text = NULL;
 	int64_t p_id = op_int(c, "p_id");
 	int rc = own_project(c, p_id);
 	if (rc == 0)
-		rc = q_text(c->db, &c->err, &text, "SELECT status FROM Project WHERE p_id = $1", DB_V_INT(p_id));
+		rc = q_text(c->db, &c->err, &text, sql, DB_V_INT(p_id));
 	return rc < 0 ? rc : op_result(c, json_string(text));
+}
+
+static int is_on(struct op_call *c)
+{
+	return tell(c, "SELECT status FROM Project WHERE p_id = $1");
 }
 
 /* ---- simulation ---- */
 
 static int simulation(struct op_call *c)
 {
-	CLEANUP(freep) char *text = NULL;
-	int64_t p_id = op_int(c, "p_id");
-	int rc = own_project(c, p_id);
-	if (rc == 0)
-		rc = q_text(c->db, &c->err, &text, "SELECT sim FROM Project WHERE p_id = $1", DB_V_INT(p_id));
-	return rc < 0 ? rc : op_result(c, json_string(text));
+	return tell(c, "SELECT sim FROM Project WHERE p_id = $1");
 }
 
 static int turn_simulation(struct op_call *c, bool on)
@@ -122,16 +123,10 @@ static int turn_off(struct op_call *c)
 
 /* ---- removing ---- */
 
-/* Which graphs there are is asked before their rows go. */
-static int on_graph(void *arg, const struct db_value *v, size_t n)
-{
-	(void)n;
-	return op_then(arg, drive_touch, v[0].num);
-}
-
 static int remove_project(struct op_call *c, int64_t p_id)
 {
-	int rc = db_run(c->db, &c->err, on_graph, c, "SELECT na_id FROM NetworkApplication WHERE p_id = $1", DB_V_INT(p_id));
+	/* which graphs there are is asked before their rows go */
+	int rc = op_then_each(c, drive_touch, "SELECT na_id FROM NetworkApplication WHERE p_id = $1", p_id);
 	if (rc == 0)
 		rc = lines_select(c, p_id, 0);
 	if (rc == 0)
