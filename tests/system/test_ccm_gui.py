@@ -5,7 +5,7 @@ import json
 import pytest
 import requests
 
-from ccm_clients import STARTED, Editor, Rest, unique
+from ccm_clients import STARTED, Editor, Rest, Wired, unique
 from clients import Sdk, new_id
 from suite import SANITIZED, Suite, until
 
@@ -291,13 +291,40 @@ def test_an_editors_session_and_rest_tell_the_same(suite, ann, editor):
 
 
 def test_what_is_anothers_is_not_found(suite, clients, ann, editor):
-    mallory = Rest(suite, unique("mallory"))
-    theirs = clients.add(Editor(suite, mallory))
-    p_id = ann.project()
-    for op, data in (("get_project_info", {}), ("update_project", {"status": "on"}), ("delete_project", {}), ("get_na_list", {}),
-                     ("rename_project", {"newname": "mine"}), ("turn_on_simulation", {}), ("get_project_status", {})):
-        theirs.refused(op, "not found", p_id=p_id, **data)
-    assert editor.ok("get_project_status", p_id=p_id) == "off"
+    theirs = clients.add(Editor(suite, Rest(suite, unique("mallory"))))
+    w = Wired(suite, clients, ann, on=False)
+    (sensor, sensor_name), (lamp, lamp_name) = w.ins[0], w.outs[0]
+    p, na, do, dfo = {"p_id": w.p_id}, {"na_id": w.na_id}, {"do_id": w.objects[sensor]}, {"dfo_id": w.dfos[sensor]}
+    d_id = ann.data("/project/%d" % w.p_id)["ido"][0]["d_id"]
+    alias = {"mac_addr": w.device.da_id, "df_name": sensor_name}
+    ops = {
+        "get_project_info": p, "update_project": dict(p, status="on"), "delete_project": p, "rename_project": dict(p, newname="mine"),
+        "get_project_status": p, "turn_on_simulation": p, "turn_off_simulation": p, "update_simulation": dict(p, sim="on"),
+        "get_simulation_status": p, "create_device_object": dict(p, dm_id=w.model, df=[sensor_name]),
+        "update_device_object": dict(p, **do, df=[sensor_name]), "delete_device_object": do, "get_device_object_info": dict(p, **do),
+        "get_device_list": do, "bind_device": dict(do, d_id=d_id), "unbind_device": do,
+        "create_device_feature_object": dict(do, df_id=lamp, alias_name="x"), "delete_device_feature_object": dict(do, **dfo),
+        "update_device_feature_object": dict(dfo, alias_name="x", df_parameter=[{}]), "get_device_feature_object_info": dict(p, **dfo),
+        "get_alias_name": alias, "set_alias_name": dict(alias, alias_name="x"), "get_na_list": p,
+        "create_na": dict(p, na_name="n", na_idx=1, dfo_ids=list(w.dfos.values())), "update_na": dict(na, na_name="x"), "delete_na": na,
+        "get_na_monitor": dict(p, **na), "create_link": dict(na, **dfo), "delete_link": dict(na, **dfo),
+        "get_dfo_function_info": dfo,
+    }
+    w.info()
+    before = w.info(), ann.data("/project/%d" % w.p_id)
+    for op, data in ops.items():
+        theirs.refused(op, "not f", **data)    # "not found", or "not find" as the original has it
+    theirs.refused("get_dfo_function_info", "not find", **na)
+    assert theirs.ok("get_na_info", **p, **na) is None
+    assert theirs.ok("search_project", p_name=before[1]["p_name"]) is None and theirs.ok("get_project_list") == []
+    # theirs to have, and of another project
+    other = Wired(suite, clients, ann, on=False)
+    for op in ("create_link", "delete_link"):
+        editor.refused(op, "not found", na_id=other.na_id, **dfo)
+    assert editor.ok("get_na_info", p_id=other.p_id, **na) is None
+    editor.refused("update_device_object", "not found", p_id=other.p_id, df=[sensor_name], **do)
+    editor.refused("delete_device_feature_object", "not found", do_id=w.objects[lamp], **dfo)
+    assert (w.info(), ann.data("/project/%d" % w.p_id)) == before
 
 
 # ---- announcements
