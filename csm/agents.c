@@ -1,5 +1,6 @@
 #include "csm/agents.h"
 
+#include "common/exposition.h"
 #include "common/id.h"
 #include "common/log.h"
 #include "common/map.h"
@@ -470,11 +471,11 @@ static void write_gauges(void *arg, const char *key, void *value)
 
 void agents_write_metrics(struct agents *a, FILE *out)
 {
-	metrics_head(out, "iottalk_agent_up", "gauge", "1 while the agent has a session with csm.");
+	exposition_head(out, "iottalk_agent_up", "gauge", "1 while the agent has a session with csm.");
 	map_each(a->by_id, write_up, out);
-	metrics_head(out, "iottalk_agent_counter", "counter",
-		     "What an agent has counted since its start: messages, drops, restarts of engines.");
+	exposition_head(out, "iottalk_agent_counter", "counter",
+			"What an agent has counted since its start: messages, drops, restarts of engines.");
 	map_each(a->by_id, write_counters, out);
-	metrics_head(out, "iottalk_agent_gauge", "gauge", "How many engines and graphs an agent has now.");
+	exposition_head(out, "iottalk_agent_gauge", "gauge", "How many engines and graphs an agent has now.");
 	map_each(a->by_id, write_gauges, out);
 }

@@ -1,5 +1,6 @@
 #include "csm/metrics.h"
 
+#include "common/exposition.h"
 #include "common/histogram.h"
 #include "common/map.h"
 #include "common/util.h"
@@ -11,7 +12,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #define SERIES_MAX 2000 /* bound on what names can make us keep */
 
@@ -173,11 +173,6 @@ void metrics_drop(struct metrics *m, const char *source, const char *reason)
 
 /* ---- the page ---- */
 
-void metrics_head(FILE *out, const char *name, const char *type, const char *help)
-{
-	fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
-}
-
 struct writing {
 	FILE *out;
 	enum family family;
@@ -194,31 +189,6 @@ static void write_series(void *arg, const char *key, void *value)
 		fprintf(w->out, "%s %" PRIu64 "\n", name, s->count);
 	else
 		fprintf(w->out, "%s{%s} %" PRIu64 "\n", name, key, s->count);
-}
-
-static void one(FILE *out, const char *name, const char *type, const char *help, double value)
-{
-	metrics_head(out, name, type, help);
-	fprintf(out, "%s %.15g\n", name, value);
-}
-
-/* Of this process, under the names that every program with such a page has. */
-static void write_process(FILE *out)
-{
-	struct rusage used = {0};
-	unsigned long pages = 0;
-	FILE *statm = fopen("/proc/self/statm", "re");
-	if (statm != NULL) {
-		if (fscanf(statm, "%*u %lu", &pages) != 1)
-			pages = 0;
-		fclose(statm);
-	}
-	getrusage(RUSAGE_SELF, &used);
-	one(out, "process_cpu_seconds_total", "counter", "CPU time of csm.",
-	    (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
-		    (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6);
-	one(out, "process_resident_memory_bytes", "gauge", "Memory of csm.",
-	    (double)pages * (double)sysconf(_SC_PAGESIZE));
 }
 
 char *metrics_page(struct csm *csm)
@@ -250,12 +220,12 @@ char *metrics_page(struct csm *csm)
 		 (double)(loop_now_ms(csm->loop) - csm->started_ms) / 1000},
 	};
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
-		one(out, rows[i].name, rows[i].type, rows[i].help, rows[i].value);
-	write_process(out);
+		exposition_one(out, rows[i].name, rows[i].type, rows[i].help, rows[i].value);
+	exposition_process(out, "csm");
 	for (enum family f = 0; f < FAMILIES; f++) {
 		struct writing w = {.out = out, .family = f};
-		metrics_head(out, families[f].name, families[f].type == HISTOGRAM ? "histogram" : "counter",
-			     families[f].help);
+		exposition_head(out, families[f].name, families[f].type == HISTOGRAM ? "histogram" : "counter",
+				families[f].help);
 		map_each(csm->metrics->series[f], write_series, &w);
 	}
 	agents_write_metrics(csm->agents, out);

@@ -25,7 +25,5 @@ void metrics_commit(struct metrics *m, bool stored, uint64_t statements, int64_t
 /* Something was thrown away: source "control", "api", "agent", "bus", "http"; reason a stable word. */
 void metrics_drop(struct metrics *m, const char *source, const char *reason);
 
-/* HELP and TYPE of a family; type "counter", "gauge", "histogram". */
-void metrics_head(FILE *out, const char *name, const char *type, const char *help);
 /* The page: what `m` has, and the gauges of the other modules. ret: yours, NULL: out of memory. */
 char *metrics_page(struct csm *csm);

@@ -3,6 +3,7 @@
 
 #include "ccm/drive/drive.h"
 #include "ccm/web/web.h"
+#include "common/exposition.h"
 #include "common/log.h"
 #include "common/util.h"
 #include <inttypes.h>
@@ -133,18 +134,12 @@ static void write_times(void *arg, const char *name, void *value)
 
 void gui_write_metrics(const struct gui *g, FILE *out)
 {
-	fprintf(out,
-		"# HELP iottalk_ccm_gui_clients Editors that are attached.\n# TYPE iottalk_ccm_gui_clients gauge\n"
-		"iottalk_ccm_gui_clients %zu\n"
-		"# HELP iottalk_ccm_gui_dropped_total Messages of editors that are no requests.\n"
-		"# TYPE iottalk_ccm_gui_dropped_total counter\niottalk_ccm_gui_dropped_total %" PRIu64 "\n"
-		"# HELP iottalk_ccm_gui_requests_total Requests of editors over MQTT that got an answer.\n"
-		"# TYPE iottalk_ccm_gui_requests_total counter\n",
-		gui_clients_count(g->clients), g->dropped);
+	exposition_one(out, "iottalk_ccm_gui_clients", "gauge", "Editors that are attached.", (double)gui_clients_count(g->clients));
+	exposition_one(out, "iottalk_ccm_gui_dropped_total", "counter", "Messages of editors that are no requests.", (double)g->dropped);
+	exposition_head(out, "iottalk_ccm_gui_requests_total", "counter", "Requests of editors over MQTT that got an answer.");
 	map_each(g->rows, write_counts, out);
-	fputs("# HELP iottalk_ccm_gui_request_seconds From a request of an editor to its answer, with the commit.\n"
-	      "# TYPE iottalk_ccm_gui_request_seconds histogram\n",
-	      out);
+	exposition_head(out, "iottalk_ccm_gui_request_seconds", "histogram",
+			"From a request of an editor to its answer, with the commit.");
 	map_each(g->rows, write_times, out);
 }
 

@@ -1,11 +1,11 @@
 #include "ccm/web/metrics.h"
 
 #include "ccm/gui/gui.h"
+#include "common/exposition.h"
 #include "common/histogram.h"
 #include "common/util.h"
 #include <inttypes.h>
 #include <string.h>
-#include <sys/resource.h>
 
 static const char *const methods[] = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "OTHER"};
 static const char *const cuts[] = {"slow", "gone", "full", "memory"};
@@ -46,51 +46,24 @@ void web_metrics_cut(struct web_metrics *m, const char *why)
 		m->cut[i] += strcmp(cuts[i], why) == 0;
 }
 
-static void head(FILE *out, const char *name, const char *type, const char *help)
-{
-	fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
-}
-
-static void one(FILE *out, const char *name, const char *type, const char *help, double value)
-{
-	head(out, name, type, help);
-	fprintf(out, "%s %.15g\n", name, value);
-}
-
 static void write_http(const struct web_metrics *m, FILE *out)
 {
-	head(out, "iottalk_ccm_http_requests_total", "counter", "HTTP requests that got an answer.");
+	exposition_head(out, "iottalk_ccm_http_requests_total", "counter", "HTTP requests that got an answer.");
 	for (size_t i = 0; i < ARRAY_LEN(methods); i++)
 		for (unsigned s = 0; s < STATUS_MAX - STATUS_MIN; s++)
 			if (m->requests[i][s] > 0)
 				fprintf(out, "iottalk_ccm_http_requests_total{method=\"%s\",status=\"%u\"} %" PRIu64 "\n", methods[i],
 					s + STATUS_MIN, m->requests[i][s]);
-	head(out, "iottalk_ccm_http_request_seconds", "histogram", "From a complete HTTP request to its answer, with the commit.");
+	exposition_head(out, "iottalk_ccm_http_request_seconds", "histogram", "From a complete HTTP request to its answer, with the commit.");
 	for (size_t i = 0; i < ARRAY_LEN(methods); i++) {
 		char label[32];
 		snprintf(label, sizeof(label), "method=\"%s\"", methods[i]);
 		if (histogram_count(&m->took[i]) > 0)
 			histogram_write(&m->took[i], out, "iottalk_ccm_http_request_seconds", label);
 	}
-	head(out, "iottalk_ccm_http_cut_total", "counter", "Connections closed because of their client, by why.");
+	exposition_head(out, "iottalk_ccm_http_cut_total", "counter", "Connections closed because of their client, by why.");
 	for (size_t i = 0; i < ARRAY_LEN(cuts); i++)
 		fprintf(out, "iottalk_ccm_http_cut_total{reason=\"%s\"} %" PRIu64 "\n", cuts[i], m->cut[i]);
-}
-
-static void write_process(FILE *out)
-{
-	struct rusage used = {0};
-	unsigned long pages = 0;
-	FILE *statm = fopen("/proc/self/statm", "re");
-	if (statm != NULL) {
-		if (fscanf(statm, "%*u %lu", &pages) != 1)
-			pages = 0;
-		fclose(statm);
-	}
-	getrusage(RUSAGE_SELF, &used);
-	one(out, "process_cpu_seconds_total", "counter", "CPU time of ccm.",
-	    (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) + (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6);
-	one(out, "process_resident_memory_bytes", "gauge", "Memory of ccm.", (double)pages * (double)sysconf(_SC_PAGESIZE));
 }
 
 char *web_metrics_page(const struct web_metrics *m, struct ccm *ccm, const struct http_server *http)
@@ -100,10 +73,10 @@ char *web_metrics_page(const struct web_metrics *m, struct ccm *ccm, const struc
 	FILE *out = open_memstream(&text, &size);
 	if (out == NULL)
 		return NULL;
-	one(out, "iottalk_ccm_bus_up", "gauge", "1 while the broker is connected.", ccm->bus != NULL && bus_is_up(ccm->bus));
-	one(out, "iottalk_ccm_http_connections", "gauge", "Open HTTP connections.", (double)http_connections(http));
-	one(out, "iottalk_ccm_uptime_seconds", "gauge", "Seconds since start.", (double)(loop_now_ms(ccm->loop) - ccm->started_ms) / 1000);
-	write_process(out);
+	exposition_one(out, "iottalk_ccm_bus_up", "gauge", "1 while the broker is connected.", ccm->bus != NULL && bus_is_up(ccm->bus));
+	exposition_one(out, "iottalk_ccm_http_connections", "gauge", "Open HTTP connections.", (double)http_connections(http));
+	exposition_one(out, "iottalk_ccm_uptime_seconds", "gauge", "Seconds since start.", (double)(loop_now_ms(ccm->loop) - ccm->started_ms) / 1000);
+	exposition_process(out, "ccm");
 	write_http(m, out);
 	gui_write_metrics(ccm->gui, out);
 	bool whole = ferror(out) == 0;

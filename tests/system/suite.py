@@ -92,7 +92,6 @@ class Process:
 
     def __init__(self, name, argv, folder, notifies):
         self.name, self.argv, self.folder, self.notifies = name, argv, folder, notifies
-        self.env = {}
         self.log_path = folder / (name + ".log")
         self.popen = None
         self.killed = False

@@ -4,20 +4,14 @@ import threading
 
 import pytest
 
-from ccm_clients import STARTED, Program, Refused, graphs_that_run, unique
+from ccm_clients import Program, Refused, graphs_that_run, unique
+from ccm_fixtures import suite
 from clients import WAIT_S, Recorder, Sdk, new_id
-from suite import Suite, until
+from suite import until
 
 # results tell which function made them, and from what
 SECOND, THIRD = 1000000, 2000000
 PLUS = "def run(*args):\n    return args[0] + %d\n"
-
-
-@pytest.fixture(scope="module")
-def suite():
-    s = Suite(start=STARTED)
-    yield s
-    s.close()
 
 
 @pytest.fixture(params=["/api/v0", "/iottalk/ccm/api/v0"])

@@ -6,8 +6,9 @@ import pytest
 import requests
 
 from ccm_clients import STARTED, Editor, Rest, Wired, unique
+from ccm_fixtures import ann, suite
 from clients import Sdk, new_id
-from suite import SANITIZED, Suite, until
+from suite import SANITIZED, until
 
 # op -> its arguments; a star: may be left out. What stands for ids is of nothing that is there.
 OPS = {
@@ -47,18 +48,6 @@ def sample(argument):
     if argument in SAMPLES:
         return SAMPLES[argument]
     return unique("x") if argument.endswith(TEXTS) else "987654"
-
-
-@pytest.fixture(scope="module")
-def suite():
-    s = Suite(start=STARTED)
-    yield s
-    s.close()
-
-
-@pytest.fixture
-def ann(suite):
-    return Rest(suite, unique("ann"))
 
 
 @pytest.fixture

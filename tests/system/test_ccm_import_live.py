@@ -1,19 +1,11 @@
 import json
 import subprocess
 
-import pytest
-
-from ccm_clients import STARTED, Rest, Wired, unique
-from suite import BIN, Suite
+from ccm_clients import Rest, Wired, unique
+from ccm_fixtures import suite
+from suite import BIN
 
 NEGATE_TWICE = "def run(*args):\n    return -2 * args[0]\n"
-
-
-@pytest.fixture(scope="module")
-def suite():
-    s = Suite(start=STARTED)
-    yield s
-    s.close()
 
 
 def test_an_imported_function_reaches_live_graphs(suite, clients, tmp_path):

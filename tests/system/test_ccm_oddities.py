@@ -9,27 +9,11 @@ import subprocess
 import pytest
 
 from ccm_clients import STARTED, Editor, Rest, Wired, admin_of, store_path, unique
+from ccm_fixtures import ann, bob, suite
 from clients import Sdk
-from suite import BIN, Suite, until
+from suite import BIN, until
 
 ADD = "def run(*args):\n    return args[0] + %d\n"
-
-
-@pytest.fixture(scope="module")
-def suite():
-    s = Suite(start=STARTED)
-    yield s
-    s.close()
-
-
-@pytest.fixture
-def ann(suite):
-    return Rest(suite, unique("ann"))
-
-
-@pytest.fixture
-def bob(suite):
-    return Rest(suite, unique("bob"))
 
 
 # ---- 9.1 access and validation

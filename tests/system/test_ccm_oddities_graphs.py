@@ -3,30 +3,12 @@
 
 import re
 
-import pytest
-
-from ccm_clients import STARTED, Editor, Rest, Wired, graphs_that_run, unique
+from ccm_clients import Editor, Wired, graphs_that_run
+from ccm_fixtures import ann, bob, suite
 from clients import Api, GraphClient, Sdk
-from suite import Suite, until
+from suite import until
 
 ADD = "def run(*args):\n    return args[0] + %d\n"
-
-
-@pytest.fixture(scope="module")
-def suite():
-    s = Suite(start=STARTED)
-    yield s
-    s.close()
-
-
-@pytest.fixture
-def ann(suite):
-    return Rest(suite, unique("ann"))
-
-
-@pytest.fixture
-def bob(suite):
-    return Rest(suite, unique("bob"))
 
 
 def test_9_2_14_a_functions_new_body_reaches_all_parameters(suite, clients, ann):
