@@ -20,15 +20,15 @@ static void look_at_graph(struct ccm *ccm, int64_t na_id)
 		graphs_touch(ccm->drive, na_id, CAUSE_REPAIR);
 }
 
-/* What guis get to know of a device. */
+/* What guis get to know of a device, in the words of csm. */
 static void announce(struct ccm *ccm, int64_t d_id)
 {
-	static const struct column columns[] = {{"id", COL_TEXT},    {"name", COL_TEXT},  {"state", COL_TEXT}, {"register_time", COL_TEXT},
+	static const struct column columns[] = {{"id", COL_TEXT},    {"name", COL_TEXT},  {"state", COL_TEXT}, {"register_time", COL_INT},
 						{"model", COL_TEXT}, {"u_name", COL_TEXT}, {"is_sim", COL_BOOL}, {0}};
 	json_auto_t *row = NULL, *profile = NULL;
 	struct err err = {0};
 	int rc = q_row(ccm->db, &err, columns, &row,
-		       "SELECT d.mac_addr, d.d_name, d.status, d.register_time, m.dm_name, u.u_name, d.is_sim FROM Device d"
+		       "SELECT d.mac_addr, d.d_name, d.status, CAST(strftime('%s', d.register_time) AS INTEGER), m.dm_name, u.u_name, d.is_sim FROM Device d"
 		       " JOIN DeviceModel m ON m.dm_id = d.dm_id LEFT JOIN User u ON u.u_id = d.u_id WHERE d.d_id = $1",
 		       DB_V_INT(d_id));
 	if (rc < 0)

@@ -1,6 +1,7 @@
 """The MQTT API of editors: who is attached and logged in, echoes, errors, announcements, and that it tells what REST tells."""
 
 import json
+import time
 
 import pytest
 import requests
@@ -322,11 +323,14 @@ def test_devices_are_announced_to_all_pages(suite, clients, ann):
     _, name = ann.feature("input")
     model, model_name = ann.model([ann.data("/devicefeature/" + name)["df_id"]])
     pages = [clients.add(Editor(suite, rest)) for rest in (ann, Rest(suite, unique("bob")))]
+    since = int(time.time())
     device = clients.add(Sdk(suite, idf=(name,), odf=(), model=model_name))
     known = {}
     for page in pages:
         told = page.announced("online", lambda d: d["id"] == device.da_id)
-        assert told["profile"]["model"] == model_name and told["name"] == device.name
+        assert (told["name"], told["state"]) == (device.name, "online")
+        assert told["profile"] == {"model": model_name, "u_name": None, "is_sim": False}
+        assert since <= told["register_time"] <= time.time()
         known[told["d_id"]] = page
     assert len(known) == 1
     d_id = next(iter(known))
