@@ -2,6 +2,7 @@
 #include "ccm/drive/drive.h"
 #include "ccm/ops/project_int.h"
 #include "common/util.h"
+#include <stdio.h>
 
 /* A client numbers its slots; far more than it shows. */
 #define NA_IDX_MAX 1000000000
@@ -41,17 +42,38 @@ int na_insert(struct op_call *c, int64_t p_id, const char *name, int64_t na_idx,
 	return rc;
 }
 
+/* Those that are listed, each once and looked for once, however often a list of a mebibyte names it. list: room for all. */
+static int features_of(struct op_call *c, const json_t *ids, struct dfobject *list, size_t *ret_n)
+{
+	json_auto_t *seen = json_object();
+	const json_t *id;
+	size_t i;
+	*ret_n = 0;
+	json_array_foreach (ids, i, id) {
+		char key[24];
+		snprintf(key, sizeof(key), "%lld", (long long)json_integer_value(id));
+		if (json_object_get(seen, key) != NULL)
+			continue;
+		if (json_object_set_new(seen, key, json_true()) < 0)
+			return err_set(&c->err, ERR_NOMEM, "links");
+		int rc = own_dfobject(c, json_integer_value(id), &list[(*ret_n)++]);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
 static int create(struct op_call *c)
 {
 	const json_t *ids = json_object_get(c->args, "dfo_ids");
-	size_t n = json_array_size(ids);
-	CLEANUP(freep) struct dfobject *list = calloc(n + 1, sizeof(*list));
+	size_t n = 0;
+	CLEANUP(freep) struct dfobject *list = calloc(json_array_size(ids) + 1, sizeof(*list));
 	int64_t p_id = op_int(c, "p_id"), na_id = 0;
 	if (list == NULL)
 		return err_set(&c->err, ERR_NOMEM, "links");
 	int rc = own_project(c, p_id);
-	for (size_t i = 0; i < n && rc == 0; i++)
-		rc = own_dfobject(c, json_integer_value(json_array_get(ids, i)), &list[i]);
+	if (rc == 0)
+		rc = features_of(c, ids, list, &n);
 	if (rc == 0)
 		rc = na_insert(c, p_id, op_str(c, "na_name"), op_int(c, "na_idx"), list, n, &na_id);
 	return rc == 0 ? op_result_int(c, "na_id", na_id) : rc;
