@@ -112,6 +112,19 @@ static void announcements_are_taken_and_passed_on(void **st)
 	say(w, "/device", json_pack("{s:i}", "op", 3));
 }
 
+/* What csm was told before may be lost to whoever the device is now. */
+static void a_bound_device_that_is_back_has_its_graphs_looked_at(void **st)
+{
+	struct world *w = *st;
+	make_graph(w);
+	announce_device(w, "register", json_pack("{s:s, s:{s:s, s:s}}", "id", DEVICE_1, "profile", "model", "M", "u_name", "alice"));
+	is_found_equal(w);
+	announce_device(w, "offline", json_string(DEVICE_1));
+	nothing_is_asked(w);
+	announce_device(w, "online", json_string(DEVICE_1));
+	is_found_equal(w);
+}
+
 static void another_model_ends_bindings(void **st)
 {
 	struct world *w = *st;
@@ -597,6 +610,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(the_snapshot_becomes_the_stores_devices),
 		TEST(announcements_are_taken_and_passed_on),
+		TEST(a_bound_device_that_is_back_has_its_graphs_looked_at),
 		TEST(another_model_ends_bindings),
 		TEST(a_detach_that_is_not_ours_is_answered_by_an_attach),
 		TEST(a_graph_is_made_and_found_equal),
