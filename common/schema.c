@@ -89,9 +89,17 @@ static int migrate(struct db *db, const char *path, const char *const *versions,
 	return 0;
 }
 
-/* Two kinds of store in one file would take each other's version for their own. */
+/* Two kinds of store in one file would take each other's version for their own; what another program keeps there is none. */
 static int check_kind(struct db *db, enum schema_store which, const char *path, struct err *err)
 {
+	int64_t foreign = 0;
+	int found = db_run(db, err, on_version, &foreign,
+			   "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite@_%' ESCAPE '@'"
+			   " AND NOT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'schema_version')");
+	if (found < 0)
+		return found;
+	if (foreign > 0)
+		return err_set(err, ERR_DB, "store %s is another program's: it has tables, and no version of ours", path);
 	for (int other = 0; other < SCHEMA_STORES; other++) {
 		int64_t there = 0;
 		int rc = other == (int)which ? 0
