@@ -8,6 +8,7 @@
 #define CHECKING_MAX   8 /* csm takes 16 of all its clients together */
 #define CHECK_TIMEOUT_MS 8000
 #define CHECKS_MAX     1000
+#define CHECKS_BYTES   (16 * 1024 * 1024) /* of code, all together */
 #define CODE_MAX_BYTES (256 * 1024) /* as csm takes functions */
 
 struct check {
@@ -16,6 +17,7 @@ struct check {
 	int64_t at_ms;
 	drive_checked_fn *fn;
 	void *arg;
+	size_t len;
 	char code[];
 };
 
@@ -62,15 +64,18 @@ static void send_some(struct drive *d)
 void drive_check_code(struct ccm *ccm, const char *code, drive_checked_fn *fn, void *arg)
 {
 	struct drive *d = ccm->drive;
-	size_t len = strlen(code), n = 0;
-	for (const struct check *k = d != NULL ? d->checks : NULL; k != NULL; k = k->next)
+	size_t len = strlen(code), n = 0, bytes = len;
+	for (const struct check *k = d != NULL ? d->checks : NULL; k != NULL; k = k->next) {
 		n++;
+		bytes += k->len;
+	}
+	bool full = n >= CHECKS_MAX || bytes > CHECKS_BYTES;
 	if (len > CODE_MAX_BYTES) {
 		fn(arg, ERR_INVAL, "the code is longer than 256 KiB");
 		return;
 	}
-	if (d == NULL || !d->up || d->silent || n >= CHECKS_MAX) {
-		fn(arg, ERR_AGAIN, n >= CHECKS_MAX ? "too much code waits to be checked" : "csm is away: the code cannot be checked now");
+	if (d == NULL || !d->up || d->silent || full) {
+		fn(arg, ERR_AGAIN, full ? "too much code waits to be checked" : "csm is away: the code cannot be checked now");
 		return;
 	}
 	struct check *k = calloc(1, sizeof(*k) + len + 1);
@@ -78,7 +83,7 @@ void drive_check_code(struct ccm *ccm, const char *code, drive_checked_fn *fn, v
 		fn(arg, ERR_NOMEM, "out of memory");
 		return;
 	}
-	*k = (struct check){.at_ms = loop_now_ms(ccm->loop), .fn = fn, .arg = arg};
+	*k = (struct check){.at_ms = loop_now_ms(ccm->loop), .fn = fn, .arg = arg, .len = len};
 	memcpy(k->code, code, len + 1);
 	*d->last_check = k;
 	d->last_check = &k->next;
