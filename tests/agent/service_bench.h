@@ -203,6 +203,18 @@ static void expect(struct bench *b, json_int_t id, const char *state)
 		fail_msg("state %s, not %s: %s", state_of(b, id), state, reason_of(b, id));
 }
 
+/* The answer to a check of one code: that is wrong. ret: why. */
+static MAYBE_UNUSED const char *expect_wrong(struct bench *b, json_int_t id)
+{
+	expect(b, id, "ok");
+	const json_t *results = json_object_get(answer_of(b, id), "results");
+	const json_t *one = json_array_get(results, 0);
+
+	assert_int_equal(json_array_size(results), 1);
+	assert_string_equal(json_string_value(json_object_get(one, "state")), "error");
+	return json_string_value(json_object_get(one, "reason"));
+}
+
 static json_int_t sync_to(struct bench *b, json_t *graphs)
 {
 	return ask(b, "sync", json_pack("{s:o, s:b}", "graphs", graphs, "first", 1));
