@@ -178,9 +178,16 @@ static bool add_entry(struct loading *ld, const char *section, const char *key, 
 		.value = strdup(value),
 		.line = ld->line,
 	};
-	struct entry *e = &more[ld->n_entries++];
+	struct entry *e = &more[ld->n_entries];
 
-	return e->section != NULL && e->key != NULL && e->value != NULL;
+	if (e->section != NULL && e->key != NULL && e->value != NULL) {
+		ld->n_entries++;
+		return true;
+	}
+	free(e->section); /* the lines that follow are compared with whole ones only */
+	free(e->key);
+	free(e->value);
+	return false;
 }
 
 static int on_entry(void *arg, const char *section, const char *key, const char *value)

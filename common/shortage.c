@@ -12,8 +12,9 @@ static unsigned long count;
 static _Alignas(ALIGN) char reserve[RESERVE_BYTES];
 static size_t used; /* bytes */
 
-/* Before each piece of the reserve. Pieces stand in the order they were taken. What is given back is free again when all that was
- * taken after it is: values that live long hold nothing but themselves. */
+/* Before each piece of the reserve. Pieces stand in the order they were taken. What is given back
+ * is free again when all that was taken after it is: values that live long hold nothing but
+ * themselves. */
 struct piece {
 	_Alignas(ALIGN) struct piece *before; /* NULL: the first */
 	bool given_back;
