@@ -11,7 +11,7 @@ import pytest
 from ccm_clients import STARTED, Editor, Rest, Wired, admin_of, store_path, unique
 from ccm_fixtures import ann, bob, suite
 from clients import Sdk
-from suite import BIN, until
+from suite import BIN, ROOT, until
 
 ADD = "def run(*args):\n    return args[0] + %d\n"
 
@@ -385,8 +385,9 @@ def test_9_3_32_the_same_seed_again_changes_nothing(make_suite):
     before = all_of_it()
     assert before["DeviceModel"] and before["FunctionVersion"]
     suite.stop("ccm")
-    done = subprocess.run([str(BIN / "iotctl"), "-c", str(suite.ini), "initdb"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                          timeout=20)
-    assert done.returncode == 0, done.stdout + done.stderr
+    for words in (["initdb"], ["db", "import", str(ROOT / "conf" / "ccm-seed.json")]):
+        done = subprocess.run([str(BIN / "iotctl"), "-c", str(suite.ini)] + words, stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, timeout=20)
+        assert done.returncode == 0, done.stdout + done.stderr
     suite.start("ccm")
     assert all_of_it() == before
