@@ -192,6 +192,9 @@ static void one_input_is_joined_with_nothing(void **state)
 	/* a third one joins in; its place is after the others', also after one has left */
 	json_int_t accel = dfo(w, object(w, ALICE, s.p_id, ACCEL, 0), ACCEL);
 	ok(w, op_link_create, ALICE, LINK(na_id, accel));
+	ok(w, op_link_delete, ALICE, LINK(na_id, accel));
+	assert_int_equal(number_of(w, "SELECT count(*) FROM MultipleJoin_Module WHERE fn_id = 1"), 2);
+	ok(w, op_link_create, ALICE, LINK(na_id, accel));
 	ok(w, op_link_delete, ALICE, LINK(na_id, s.in));
 	assert_int_equal(number_of(w, "SELECT count(*) FROM MultipleJoin_Module WHERE fn_id = 1"), 2);
 	ok(w, op_link_create, ALICE, LINK(na_id, s.in));
@@ -204,6 +207,12 @@ static void one_input_is_joined_with_nothing(void **state)
 	/* and does not come back by itself */
 	ok(w, op_link_create, ALICE, LINK(na_id, accel));
 	assert_int_equal(number_of(w, "SELECT count(*) FROM MultipleJoin_Module WHERE fn_id IS NULL"), 2);
+	/* that of one input, given on purpose, does not go with an output */
+	ok(w, op_link_delete, ALICE, LINK(na_id, accel));
+	ok(w, op_link_create, ALICE, LINK(na_id, out));
+	ok(w, op_na_update, ALICE, "{s:I, s:i}", "na_id", na_id, "multiplejoin_fn_id", F_GENERAL);
+	ok(w, op_link_delete, ALICE, LINK(na_id, out));
+	assert_int_equal(number_of(w, "SELECT count(*) FROM MultipleJoin_Module WHERE fn_id = 1"), 1);
 }
 
 /* ---- changing ---- */
