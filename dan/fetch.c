@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 
+#define KEPT_CONNECTIONS   8L
 #define TIMEOUT_MS_DEFAULT 10000
 #define ANSWER_BYTES_MAX   (1024 * 1024)
 
@@ -330,6 +331,8 @@ int fetch_new(struct loop *l, struct fetch **ret, struct err *err)
 	rc = loop_add_timer(l, -1, 0, on_timer, f, &f->timer, err);
 	if (rc < 0)
 		goto fail;
+	/* else as many as there were at once are kept for ever */
+	curl_multi_setopt(f->multi, CURLMOPT_MAXCONNECTS, KEPT_CONNECTIONS);
 	curl_multi_setopt(f->multi, CURLMOPT_SOCKETFUNCTION, want_socket);
 	curl_multi_setopt(f->multi, CURLMOPT_SOCKETDATA, f);
 	curl_multi_setopt(f->multi, CURLMOPT_TIMERFUNCTION, want_timer);

@@ -11,9 +11,12 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #define PUSH_MS	   1000
 #define GOODBYE_MS 3000
+#define DEVICES_MAX 1000 /* at once, of all projects */
+#define SHARE	   6	/* one for so many descriptors: each needs three, and others need some */
 
 /* A simulated device and the object that it stands for. */
 struct standin {
@@ -32,6 +35,8 @@ struct sim {
 	struct loop_src *timer;
 	struct standin *all;
 	char url[300];
+	size_t n, max; /* of all; as many as there may be */
+	bool refused;  /* one more was wanted */
 	bool stopping;
 	bool lost; /* no memory, or no store, to see what is wanted: all is looked at again */
 };
@@ -57,6 +62,7 @@ static struct uuid_text id_of(int64_t do_id)
 static void free_standin(struct standin *o)
 {
 	sim_device_free(o->device);
+	o->sim->n--;
 	json_decref(o->features);
 	json_decref(o->profile);
 	free(o);
@@ -92,6 +98,7 @@ static struct standin *start(struct sim *s, int64_t do_id, int64_t p_id, const c
 	int rc = ERR_NOMEM;
 	if (o != NULL) {
 		*o = (struct standin){.sim = s, .do_id = do_id, .p_id = p_id, .features = features, .profile = profile, .wanted = true};
+		s->n++;
 		snprintf(o->id, sizeof(o->id), "%s", id);
 		const struct sim_device_conf conf = {
 			.fetch = s->fetch, .csm_url = s->url, .id = id, .profile = profile, .features = features};
@@ -191,6 +198,12 @@ static void want(struct sim *s, const json_t *object)
 		return; /* nothing to simulate; or a new one comes when the old one has left */
 	if (o != NULL && !json_equal(o->features, features))
 		return; /* it has other features now: as above */
+	if (o == NULL && s->n >= s->max) {
+		s->refused = true;
+		if (log_allowed("sim.refused", ""))
+			log_warn("sim.refused", KV("object", do_id), KV("why", "as many devices as there may be are simulated"));
+		return;
+	}
 	if (o == NULL) {
 		start(s, do_id, num(object, "p_id"), id.s, TAKE(features),
 		      json_pack("{s:O, s:b, s:I, s:O}", "model", json_object_get(object, "dm_name"), "is_sim", true, "do_id",
@@ -254,7 +267,7 @@ static void sweep(struct sim *s)
 		struct standin *o = s->all;
 		while (o != NULL && strcmp(o->id, id) != 0)
 			o = o->next;
-		if (o == NULL) /* taken over, and then left as any other */
+		if (o == NULL && s->n < s->max) /* taken over, and then left as any other */
 			o = start(s, 0, 0, id, json_array(), json_pack("{s:O, s:b}", "model", json_object_get(row, "model"), "is_sim", true));
 		if (o != NULL && o->do_id == 0)
 			o->wanted = true; /* until it is registered: on_push */
@@ -292,9 +305,19 @@ static void on_push(void *arg)
 		else if (!o->leaving)
 			sim_device_push(o->device);
 	}
+	if (s->refused && s->n < s->max) {
+		s->refused = false;
+		sim_begin(s->ccm);
+	}
 }
 
 /* ---- life ---- */
+
+static size_t room(void)
+{
+	struct rlimit limit;
+	return getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur / SHARE < DEVICES_MAX ? limit.rlim_cur / SHARE : DEVICES_MAX;
+}
 
 int sim_new(struct ccm *ccm, struct sim **ret, struct err *err)
 {
@@ -303,6 +326,7 @@ int sim_new(struct ccm *ccm, struct sim **ret, struct err *err)
 	if (s == NULL)
 		return err_set(err, ERR_NOMEM, "sim");
 	s->ccm = ccm;
+	s->max = room();
 	if (strcmp(bind_address, "0.0.0.0") == 0 || strcmp(bind_address, "::") == 0)
 		bind_address = "localhost"; /* csm is there, too */
 	snprintf(s->url, sizeof(s->url), strchr(bind_address, ':') != NULL ? "http://[%.200s]:%" PRId64 : "http://%.200s:%" PRId64,

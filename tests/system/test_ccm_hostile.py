@@ -392,3 +392,30 @@ def test_large_bodies_at_once_take_little_memory(suite, ann):
     assert SANITIZED or max(peak) < before + 128 * 1024, (before, max(peak))
     assert set(counts) <= {b"201", b"503", b"cut", b""}, counts
     assert ann.project()
+
+
+def test_simulated_devices_leave_descriptors_for_others(make_suite):
+    """As many as may be, where few descriptors are allowed; and those that are gone keep none."""
+    suite = make_suite(start=("broker", "csm", "agent"))
+    ccm = suite.processes["ccm"]
+    ccm.argv = ["prlimit", "--nofile=1024:1024"] + list(ccm.argv)
+    suite.start("ccm")
+    ann, bob = Rest(suite, "ann"), Rest(suite, "bob")
+    df_id, feature = ann.feature("input")
+    _, model = ann.model([df_id])
+    objects = {str(n): {"dm_name": model, "dfo": {str(n): {"df_name": feature, "alias_name": "a"}}} for n in range(600)}
+    document = json.dumps({"project": {"DeviceObject": objects, "NetworkApplication": []}})
+    r = ann.http.post(suite.gui_url + "/import_project", allow_redirects=False, timeout=60, files={
+        "p_name": (None, "p"), "importfilename": ("f.json", document)})
+    assert r.status_code == 302, r.text
+    p_id, before = ann.data("/project")[0]["p_id"], suite.open_fds("ccm")
+    bound = lambda: sum(1 for o in ann.data("/project/%d" % p_id)["ido"] if o["d_id"])
+    ann.ok("POST", "/simulation/%d" % p_id, {"sim": "on"})
+    until(lambda: bound() >= 100, 20, "simulated devices")
+    for _ in range(20):
+        bob.http.close()
+        bob.project()
+        assert bound() < 200
+    ann.ok("POST", "/simulation/%d" % p_id, {"sim": "off"})
+    until(lambda: suite.open_fds("ccm") < before + 30, 20, "descriptors of devices that are gone")
+    until(lambda: bound() == 0, 20, "their leave")
