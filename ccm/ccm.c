@@ -13,7 +13,8 @@
 #include "common/util.h"
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
+
+#define DESCRIPTORS 8192
 
 /* ---- the bus ---- */
 
@@ -86,19 +87,6 @@ static int open_store(struct ccm *ccm, struct err *err)
 	return rc < 0 ? rc : 0;
 }
 
-#define DESCRIPTORS 8192
-
-/* As many connections as are allowed, and simulated devices, must not leave the store without a descriptor. */
-static void raise_descriptors(void)
-{
-	struct rlimit limit;
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= DESCRIPTORS)
-		return;
-	limit.rlim_cur = limit.rlim_max < DESCRIPTORS ? limit.rlim_max : DESCRIPTORS;
-	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
-		log_warn("descriptors.few", KV("limit", (int64_t)limit.rlim_cur));
-}
-
 static int start(struct ccm *ccm, int argc, char *argv[], struct err *err)
 {
 	int rc = daemon_start(&ccm->daemon, "ccm", argc, argv, err);
@@ -110,7 +98,8 @@ static int start(struct ccm *ccm, int argc, char *argv[], struct err *err)
 	    (rc = daemon_watch(ccm->loop, err)) < 0 || (rc = open_store(ccm, err)) < 0)
 		return rc;
 	ccm->started_ms = loop_now_ms(ccm->loop);
-	raise_descriptors();
+	/* as many connections as are allowed, and simulated devices, must not leave the store without one */
+	daemon_raise_descriptors(DESCRIPTORS);
 	if ((rc = drive_new(ccm, &ccm->drive, err)) < 0 || (rc = gui_new(ccm, &ccm->gui, err)) < 0 ||
 	    (rc = sim_new(ccm, &ccm->sim, err)) < 0 || (rc = web_new(ccm, &ccm->web, err)) < 0 ||
 	    (rc = connect_bus(ccm, err)) < 0 || (rc = control_listen(ccm, err)) < 0 ||

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #define HELP_COLUMN 24
@@ -28,6 +29,17 @@ void daemon_bound_heap(void)
 {
 	mallopt(M_MMAP_THRESHOLD, 256 * 1024);
 	mallopt(M_TRIM_THRESHOLD, 1024 * 1024);
+}
+
+void daemon_raise_descriptors(unsigned count)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= count)
+		return;
+	limit.rlim_cur = limit.rlim_max < count ? limit.rlim_max : count;
+	if (setrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur < count)
+		log_warn("descriptors.few", KV("limit", (int64_t)limit.rlim_cur));
 }
 
 static void on_note(void *arg, bool is_error, const char *text)

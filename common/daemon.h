@@ -50,6 +50,8 @@ void daemon_block_signals(void);
 /* Let the heap give back what a burst needed, and when: glibc by itself raises both of its thresholds with the
  * largest block that was freed, so that a daemon that saw one message of 1 MB keeps tens of MB for good. */
 void daemon_bound_heap(void);
+/* Allow the process so many descriptors, as far as the system lets it; less is logged. */
+void daemon_raise_descriptors(unsigned count);
 /* Parse argv, load the settings (complaints go to the log), init the log, make userdir (0700) and
  * its run/ and log/, take the pid lock. Without -c the configuration is settings_default_path().
  * ret: 1 if the program should exit at once with success (--help, --version), 0, or negative

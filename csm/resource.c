@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/resource.h>
 
 #define BODY_MAX_BYTES (1024 * 1024)
 #define DESCRIPTORS    4096
@@ -321,17 +320,6 @@ static void on_cut(void *arg, const char *why)
 	metrics_drop(csm->metrics, "http", why);
 }
 
-/* As many connections as are allowed must not leave the store without a descriptor. */
-static void raise_descriptors(void)
-{
-	struct rlimit limit;
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= DESCRIPTORS)
-		return;
-	limit.rlim_cur = limit.rlim_max < DESCRIPTORS ? limit.rlim_max : DESCRIPTORS;
-	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
-		log_warn("descriptors.few", KV("limit", (int64_t)limit.rlim_cur));
-}
-
 int resource_start(struct csm *csm, struct http_server **ret, struct err *err)
 {
 	static const char *const prefixes[] = {"/csm", NULL};
@@ -345,6 +333,7 @@ int resource_start(struct csm *csm, struct http_server **ret, struct err *err)
 		.on_done = on_done,
 		.on_cut = on_cut,
 	};
-	raise_descriptors();
+	/* as many connections as are allowed must not leave the store without one */
+	daemon_raise_descriptors(DESCRIPTORS);
 	return http_server_new(csm->loop, &conf, csm, ret, err);
 }
