@@ -12,7 +12,7 @@ sys.path.append(str(ROOT / "tests/bench"))  # behind ours: both have a module of
 import goals  # noqa: E402
 import report  # noqa: E402
 from results import Results, Spread, read  # noqa: E402
-from titles import CLIENT, FLOOR, PLUGIN, RELAY  # noqa: E402
+from titles import CLIENT, FLOOR, PLUGIN, REGISTRY, RELAY  # noqa: E402
 
 MACHINE = {"cores": 2, "processor": "x", "kernel": "6", "mosquitto": "2", "peer": None, "repeats": 3, "seconds": 1, "window": 100,
            "rate": 3000, "took_s": 1, "skipped": {"node-red": "not there"}}
@@ -72,7 +72,7 @@ def test_the_longest_delay_is_that_of_all_repeats(results):
 
 def test_what_was_not_measured_is_said(results):
     text = "\n".join(report.lines(results))
-    assert "Not measured in this run: P4, P7, P8." in text
+    assert "Not measured in this run: P4, P7, P8, P9, P10." in text
     assert "Left out: node-red (not there)." in text
 
 
@@ -84,6 +84,25 @@ def test_neighbours_are_judged_by_each_culprit(results):
     assert verdicts(results, "hostile") == {what + "busy": "PASS", what + "endless": "MISSED by 36 %"}
     table = "\n".join(report.neighbour(results))
     assert "| 1 | plugin transport | endless | 0.10 | 0.30 |" in table and "| none |" in table
+
+
+def test_starts_and_many_devices_are_judged(results):
+    for repeat in range(3):
+        results.rows.append({"scenario": "start", "system": PLUGIN, "repeat": repeat, "first_message_s": 0.2 + repeat,
+                             "pss_csm_kb": 2048, "pss_agent_kb": 1024, "pss_engine_kb": 20480, "strangers": None})
+        for count, cpu in ((1000, 40.0), (100000, 42.0)):
+            key = {"scenario": "registered", "registered": count, "repeat": repeat}
+            results.rows += [dict(key, what="register", system=REGISTRY, requests_s=20000.0, p99_us=5000.0, cpu_us=cpu, strangers=0.01),
+                             dict(row(PLUGIN, repeat, 40000, "registered"), what="forward", registered=count),
+                             dict(key, what="attach", system=REGISTRY, attach_s=count / 1e5, attach_messages=2, attach_bytes=300 * count,
+                                  pss_csm_kb=4096, strangers=None)]
+    p9 = verdicts(results, "P9")
+    assert [p9["plugin transport: " + what] for what in ("from `iotctl start` to the first message", "csm, idle", "keeper and engine, idle")] == [
+        "MISSED by 20 %", "PASS", "MISSED by 33 %"]
+    assert set(verdicts(results, "P10").values()) == {"PASS"} and len(verdicts(results, "P10")) == 3
+    assert "| plugin transport | 1.20 (0.20..2.20) | 2.0 | 1.0 | 20.0 |" in list(report.start(results))
+    tables = "\n".join(report.registered(results))
+    assert "| 100000 | 20000 | 5.00 | 42 | 40000 | 4.0 | 1.00 | 2 | 30.0 | 4.0 |" in tables
 
 
 def test_repeats_are_counted_where_they_differ(results):
