@@ -149,7 +149,7 @@ def test_an_operation_without_memory_is_answered_with_an_error(faulty, name, fai
             assert difference(before, faulty.counts()) in ({}, done), "half done: " + where    # what lacked may be its answer
         elif r is not None and "json" in r.headers.get("Content-Type", ""):
             assert r.json().get("state", "ok") == "ok", (r.text[:300], where)
-    assert failed > 1
+    assert failed > 0    # the later ones need not come again
     faulty.whole()
 
 
@@ -201,7 +201,7 @@ def test_an_allocation_that_fails_at_the_start_ends_it_with_a_word_or_does_not_m
             assert ccm.popen.returncode == 1, (ccm.popen.returncode, where, said)
             assert "memory" in said, (where, said)
         ccm.notice.close()
-    assert ended > (5 if ALL else 0)
+    assert ended > 5 or not ALL
     ccm.env = {}
     suite.start("ccm")
     wired.until_result([4], [4])
