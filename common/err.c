@@ -18,12 +18,44 @@ static void trim_partial_utf8(char *text)
 		text[len - 1 - back] = '\0';
 }
 
-/* vsnprintf() that never ends inside a character. ret: what vsnprintf() says. */
+/* Length of the UTF-8 character (RFC 3629) that text begins with; 0: it is none. */
+static size_t character(const unsigned char *text)
+{
+	unsigned char lead = text[0], low = 0x80, high = 0xbf;
+	size_t len = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
+	if (lead == 0xe0)
+		low = 0xa0; /* else it would be shorter */
+	else if (lead == 0xed)
+		high = 0x9f; /* surrogates */
+	else if (lead == 0xf0)
+		low = 0x90;
+	else if (lead == 0xf4)
+		high = 0x8f; /* beyond U+10FFFF */
+	for (size_t i = 1; i < len; i++, low = 0x80, high = 0xbf)
+		if (text[i] < low || text[i] > high)
+			return 0;
+	return len;
+}
+
+/* A text may quote what somebody sent; it is told as JSON all the same. */
+static void replace_bad_utf8(char *text)
+{
+	while (*text != '\0') {
+		size_t len = character((const unsigned char *)text);
+		if (len == 0)
+			*text = '?';
+		text += len > 0 ? len : 1;
+	}
+}
+
+/* vsnprintf() that leaves nothing but whole characters. ret: what vsnprintf() says. */
 static int print(char *buf, size_t size, const char *fmt, va_list ap)
 {
 	int n = vsnprintf(buf, size, fmt, ap);
 	if (n >= (int)size)
 		trim_partial_utf8(buf);
+	if (n > 0)
+		replace_bad_utf8(buf);
 	return n;
 }
 

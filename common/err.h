@@ -32,7 +32,7 @@ enum err_code {
 
 struct err {
 	int code;
-	char text[1000]; /* never empty when code is not 0; cut on a character boundary */
+	char text[1000]; /* never empty when code is not 0; UTF-8: cut on a character boundary, "?" for what is none */
 };
 
 /* Fill e (unless NULL). ERR_NOMEM: "out of memory" is appended unless it is there. ret: code, so that `return err_set(...)` reads well. */

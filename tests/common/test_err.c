@@ -56,6 +56,31 @@ static void wrap_goes_in_front(void **state)
 	assert_string_equal(e.text, "saving 3: locked");
 }
 
+/* What somebody sent is quoted in errors, and errors are told as JSON. */
+static void what_is_no_utf8_is_replaced(void **state)
+{
+	(void)state;
+	static const char *const cases[][2] = {
+		{"near '\xcc'", "near '?'"},
+		{"a\xff\xfe" "b", "a??b"},
+		{"\xc0\x80", "??"},		       /* longer than need be */
+		{"\xe0\x80\xaf", "???"},
+		{"\xed\xa0\x80", "???"},	       /* half a pair */
+		{"\xf4\x90\x80\x80", "????"},       /* beyond the last one */
+		{"\x80", "?"},
+		{"\xe4\xbd", "??"},
+		{"\xc3\xa4 \xe4\xbd\xa0 \xf0\x9f\x98\x80", "\xc3\xa4 \xe4\xbd\xa0 \xf0\x9f\x98\x80"},
+	};
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct err e = {0};
+		err_set(&e, ERR_PARSE, "%s", cases[i][0]);
+		assert_string_equal(e.text, cases[i][1]);
+		json_t *j = json_string(e.text);
+		assert_non_null(j);
+		json_decref(j);
+	}
+}
+
 /* Cut text ends up in JSON, which takes nothing but whole characters. */
 static void cut_text_is_still_utf8(void **state)
 {
@@ -113,6 +138,7 @@ int main(void)
 		cmocka_unit_test(the_text_is_never_empty),
 		cmocka_unit_test(sys_names_the_failure),
 		cmocka_unit_test(wrap_goes_in_front),
+		cmocka_unit_test(what_is_no_utf8_is_replaced),
 		cmocka_unit_test(cut_text_is_still_utf8),
 		cmocka_unit_test(every_code_has_a_name),
 	};

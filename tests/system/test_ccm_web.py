@@ -304,6 +304,7 @@ BAD_BODIES = [
 ] + [(why, {"Content-Type": "application/json"}, body) for why, body in (
     ("empty", b""),
     ("no json", b"{"),
+    ("half a character where it ends", b"{\"U\\\xcc\xb3[:[]}"),
     ("trailing", b'{"username": "a", "password": "b"} x'),
     ("a list", b"[]"),
     ("null", b"null"),

@@ -88,7 +88,9 @@ def test_checks_do_not_disturb_graphs(suite, clients):
     w.sdk.push("meow", [0])
     assert w.sdk.received("meow") == 1
     answer = w.graph.request("check_funcs", codes=["while True: pass\n"])
-    assert answer["state"] == "error" and "budget" in answer["reason"]
+    assert answer["state"] == "ok"
+    (result,) = answer["results"]
+    assert result["state"] == "error" and "budget" in result["reason"]
     w.sdk.push("meow", [0])
     assert w.sdk.received("meow") == 2
 
