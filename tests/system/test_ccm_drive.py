@@ -58,7 +58,7 @@ class Home:
         return set(answer["graphs"]) - {"functions"}
 
     def simple(self, status="on"):
-        """Sensor -> lamp of one device. ret: device, p_id, do_id, na_id, {df_id: dfo_id}"""
+        """Sensor -> lamp of one device; off: for who has more to store before it is looked at. ret: device, p_id, do_id, na_id, {df_id: dfo_id}"""
         device = self.device()
         p_id = self.store.project(self.u_id, "simple", status)
         do_id, dfos = self.store.object(p_id, self.model, *self.all)
@@ -183,9 +183,10 @@ def test_an_outputs_element_without_a_function_beside_one_that_has_one(home):
 
 def test_a_normalizer_maps_what_it_has_seen_to_the_range(home):
     """One value alone is in the middle of the range (9.2.22)."""
-    device, p_id, do_id, na_id, dfos = home.simple()
+    device, p_id, do_id, na_id, dfos = home.simple("off")
     home.store.use(na_id, dfos[home.lamp], 0, home.store.function("n" + home.name.replace("-", ""), DOUBLE),
                    normalization=1, min=10, max=20)
+    home.store.switch(p_id, "on")
     home.store.look()
     home.connected(device)
     for given, expected in ((5, 15), (10, 20), (0, 10), (5, 15), (2.5, 12.5)):
@@ -231,9 +232,10 @@ def test_tags_travel_with_the_data(home):
 def test_a_function_that_is_edited_while_data_flows(home):
     """Nothing is lost, and from some moment on the new body works (9.2.14): the digest of the wrapper stays the same."""
     s = home.store
-    device, p_id, do_id, na_id, dfos = home.simple()
+    device, p_id, do_id, na_id, dfos = home.simple("off")
     fn_id = s.function("f" + home.name.replace("-", ""), "def run(x): return x\n")
     s.use(na_id, dfos[home.sensor], 0, fn_id)
+    s.switch(p_id, "on")
     s.look()
     home.connected(device)
     before = home.graph(na_id).link(device.da_id, "idf", home.df(home.sensor))
@@ -257,10 +259,11 @@ def test_a_function_that_is_edited_while_data_flows(home):
 
 def test_the_owners_newest_visible_version_is_used(home):
     s = home.store
-    device, p_id, do_id, na_id, dfos = home.simple()
+    device, p_id, do_id, na_id, dfos = home.simple("off")
     fn_id = s.function("v" + home.name.replace("-", ""), DOUBLE)
     s.use(na_id, dfos[home.sensor], 0, fn_id)
     s.version(fn_id, "def run(x): return 'somebody else'\n", s.user("other-" + home.name))
+    s.switch(p_id, "on")
     s.look()
     home.connected(device)
     home.flows(device, 2, [4])
@@ -281,8 +284,9 @@ def test_the_joins_function_is_changed_and_cleared(home):
 
 def test_input_types_and_parameters_that_change(home):
     s = home.store
-    device, p_id, do_id, na_id, dfos = home.simple()
+    device, p_id, do_id, na_id, dfos = home.simple("off")
     s.run("UPDATE DF_Module SET idf_type = 'variant' WHERE na_id = ?", na_id)
+    s.switch(p_id, "on")
     s.look()
     home.connected(device)
     home.flows(device, 10, [10])
@@ -446,7 +450,7 @@ def test_after_a_restart_the_graphs_are_what_the_store_says(make_suite, clients,
     suite = make_suite(SETTINGS, start=DAEMONS)
     home = Home(suite, clients)
     s = home.store
-    device, p_id, do_id, na_id, dfos = home.simple()
+    device, p_id, do_id, na_id, dfos = home.simple("off")
     fn_id = s.function("f", DOUBLE)
     s.use(na_id, dfos[home.sensor], 0, fn_id)
     ends = s.project(home.u_id, "ends")
@@ -455,6 +459,7 @@ def test_after_a_restart_the_graphs_are_what_the_store_says(make_suite, clients,
     begins = s.project(home.u_id, "begins", "off")
     begins_do, begins_dfos = s.object(begins, home.model, *home.all)
     begins_na = s.application(begins, begins_dfos[home.pair], begins_dfos[home.wide])
+    s.switch(p_id, "on")
     s.look()
     home.connected(device)
     home.flows(device, 3, [6])
