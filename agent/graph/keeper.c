@@ -288,19 +288,13 @@ static int64_t now_ms(void)
 	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-void keeper_quit(struct keeper *k)
+/* Talk on until it hangs up. */
+static void await_hang_up(struct keeper *k, int64_t until)
 {
 	struct frame *f = NULL;
 	struct err err = {0};
 	int rc = 0;
-	loop_arm(k->loop, k->timer, -1);
-	k->launch = launch_free(k->launch);
-	if (k->fd < 0 && dial(k, &err) < 0)
-		return; /* none is there; one that is just starting ends as an orphan */
-	k->state = KEEPER_QUITTING;
-	k->src = loop_remove(k->loop, k->src);
-	keeper_ask(k, "quit");
-	for (int64_t left, until = now_ms() + QUIT_MS; (left = until - now_ms()) > 0 && rc >= 0;) {
+	for (int64_t left; (left = until - now_ms()) > 0 && rc >= 0;) {
 		struct pollfd p = {.fd = k->fd, .events = POLLIN};
 		if (frames_waiting(&k->frames))
 			p.events |= POLLOUT;
@@ -311,6 +305,33 @@ void keeper_quit(struct keeper *k)
 		while ((rc = frames_read(&k->frames, &f, &err)) > 0)
 			f = frame_free(f);
 	}
+}
+
+/* It hangs up a moment before it is gone. */
+static void await_end(int pidfd, int64_t until)
+{
+	struct pollfd p = {.fd = pidfd, .events = POLLIN};
+	for (int64_t left; (left = until - now_ms()) > 0;)
+		if (poll(&p, 1, (int)left) >= 0 || errno != EINTR)
+			return;
+}
+
+void keeper_quit(struct keeper *k)
+{
+	struct err err = {0};
+	const int64_t until = now_ms() + QUIT_MS;
+	loop_arm(k->loop, k->timer, -1);
+	k->launch = launch_free(k->launch);
+	if (k->fd < 0 && dial(k, &err) < 0)
+		return; /* none is there; one that is just starting ends as an orphan */
+	CLEANUP(closep)
+	int pidfd = pidfd_open(k->pid, 0);
+	k->state = KEEPER_QUITTING;
+	k->src = loop_remove(k->loop, k->src);
+	keeper_ask(k, "quit");
+	await_hang_up(k, until);
+	if (pidfd >= 0)
+		await_end(pidfd, until);
 }
 
 bool keeper_is_up(const struct keeper *k)
