@@ -1,7 +1,7 @@
 /* admin.c - what administrators may do to other people's things. */
 #include "ccm/drive/drive.h"
 #include "ccm/ops/account.h"
-#include "ccm/ops/rows.h"
+#include "ccm/ops/project_int.h"
 #include "ccm/sim/sim.h"
 #include "ccm/web/passwords.h"
 #include "ccm/web/web.h"
@@ -118,13 +118,13 @@ const struct op op_admin_project_stop = {.name = "admin.project.stop", .run = pr
 static int project_delete(struct op_call *c)
 {
 	int64_t p_id = op_int(c, "p_id"), found;
-	int rc = op_then_each(c, drive_touch, "SELECT na_id FROM NetworkApplication WHERE p_id = $1", p_id);
-	if (rc == 0)
-		rc = op_then(c, sim_touch, p_id);
-	if (rc == 0)
-		rc = q_int(c->db, &c->err, &found, "DELETE FROM Project WHERE p_id = $1 AND u_id = $2 RETURNING p_id", DB_V_INT(p_id),
-			   DB_V_INT(op_int(c, "u_id")));
-	return rc < 0 ? rc : rc == 0 ? project_not_found(c, p_id) : op_result_int(c, "p_id", p_id);
+	int rc = q_int(c->db, &c->err, &found, "SELECT p_id FROM Project WHERE p_id = $1 AND u_id = $2", DB_V_INT(p_id),
+		       DB_V_INT(op_int(c, "u_id")));
+	if (rc > 0)
+		rc = project_remove(c, p_id);
+	else if (rc == 0)
+		rc = project_not_found(c, p_id);
+	return rc < 0 ? rc : op_result_int(c, "p_id", p_id);
 }
 
 const struct op op_admin_project_delete = {.name = "admin.project.delete", .run = project_delete};

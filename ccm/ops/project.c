@@ -123,7 +123,7 @@ static int turn_off(struct op_call *c)
 
 /* ---- removing ---- */
 
-static int remove_project(struct op_call *c, int64_t p_id)
+int project_remove(struct op_call *c, int64_t p_id)
 {
 	/* which graphs there are is asked before their rows go */
 	int rc = op_then_each(c, drive_touch, "SELECT na_id FROM NetworkApplication WHERE p_id = $1", p_id);
@@ -139,7 +139,7 @@ static int delete_project(struct op_call *c)
 	int64_t p_id = op_int(c, "p_id");
 	int rc = own_project(c, p_id);
 	if (rc == 0)
-		rc = remove_project(c, p_id);
+		rc = project_remove(c, p_id);
 	return rc == 0 ? op_result_int(c, "p_id", p_id) : rc;
 }
 

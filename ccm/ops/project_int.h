@@ -52,6 +52,8 @@ int project_name_is_free(struct op_call *c, const char *name, int64_t p_id, cons
 /* ---- projects ---- */
 
 int project_insert(struct op_call *c, const char *name, int64_t *ret_p_id);
+/* With all that is in it, whoever asks; its graphs and simulators are looked at afterwards. */
+int project_remove(struct op_call *c, int64_t p_id);
 /* [na summary] by na_idx; yours. */
 int na_summaries(struct op_call *c, int64_t p_id, json_t **ret);
 
