@@ -426,7 +426,7 @@ static void pid_lock_passes_to_an_executed_program(void **state)
 
 struct changes {
 	unsigned adopted, waiting;
-	char waits[64];
+	char waits[200]; /* all of them, each with a blank before it */
 };
 
 static void on_change(void *arg, const struct conf_row *row, bool adopted)
@@ -434,8 +434,9 @@ static void on_change(void *arg, const struct conf_row *row, bool adopted)
 	struct changes *c = arg;
 
 	*(adopted ? &c->adopted : &c->waiting) += 1;
+	size_t len = strlen(c->waits);
 	if (!adopted)
-		snprintf(c->waits, sizeof(c->waits), "%s.%s", row->section, row->key);
+		snprintf(c->waits + len, sizeof(c->waits) - len, " %s.%s", row->section, row->key);
 }
 
 static void only_what_may_change_is_taken_from_another_reading(void **state)
@@ -458,7 +459,7 @@ static void only_what_may_change_is_taken_from_another_reading(void **state)
 	assert_string_equal(p->s.core.userdir, "/x");
 	/* the stores lie below userdir, and move with it */
 	assert_int_equal(c.waiting, 3);
-	assert_string_equal(c.waits, "gui-db.url");
+	assert_string_equal(c.waits, " core.userdir core-db.url gui-db.url");
 }
 
 int main(void)
