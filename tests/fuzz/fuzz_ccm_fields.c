@@ -8,6 +8,7 @@
 #include "ccm/web/web.h"
 #include "common/schema.h"
 #include "common/util.h"
+#include "tests/fuzz/input.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -16,20 +17,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define TABLES_MAX 200
 #define VALUES_MAX 300 /* in one document */
-
-struct input {
-	const uint8_t *data;
-	size_t left;
-	unsigned made;
-};
-
-static unsigned take(struct input *in)
-{
-	if (in->left == 0)
-		return 0;
-	in->left--;
-	return *in->data++;
-}
 
 /* ---- the tables ---- */
 
@@ -72,22 +59,22 @@ static const char *const words[] = {"a",       "b",          "input",    "output
 
 static json_t *grow_any(struct input *in)
 {
-	unsigned what = take(in);
+	unsigned what = input_take(in);
 	switch (what % 8) {
 	case 0:
 		return json_null();
 	case 1:
 		return json_boolean(what & 8);
 	case 2:
-		return json_integer((json_int_t)take(in) - 2);
+		return json_integer((json_int_t)input_take(in) - 2);
 	case 3:
-		return json_real((double)take(in) / 4 - 2);
+		return json_real((double)input_take(in) / 4 - 2);
 	case 4:
 		return json_array();
 	case 5:
 		return json_object();
 	default:
-		return json_string(words[take(in) % ARRAY_LEN(words)]);
+		return json_string(words[input_take(in) % ARRAY_LEN(words)]);
 	}
 }
 
@@ -95,7 +82,7 @@ static json_t *grow_object(struct input *in, const struct field *fields, unsigne
 
 static json_t *grow_string(struct input *in, const char *const *names)
 {
-	unsigned which = take(in);
+	unsigned which = input_take(in);
 	for (size_t i = 0; names != NULL && names[i] != NULL && which < 200; i++)
 		if (names[i + 1] == NULL || which % 3 == i)
 			return json_string(names[i]);
@@ -104,15 +91,15 @@ static json_t *grow_string(struct input *in, const char *const *names)
 
 static json_t *grow(struct input *in, const struct field *f, unsigned depth)
 {
-	if (in->made++ > VALUES_MAX || depth > 10 || take(in) > 240)
+	if (in->made++ > VALUES_MAX || depth > 10 || input_take(in) > 240)
 		return grow_any(in);
 	switch (f->type) {
 	case FIELD_INT:
-		return json_integer((json_int_t)take(in) % 40 - 2);
+		return json_integer((json_int_t)input_take(in) % 40 - 2);
 	case FIELD_NUMBER:
-		return json_real((double)take(in) - 100);
+		return json_real((double)input_take(in) - 100);
 	case FIELD_BOOL:
-		return json_boolean(take(in) & 1);
+		return json_boolean(input_take(in) & 1);
 	case FIELD_STR:
 	case FIELD_TEXT:
 		return grow_string(in, f->names);
@@ -120,7 +107,7 @@ static json_t *grow(struct input *in, const struct field *f, unsigned depth)
 		const struct field item = {
 			.type = f->inner != NULL ? FIELD_OBJECT : f->item, .inner = f->inner, .names = f->names};
 		json_t *list = json_array();
-		for (unsigned n = take(in) % 4; n > 0; n--)
+		for (unsigned n = input_take(in) % 4; n > 0; n--)
 			json_array_append_new(list, grow(in, &item, depth + 1));
 		return list;
 	}
@@ -130,18 +117,18 @@ static json_t *grow(struct input *in, const struct field *f, unsigned depth)
 		break;
 	}
 	/* of an import file: a feature of a model */
-	return take(in) & 1 ? grow_string(in, NULL) : grow_any(in);
+	return input_take(in) & 1 ? grow_string(in, NULL) : grow_any(in);
 }
 
 static json_t *grow_object(struct input *in, const struct field *fields, unsigned depth)
 {
 	json_t *object = json_object();
 	for (const struct field *f = fields; f->name != NULL; f++) {
-		unsigned what = take(in);
+		unsigned what = input_take(in);
 		if (what < 250 && (!(f->flags & FIELD_OPTIONAL) || what & 1))
 			json_object_set_new(object, f->name, grow(in, f, depth));
 	}
-	if (take(in) > 250)
+	if (input_take(in) > 250)
 		json_object_set_new(object, "ctx", json_null());
 	return object;
 }
@@ -211,7 +198,7 @@ static void import(const char *text, size_t len, bool again)
 
 static void grown(struct input *in, bool coerce)
 {
-	unsigned which = take(in);
+	unsigned which = input_take(in);
 	/* half of them are import files */
 	const struct field *fields = which & 1 ? import_fields : tables[which / 2 % n_tables];
 	json_t *object = grow_object(in, fields, 0);
@@ -219,7 +206,7 @@ static void grown(struct input *in, bool coerce)
 	if (fields == import_fields) {
 		char *text = json_dumps(object, 0);
 		must(text != NULL);
-		import(text, strlen(text), take(in) % 4 == 0);
+		import(text, strlen(text), input_take(in) % 4 == 0);
 		free(text);
 	}
 	json_decref(object);
@@ -237,7 +224,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		import((const char *)in.data, in.left, data[0] & 4);
 		break;
 	case 1: {
-		const struct field *fields = tables[take(&in) % n_tables];
+		const struct field *fields = tables[input_take(&in) % n_tables];
 		json_t *object = json_loadb((const char *)in.data, in.left, JSON_ALLOW_NUL | JSON_DECODE_ANY, NULL);
 		if (object != NULL)
 			check(fields, object, data[0] & 4);

@@ -8,6 +8,7 @@
 #include "common/log.h"
 #include "common/schema.h"
 #include "common/util.h"
+#include "tests/fuzz/input.h"
 
 #include <stdint.h>
 #include <stdio.h>
@@ -102,33 +103,20 @@ static void prepare(void)
 
 /* ---- documents ---- */
 
-struct input {
-	const uint8_t *data;
-	size_t left;
-};
-
-static unsigned take(struct input *in, unsigned n)
-{
-	if (in->left == 0)
-		return 0;
-	in->left--;
-	return *in->data++ % n;
-}
-
 /* Seldom something else. */
 static json_t *odd(struct input *in, json_t *value)
 {
 	static const char *const others[] = {
 		"null", "true", "-1", "1e308", "\"\"", "\"7\"", "[]", "{}", "9223372036854775807", "\"\\u00e4\""};
-	if (take(in, 64) != 63)
+	if (input_choose(in, 64) != 63)
 		return value;
 	json_decref(value);
-	return json_loads(others[take(in, ARRAY_LEN(others))], JSON_DECODE_ANY, NULL);
+	return json_loads(others[input_choose(in, ARRAY_LEN(others))], JSON_DECODE_ANY, NULL);
 }
 
 static json_t *word(struct input *in, const char *const *words, unsigned n)
 {
-	return odd(in, json_string(words[take(in, n)]));
+	return odd(in, json_string(words[input_choose(in, n)]));
 }
 
 static const char *id_of(unsigned n)
@@ -141,15 +129,15 @@ static json_t *grow_objects(struct input *in)
 {
 	static const char *const models[] = {"m", "m", "m", "n", "?"}, *const features[] = {"i1", "o1", "i3", "o2", "it", "?"};
 	json_t *objects = json_object();
-	for (unsigned n = take(in, 4); n > 0; n--) {
+	for (unsigned n = input_choose(in, 4); n > 0; n--) {
 		json_t *dfo = json_object();
-		for (unsigned k = take(in, 5); k > 0; k--)
-			json_object_set_new(dfo, id_of(take(in, 10)),
+		for (unsigned k = input_choose(in, 5); k > 0; k--)
+			json_object_set_new(dfo, id_of(input_choose(in, 10)),
 					    odd(in, json_pack("{s:o, s:o}", "df_name", word(in, features, ARRAY_LEN(features)),
 							      "alias_name", odd(in, json_string("alias")))));
-		json_object_set_new(objects, id_of(take(in, 10)),
+		json_object_set_new(objects, id_of(input_choose(in, 10)),
 				    odd(in, json_pack("{s:o, s:o, s:o}", "dm_name", word(in, models, ARRAY_LEN(models)), "do_idx",
-						      odd(in, json_integer(take(in, 4))), "dfo", odd(in, dfo))));
+						      odd(in, json_integer(input_choose(in, 4))), "dfo", odd(in, dfo))));
 	}
 	return objects;
 }
@@ -157,28 +145,28 @@ static json_t *grow_objects(struct input *in)
 static json_t *grow_function(struct input *in)
 {
 	static const char *const names[] = {"f", "g", "h", "?"};
-	return take(in, 2) ? json_null() : word(in, names, ARRAY_LEN(names));
+	return input_choose(in, 2) ? json_null() : word(in, names, ARRAY_LEN(names));
 }
 
 static json_t *grow_nas(struct input *in)
 {
 	json_t *nas = json_array();
-	for (unsigned n = take(in, 4); n > 0; n--) {
+	for (unsigned n = input_choose(in, 4); n > 0; n--) {
 		json_t *modules = json_array(), *joins = json_array();
-		for (unsigned k = take(in, 7); k > 0; k--)
+		for (unsigned k = input_choose(in, 7); k > 0; k--)
 			json_array_append_new(
 				modules,
-				odd(in, json_pack("{s:o, s:o, s:o, s:o, s:o}", "dfo_id", odd(in, json_integer(1 + take(in, 8))),
-						  "param_i", odd(in, json_integer(take(in, 3) / 2)), "max",
-						  odd(in, json_real(take(in, 9))), "normalization",
-						  odd(in, json_boolean(take(in, 2))), "fn_name", grow_function(in))));
-		for (unsigned k = take(in, 4); k > 0; k--)
+				odd(in, json_pack("{s:o, s:o, s:o, s:o, s:o}", "dfo_id", odd(in, json_integer(1 + input_choose(in, 8))),
+						  "param_i", odd(in, json_integer(input_choose(in, 3) / 2)), "max",
+						  odd(in, json_real(input_choose(in, 9))), "normalization",
+						  odd(in, json_boolean(input_choose(in, 2))), "fn_name", grow_function(in))));
+		for (unsigned k = input_choose(in, 4); k > 0; k--)
 			json_array_append_new(
 				joins,
-				odd(in, json_pack("{s:o, s:o, s:o}", "dfo_id", odd(in, json_integer(1 + take(in, 8))), "param_i",
-						  odd(in, json_integer(take(in, 5))), "fn_name", grow_function(in))));
+				odd(in, json_pack("{s:o, s:o, s:o}", "dfo_id", odd(in, json_integer(1 + input_choose(in, 8))), "param_i",
+						  odd(in, json_integer(input_choose(in, 5))), "fn_name", grow_function(in))));
 		json_array_append_new(nas, odd(in, json_pack("{s:s, s:o, s:o, s:o}", "na_name", "n", "na_idx",
-							     odd(in, json_integer(take(in, 3))), "DF_Module", odd(in, modules),
+							     odd(in, json_integer(input_choose(in, 3))), "DF_Module", odd(in, modules),
 							     "MultipleJoin_Module", odd(in, joins))));
 	}
 	return nas;
@@ -189,7 +177,7 @@ static json_t *grow(struct input *in)
 	json_t *document = json_pack("{s:o}", "project",
 				     odd(in, json_pack("{s:o, s:o}", "DeviceObject", odd(in, grow_objects(in)),
 						       "NetworkApplication", odd(in, grow_nas(in)))));
-	if (take(in, 16) == 15)
+	if (input_choose(in, 16) == 15)
 		json_object_set_new(document, "Function",
 				    odd(in, json_pack("[{s:o, s:s}]", "fn_name", grow_function(in), "code", "x")));
 	return document;

@@ -7,6 +7,7 @@
 #include "common/util.h"
 #include "engine/control.h"
 #include "engine/request.h"
+#include "tests/fuzz/input.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -25,25 +26,11 @@ static const char *const sources[] = {
 	"",
 };
 
-struct input {
-	const uint8_t *data;
-	size_t left;
-	unsigned made;
-};
-
-static unsigned take(struct input *in)
-{
-	if (in->left == 0)
-		return 0;
-	in->left--;
-	return *in->data++;
-}
-
 static json_t *grow_string(struct input *in)
 {
 	static const char *const known[] = {"graph", "drop",   "check",   "a",
 					    "b",     "sample", "variant", ""};
-	unsigned which = take(in);
+	unsigned which = input_take(in);
 	if (which < 128) {
 		const char *source = sources[which % ARRAY_LEN(sources)];
 		return json_string(which & 64 ? source : sha256_hex(source, strlen(source)).s);
@@ -59,7 +46,7 @@ static json_t *grow(struct input *in, unsigned depth)
 		"lid",          "slot",       "da_id",        "feature", "param_no",
 		"tag_param_no", "input_type", "monitor_slot", "codes",   "a",
 	};
-	unsigned what = take(in);
+	unsigned what = input_take(in);
 	if (depth > 8 || in->made++ > VALUES_MAX)
 		return json_null();
 	switch (what % 8) {
@@ -67,7 +54,7 @@ static json_t *grow(struct input *in, unsigned depth)
 	case 1: {
 		json_t *o = json_object();
 		for (unsigned n = what / 8; n > 0; n--)
-			json_object_set_new(o, keys[take(in) % ARRAY_LEN(keys)],
+			json_object_set_new(o, keys[input_take(in) % ARRAY_LEN(keys)],
 					    grow(in, depth + 1));
 		return o;
 	}
@@ -78,7 +65,7 @@ static json_t *grow(struct input *in, unsigned depth)
 		return list;
 	}
 	case 3:
-		return json_integer((json_int_t)take(in) - 2);
+		return json_integer((json_int_t)input_take(in) - 2);
 	case 4:
 		return json_null();
 	case 5:
@@ -92,14 +79,14 @@ static json_t *grow(struct input *in, unsigned depth)
 static json_t *grow_link(struct input *in)
 {
 	json_t *func = grow_string(in);
-	json_t *link = json_pack("{s:i, s:i, s:s, s:s, s:o, s:i}", "lid", take(in) % 4, "slot",
-				 take(in) % 8, "da_id", "d", "feature", "f", "func",
-				 take(in) & 1 ? func : json_null(), "param_no", take(in) % 3);
+	json_t *link = json_pack("{s:i, s:i, s:s, s:s, s:o, s:i}", "lid", input_take(in) % 4, "slot",
+				 input_take(in) % 8, "da_id", "d", "feature", "f", "func",
+				 input_take(in) & 1 ? func : json_null(), "param_no", input_take(in) % 3);
 	if (json_object_get(link, "func") != func)
 		json_decref(func);
-	if (take(in) % 8 == 0)
+	if (input_take(in) % 8 == 0)
 		json_object_set_new(link, "input_type", grow(in, 4));
-	if (take(in) % 8 == 0)
+	if (input_take(in) % 8 == 0)
 		json_object_set_new(link, "depends", grow(in, 4));
 	return link;
 }
@@ -112,12 +99,12 @@ static json_t *grow_graph(struct input *in)
 	for (size_t i = 0; i < ARRAY_LEN(sources); i++)
 		json_object_set_new(funcs, sha256_hex(sources[i], strlen(sources[i])).s,
 				    json_string(sources[i]));
-	for (unsigned n = take(in) % 4; n > 0; n--)
+	for (unsigned n = input_take(in) % 4; n > 0; n--)
 		json_array_append_new(idf, grow_link(in));
-	for (unsigned n = take(in) % 3; n > 0; n--)
+	for (unsigned n = input_take(in) % 3; n > 0; n--)
 		json_array_append_new(odf, grow_link(in));
 	return json_pack("{s:s, s:o, s:{s:s, s:o, s:o, s:o}}", "op", "graph", "funcs", funcs, "doc",
-			 "id", ids[take(in) % ARRAY_LEN(ids)], "idf", idf, "odf", odf, "join",
+			 "id", ids[input_take(in) % ARRAY_LEN(ids)], "idf", idf, "odf", odf, "join",
 			 grow(in, 5));
 }
 
@@ -135,7 +122,7 @@ static void grown(struct requests *r, struct control *c, struct input *in)
 {
 	while (in->left > 0) {
 		in->made = 0;
-		json_t *frame = take(in) & 1 ? grow_graph(in) : grow(in, 0);
+		json_t *frame = input_take(in) & 1 ? grow_graph(in) : grow(in, 0);
 		if (json_is_object(frame))
 			answer(r, c, frame);
 		else
