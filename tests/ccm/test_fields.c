@@ -148,20 +148,27 @@ static void text_that_is_no_decimal_number_stays_text(void **state)
 	refuses("{'name':'a','one':{'id':1,'ctx':1}}", true, "`one.ctx` is not a known field");
 }
 
+/* ret: yours */
+static char *repeated(const char *word, size_t count)
+{
+	size_t len = strlen(word);
+	char *text = calloc(count, len + 1);
+	assert_non_null(text);
+	for (size_t i = 0; i < count; i++)
+		memcpy(text + i * len, word, len);
+	return text;
+}
+
 static void strings_are_counted_in_characters(void **state)
 {
 	(void)state;
-	char given[1200] = "{'name':'";
-	for (int i = 0; i < 255; i++)
-		strcat(given, "\xe7\x8c\xab");
-	CLEANUP(freep) char *most = NULL;
-	assert_true(asprintf(&most, "%s'}", given) > 0);
+	CLEANUP(freep) char *cats = repeated("\xe7\x8c\xab", 255), *most = NULL, *more = NULL, *text = NULL;
+	CLEANUP(freep) char *long_text = repeated("x", 1000);
+	assert_true(asprintf(&most, "{'name':'%s'}", cats) > 0);
 	takes(most, false, most);
-	strcat(given, "x'}");
-	refuses(given, false, "`name` is longer than 255 characters");
-	char text[1300] = "{'name':'a','text':'";
-	memset(text + strlen(text), 'x', 1000);
-	strcat(text, "'}");
+	assert_true(asprintf(&more, "{'name':'%sx'}", cats) > 0);
+	refuses(more, false, "`name` is longer than 255 characters");
+	assert_true(asprintf(&text, "{'name':'a','text':'%s'}", long_text) > 0);
 	takes(text, false, text);
 }
 
@@ -170,11 +177,8 @@ static void a_cut_path_ends_between_characters(void **state)
 {
 	(void)state;
 	for (size_t shift = 0; shift < 5; shift++) {
-		char given[900] = "{'name':'a','one':{'id':1,'";
-		memset(given + strlen(given), 'x', shift);
-		for (int i = 0; i < 60; i++)
-			strcat(given, i % 2 ? "\xf0\x9f\x90\x88" : "\xc3\xa4");
-		strcat(given, "':1}}");
+		CLEANUP(freep) char *letters = repeated("\xc3\xa4\xf0\x9f\x90\x88", 30), *given = NULL;
+		assert_true(asprintf(&given, "{'name':'a','one':{'id':1,'%.*s%s':1}}", (int)shift, "xxxxx", letters) > 0);
 		json_auto_t *object = load(given);
 		json_t *checked = NULL;
 		struct err err = {0};

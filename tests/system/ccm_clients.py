@@ -108,13 +108,13 @@ class Rest:
     def bind(self, p_id, do_id, device, timeout=WAIT_S):
         """By mac, again and again while it is not known: 404."""
         path = "/project/%d/deviceobject/%d/device/bind/%s" % (p_id, do_id, device)
-        deadline = time.monotonic() + timeout
-        while True:
+
+        def known():
             answer = self.call("POST", path)
-            if answer.status_code != 404 or time.monotonic() > deadline:
-                assert answer.status_code == 200, answer.text
-                return answer.json()["d_name"]
-            time.sleep(0.1)
+            return answer if answer.status_code != 404 else None
+        answer = until(known, timeout, "device %s in ccm" % device)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["d_name"]
 
 
 class Editor(Mqtt):
@@ -297,14 +297,14 @@ class Program:
 
     def device_bind_soon(self, p_id, do_id, mac, seconds=WAIT_S):
         """As programs do right after they have registered a device."""
-        deadline = time.monotonic() + seconds
-        while True:
+        def known():
             try:
                 return self.device_bind(p_id, do_id, mac)
             except Refused as e:
-                if e.status != 404 or time.monotonic() > deadline:
+                if e.status != 404:
                     raise
-            time.sleep(0.2)
+                return None
+        return until(known, seconds, "device %s in ccm" % mac)
 
     def device_unbind(self, p_id, do_id):
         return self._do("POST", "/project/%d/deviceobject/%d/device/unbind" % (p_id, do_id))["do_id"]
