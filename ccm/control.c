@@ -6,6 +6,7 @@
 #include "ccm/ops/project.h"
 #include "ccm/query.h"
 #include "ccm/web/web.h"
+#include "common/schema.h"
 #include "common/util.h"
 #include <string.h>
 
@@ -42,9 +43,10 @@ static void on_status(void *arg, json_t *request, struct ctl_call *call)
 	struct ccm *ccm = arg;
 	bool up = bus_is_up(ccm->bus);
 	json_t *answer =
-		json_pack("{s:s, s:s, s:i, s:s, s:f, s:b, s:I}", "state", "ok", "name", "ccm", "pid", (int)getpid(), "version",
+		json_pack("{s:s, s:s, s:i, s:s, s:f, s:b, s:I, s:b}", "state", "ok", "name", "ccm", "pid", (int)getpid(), "version",
 			  IOTTALK_VERSION, "uptime_s", (double)(loop_now_ms(ccm->loop) - ccm->started_ms) / 1000, "ready", up,
-			  "http_port", (json_int_t)web_port(ccm->web));
+			  "http_port", (json_int_t)web_port(ccm->web), "in_memory",
+			  strcmp(schema_path(ccm->settings, SCHEMA_CCM), ":memory:") == 0);
 	(void)request;
 	if (answer != NULL) {
 		drive_status(ccm->drive, answer);

@@ -290,7 +290,7 @@ static int run(const struct mode *mode, int argc, char *argv[])
 		fprintf(stderr, "ccm: %s\n", err.text);
 	db_close(m.db);
 	settings_done(&settings);
-	return rc < 0 ? 1 : 0;
+	return m.misused ? 2 : rc < 0 ? 1 : 0;
 }
 
 void maintenance_help(FILE *out)
@@ -304,6 +304,9 @@ bool maintenance_run(int argc, char *argv[], int *ret_status)
 {
 	for (size_t i = 0; argc > 1 && i < ARRAY_LEN(modes); i++) {
 		if (strcmp(argv[1], modes[i].name) == 0) {
+			char program[32];
+			snprintf(program, sizeof(program), "ccm %s", modes[i].name);
+			argv[1] = program; /* whoever finds an option wrong says so in its name */
 			shortage_watch_json();
 			*ret_status = run(&modes[i], argc - 1, argv + 1);
 			return true;

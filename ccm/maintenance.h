@@ -14,6 +14,7 @@ struct maintenance {
 	struct db *db;
 	struct options given; /* of the mode's table; operands */
 	void *work;	      /* the mode's own, for its transaction */
+	bool misused;	      /* a mode sets it when its operands are wrong */
 };
 
 /* ret: 0 or negative, and then err says why; what was done is said on stdout. */

@@ -180,5 +180,6 @@ int user_mode(struct maintenance *m, struct err *err)
 		if (strcmp(m->given.argv[0], commands[i].name) == 0 && m->given.argc == commands[i].operands &&
 		    (commands[i].takes_admin || !options_has(&m->given, "admin")))
 			return commands[i].run(m, err);
+	m->misused = true;
 	return err_set(err, ERR_INVAL, "it is `ccm user add [--admin] NAME`, `ccm user password NAME` or `ccm user list`");
 }

@@ -98,8 +98,8 @@ static void add_agents_word(json_t *own, json_t *service)
 static void add_ccms_word(json_t *own, json_t *service)
 {
 	static const char *const keys[] = {
-		"csm",     "projects", "projects_on", "graphs", "graphs_waiting",
-		"changes", "repairs",  "refusals",    "users",  "devices"};
+		"csm",     "projects", "projects_on", "graphs",  "graphs_waiting", "changes",
+		"repairs", "refusals", "users",       "devices", "in_memory"};
 
 	for (size_t i = 0; i < ARRAY_LEN(keys); i++)
 		if (json_object_get(own, keys[i]) != NULL)
@@ -210,7 +210,10 @@ static void print_projects(json_t *s)
 	printf("           projects %s, on %s, graphs %s; csm %s\n", number_of(s, "projects", all),
 	       number_of(s, "projects_on", on), number_of(s, "graphs", graphs), text_of(s, "csm"));
 	if (json_integer_value(json_object_get(s, "users")) == 0)
-		puts("           has no account yet: iotctl user add --admin NAME");
+		puts(json_is_true(json_object_get(s, "in_memory"))
+			     ? "           has no account yet: POST /api/v0/account/create makes "
+			       "one, until ccm ends"
+			     : "           has no account yet: iotctl user add --admin NAME");
 }
 
 static void print_service(json_t *s)

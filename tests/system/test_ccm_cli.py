@@ -400,6 +400,8 @@ def test_a_store_in_memory_begins_as_a_new_one_does(make_ctl):
     c = make_ctl(extra="[gui-db]\nurl = :memory:\n")
     c.run("start")
     assert "identity" in c.run("function", "list").stdout
+    status = c.run("status").stdout    # nobody but the daemon gets at its accounts
+    assert "has no account yet: POST /api/v0/account/create" in status and "iotctl user add" not in status
     for mode in (("init",), ("import", "x.json"), ("user", "list")):
         done = subprocess.run([str(BIN / "ccm"), mode[0], "-c", str(c.ini), *mode[1:]], capture_output=True, text=True, timeout=30)
         assert done.returncode == 1 and "memory of the daemon" in done.stderr

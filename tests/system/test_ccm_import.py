@@ -3,10 +3,10 @@
 import json
 import math
 import os
+import re
 import sqlite3
 import subprocess
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -48,6 +48,13 @@ def file_of(tmp_path, **sections):
 
 # -- the program
 
+@pytest.mark.parametrize("words", [("user",), ("user", "add"), ("user", "drop", "a"), ("user", "list", "a"), ("user", "list", "--admin"),
+                                   ("user", "password", "a", "b"), ("import",), ("init", "a"), ("export",), ("init", "--nothing")])
+def test_a_wrong_command_line_is_2(store, words):
+    done = store.run(*words)
+    assert done.returncode == 2 and re.match("ccm[: ]", done.stderr) and done.stdout == "", done
+
+
 def test_a_new_store_is_seeded_once(store):
     first = store.run("init")
     assert first.returncode == 0 and "2 models made" in first.stdout, first.stderr
@@ -86,6 +93,19 @@ def test_of_several_files_all_come_in_or_none(store, tmp_path):
     assert store.run("import", bad).returncode == 1
 
 
+def opened(process, path):
+    """Has it the file open? False, too, when it has ended."""
+    try:
+        return any(str(fd.readlink()) == str(path) for fd in Path("/proc/%d/fd" % process.pid).iterdir())
+    except FileNotFoundError:    # it, or one of its descriptors, has just gone
+        return False
+
+
+def switches(process):
+    """How often it has gone to sleep."""
+    return int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", Path("/proc/%d/status" % process.pid).read_text(), re.M)[1])
+
+
 def test_import_waits_for_who_writes(store, tmp_path):
     assert store.run("init").returncode == 0
     writer = sqlite3.connect(store.path, isolation_level=None)
@@ -94,9 +114,10 @@ def test_import_waits_for_who_writes(store, tmp_path):
     process = subprocess.Popen(store.argv("import", file_of(tmp_path, Unit=[{"unit_name": "second"}])), stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True)
     try:
-        fds = Path("/proc/%d/fd" % process.pid)
-        until(lambda: any(str(fd.readlink()) == str(store.path) for fd in fds.iterdir() if fd.is_symlink()), 20, "the store open")
-        time.sleep(1)   # longer than a daemon would wait
+        until(lambda: opened(process, store.path), 20, "the store open")
+        # it sleeps between its tries: 12 of them and it has waited longer than a daemon would (250 ms), 20 are a second
+        asleep = switches(process)
+        until(lambda: process.poll() is not None or switches(process) >= asleep + 20, 20, "tries to write")
         assert process.poll() is None
         writer.execute("COMMIT")
         out, err = process.communicate(timeout=30)
@@ -138,16 +159,23 @@ def test_two_that_begin_at_once_make_one_store(store):
 def test_a_killed_import_leaves_all_or_nothing(store, tmp_path):
     assert store.run("init").returncode == 0
     count = 3000
-    path = file_of(tmp_path, Unit=[{"unit_name": "u%d" % n} for n in range(count)])
-    seen = set()
-    for delay in (0, .005, .01, .02, .04, .08, .16):
+    log = Path(str(store.path) + "-wal")
+
+    def written():
+        return log.stat().st_size if log.exists() else 0
+    # from before it has looked at the store to after its end; between them, when so much of it is in the log
+    moments = {"start": lambda p: True, "open": lambda p: opened(p, store.path), "end": lambda p: p.poll() is not None}
+    moments.update((size, lambda p, size=size: written() > size) for size in (0, 32768, 65536, 98304))
+    seen = {}
+    for n, (name, come) in enumerate(moments.items()):
+        path = file_of(tmp_path, Unit=[{"unit_name": "u%d-%d" % (n, i)} for i in range(count)])
         process = subprocess.Popen(store.argv("import", path), stdout=subprocess.DEVNULL)
-        time.sleep(delay)   # any moment
+        until(lambda: come(process) or process.poll() is not None, 20, "the moment %s" % name, every=0.0002)
         process.kill()
         process.wait()
-        seen.add(store.ask("SELECT count(*) FROM Unit WHERE unit_name LIKE 'u%'")[0][0])
+        seen[name] = store.ask("SELECT count(*) FROM Unit WHERE unit_name LIKE 'u%d-%%'" % n)[0][0]
         assert store.ask("PRAGMA integrity_check") == [("ok",)]
-    assert seen <= {0, count}
+    assert set(seen.values()) <= {0, count} and seen["start"] == 0 and seen["end"] == count, seen
 
 
 def test_the_example_of_the_page_comes_in(store, tmp_path):

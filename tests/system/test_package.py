@@ -112,6 +112,9 @@ def test_installed_used_and_purged(machine):
     owners = machine.out("stat", "-c", "%U %a %n", "/var/lib/iottalk", *("/var/lib/iottalk/" + f for f in files)).split("\n")
     assert owners[:4] == ["iottalk 700 /var/lib/iottalk"] + ["iottalk 600 /var/lib/iottalk/" + f for f in files]
     assert machine.out("iotctl", "config", "check") == "/etc/iottalk/iottalk.ini: ok\n"
+    pages = set(re.findall(r"docs/([\w-]+)", (ROOT / "README.rst").read_text()))
+    there = {name.split(".")[0] for name in machine.out("ls", "/usr/share/doc/iottalk").split()}
+    assert len(pages) > 15 and pages <= there    # what the README names is beside it
 
     state = started(machine)
     assert suite_processes(machine) != []
