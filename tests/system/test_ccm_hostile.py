@@ -19,7 +19,7 @@ from ccm_clients import STARTED, Editor, Rest, Wired, admin_of, check_store, gra
 from clients import new_id
 from suite import SANITIZED, Process, Suite, until
 from test_ccm_gui import OPS, sample
-from test_ccm_web import resolve
+from test_ccm_openapi import resolve
 
 SEED = 5
 ODD = [None, True, 0, -1, 1 << 31, 1 << 63, -(1 << 63), 10 ** 400, 1.5, -1e308, 1e308, "", " ", "0", "1e999", "nan", "x" * 256, "\0", "a\0b",
