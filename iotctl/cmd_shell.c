@@ -5,12 +5,15 @@
 #include "iotctl/complete.h"
 #include "iotctl/query.h"
 #include <histedit.h>
+#include <locale.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <wchar.h>
 
 #define HISTORY_LINES 1000
 #define WORDS_MAX     64
@@ -22,7 +25,8 @@ struct shell {
 	History *history;
 	Tokenizer *tokens;
 	char *history_path;
-	int status; /* of the last command */
+	sigset_t waiting; /* the signals' mask while a key is awaited */
+	int status;       /* of the last command */
 };
 
 /* ---- what only the shell has ---- */
@@ -63,6 +67,19 @@ static void print_help(void)
 	     "COMMAND --help says more; Tab completes.");
 }
 
+/* ---- Ctrl-C ---- */
+
+/* On a terminal it is blocked, but while a key is awaited: one that comes in between is not missed.
+ */
+static void let_interrupts(int how, sigset_t *ret_before)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigprocmask(how, &set, ret_before);
+}
+
 /* ---- a line ---- */
 
 /* In a process of its own: Ctrl-C ends the command, not the shell, and nothing of it stays. */
@@ -78,6 +95,7 @@ static int run_apart(struct iotctl *app, int n, char *words[])
 		return complain("shell: %s", strerror(errno));
 	if (pid == 0) {
 		signal(SIGINT, SIG_DFL);
+		let_interrupts(SIG_UNBLOCK, NULL);
 		int rc = command_run(app, n, words);
 
 		fflush(stdout);
@@ -251,6 +269,31 @@ static char *prompt(EditLine *el)
 	return text;
 }
 
+/* For libedit, whose own waits anew when it is interrupted. ret: 1, 0 (end), or -1 with errno. */
+static int read_key(EditLine *el, wchar_t *ret)
+{
+	struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
+	mbstate_t state = {0};
+	struct shell *sh;
+	char byte;
+
+	el_get(el, EL_CLIENTDATA, &sh);
+	for (;;) {
+		if (ppoll(&p, 1, NULL, &sh->waiting) < 0)
+			return -1;
+		ssize_t n = read(STDIN_FILENO, &byte, 1);
+
+		if (n <= 0)
+			return (int)n;
+		size_t used = mbrtowc(ret, &byte, 1, &state);
+
+		if (used == 0 || used == 1)
+			return 1;
+		if (used != (size_t)-2) /* half a character: the rest of it comes */
+			state = (mbstate_t){0};
+	}
+}
+
 static int edit_start(struct shell *sh)
 {
 	HistEvent event;
@@ -269,6 +312,7 @@ static int edit_start(struct shell *sh)
 	el_set(sh->el, EL_PROMPT, prompt);
 	el_set(sh->el, EL_EDITOR, "emacs");
 	el_set(sh->el, EL_SIGNAL, 0);
+	el_set(sh->el, EL_GETCFN, read_key);
 	el_set(sh->el, EL_HIST, history, sh->history);
 	el_set(sh->el, EL_ADDFN, "iotctl-complete", "complete the word", complete_word);
 	el_set(sh->el, EL_BIND, "\t", "iotctl-complete", NULL);
@@ -312,6 +356,7 @@ static void read_terminal(struct shell *sh)
 	int n;
 
 	sigaction(SIGINT, &act, NULL);
+	let_interrupts(SIG_BLOCK, &sh->waiting);
 	for (;;) {
 		errno = 0;
 		line = el_gets(sh->el, &n);
@@ -352,6 +397,7 @@ int cmd_shell(struct iotctl *app, const struct options *o)
 		return misused("shell: unexpected argument '%s'", o->argv[0]);
 	if (iotctl_settings(app) < 0 || iotctl_look(app) < 0)
 		return EXIT_ERROR;
+	setlocale(LC_CTYPE, ""); /* what is typed may be of any script */
 	sh.tokens = tok_init(NULL);
 	if (sh.tokens == NULL)
 		return complain("shell: out of memory");
