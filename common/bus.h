@@ -98,6 +98,12 @@ int bus_unsubscribe(struct bus *b, const char *topic, bus_done_fn *done, void *a
 int bus_publish(struct bus *b, const char *topic, const void *payload, size_t len, uint8_t qos,
 		bool retain, struct err *err);
 
+/* The same at QoS 1, and done is called once, later: 0 when the broker acknowledged it, ERR_AGAIN when
+ * that did not come before the connection ended (a clean session; it may have arrived). Not called
+ * any more once bus_free() has begun. */
+int bus_publish_acked(struct bus *b, const char *topic, const void *payload, size_t len, bool retain,
+		      bus_done_fn *done, void *arg, struct err *err);
+
 bool bus_is_up(const struct bus *b);
 /* The last connection found no session of ours: what happened while we were away went unheard.
  * Known before the first on_message of a connection. */

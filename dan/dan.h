@@ -82,6 +82,13 @@ struct dan_client *dan_free(struct dan_client *c);
  * for the broker), ERR_SCHEMA (not writable as JSON), ERR_NOMEM. */
 int dan_push(struct dan_client *c, const char *idf, json_t *values, struct err *err);
 
+/* The same of a JSON text, and done (may be NULL) is called once, later: 0 when the broker acknowledged
+ * it, ERR_AGAIN when that did not come before the connection ended. Needs a QoS of 1. Not called any
+ * more once dan_free() has begun. */
+typedef void dan_pushed_fn(void *arg, int rc);
+int dan_push_text(struct dan_client *c, const char *idf, const char *text, dan_pushed_fn *done,
+		  void *arg, struct err *err);
+
 /* Say offline, deregister, disconnect. done is called once: 0 also when csm does not know the
  * device any more, ERR_CONFLICT when somebody else registered it meanwhile, else what the request
  * failed with. Not twice. After it only dan_free(). */

@@ -1,0 +1,48 @@
+/* eventbus.h - the event view's connection to the broker (gateway-devices 1.2, 1.5): subscribes to
+ * the system events of this gateway, collects what is retained before it says `synced`, and
+ * publishes at QoS 1.
+ */
+#pragma once
+
+#include "agent/device/event.h"
+#include "common/err.h"
+#include "common/loop.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct eventbus;
+
+struct eventbus_conf {
+	const char *gateway; /* name; strings are copied */
+	const char *host;
+	unsigned port;
+	const char *username, *password; /* NULL: none */
+	unsigned sync_timeout_ms;
+};
+
+struct eventbus_events {
+	/* Connected, subscribed, and all retained states have been told by on_event (retained). */
+	void (*on_synced)(void *arg);
+	void (*on_lost)(void *arg,
+			const char *why); /* once after each on_synced, or after an on_event */
+	/* path: of the whole topic, five segments at least, the fifth is `system`. What is stale
+	 * (retained acts) or twice (DUP acts within 10 s) never gets here. */
+	void (*on_event)(void *arg, const struct event_path *path, const char *topic,
+			 const struct event_body *body, const char *text, size_t len,
+			 bool retained);
+	void (*on_sent)(void *arg, uint64_t token, int rc); /* of eventbus_send(): 0 or ERR_AGAIN */
+};
+
+struct eventbus_stats {
+	bool up, synced;
+	uint64_t received, dropped, stale, twice, published;
+};
+
+int eventbus_new(struct loop *l, const struct eventbus_conf *conf, const struct eventbus_events *e,
+		 void *arg, struct eventbus **ret, struct err *err);
+struct eventbus *eventbus_free(struct eventbus *b);
+/* ret: 0, on_sent() answers; ERR_AGAIN (away, or too much under way). */
+int eventbus_send(struct eventbus *b, uint64_t token, const char *topic, const char *text,
+		  bool retain);
+void eventbus_get_stats(const struct eventbus *b, struct eventbus_stats *ret);

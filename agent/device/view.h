@@ -1,0 +1,70 @@
+/* view.h - the IoTtalk view of one device: a device application whose features are its points
+ * (gateway-devices 4).
+ *
+ * The device tells it values and link states, and is asked to write; dan registers, reconnects and
+ * carries the data; the outbox keeps what the broker has not acknowledged.
+ */
+#pragma once
+
+#include "agent/device/driver.h"
+#include "agent/device/outbox.h"
+#include "common/err.h"
+#include "common/loop.h"
+#include "dan/fetch.h"
+
+struct view;
+
+struct view_conf {
+	const char *gateway, *type, *name; /* of the device; borrowed */
+	const char *csm_url;
+	struct fetch *fetch;             /* shared */
+	struct store *store;             /* remembers the registration */
+	const struct point_list *points; /* borrowed, outlives the view */
+	const json_t *device;            /* its configuration: store, default policy; borrowed */
+	struct outbox *outbox;           /* of the device; borrowed */
+};
+
+struct view_events {
+	/* An ODF wants a point written; answer with view_written(), once, also from within. number:
+	 * of the write. */
+	void (*write)(void *arg, unsigned point, const struct value *v, uint64_t number);
+};
+
+struct view_status {
+	bool registered, online;
+	const char *id, *app; /* of the device application; borrowed for this turn */
+	uint64_t pushed, writes, refused;
+	const char *why; /* the last thing that failed; "" */
+};
+
+/* Not registered yet. ret: yours. Errors: ERR_SCHEMA, ERR_NOMEM. */
+int view_new(struct loop *l, const struct view_conf *conf, const struct view_events *e, void *arg,
+	     struct view **ret, struct err *err);
+struct view *view_free(struct view *v);
+
+/* The device is RUNNING: register, go online. It stops: offline, the registration stays. */
+void view_start(struct view *v);
+void view_stop(struct view *v);
+
+void view_value(struct view *v, unsigned point, const struct value *value, emitted_fn *done,
+		void *arg);
+void view_link(struct view *v, enum link_state state, unsigned count);
+void view_written(struct view *v, uint64_t number, enum ack ack);
+
+/* An IDF value of the outbox goes out here; ops->send of OUTBOX_VALUES. */
+int view_send(struct view *v, uint64_t token, const char *feature, const char *text);
+
+void view_get_status(const struct view *v, struct view_status *ret);
+/* The last value of a point, as pushed; a new array; NULL: none. */
+json_t *view_last(const struct view *v, unsigned point);
+/* The feature's name of a point's IDF (output false) or ODF; borrowed; NULL: it has none. */
+const char *view_feature(const struct view *v, unsigned point, bool output);
+/* The point that a name of the configuration or of a feature stands for; -1: none. */
+int view_find(const struct view *v, const char *name);
+
+/* Deregister a device application that is in the configuration no more, and forget it. Tries until
+ * it is done or the loop ends; several at a time share fetch. */
+int view_deregister(struct loop *l, struct store *store, struct fetch *fetch, const char *csm_url,
+		    const char *id, struct err *err);
+/* The UUIDv5 of <gateway>/<type>/<name>. buf: 37 bytes. */
+void view_id(const char *gateway, const char *type, const char *name, char *buf);
