@@ -25,16 +25,8 @@
 #define SHORT_LIVES_MAX   4
 #define GOODBYE_MS        600       /* for acknowledgements still missing when a bus is freed */
 #define DISCONNECT_MS     300
-#define PAYLOAD_MAX       268000000 /* MQTT ends at 2^28 - 1 with the headers */
 
 /* ---- connecting, on the loop ---- */
-
-/* The library's words for its codes; it has none for some. */
-static const char *explain(int rc)
-{
-	const char *text = MQTTAsync_strerror(rc);
-	return text != NULL ? text : "refused by the library";
-}
 
 static void retry_later(struct bus *b)
 {
@@ -79,7 +71,7 @@ static int make_client(struct bus *b, struct err *err)
 					     MQTTCLIENT_PERSISTENCE_NONE, NULL, &options);
 	if (rc != MQTTASYNC_SUCCESS)
 		return err_set(err, ERR_BUS, "MQTT client '%s' for %s: %s", b->client_id, b->uri,
-			       explain(rc));
+			       bus_explain(rc));
 	MQTTAsync_setCallbacks(b->client, b, bus_on_library_lost, bus_on_library_message, NULL);
 	return 0;
 }
@@ -93,6 +85,7 @@ static int renew_client(struct bus *b, struct err *err)
 		log_error("bus.renewed", KV("broker", b->uri), KV("lost", atomic_load(&b->unacked)));
 		MQTTAsync_destroy(&b->client); /* calls back what is left; then never again */
 		atomic_fetch_add(&b->lost, atomic_exchange(&b->unacked, 0));
+		bus_acks_give_up(b);
 		pthread_mutex_lock(&b->lock);
 		b->conn.decided = b->conn.lost = false;
 		pthread_mutex_unlock(&b->lock);
@@ -143,7 +136,7 @@ static void attempt(void *arg)
 	int rc = MQTTAsync_connect(b->client, &options);
 	/* "ignored": an attempt is still on its way and will be answered */
 	if (rc != MQTTASYNC_SUCCESS && rc != MQTTASYNC_COMMAND_IGNORED)
-		attempt_failed(b, explain(rc));
+		attempt_failed(b, bus_explain(rc));
 }
 
 static void came_up(struct bus *b, bool fresh)
@@ -253,6 +246,7 @@ static void on_wake(void *arg, uint32_t events)
 	memcpy(why, b->conn.why, sizeof(why));
 	b->conn.decided = b->conn.lost = false;
 	struct bus_call *calls = TAKE(b->answered);
+	struct bus_ack *acks = TAKE(b->ack_first);
 	if (b->handling.len == 0) {
 		struct bus_queue empty = b->handling;
 		b->handling = b->incoming;
@@ -266,6 +260,7 @@ static void on_wake(void *arg, uint32_t events)
 	else if (decided && !accepted && b->state == BUS_CONNECTING)
 		attempt_failed(b, why);
 	bus_subs_answered(b->subs, calls);
+	bus_acks_tell(acks);
 	deliver(b);
 	if (lost && b->state >= BUS_SYNCING)
 		went_down(b, why);
@@ -411,6 +406,7 @@ struct bus *bus_free(struct bus *b)
 	b->wake_src = loop_remove(b->loop, b->wake_src);
 	closep(&b->wake_fd);
 	b->subs = bus_subs_free(b->subs);
+	bus_acks_drop(b);
 	pthread_mutex_destroy(&b->lock);
 	pthread_cond_destroy(&b->changed);
 	free(b->incoming.buf);
@@ -432,55 +428,6 @@ int bus_subscribe(struct bus *b, const char *topic, uint8_t qos, bus_done_fn *do
 int bus_unsubscribe(struct bus *b, const char *topic, bus_done_fn *done, void *arg, struct err *err)
 {
 	return bus_subs_set(b->subs, topic, false, 0, done, arg, err);
-}
-
-static int publish_error(struct bus *b, int rc, const char *topic, struct err *err)
-{
-	b->publish_refused++;
-	switch (rc) {
-	case MQTTASYNC_MAX_BUFFERED_MESSAGES:
-	case MQTTASYNC_NO_MORE_MSGIDS:
-		return err_set(err, ERR_LIMIT, "publishing to '%s': the queue is full", topic);
-	case MQTTASYNC_BAD_UTF8_STRING:
-		return err_set(err, ERR_BUS, "a topic is not UTF-8");
-	default:
-		return err_set(err, ERR_BUS, "publishing to '%s': %s (%d)", topic, explain(rc), rc);
-	}
-}
-
-int bus_publish(struct bus *b, const char *topic, const void *payload, size_t len, uint8_t qos,
-		bool retain, struct err *err)
-{
-	/* brokers cut the connection for such a topic */
-	if (!bus_topic_valid(topic, false)) {
-		b->publish_refused++;
-		return err_set(err, ERR_BUS, "not a topic to publish to: '%.100s'", topic);
-	}
-	if (len > PAYLOAD_MAX || qos > 2) {
-		b->publish_refused++;
-		return err_set(err, ERR_BUS, "publishing to '%s': payload too large or bad QoS",
-			       topic);
-	}
-	MQTTAsync_message m = MQTTAsync_message_initializer;
-	MQTTAsync_responseOptions options = MQTTAsync_responseOptions_initializer;
-	m.payload = (void *)payload; /* the library only copies from it */
-	m.payloadlen = (int)len;
-	m.qos = qos;
-	m.retained = retain;
-	if (qos > 0) {
-		options.onSuccess = bus_on_library_acked;
-		options.onFailure = bus_on_library_gave_up;
-		options.context = b;
-		atomic_fetch_add(&b->unacked, 1);
-	}
-	int rc = MQTTAsync_sendMessage(b->client, topic, &m, &options);
-	if (rc == MQTTASYNC_SUCCESS) {
-		b->published++;
-		return 0;
-	}
-	if (qos > 0)
-		bus_one_less_unacked(b);
-	return publish_error(b, rc, topic, err);
 }
 
 bool bus_is_fresh(const struct bus *b)

@@ -99,8 +99,9 @@ int bus_publish(struct bus *b, const char *topic, const void *payload, size_t le
 		bool retain, struct err *err);
 
 /* The same at QoS 1, and done is called once, later: 0 when the broker acknowledged it, ERR_AGAIN when
- * that did not come before the connection ended (a clean session; it may have arrived). Not called
- * any more once bus_free() has begun. */
+ * that did not come before the session ended (a clean one ends with its connection; the message may
+ * have arrived). While offline it waits as all do. Not called any more once bus_free() has begun.
+ * Errors: as above, ERR_NOMEM; done is not called then. */
 int bus_publish_acked(struct bus *b, const char *topic, const void *payload, size_t len, bool retain,
 		      bus_done_fn *done, void *arg, struct err *err);
 

@@ -1,4 +1,4 @@
-/* bus_int.h - shared by bus.c (loop side) and bus_inbound.c (library side) only. */
+/* bus_int.h - shared by bus.c (loop side), bus_publish.c (sending) and bus_inbound.c (library side) only. */
 #pragma once
 
 #include "common/bus.h"
@@ -20,6 +20,15 @@ enum bus_state {
 struct bus_queue {
 	char *buf;
 	size_t len, cap;
+};
+
+/* A message whose sender wants to hear what became of it. */
+struct bus_ack {
+	struct bus *bus;
+	bus_done_fn *done;
+	void *arg;
+	int rc;
+	struct bus_ack *prev, *next;
 };
 
 struct bus {
@@ -60,13 +69,23 @@ struct bus {
 		char why[128];
 	} conn;
 	struct bus_call *answered;
+	struct bus_ack *ack_awaited;              /* the library has the message */
+	struct bus_ack *ack_first, **ack_end;     /* to be told on the loop, in the order they came */
 };
 
+/* The library's words for its codes; it has none for some. */
+const char *bus_explain(int rc);
 /* Make the loop look at what is new; lock held. */
 void bus_wake(struct bus *b);
 /* The message at *at, which moves on to the next. ret: false at the end. */
 bool bus_queue_next(const struct bus_queue *q, size_t *at, struct bus_msg *ret);
 void bus_one_less_unacked(struct bus *b);
+/* The library, which had them, is gone: all that are awaited failed. */
+void bus_acks_give_up(struct bus *b);
+/* Tell what became of them; a chain by next, which it releases. */
+void bus_acks_tell(struct bus_ack *acks);
+/* Forget them all, after the client is destroyed. */
+void bus_acks_drop(struct bus *b);
 
 /* Callbacks for the library; context is the bus. */
 int bus_on_library_message(void *context, char *topic, int topic_len, MQTTAsync_message *m);

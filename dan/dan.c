@@ -376,15 +376,27 @@ struct dan_client *dan_free(struct dan_client *c)
 	return NULL;
 }
 
-int dan_push(struct dan_client *c, const char *idf, json_t *values, struct err *err)
+/* Where values of this IDF go now. */
+static int find_topic(const struct dan_client *c, const char *idf, const char **ret,
+		      struct err *err)
 {
-	struct channel *ch = dan_find_channel(c, DAN_IDF, idf);
+	const struct channel *ch = dan_find_channel(c, DAN_IDF, idf);
 	if (ch == NULL)
 		return err_set(err, ERR_NOENT, "IDF '%.255s' unknown", idf);
 	if (ch->topic == NULL || c->phase != PHASE_REGISTERED)
 		return err_set(err, ERR_AGAIN, "IDF '%s' is not connected", idf);
 	if (ch->suspended)
 		return err_set(err, ERR_AGAIN, "IDF '%s' is suspended", idf);
+	*ret = ch->topic;
+	return 0;
+}
+
+int dan_push(struct dan_client *c, const char *idf, json_t *values, struct err *err)
+{
+	const char *topic;
+	int rc = find_topic(c, idf, &topic, err);
+	if (rc < 0)
+		return rc;
 	unsigned long shortages = shortage_count();
 	CLEANUP(freep)
 	char *text = shortage_dumps(values);
@@ -392,7 +404,21 @@ int dan_push(struct dan_client *c, const char *idf, json_t *values, struct err *
 		return err_set(err, ERR_NOMEM, "IDF '%s': values", idf);
 	if (text == NULL)
 		return err_set(err, ERR_SCHEMA, "IDF '%s': values that JSON cannot hold", idf);
-	return bus_publish(c->bus, ch->topic, text, strlen(text), c->qos, false, err);
+	return bus_publish(c->bus, topic, text, strlen(text), c->qos, false, err);
+}
+
+int dan_push_text(struct dan_client *c, const char *idf, const char *text, dan_pushed_fn *done,
+		  void *arg, struct err *err)
+{
+	const char *topic;
+	if (done != NULL && c->qos != 1)
+		return err_set(err, ERR_INVAL, "IDF '%.255s': acknowledged pushes need QoS 1", idf);
+	int rc = find_topic(c, idf, &topic, err);
+	if (rc < 0)
+		return rc;
+	if (done == NULL)
+		return bus_publish(c->bus, topic, text, strlen(text), c->qos, false, err);
+	return bus_publish_acked(c->bus, topic, text, strlen(text), false, done, arg, err);
 }
 
 bool dan_is_online(const struct dan_client *c)

@@ -82,9 +82,11 @@ struct dan_client *dan_free(struct dan_client *c);
  * for the broker), ERR_SCHEMA (not writable as JSON), ERR_NOMEM. */
 int dan_push(struct dan_client *c, const char *idf, json_t *values, struct err *err);
 
-/* The same of a JSON text, and done (may be NULL) is called once, later: 0 when the broker acknowledged
- * it, ERR_AGAIN when that did not come before the connection ended. Needs a QoS of 1. Not called any
- * more once dan_free() has begun. */
+/* The same of a JSON text, which is sent as it is. done (may be NULL) is called once, later: 0 when
+ * the broker acknowledged it, ERR_AGAIN when that did not come before the connection ended (it may
+ * have arrived); for a push that succeeds while the broker is away, after it is back. Not called
+ * any more once dan_free() has begun. Errors: as dan_push(), and ERR_INVAL (done, but a QoS other
+ * than 1). */
 typedef void dan_pushed_fn(void *arg, int rc);
 int dan_push_text(struct dan_client *c, const char *idf, const char *text, dan_pushed_fn *done,
 		  void *arg, struct err *err);

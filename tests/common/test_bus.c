@@ -258,6 +258,13 @@ static void publish(struct client *c, const char *topic, const char *text, uint8
 	assert_int_equal(bus_publish(c->bus, topic, text, strlen(text), qos, false, NULL), 0);
 }
 
+static void publish_acked(struct client *c, const char *text, struct answer *a)
+{
+	assert_int_equal(
+		bus_publish_acked(c->bus, "t", text, strlen(text), false, on_answer, a, NULL), 0);
+	assert_int_equal(a->calls, 0); /* later, never from within */
+}
+
 static int setup(void **state)
 {
 	struct world *w = test_calloc(1, sizeof(*w));
@@ -767,6 +774,7 @@ static void what_the_broker_hangs_up_on_is_given_up(void **state)
 {
 	struct world *w = *state;
 	char text[256], large[3000];
+	struct answer given_up = {0};
 	struct bus_stats stats;
 	broker_signal(&w->broker, SIGKILL);
 	snprintf(text, sizeof(text),
@@ -782,7 +790,7 @@ static void what_the_broker_hangs_up_on_is_given_up(void **state)
 	subscribe(w, &w->a, "t", 1);
 	memset(large, 'x', sizeof(large) - 1);
 	large[sizeof(large) - 1] = '\0';
-	publish(&w->a, "t", large, 1);
+	publish_acked(&w->a, large, &given_up);
 	await(w, w->a.downs >= 1);
 	for (int round = 0; w->a.messages == 0; round++) {
 		unsigned ups = w->a.ups;
@@ -796,6 +804,9 @@ static void what_the_broker_hangs_up_on_is_given_up(void **state)
 	assert_string_equal(w->a.payload, "small");
 	bus_get_stats(w->a.bus, &stats);
 	assert_true(stats.publish_failed >= 1);
+	await(w, given_up.calls > 0);
+	assert_int_equal(given_up.rc, ERR_AGAIN);
+	assert_int_equal(given_up.calls, 1);
 }
 
 static void a_second_connection_does_not_wait_for_the_first(void **state)
@@ -807,6 +818,112 @@ static void a_second_connection_does_not_wait_for_the_first(void **state)
 	open_as(w, &w->b, "b");
 	await(w, w->b.ups == 1);
 	assert_true(now_ms() - begin < 700);
+}
+
+/* ---- acknowledgements ---- */
+
+static void who_wants_to_know_is_told_once_when_the_broker_has_it(void **state)
+{
+	struct world *w = *state;
+	struct answer answers[300] = {0}, refused = {0};
+	struct bus_stats stats;
+	open_as(w, &w->a, "a");
+	open_as(w, &w->b, "b");
+	subscribe(w, &w->b, "t", 1);
+	await(w, w->a.ups == 1);
+	for (size_t i = 0; i < ARRAY_LEN(answers); i++)
+		publish_acked(&w->a, "x", &answers[i]);
+	assert_int_equal(
+		bus_publish_acked(w->a.bus, "t/#", "x", 1, false, on_answer, &refused, NULL),
+		ERR_BUS);
+	await(w, answers[ARRAY_LEN(answers) - 1].calls > 0 && w->b.messages == ARRAY_LEN(answers));
+	for (size_t i = 0; i < ARRAY_LEN(answers); i++) {
+		assert_int_equal(answers[i].calls, 1);
+		assert_int_equal(answers[i].rc, 0);
+	}
+	assert_int_equal(w->b.last.qos, 1);
+	assert_int_equal(refused.calls, 0);
+	bus_get_stats(w->a.bus, &stats);
+	assert_int_equal(stats.published, ARRAY_LEN(answers));
+}
+
+static void publish_next(void *arg, int rc)
+{
+	struct client *c = arg;
+	assert_int_equal(rc, 0);
+	if (c->connectings++ < 5)
+		assert_int_equal(
+			bus_publish_acked(c->bus, "t", "x", 1, false, publish_next, c, NULL), 0);
+}
+
+static void who_was_told_may_publish_again(void **state)
+{
+	struct world *w = *state;
+	open_as(w, &w->a, "a");
+	await(w, w->a.ups == 1);
+	w->a.connectings = 0;
+	assert_int_equal(bus_publish_acked(w->a.bus, "t", "x", 1, false, publish_next, &w->a, NULL),
+			 0);
+	await(w, w->a.connectings == 6);
+}
+
+static void a_broker_killed_before_it_acknowledged_is_told(void **state)
+{
+	struct world *w = *state;
+	struct answer first = {0}, lost[20] = {0}, meanwhile = {0};
+	struct bus_stats stats;
+	open_as(w, &w->a, "a");
+	await(w, w->a.ups == 1);
+	publish_acked(&w->a, "first", &first);
+	await(w, first.calls > 0);
+	kill(w->broker.pid, SIGSTOP); /* it takes nothing in, so it cannot acknowledge */
+	for (size_t i = 0; i < ARRAY_LEN(lost); i++)
+		publish_acked(&w->a, "lost", &lost[i]);
+	for (int i = 0; i < 5; i++)
+		loop_turn(w->loop, 20);
+	for (size_t i = 0; i < ARRAY_LEN(lost); i++)
+		assert_int_equal(lost[i].calls, 0);
+	broker_signal(&w->broker, SIGKILL);
+	await(w, w->a.downs == 1 && lost[ARRAY_LEN(lost) - 1].calls > 0);
+	for (size_t i = 0; i < ARRAY_LEN(lost); i++) {
+		assert_int_equal(lost[i].calls, 1);
+		assert_int_equal(lost[i].rc, ERR_AGAIN);
+	}
+	bus_get_stats(w->a.bus, &stats);
+	assert_int_equal(stats.publish_failed, ARRAY_LEN(lost));
+
+	publish_acked(&w->a, "meanwhile", &meanwhile); /* kept until there is a broker */
+	broker_start(&w->broker);
+	await(w, meanwhile.calls > 0);
+	assert_int_equal(meanwhile.rc, 0);
+	assert_int_equal(first.calls + meanwhile.calls, 2);
+	for (size_t i = 0; i < ARRAY_LEN(lost); i++)
+		assert_int_equal(lost[i].calls, 1);
+}
+
+static void what_waits_when_a_bus_is_freed_is_not_told(void **state)
+{
+	struct world *w = *state;
+	struct answer sent = {0}, acked = {0}, offline = {0};
+	open_as(w, &w->b, "b");
+	subscribe(w, &w->b, "t", 0);
+	open_as(w, &w->a, "a");
+	await(w, w->a.ups == 1 && w->b.ups == 1);
+	publish_acked(&w->a, "acknowledged, but the loop does not turn", &acked);
+	struct bus_stats heard = {0};
+	for (int64_t end = now_ms() + WAIT_MS; heard.received == 0 && now_ms() < end; usleep(1000))
+		bus_get_stats(w->b.bus, &heard);
+	assert_int_equal(heard.received, 1);
+	kill(w->broker.pid, SIGSTOP);
+	publish_acked(&w->a, "sent", &sent);
+	w->a.bus = bus_free(w->a.bus);
+	broker_signal(&w->broker, SIGKILL);
+	open_as(w, &w->a, "a");
+	publish_acked(&w->a, "never sent", &offline);
+	w->a.bus = bus_free(w->a.bus);
+	for (int i = 0; i < 5; i++)
+		loop_turn(w->loop, 20);
+	assert_int_equal(sent.calls + acked.calls + offline.calls, 0);
 }
 
 /* ---- freeing ---- */
@@ -895,6 +1012,10 @@ int main(int argc, char *argv[])
 		T(a_refused_login_is_tried_again),
 		T(what_the_broker_hangs_up_on_is_given_up),
 		T(a_second_connection_does_not_wait_for_the_first),
+		T(who_wants_to_know_is_told_once_when_the_broker_has_it),
+		T(who_was_told_may_publish_again),
+		T(a_broker_killed_before_it_acknowledged_is_told),
+		T(what_waits_when_a_bus_is_freed_is_not_told),
 		T(it_can_be_freed_in_any_state),
 		T(bad_settings_are_errors),
 	};

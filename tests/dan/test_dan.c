@@ -34,6 +34,8 @@ struct fixture {
 	void *bus_arg;
 	bus_done_fn *subscribed; /* of the last subscription that wants to know */
 	void *subscribed_arg;
+	bus_done_fn *published; /* of the last message that wants to know */
+	void *published_arg;
 	int subscribe_rc, publish_rc;
 };
 
@@ -178,6 +180,18 @@ int bus_publish(struct bus *b, const char *topic, const void *payload, size_t le
 	return 0;
 }
 
+int bus_publish_acked(struct bus *b, const char *topic, const void *payload, size_t len,
+		      bool retain, bus_done_fn *done, void *arg, struct err *err)
+{
+	int rc = bus_publish(b, topic, payload, len, 1, retain, err);
+	if (rc < 0)
+		return rc;
+	assert_null(here->published); /* one at a time */
+	here->published = done;
+	here->published_arg = arg;
+	return 0;
+}
+
 static void broker_sends(const char *topic, const char *payload)
 {
 	const struct bus_msg m = {
@@ -196,6 +210,14 @@ static void broker_acknowledges(int rc)
 	assert_non_null(done);
 	here->subscribed = NULL;
 	done(here->subscribed_arg, rc);
+}
+
+static void broker_takes(int rc)
+{
+	bus_done_fn *done = here->published;
+	assert_non_null(done);
+	here->published = NULL;
+	done(here->published_arg, rc);
 }
 
 /* ---- what the client tells ---- */
@@ -272,7 +294,12 @@ static const struct dan_handlers handlers = {
 	.on_error = on_error,
 };
 
-static int new_client(const char *id, struct dan_client **ret, struct err *err)
+static void on_pushed(void *arg, int rc)
+{
+	note("pushed %s %s", (const char *)arg, err_name(rc));
+}
+
+static int new_client_qos(const char *id, uint8_t qos, struct dan_client **ret, struct err *err)
 {
 	static const char *const units[] = {"dB", NULL};
 	static const struct dan_feature idfs[] = {{"meow", units}, {"purr", NULL}},
@@ -286,11 +313,16 @@ static int new_client(const char *id, struct dan_client **ret, struct err *err)
 		.odfs = odfs,
 		.n_odfs = 1,
 		.profile = profile,
-		.qos = 1,
+		.qos = qos,
 		.retry_min_ms = 1,
 		.retry_max_ms = 4,
 	};
 	return dan_new(here->loop, &conf, &handlers, NULL, ret, err);
+}
+
+static int new_client(const char *id, struct dan_client **ret, struct err *err)
+{
+	return new_client_qos(id, 1, ret, err);
 }
 
 static int setup(void **state)
@@ -405,6 +437,57 @@ static void connected_features_exchange_data(void **state)
 	broker_sends("t/else", "[1]");
 	broker_sends("t/o", "no json");
 	expect("pub t/i [7] 1\npub t/i 1.5 1\ndata meow [49]\ndata meow 42\nerror PARSE\n");
+}
+
+static void a_pushed_text_is_told_when_the_broker_has_it(void **state)
+{
+	struct fixture *f = *state;
+	char first[] = "first", second[] = "second";
+	struct err err;
+	go_online();
+	assert_int_equal(dan_push_text(f->client, "meow", "[1]", on_pushed, first, &err),
+			 ERR_AGAIN);
+	connect_both();
+	assert_int_equal(dan_push_text(f->client, "else", "[1]", on_pushed, first, &err),
+			 ERR_NOENT);
+	assert_int_equal(dan_push_text(f->client, "meow", "[ 1.50 ]", on_pushed, first, &err), 0);
+	expect("pub t/i [ 1.50 ] 1\n");
+	broker_takes(0);
+	expect("pushed first OK\n");
+	assert_int_equal(dan_push_text(f->client, "meow", "2", on_pushed, second, &err), 0);
+	broker_takes(ERR_AGAIN);
+	expect("pub t/i 2 1\npushed second AGAIN\n");
+	assert_int_equal(dan_push_text(f->client, "meow", "3", NULL, NULL, &err), 0);
+	expect("pub t/i 3 1\n");
+	assert_null(here->published);
+	here->publish_rc = ERR_LIMIT;
+	assert_int_equal(dan_push_text(f->client, "meow", "[1]", on_pushed, first, &err),
+			 ERR_LIMIT);
+	here->publish_rc = 0;
+	command("{\"msg_id\":\"c\",\"idf\":\"meow\",\"command\":\"SUSPEND\"}");
+	expect("suspend idf meow\npub up {\"msg_id\":\"c\",\"state\":\"ok\"} 2\n");
+	assert_int_equal(dan_push_text(f->client, "meow", "[1]", on_pushed, first, &err),
+			 ERR_AGAIN);
+	expect("");
+}
+
+static void only_qos_1_acknowledges_pushes(void **state)
+{
+	struct fixture *f = *state;
+	struct err err;
+	for (uint8_t qos = 0; qos <= 2; qos += 2) {
+		f->client = dan_free(f->client);
+		assert_int_equal(new_client_qos(ID, qos, &f->client, NULL), 0);
+		http_answer(0, 200, ANSWER);
+		here->handlers->on_up(here->bus_arg, true);
+		command("{\"msg_id\":\"a\",\"idf\":\"meow\",\"command\":\"CONNECT\",\"topic\":"
+			"\"t/i\"}");
+		here->len = 0;
+		assert_int_equal(dan_push_text(f->client, "meow", "[1]", on_pushed, NULL, &err),
+				 ERR_INVAL);
+		assert_int_equal(dan_push_text(f->client, "meow", "[1]", NULL, NULL, &err), 0);
+		expect(qos == 0 ? "pub t/i [1] 0\n" : "pub t/i [1] 2\n");
+	}
 }
 
 static void retained_replays_are_ignored(void **state)
@@ -638,6 +721,8 @@ int main(void)
 		TEST(repeats_a_failed_registration),
 		TEST(last_will_says_offline),
 		TEST(connected_features_exchange_data),
+		TEST(a_pushed_text_is_told_when_the_broker_has_it),
+		TEST(only_qos_1_acknowledges_pushes),
 		TEST(retained_replays_are_ignored),
 		TEST(connect_again_is_answered_and_told_once),
 		TEST(disconnect_and_suspend_stop_data),
