@@ -3,6 +3,7 @@
 #include "common/bus_int.h"
 #include "common/log.h"
 #include "common/util.h"
+#include <signal.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
@@ -41,6 +42,10 @@ static void attempt_failed(struct bus *b, const char *why)
 	if (log_allowed("bus.connect_failed", b->uri))
 		log_warn("bus.connect_failed", KV("broker", b->uri), KV("why", why));
 	retry_later(b);
+	b->busy++;
+	if (b->handlers.on_failed != NULL)
+		b->handlers.on_failed(b->arg, why);
+	b->busy--;
 }
 
 static void nudge(void *arg)
@@ -133,7 +138,12 @@ static void attempt(void *arg)
 	b->connecting_since_ms = loop_now_ms(b->loop);
 	b->nudges = 0;
 	loop_arm(b->loop, b->nudge_timer, NUDGE_MS);
+	/* the library's threads begin here; signals are for those of the program */
+	sigset_t all, before;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
 	int rc = MQTTAsync_connect(b->client, &options);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	/* "ignored": an attempt is still on its way and will be answered */
 	if (rc != MQTTASYNC_SUCCESS && rc != MQTTASYNC_COMMAND_IGNORED)
 		attempt_failed(b, bus_explain(rc));

@@ -35,6 +35,8 @@ struct bus_handlers {
 	/* Before each connection attempt: fill *will (qos, retain, topic, payload) and return true,
 	 * or return false for none. */
 	bool (*on_connecting)(void *arg, struct bus_will *will);
+	/* An attempt to connect failed; the next one comes by itself. Optional. */
+	void (*on_failed)(void *arg, const char *why);
 	/* Connected and all subscriptions acknowledged (or refused). fresh: the broker had no
 	 * session of ours. */
 	void (*on_up)(void *arg, bool fresh);

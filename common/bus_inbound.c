@@ -27,7 +27,7 @@ static bool queue_reserve(struct bus_queue *q, size_t more)
 {
 	if (q->cap - q->len >= more)
 		return true;
-	size_t cap = q->cap != 0 ? q->cap : 4096;
+	size_t cap = q->cap != 0 ? q->cap : 512; /* there may be thousands of connections that are hardly used */
 	while (cap - q->len < more)
 		cap *= 2;
 	char *buf = realloc(q->buf, cap);

@@ -410,17 +410,26 @@ static void run_turn_hooks(struct loop *l)
 			l->hooks[i]->turn(l->hooks[i]->arg);
 }
 
+int loop_fd(const struct loop *l)
+{
+	return l->epoll_fd;
+}
+
+int loop_wait_ms(const struct loop *l)
+{
+	if (l->heap_len == 0)
+		return -1;
+	int64_t in_ms = l->heap[0]->timer.due_ms - clock_ms();
+	if (in_ms < 0)
+		return 0;
+	return in_ms > INT32_MAX ? INT32_MAX : (int)in_ms;
+}
+
 int loop_turn(struct loop *l, int timeout_ms)
 {
 	struct epoll_event events[EVENTS_MAX];
-	int wait_ms = timeout_ms;
-	if (l->heap_len > 0) {
-		int64_t in_ms = l->heap[0]->timer.due_ms - clock_ms();
-		if (in_ms < 0)
-			in_ms = 0;
-		if (wait_ms < 0 || in_ms < wait_ms)
-			wait_ms = in_ms > INT32_MAX ? INT32_MAX : (int)in_ms;
-	}
+	int timer_ms = loop_wait_ms(l);
+	int wait_ms = timer_ms >= 0 && (timeout_ms < 0 || timer_ms < timeout_ms) ? timer_ms : timeout_ms;
 	int n = epoll_wait(l->epoll_fd, events, EVENTS_MAX, wait_ms);
 	if (n < 0 && errno != EINTR)
 		return ERR_SYS;

@@ -50,3 +50,8 @@ int loop_run(struct loop *l);
 /* One turn, waiting at most timeout_ms (-1: as long as it takes). For tests and for libraries that lend us their wait. */
 int loop_turn(struct loop *l, int timeout_ms);
 void loop_quit(struct loop *l, int code);
+
+/* For a loop inside another one: a descriptor that is readable when there is something to do, and how long to wait for it at
+ * most (-1: as long as it takes). After either, loop_turn(l, 0). */
+int loop_fd(const struct loop *l);
+int loop_wait_ms(const struct loop *l);

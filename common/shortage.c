@@ -2,6 +2,7 @@
 
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* For what nobody else gives: not touched, hence no memory, until it is needed. Twice the largest
  * message and a copy fit. */
@@ -63,11 +64,13 @@ char *shortage_dumps(const json_t *value)
 	unsigned long before = count;
 	char *text = value != NULL ? json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
 	json_free_t free_text;
-	if (count == before)
-		return text;
 	json_get_alloc_funcs(NULL, &free_text);
+	bool whole = count == before;
+	if (whole && (free_text == free || free_text == counted_free))
+		return text; /* no text lives in the reserve: one that was short is not whole */
+	char *copy = whole && text != NULL ? strdup(text) : NULL;
 	free_text(text);
-	return NULL;
+	return copy;
 }
 
 json_t *shortage_copy(const json_t *value)

@@ -1,4 +1,4 @@
-/* client.h - inside of a dan_client; for dan.c and commands.c only. */
+/* client.h - inside of a dan_client; for dan.c, enroll.c (csm), broker.c and commands.c only. */
 #pragma once
 
 #include "common/bus.h"
@@ -31,34 +31,54 @@ struct pending {
 
 enum phase { PHASE_REGISTERING, PHASE_REGISTERED, PHASE_LEAVING, PHASE_LEFT };
 
+/* What became of a struct dan_conf. */
+struct dan_own {
+	char *url;                 /* of this device at csm */
+	char *body;                /* of the PUT */
+	char *username, *password; /* of an earlier registration; NULL: none */
+	unsigned http_timeout_ms, retry_min_ms, retry_max_ms;
+	uint8_t qos;
+	struct channel *channels;
+	size_t n_channels;
+};
+
 struct dan_client {
 	struct loop *loop;
 	struct dan_handlers handlers;
 	void *arg;
 	enum phase phase;
 
-	char *url; /* of this device at csm */
 	struct uuid_text id;
-	char *body; /* of the PUT */
+	struct dan_own own, *next; /* next: of dan_update(), not in force yet; NULL: none */
 	struct fetch *fetch, *own_fetch;
 	struct fetch_call *call; /* the request under way; NULL: none */
-	unsigned http_timeout_ms;
-	struct loop_src *timer; /* next try to register; while leaving unregistered: the end */
-	unsigned retry_min_ms, retry_max_ms, retry_ms;
+	struct loop_src *timer;  /* next try to register; while leaving unregistered: the end */
+	unsigned retry_ms;
 
 	struct registration reg; /* all zero before the first answer */
 	struct bus *bus;
 	bool online, was_online;
-	uint8_t qos;
+	char *trouble; /* with the broker, as told last; NULL: none since we were online */
 
-	struct channel *channels;
-	size_t n_channels;
 	struct map *by_topic; /* connected ODFs */
 	struct pending *pending;
 
 	dan_left_fn *left;
 	void *left_arg;
 };
+
+/* Zero *own before. id: empty before the first time, then it must be the same. Release with
+ * dan_own_done() in both cases. */
+int dan_own_read(struct dan_own *own, struct uuid_text *id, const struct dan_conf *conf,
+		 struct err *err);
+void dan_own_done(struct dan_own *own);
+
+/* Send the PUT; what follows from the answer happens by itself. */
+int dan_register(struct dan_client *c, struct err *err);
+/* After a while offline: csm may have expired us, and then does not listen. */
+void dan_check_registration(struct dan_client *c);
+void dan_on_timer(void *arg);
+int dan_connect_broker(struct dan_client *c, struct err *err);
 
 /* Tell the application what went wrong. */
 void dan_report(struct dan_client *c, const struct err *err);

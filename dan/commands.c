@@ -16,9 +16,9 @@ void dan_report(struct dan_client *c, const struct err *err)
 
 struct channel *dan_find_channel(const struct dan_client *c, enum dan_mode mode, const char *name)
 {
-	for (size_t i = 0; i < c->n_channels; i++)
-		if (c->channels[i].mode == mode && strcmp(c->channels[i].name, name) == 0)
-			return &c->channels[i];
+	for (size_t i = 0; i < c->own.n_channels; i++)
+		if (c->own.channels[i].mode == mode && strcmp(c->own.channels[i].name, name) == 0)
+			return &c->own.channels[i];
 	return NULL;
 }
 
@@ -146,7 +146,7 @@ static int subscribe(struct dan_client *c, struct channel *ch, const struct cont
 	if (p->next != NULL)
 		p->next->prev = p;
 	c->pending = p;
-	int rc = bus_subscribe(c->bus, cmd->topic, c->qos, on_subscribed, p, err);
+	int rc = bus_subscribe(c->bus, cmd->topic, c->own.qos, on_subscribed, p, err);
 	if (rc < 0) {
 		pending_unlink(p);
 		pending_free(p);

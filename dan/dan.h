@@ -9,10 +9,10 @@
  *	dan_push(client, "meow", values, &err);     from on_connect(DAN_IDF, "meow") on
  *
  * A client registers by HTTP, connects to the broker it is told, announces itself online, answers
- * commands, and repeats what fails until it is told to stop: dan_leave() deregisters, dan_free()
- * only goes offline and keeps the registration. Any number of clients share a loop. All functions
- * and callbacks belong to the loop's thread. A client may be freed in the callback of dan_leave(),
- * but not in its other callbacks.
+ * commands, and repeats what fails, registering included if csm forgot it, until it is told to
+ *stop: dan_leave() deregisters, dan_free() only goes offline and keeps the registration. Any number
+ *of clients share a loop. All functions and callbacks belong to the loop's thread. A client may be
+ *freed in the callback of dan_leave(), but not in its other callbacks.
  */
 #pragma once
 
@@ -41,7 +41,10 @@ struct dan_conf {
 	const struct dan_feature *idfs, *odfs;
 	size_t n_idfs, n_odfs;
 	json_t *profile; /* an object with "model"; borrowed for the call */
-	uint8_t qos;     /* of data, both ways */
+	/* What an earlier registration of this id was answered with, if csm demands a login and
+	 * that was in another life of the program; NULL: none. */
+	const char *username, *password;
+	uint8_t qos; /* of data, both ways */
 	unsigned retry_min_ms,
 		retry_max_ms;     /* pauses between tries to register, doubling; 0: 200 and 10000 */
 	unsigned http_timeout_ms; /* 0: 10000 */
@@ -65,8 +68,8 @@ struct dan_handlers {
 	void (*on_suspend)(void *arg, enum dan_mode mode, const char *feature, bool suspended);
 	/* Data for an ODF: an array, or what else the graph computed. */
 	void (*on_data)(void *arg, const char *feature, json_t *values);
-	/* Something failed and is being repeated or was dropped: registration refused, a command or
-	 * data that does not parse. */
+	/* Something failed and is being repeated or was dropped: registration refused, the broker
+	 * does not answer, a command or data that does not parse. */
 	void (*on_error)(void *arg, const struct err *err);
 };
 
@@ -74,6 +77,11 @@ struct dan_handlers {
  * (what csm would refuse: bad id, no model, a feature twice or with a bad name), ERR_NOMEM. */
 int dan_new(struct loop *l, const struct dan_conf *conf, const struct dan_handlers *handlers,
 	    void *arg, struct dan_client **ret, struct err *err);
+/* Register again with the same id and other features, profile, name, QoS ...; fetch is not looked
+ * at. Takes effect in a later turn: the device goes offline (on_disconnect, on_offline) and comes
+ * back as after dan_new(). Errors: as dan_new(), ERR_INVAL (another id), ERR_BUSY (it is leaving);
+ * then nothing changes. */
+int dan_update(struct dan_client *c, const struct dan_conf *conf, struct err *err);
 /* Says offline if it was online, and disconnects. NULL is fine; returns NULL. */
 struct dan_client *dan_free(struct dan_client *c);
 
@@ -101,3 +109,6 @@ bool dan_is_online(const struct dan_client *c);
 bool dan_is_connected(const struct dan_client *c, enum dan_mode mode, const char *feature);
 const char *dan_id(const struct dan_client *c);   /* lower-case */
 const char *dan_name(const struct dan_client *c); /* "" before the first registration */
+/* What csm gave for the broker and for registering again; NULL: nothing (so far). */
+const char *dan_username(const struct dan_client *c);
+const char *dan_password(const struct dan_client *c);

@@ -29,6 +29,7 @@ struct fixture {
 	fetch_done_fn *http_done;
 	void *http_arg;
 	unsigned cancelled;
+	char password[32], body[1024]; /* of the last request */
 	/* the fake bus */
 	const struct bus_handlers *handlers;
 	void *bus_arg;
@@ -54,12 +55,17 @@ static void note(const char *fmt, ...)
 	here->log[here->len] = '\0';
 }
 
+static void forget(void)
+{
+	here->len = 0;
+	here->log[0] = '\0';
+}
+
 /* What happened since the last look. */
 static void expect(const char *transcript)
 {
 	assert_string_equal(here->log, transcript);
-	here->len = 0;
-	here->log[0] = '\0';
+	forget();
 }
 
 /* ---- fake HTTP ---- */
@@ -93,7 +99,14 @@ int fetch_start(struct fetch *f, const struct fetch_request *q, fetch_done_fn *d
 	(void)f;
 	(void)err;
 	assert_null(here->http_done); /* one at a time */
-	note("http %s %s %s", q->method, q->url, strcmp(q->method, "PUT") == 0 ? "..." : q->body);
+	note("http %s %s %s%s%s", q->method, q->url,
+	     strcmp(q->method, "PUT") == 0 ? "..."
+	     : q->body == NULL             ? "-"
+					   : q->body,
+	     q->username != NULL ? " as " : "", q->username != NULL ? q->username : "");
+	snprintf(here->password, sizeof(here->password), "%s",
+		 q->password != NULL ? q->password : "");
+	snprintf(here->body, sizeof(here->body), "%s", q->body != NULL ? q->body : "");
 	here->http_done = done;
 	here->http_arg = arg;
 	*ret = &call;
@@ -131,7 +144,9 @@ int bus_new(struct loop *l, const struct bus_conf *conf, const struct bus_handle
 	static struct bus bus;
 	(void)l;
 	(void)err;
-	note("bus %s:%u %s", conf->host, conf->port, conf->client_id);
+	note("bus %s:%u %s%s%s%s%s", conf->host, conf->port, conf->client_id,
+	     conf->username != NULL ? " as " : "", conf->username != NULL ? conf->username : "",
+	     conf->password != NULL ? " " : "", conf->password != NULL ? conf->password : "");
 	here->handlers = h;
 	here->bus_arg = arg;
 	*ret = &bus;
@@ -482,7 +497,7 @@ static void only_qos_1_acknowledges_pushes(void **state)
 		here->handlers->on_up(here->bus_arg, true);
 		command("{\"msg_id\":\"a\",\"idf\":\"meow\",\"command\":\"CONNECT\",\"topic\":"
 			"\"t/i\"}");
-		here->len = 0;
+		forget();
 		assert_int_equal(dan_push_text(f->client, "meow", "[1]", on_pushed, NULL, &err),
 				 ERR_INVAL);
 		assert_int_equal(dan_push_text(f->client, "meow", "[1]", NULL, NULL, &err), 0);
@@ -605,8 +620,193 @@ static void reconnecting_says_offline_then_online_and_forgets(void **state)
 	expect("offline cable\npub t/i [7] 1\n"
 	       "disconnect idf meow\nunsub t/o\ndisconnect odf meow\n"
 	       "pub up {\"state\":\"offline\",\"rev\":\"R1\"} 2 retained\n"
+	       "http GET http://csm:9992/" ID " -\n"
 	       "pub up {\"state\":\"online\",\"rev\":\"R1\"} 2 retained\nonline\n");
 	connect_both();
+}
+
+/* As after an outage: online again, and the request that asks csm is under way. */
+static void come_back(void)
+{
+	go_online();
+	connect_both();
+	here->handlers->on_down(here->bus_arg, "cable");
+	here->handlers->on_up(here->bus_arg, true);
+	assert_non_null(here->http_done);
+	forget();
+}
+
+static void forgotten_by_csm_it_registers_again(void **state)
+{
+	struct fixture *f = *state;
+	come_back();
+	http_answer(0, 404, "{}");
+	expect("pub up {\"state\":\"offline\",\"rev\":\"R1\"} 2 retained\n"
+	       "offline registering again\n"
+	       "bus gone\n"
+	       "http PUT http://csm:9992/" ID " ...\n");
+	assert_false(dan_is_online(f->client));
+	http_answer(0, 200, ANSWER);
+	here->handlers->on_up(here->bus_arg, true);
+	expect("bus broker:1883 dan-" ID "\n"
+	       "sub " CTRL_DN " 2\n"
+	       "registered 00.Cat\n"
+	       "pub up {\"state\":\"online\",\"rev\":\"R1\"} 2 retained\n"
+	       "online\n");
+	connect_both();
+}
+
+static void known_to_csm_it_goes_on(void **state)
+{
+	(void)state;
+	static const struct {
+		int rc;
+		long status;
+		const char *body, *told;
+	} answers[] = {
+		{0, 200, "{\"rev\":\"R1\"}", ""},
+		{ERR_PEER, 0, "", ""},
+		{0, 503, "{}", ""},
+		{0, 200, "<html>", ""},
+		{0, 200, "{\"rev\":\"R2\"}", "error CONFLICT\n"},
+	};
+	come_back();
+	for (size_t i = 0; i < ARRAY_LEN(answers); i++) {
+		http_answer(answers[i].rc, answers[i].status, answers[i].body);
+		expect(answers[i].told);
+		here->handlers->on_down(here->bus_arg, "cable");
+		here->handlers->on_up(here->bus_arg, true);
+		forget();
+	}
+}
+
+static int update(const char *id, const char *feature, struct err *err)
+{
+	const struct dan_feature odfs[] = {{feature, NULL}};
+	json_auto_t *profile = json_pack("{s:s}", "model", "Dog");
+	const struct dan_conf conf = {.csm_url = "http://csm:9992",
+				      .id = id,
+				      .odfs = odfs,
+				      .n_odfs = 1,
+				      .profile = profile};
+	return dan_update(here->client, &conf, err);
+}
+
+static void updating_registers_other_features(void **state)
+{
+	struct fixture *f = *state;
+	struct err err;
+	go_online();
+	connect_both();
+	assert_int_equal(update("11111111-7c3a-49fd-8f5f-72ce0b6e68c0", "bark", &err), ERR_INVAL);
+	assert_int_equal(update(ID, "bad/name", &err), ERR_SCHEMA);
+	expect("");
+	assert_int_equal(update(ID, "growl", NULL), 0);
+	assert_int_equal(update(ID, "bark", NULL), 0); /* in place of the one before */
+	expect("");
+	await_event();
+	expect("pub up {\"state\":\"offline\",\"rev\":\"R1\"} 2 retained\n"
+	       "disconnect idf meow\n"
+	       "unsub t/o\n"
+	       "disconnect odf meow\n"
+	       "offline registering again\n"
+	       "bus gone\n"
+	       "http PUT http://csm:9992/" ID " ...\n");
+	assert_string_equal(here->body, "{\"accept_protos\":[\"mqtt\"],\"profile\":{\"model\":"
+					"\"Dog\"},\"odf_list\":[[\"bark\",null]]}");
+	http_answer(0, 200, ANSWER);
+	here->handlers->on_up(here->bus_arg, true);
+	forget();
+	command("{\"msg_id\":\"a\",\"idf\":\"meow\",\"command\":\"CONNECT\",\"topic\":\"t/i\"}");
+	command("{\"msg_id\":\"b\",\"odf\":\"bark\",\"command\":\"CONNECT\",\"topic\":\"t/o\"}");
+	broker_acknowledges(0);
+	broker_sends("t/o", "[1]");
+	expect("pub up {\"msg_id\":\"a\",\"state\":\"error\",\"reason\":\"feature 'meow' "
+	       "unknown\"} 2\n"
+	       "error NOENT\n"
+	       "sub t/o 0\n"
+	       "connect odf bark\n"
+	       "pub up {\"msg_id\":\"b\",\"state\":\"ok\"} 2\n"
+	       "data bark [1]\n");
+	assert_true(dan_is_connected(f->client, DAN_ODF, "bark"));
+}
+
+static void updating_while_registering_takes_its_place(void **state)
+{
+	(void)state;
+	expect("http PUT http://csm:9992/" ID " ...\n");
+	assert_int_equal(update(ID, "bark", NULL), 0);
+	await_event();
+	assert_int_equal(here->cancelled, 1);
+	expect("http PUT http://csm:9992/" ID " ...\n");
+	assert_non_null(strstr(here->body, "bark"));
+}
+
+static void leaving_forgets_an_update(void **state)
+{
+	struct fixture *f = *state;
+	struct err err;
+	go_online();
+	assert_int_equal(update(ID, "bark", NULL), 0);
+	assert_int_equal(dan_leave(f->client, on_left, NULL, NULL), 0);
+	assert_int_equal(update(ID, "growl", &err), ERR_BUSY);
+	broker_acknowledges(0);
+	http_answer(0, 200, "{}");
+	assert_null(strstr(here->log, "PUT"));
+	assert_non_null(strstr(here->log, "left OK"));
+}
+
+static void the_login_of_the_registration_is_used(void **state)
+{
+	struct fixture *f = *state;
+	static const char answer[] =
+		"{\"rev\":\"R1\",\"name\":\"00.Cat\",\"url\":{\"host\":\"broker\",\"port\":1883},"
+		"\"ctrl_chans\":[\"" CTRL_UP "\",\"" CTRL_DN
+		"\"],\"username\":\"tom\",\"password\":\"purr\"}";
+	expect("http PUT http://csm:9992/" ID " ...\n");
+	assert_null(dan_username(f->client));
+	http_answer(0, 200, answer);
+	expect("bus broker:1883 dan-" ID " as tom purr\nsub " CTRL_DN " 2\nregistered 00.Cat\n");
+	assert_string_equal(dan_username(f->client), "tom");
+	assert_string_equal(dan_password(f->client), "purr");
+	assert_int_equal(update(ID, "bark", NULL), 0);
+	await_event();
+	expect("bus gone\nhttp PUT http://csm:9992/" ID " ... as tom\n");
+	assert_string_equal(here->password, "purr");
+}
+
+static void a_login_of_an_earlier_life_is_used(void **state)
+{
+	struct fixture *f = *state;
+	json_auto_t *profile = json_pack("{s:s}", "model", "Cat");
+	const struct dan_conf conf = {.csm_url = "http://csm:9992",
+				      .id = ID,
+				      .profile = profile,
+				      .username = "tom",
+				      .password = "hiss"};
+	f->client = dan_free(f->client);
+	forget();
+	assert_int_equal(dan_new(f->loop, &conf, &handlers, NULL, &f->client, NULL), 0);
+	expect("http PUT http://csm:9992/" ID " ... as tom\n");
+	assert_string_equal(here->password, "hiss");
+}
+
+static void what_keeps_it_from_the_broker_is_told_once(void **state)
+{
+	(void)state;
+	go_online();
+	here->handlers->on_down(here->bus_arg, "cable");
+	expect("offline cable\n");
+	here->handlers->on_failed(here->bus_arg, "refused");
+	here->handlers->on_failed(here->bus_arg, "refused");
+	expect("error BUS\n");
+	here->handlers->on_failed(here->bus_arg, "bad password");
+	expect("error BUS\n");
+	here->handlers->on_up(here->bus_arg, true);
+	here->handlers->on_down(here->bus_arg, "cable");
+	forget();
+	here->handlers->on_failed(here->bus_arg, "bad password");
+	expect("error BUS\n");
 }
 
 static void push_tells_what_is_wrong(void **state)
@@ -730,6 +930,14 @@ int main(void)
 		TEST(refused_subscription_is_an_error_answer),
 		TEST(disconnect_overtakes_the_acknowledgement),
 		TEST(reconnecting_says_offline_then_online_and_forgets),
+		TEST(forgotten_by_csm_it_registers_again),
+		TEST(known_to_csm_it_goes_on),
+		TEST(updating_registers_other_features),
+		TEST(updating_while_registering_takes_its_place),
+		TEST(leaving_forgets_an_update),
+		TEST(the_login_of_the_registration_is_used),
+		TEST(a_login_of_an_earlier_life_is_used),
+		TEST(what_keeps_it_from_the_broker_is_told_once),
 		TEST(push_tells_what_is_wrong),
 		TEST(leaving_says_offline_and_deregisters),
 		TEST(leaving_does_not_wait_for_a_silent_broker),
