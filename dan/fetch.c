@@ -7,15 +7,16 @@
 #include <sys/epoll.h>
 
 #define KEPT_CONNECTIONS   8L
+#define RUNNING_MAX        32 /* at once; each costs some 25 KB */
 #define TIMEOUT_MS_DEFAULT 10000
 #define ANSWER_BYTES_MAX   (1024 * 1024)
 
 struct fetch_call {
 	struct fetch *fetch;
-	CURL *easy;
+	CURL *easy; /* NULL: it waits until there are fewer under way */
 	struct curl_slist *headers;
-	char *body;   /* sent; owned */
-	char *answer; /* received so far; owned */
+	struct fetch_request request; /* strings are owned */
+	char *answer;                 /* received so far; owned */
 	size_t len, cap;
 	int broken; /* why the answer is not taken any more: ERR_LIMIT, ERR_NOMEM */
 	char why[CURL_ERROR_SIZE];
@@ -35,8 +36,9 @@ struct watch {
 struct fetch {
 	struct loop *loop;
 	CURLM *multi;
-	struct loop_src *timer;
-	struct fetch_call *calls;
+	struct loop_src *timer, *room_timer;
+	struct fetch_call *calls, *waiting, **waiting_end; /* those under way; those that wait */
+	unsigned running;
 	struct watch *watches;
 	bool harvesting; /* callbacks run: the memory stays until they are back */
 	bool freed;      /* by one of them */
@@ -148,13 +150,37 @@ static size_t take_answer(char *data, size_t size, size_t n, void *arg)
 
 /* ---- transfers ---- */
 
+static void request_done(struct fetch_request *q)
+{
+	const char *const owned[] = {q->method, q->url, q->body, q->username, q->password};
+	for (size_t i = 0; i < ARRAY_LEN(owned); i++)
+		free((char *)owned[i]);
+	*q = (struct fetch_request){0};
+}
+
+static int request_copy(struct fetch_request *q, const struct fetch_request *from)
+{
+	const struct {
+		const char *text, **copy;
+	} strings[] = {{from->method, &q->method},
+		       {from->url, &q->url},
+		       {from->body, &q->body},
+		       {from->username, &q->username},
+		       {from->password, &q->password}};
+	q->timeout_ms = from->timeout_ms;
+	for (size_t i = 0; i < ARRAY_LEN(strings); i++)
+		if (strings[i].text != NULL && (*strings[i].copy = strdup(strings[i].text)) == NULL)
+			return ERR_NOMEM;
+	return 0;
+}
+
 static struct fetch_call *call_free(struct fetch_call *call)
 {
 	if (call == NULL)
 		return NULL;
 	curl_easy_cleanup(call->easy);
 	curl_slist_free_all(call->headers);
-	free(call->body);
+	request_done(&call->request);
 	free(call->answer);
 	free(call);
 	return NULL;
@@ -168,6 +194,15 @@ static void call_freep(struct fetch_call **call)
 static void call_unlink(struct fetch_call *call)
 {
 	struct fetch *f = call->fetch;
+	if (call->easy == NULL) {
+		struct fetch_call **at = &f->waiting;
+		while (*at != call)
+			at = &(*at)->next;
+		*at = call->next;
+		if (f->waiting_end == &call->next)
+			f->waiting_end = at;
+		return;
+	}
 	if (call->prev != NULL)
 		call->prev->next = call->next;
 	else
@@ -175,6 +210,9 @@ static void call_unlink(struct fetch_call *call)
 	if (call->next != NULL)
 		call->next->prev = call->prev;
 	curl_multi_remove_handle(f->multi, call->easy);
+	f->running--;
+	if (f->waiting != NULL)
+		loop_arm(f->loop, f->room_timer, 0);
 }
 
 static void finish(struct fetch_call *done, CURLcode code)
@@ -201,6 +239,7 @@ static void finish(struct fetch_call *done, CURLcode code)
 
 static void release(struct fetch *f)
 {
+	loop_remove(f->loop, f->room_timer);
 	if (f->multi != NULL)
 		curl_multi_cleanup(f->multi); /* closes kept connections: watches go here */
 	while (f->watches != NULL)
@@ -229,8 +268,9 @@ static void harvest(struct fetch *f)
 		release(f);
 }
 
-static bool set_options(struct fetch_call *call, const struct fetch_request *q)
+static bool set_options(struct fetch_call *call)
 {
+	const struct fetch_request *q = &call->request;
 	CURL *e = call->easy;
 	bool ok = curl_easy_setopt(e, CURLOPT_URL, q->url) == CURLE_OK &&
 		  curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, q->method) == CURLE_OK &&
@@ -240,7 +280,7 @@ static bool set_options(struct fetch_call *call, const struct fetch_request *q)
 	if (ok && q->body != NULL)
 		ok = curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE, (long)strlen(q->body)) ==
 			     CURLE_OK &&
-		     curl_easy_setopt(e, CURLOPT_POSTFIELDS, call->body) == CURLE_OK;
+		     curl_easy_setopt(e, CURLOPT_POSTFIELDS, q->body) == CURLE_OK;
 	if (ok && q->username != NULL)
 		ok = curl_easy_setopt(e, CURLOPT_HTTPAUTH, CURLAUTH_BASIC) == CURLE_OK &&
 		     curl_easy_setopt(e, CURLOPT_USERNAME, q->username) == CURLE_OK &&
@@ -272,6 +312,51 @@ static bool make_headers(struct fetch_call *call)
 	return true;
 }
 
+/* Give it to libcurl, which begins by the timer: not within this call. */
+static int begin(struct fetch_call *call, struct err *err)
+{
+	struct fetch *f = call->fetch;
+	const struct fetch_request *q = &call->request;
+	CURL *easy = curl_easy_init();
+	call->easy = easy;
+	if (easy == NULL || !make_headers(call) || !set_options(call))
+		return err_set(err, ERR_NOMEM, "%s %s", q->method, q->url);
+	CURLMcode rc = curl_multi_add_handle(f->multi, easy);
+	if (rc != CURLM_OK)
+		return err_set(err, rc == CURLM_OUT_OF_MEMORY ? ERR_NOMEM : ERR_PEER, "%s %s: %s",
+			       q->method, q->url, curl_multi_strerror(rc));
+	call->prev = NULL;
+	call->next = f->calls;
+	if (call->next != NULL)
+		call->next->prev = call;
+	f->calls = call;
+	f->running++;
+	return 0;
+}
+
+/* Those that waited, as far as there is room. What cannot begin now has failed. */
+static void on_room(void *arg)
+{
+	struct fetch *f = arg;
+	f->harvesting = true;
+	while (!f->freed && f->waiting != NULL && f->running < RUNNING_MAX) {
+		CLEANUP(call_freep)
+		struct fetch_call *call = f->waiting;
+		struct err err = {0};
+		call_unlink(call);
+		int rc = begin(call, &err);
+		if (rc == 0) {
+			TAKE(call);
+			continue;
+		}
+		const struct fetch_answer a = {.rc = rc, .why = err.text, .body = ""};
+		call->done(call->arg, &a);
+	}
+	f->harvesting = false;
+	if (f->freed)
+		release(f);
+}
+
 int fetch_start(struct fetch *f, const struct fetch_request *q, fetch_done_fn *done, void *arg,
 		struct fetch_call **ret, struct err *err)
 {
@@ -282,21 +367,16 @@ int fetch_start(struct fetch *f, const struct fetch_request *q, fetch_done_fn *d
 	call->fetch = f;
 	call->done = done;
 	call->arg = arg;
-	call->easy = curl_easy_init();
-	if (q->body != NULL)
-		call->body = strdup(q->body);
-	if (call->easy == NULL || (q->body != NULL && call->body == NULL) || !make_headers(call) ||
-	    !set_options(call, q))
+	if (request_copy(&call->request, q) < 0)
 		return err_set(err, ERR_NOMEM, "%s %s", q->method, q->url);
-	CURLMcode rc = curl_multi_add_handle(
-		f->multi, call->easy); /* begins by the timer: not within this call */
-	if (rc != CURLM_OK)
-		return err_set(err, rc == CURLM_OUT_OF_MEMORY ? ERR_NOMEM : ERR_PEER, "%s %s: %s",
-			       q->method, q->url, curl_multi_strerror(rc));
-	call->next = f->calls;
-	if (call->next != NULL)
-		call->next->prev = call;
-	f->calls = call;
+	if (f->waiting == NULL && f->running < RUNNING_MAX) {
+		int rc = begin(call, err);
+		if (rc < 0)
+			return rc;
+	} else {
+		*f->waiting_end = call;
+		f->waiting_end = &call->next;
+	}
 	if (ret != NULL)
 		*ret = call;
 	TAKE(call);
@@ -319,6 +399,7 @@ int fetch_new(struct loop *l, struct fetch **ret, struct err *err)
 	if (f == NULL)
 		return err_set(err, rc, "HTTP client");
 	f->loop = l;
+	f->waiting_end = &f->waiting;
 	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) { /* counted by libcurl */
 		free(f);
 		return err_set(err, rc, "HTTP client");
@@ -329,6 +410,8 @@ int fetch_new(struct loop *l, struct fetch **ret, struct err *err)
 		goto fail;
 	}
 	rc = loop_add_timer(l, -1, 0, on_timer, f, &f->timer, err);
+	if (rc == 0)
+		rc = loop_add_timer(l, -1, 0, on_room, f, &f->room_timer, err);
 	if (rc < 0)
 		goto fail;
 	/* else as many as there were at once are kept for ever */
@@ -348,6 +431,8 @@ struct fetch *fetch_free(struct fetch *f)
 {
 	if (f == NULL)
 		return NULL;
+	while (f->waiting != NULL)
+		fetch_cancel(f->waiting);
 	while (f->calls != NULL)
 		fetch_cancel(f->calls);
 	f->freed = true;

@@ -1,9 +1,9 @@
 /* fetch.h - HTTP requests on the loop (libcurl's multi interface beneath); nothing blocks, names
  * included.
  *
- * One struct fetch serves any number of transfers at a time and reuses connections. Redirects are
- * not followed and proxy settings of the environment are not used: the other end is the suite's own
- * controller. Loop thread only.
+ * One struct fetch serves any number of transfers, 32 at a time and the others in the order they
+ * were started, and reuses connections. Redirects are not followed and proxy settings of the
+ * environment are not used: the other end is the suite's own controller. Loop thread only.
  */
 #pragma once
 
@@ -19,7 +19,7 @@ struct fetch_request {
 	const char *url;                 /* http:// or https:// */
 	const char *body;                /* a JSON text; NULL: none */
 	const char *username, *password; /* HTTP Basic; NULL: none */
-	unsigned timeout_ms;             /* of the whole transfer; 0: 10000 */
+	unsigned timeout_ms;             /* of the whole transfer, once it has begun; 0: 10000 */
 };
 
 struct fetch_answer {

@@ -15,7 +15,7 @@
 /* after the four above */
 #include <cmocka.h>
 
-#define PEERS 8
+#define PEERS 160
 
 struct peer {
 	struct fixture *fixture;
@@ -30,7 +30,7 @@ struct fixture {
 	unsigned port;
 	struct peer peers[PEERS];
 	unsigned accepted;
-	char request[8192]; /* what the server got, all connections */
+	char request[32768]; /* what the server got, all connections */
 	size_t request_len;
 	const char *answer; /* NULL: never */
 	bool close_after;
@@ -268,6 +268,45 @@ static void cancelled_calls_are_not_reported(void **state)
 	assert_non_null(strstr(f->request, "/second"));
 }
 
+static void only_some_are_under_way_at_a_time(void **state)
+{
+	struct fixture *f = *state;
+	struct fetch_call *calls[100];
+	for (size_t i = 0; i < ARRAY_LEN(calls); i++)
+		assert_int_equal(start(f, "GET", "/", NULL, 0, &calls[i]), 0);
+	while (f->accepted < 32)
+		assert_int_equal(loop_turn(f->loop, 1000), 0);
+	for (int i = 0; i < 5; i++)
+		loop_turn(f->loop, 20);
+	assert_int_equal(f->accepted, 32);
+	/* one under way, one that waits, the last of all */
+	fetch_cancel(calls[0]);
+	fetch_cancel(calls[50]);
+	fetch_cancel(calls[99]);
+	while (f->accepted < 33)
+		assert_int_equal(loop_turn(f->loop, 1000), 0);
+	assert_int_equal(start(f, "GET", "/late", NULL, 0, NULL), 0);
+	f->answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+	f->close_after = true;
+	for (unsigned i = 0; i < 33; i++)
+		if (f->peers[i].src != NULL)
+			peer_close(&f->peers[i]);
+	await_done(f, 98);
+	assert_int_equal(f->status, 200);
+	assert_non_null(strstr(f->request, "GET /late"));
+}
+
+static void what_waits_goes_with_the_client(void **state)
+{
+	struct fixture *f = *state;
+	for (size_t i = 0; i < 100; i++)
+		assert_int_equal(start(f, "GET", "/", NULL, 0, NULL), 0);
+	while (f->accepted < 32)
+		assert_int_equal(loop_turn(f->loop, 1000), 0);
+	f->fetch = fetch_free(f->fetch);
+	assert_int_equal(f->done, 0);
+}
+
 static void may_be_freed_in_its_callback(void **state)
 {
 	struct fixture *f = *state;
@@ -294,6 +333,8 @@ int main(void)
 		TEST(refuses_a_huge_answer),
 		TEST(refuses_other_protocols),
 		TEST(cancelled_calls_are_not_reported),
+		TEST(only_some_are_under_way_at_a_time),
+		TEST(what_waits_goes_with_the_client),
 		TEST(may_be_freed_in_its_callback),
 	};
 	return cmocka_run_group_tests_name("fetch", tests, NULL, NULL);
