@@ -7,13 +7,16 @@
 # make crash       random kill -9 under load, answers compared with what there is; KILLS=1000 SEED=7, CRASH_ARGS=--help
 # make check       clang-tidy, cppcheck, include arrows, fuzz targets compile
 # make format      clang-format in place
-# make install     DESTDIR= PREFIX=/usr/local SYSCONFDIR=/etc; make uninstall takes the same
+# make install     DESTDIR= PREFIX=/usr/local SYSCONFDIR=/etc LIBDIR=PREFIX/lib; make uninstall takes the same
+# make install-sdk  of it only the library for device applications
 # make deb         a Debian package in build/deb
 # make fuzz        libFuzzer targets into build/fuzz/bin (needs clang)
 # Sanitizers build beside the release: make SAN=address,undefined test; make SAN=thread test-unit
 VERSION := 0.1.0
 PREFIX  ?= /usr/local
 SYSCONFDIR ?= /etc
+# of the library for device applications
+LIBDIR  ?= $(PREFIX)/lib
 # where systemd looks, for a PREFIX that it knows
 UNITDIR     ?= $(PREFIX)/lib/systemd/system
 SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
@@ -51,6 +54,8 @@ PKGS_engine := python3-embed libseccomp
 
 PLUGIN := iottalk_broker.so
 
+OBJCOPY ?= objcopy
+
 B  := build
 comma := ,
 O  := $(if $(SAN),$(B)/san-$(subst $(comma),-,$(SAN)),$(B))
@@ -75,6 +80,7 @@ BENCH   := $(wildcard tests/bench/*.c)
 BENCH_PROGRAMS := load relay bus_relay http_load timers fleet
 # programs that run an engine's parts in their own process
 BENCH_ENGINE := eval_bench
+EXAMPLES := $(wildcard examples/*.c)
 FAULTS  := tests/faults/faults.c
 FUZZ    := $(wildcard tests/fuzz/fuzz_*.c)
 UNITS   := $(notdir $(wildcard conf/systemd/iottalk*))
@@ -83,7 +89,7 @@ UNITBIN := $(UNIT:tests/%.c=$(O)/tests/%)
 BENCHBIN := $(BENCH_PROGRAMS:%=$(O)/bench/bin/%)
 BENCH_MODULES := $(filter-out $(BENCH_PROGRAMS:%=tests/bench/%.c) $(BENCH_ENGINE:%=tests/bench/%.c),$(BENCH))
 
-all: $(BINS) $(O)/lib/$(PLUGIN) $(O)/lib/libdan.a $(O)/share/iottalk.ini.sample $(O)/share/iottalk.ini
+all: $(BINS) $(O)/lib/$(PLUGIN) sdk $(O)/share/iottalk.ini.sample $(O)/share/iottalk.ini
 
 -include $(shell find $(O)/obj $(O)/tests -name '*.d' 2>/dev/null)
 
@@ -137,6 +143,26 @@ $(O)/lib/$(PLUGIN): $(filter broker/% common/%,$(SRCS) $(HDRS)) broker/plugin.ma
 	@$(MAKE) --no-print-directory SAN= $(B)/lib/$(PLUGIN)
 	@cp $(B)/lib/$(PLUGIN) $@
 endif
+
+# The library for device applications: what dan/ needs of common/ is inside, nothing but dan/public/dan.h shows.
+DAN_SO   := libdan.so.1
+DAN_OBJS := $(call objs_of,dan)
+sdk: $(O)/sdk/$(DAN_SO) $(O)/sdk/libdan.so $(O)/sdk/libdan.a
+$(O)/sdk/$(DAN_SO): dan/public/dan.map $(DAN_OBJS) $(O)/lib/libcommon.a
+	@mkdir -p $(@D)
+	@echo "  LD    $@"
+	@$(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,-soname=$(DAN_SO) $(if $(SAN),,-Wl$(comma)-z$(comma)defs) -Wl,--version-script=$^ \
+		$(call pkg_libs,libcurl jansson libsodium) -lpaho-mqtt3a -lpthread -o $@
+$(O)/sdk/libdan.so: $(O)/sdk/$(DAN_SO)
+	@ln -sf $(DAN_SO) $@
+$(O)/sdk/libdan.a: dan/public/dan.map $(DAN_OBJS) $(O)/lib/libcommon.a
+	@mkdir -p $(@D)
+	@rm -f $@
+	@echo "  AR    $@"
+	@sed -n 's/^\t\t\(dan_[a-z_]*\);$$/\1/p' $< > $(O)/sdk/dan.symbols
+	@$(LD) -r $(filter-out $<,$^) -o $(O)/sdk/dan.o
+	@$(OBJCOPY) --keep-global-symbols=$(O)/sdk/dan.symbols $(O)/sdk/dan.o
+	@$(AR) rcs $@ $(O)/sdk/dan.o
 
 $(O)/share/iottalk.ini.sample: $(O)/bin/iotctl
 	@mkdir -p $(@D)
@@ -217,20 +243,21 @@ crash: all faults
 check:
 	@scripts/check-layers
 	@cppcheck --quiet --error-exitcode=1 --enable=warning,performance,portability --inline-suppr \
-		--suppress=missingIncludeSystem --suppress=memleak --include=scripts/cppcheck-macros.h -D_GNU_SOURCE -I. $(FOLDERS)
+		--suppress=missingIncludeSystem --suppress=memleak --include=scripts/cppcheck-macros.h -D_GNU_SOURCE -I. $(FOLDERS) examples
 	@mkdir -p $(B)/tidy
-	@printf '%s\n' -I$(CURDIR) $(CPPFLAGS) -std=gnu17 $(sort $(foreach d,$(FOLDERS),$(flags_$(d)))) > $(B)/tidy/compile_flags.txt
+	@printf '%s\n' -I$(CURDIR) -I$(CURDIR)/dan/public $(CPPFLAGS) -std=gnu17 $(sort $(foreach d,$(FOLDERS),$(flags_$(d)))) > $(B)/tidy/compile_flags.txt
 	@$(CC) $(sort $(foreach d,$(FOLDERS),$(flags_$(d)))) $(CPPFLAGS) $(CFLAGS) -fsyntax-only $(FUZZ)
-	@printf '%s\n' $(SRCS) | xargs -P $$(nproc) -n 4 clang-tidy --quiet --warnings-as-errors='*' -p $(B)/tidy 2>/dev/null
+	@printf '%s\n' $(SRCS) $(EXAMPLES) | xargs -P $$(nproc) -n 4 clang-tidy --quiet --warnings-as-errors='*' -p $(B)/tidy 2>/dev/null
 
 format:
-	clang-format -i $(SRCS) $(HDRS) $(UNIT) $(FUZZ) $(BENCH) $(FAULTS)
+	clang-format -i $(SRCS) $(HDRS) $(EXAMPLES) $(UNIT) $(FUZZ) $(BENCH) $(FAULTS)
 
 # the programs write them: iotctl man
 MAN_PAGES := iotctl.1 iottalk.ini.5 csm.8 ccm.8 gateway-agent.8 iottalk-engine.8
 MAN_DIRS  := man1 man5 man8
 
-install: all
+install: install-suite install-sdk
+install-suite: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/iottalk $(DESTDIR)$(PREFIX)/share/iottalk
 	install -m 755 $(BINS) $(DESTDIR)$(PREFIX)/bin
 	install -m 644 $(O)/lib/$(PLUGIN) $(DESTDIR)$(PREFIX)/lib/iottalk
@@ -250,8 +277,17 @@ install: all
 	install -m 644 conf/systemd/tmpfiles.conf $(DESTDIR)$(TMPFILESDIR)/iottalk.conf
 	[ -e $(DESTDIR)$(CONF) ] || install -m 644 $(O)/share/iottalk.ini $(DESTDIR)$(CONF)
 
+install-sdk: sdk
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include
+	install -m 644 dan/public/dan.h $(DESTDIR)$(PREFIX)/include
+	install -m 644 $(O)/sdk/$(DAN_SO) $(O)/sdk/libdan.a $(DESTDIR)$(LIBDIR)
+	ln -sf $(DAN_SO) $(DESTDIR)$(LIBDIR)/libdan.so
+	sed 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR:$(PREFIX)/%=$${prefix}/%)|; s|@VERSION@|$(VERSION)|' dan/public/dan.pc.in \
+		> $(DESTDIR)$(LIBDIR)/pkgconfig/dan.pc
+	chmod 644 $(DESTDIR)$(LIBDIR)/pkgconfig/dan.pc
+
 # what people made (userdirs, /var/lib/iottalk, the user iottalk, a configuration that was edited) stays: README.rst, "Uninstall"
-uninstall:
+uninstall: uninstall-sdk
 	! cmp -s $(O)/share/iottalk.ini $(DESTDIR)$(CONF) || rm -f $(DESTDIR)$(CONF)
 	rm -f $(PROGRAMS:%=$(DESTDIR)$(PREFIX)/bin/%) $(DESTDIR)$(PREFIX)/share/iottalk/iottalk.ini.sample \
 		$(DESTDIR)$(PREFIX)/lib/iottalk/$(PLUGIN) $(DESTDIR)$(PREFIX)/share/iottalk/grafana/iottalk.json \
@@ -261,11 +297,15 @@ uninstall:
 	-rmdir $(DESTDIR)$(PREFIX)/share/iottalk/grafana $(DESTDIR)$(PREFIX)/share/iottalk $(DESTDIR)$(PREFIX)/lib/iottalk \
 		$(DESTDIR)$(dir $(CONF))
 
+uninstall-sdk:
+	rm -f $(DESTDIR)$(PREFIX)/include/dan.h $(addprefix $(DESTDIR)$(LIBDIR)/,$(DAN_SO) libdan.so libdan.a pkgconfig/dan.pc)
+
 deb:
 	@scripts/deb $(VERSION)
 
 clean:
 	rm -rf $(B)
 
-.PHONY: all test test-unit test-system bench bench-programs bench-ccm bench-report soak crash faults check format install uninstall deb clean fuzz
+.PHONY: all test test-unit test-system bench bench-programs bench-ccm bench-report soak crash faults check format sdk install install-suite install-sdk uninstall \
+	uninstall-sdk deb clean fuzz
 .DELETE_ON_ERROR:

@@ -10,28 +10,25 @@
  *
  * A client registers by HTTP, connects to the broker it is told, announces itself online, answers
  * commands, and repeats what fails, registering included if csm forgot it, until it is told to
- *stop: dan_leave() deregisters, dan_free() only goes offline and keeps the registration. Any number
- *of clients share a loop. All functions and callbacks belong to the loop's thread. A client may be
- *freed in the callback of dan_leave(), but not in its other callbacks.
+ * stop: dan_leave() deregisters, dan_free() only goes offline and keeps the registration. Any
+ * number of clients share a loop. All functions and callbacks belong to the loop's thread. A client
+ * may be freed in the callback of dan_leave(), but not in its other callbacks.
+ *
+ * This is for programs of this tree, which have a struct loop. Others use the library: the same
+ * under names of its own, dan/public/dan.h.
  */
 #pragma once
 
 #include "common/err.h"
 #include "common/loop.h"
 #include "dan/fetch.h"
+#include "dan/public/dan.h" /* enum dan_mode, struct dan_feature */
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 struct dan_client;
-
-enum dan_mode { DAN_IDF, DAN_ODF }; /* input: the device pushes; output: the device receives */
-
-struct dan_feature {
-	const char *name;
-	const char *const *units; /* NULL-terminated, one for each value; NULL: not told */
-};
 
 struct dan_conf {
 	const char *csm_url; /* "http://host:9992", with a path if csm lives behind one; strings and
@@ -95,14 +92,12 @@ int dan_push(struct dan_client *c, const char *idf, json_t *values, struct err *
  * have arrived); for a push that succeeds while the broker is away, after it is back. Not called
  * any more once dan_free() has begun. Errors: as dan_push(), and ERR_INVAL (done, but a QoS other
  * than 1). */
-typedef void dan_pushed_fn(void *arg, int rc);
 int dan_push_text(struct dan_client *c, const char *idf, const char *text, dan_pushed_fn *done,
 		  void *arg, struct err *err);
 
 /* Say offline, deregister, disconnect. done is called once: 0 also when csm does not know the
  * device any more, ERR_CONFLICT when somebody else registered it meanwhile, else what the request
  * failed with. Not twice. After it only dan_free(). */
-typedef void dan_left_fn(void *arg, int rc, const char *why);
 int dan_leave(struct dan_client *c, dan_left_fn *done, void *arg, struct err *err);
 
 bool dan_is_online(const struct dan_client *c);

@@ -245,7 +245,6 @@ static void release(struct fetch *f)
 	while (f->watches != NULL)
 		watch_drop(f, f->watches);
 	loop_remove(f->loop, f->timer);
-	curl_global_cleanup();
 	free(f);
 }
 
@@ -400,7 +399,8 @@ int fetch_new(struct loop *l, struct fetch **ret, struct err *err)
 		return err_set(err, rc, "HTTP client");
 	f->loop = l;
 	f->waiting_end = &f->waiting;
-	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) { /* counted by libcurl */
+	/* never undone: the program around us may use libcurl as well, and does not count */
+	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
 		free(f);
 		return err_set(err, rc, "HTTP client");
 	}
