@@ -160,9 +160,9 @@ static int find_topic(const struct dan_client *c, const char *idf, const char **
 
 int dan_push(struct dan_client *c, const char *idf, json_t *values, struct err *err)
 {
-	const char *topic;
+	const char *topic = NULL;
 	int rc = find_topic(c, idf, &topic, err);
-	if (rc < 0)
+	if (topic == NULL)
 		return rc;
 	unsigned long shortages = shortage_count();
 	CLEANUP(freep)
@@ -177,11 +177,11 @@ int dan_push(struct dan_client *c, const char *idf, json_t *values, struct err *
 int dan_push_text(struct dan_client *c, const char *idf, const char *text, dan_pushed_fn *done,
 		  void *arg, struct err *err)
 {
-	const char *topic;
+	const char *topic = NULL;
 	if (done != NULL && c->own.qos != 1)
 		return err_set(err, ERR_INVAL, "IDF '%.255s': acknowledged pushes need QoS 1", idf);
 	int rc = find_topic(c, idf, &topic, err);
-	if (rc < 0)
+	if (topic == NULL)
 		return rc;
 	if (done == NULL)
 		return bus_publish(c->bus, topic, text, strlen(text), c->own.qos, false, err);

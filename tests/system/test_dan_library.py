@@ -356,3 +356,44 @@ def test_the_static_library_needs_nothing_of_this_tree(installed, suite, tmp_pat
         dummy.line("deregistered")
     finally:
         dummy.close()
+
+
+# ---- docs/dan.rst
+
+
+def test_the_page_s_program_is_an_echo(installed, suite, clients, tmp_path):
+    page = (ROOT / "docs/dan.rst").read_text()
+    block = re.search(r"^\.\. code-block:: c\n\n((?:    .*\n|\n)+)", page, re.M)[1]
+    source = tmp_path / "echo.c"
+    source.write_text(re.sub(r"^    ", "", block, flags=re.M).replace("http://127.0.0.1:9992", suite.url))
+    program = tmp_path / "echo"
+    run("cc", "-std=gnu17", "-Wall", "-Wextra", "-Werror", *FLAGS, *installed.pkg_config("--cflags"), source, "-o", program,
+        *installed.pkg_config("--libs"), env=installed.env)
+    da_id = re.search(r'\.id = "(.+?)"', block)[1]
+    api, mqtt = clients.device_api(suite), clients.mqtt(suite)
+    api.attach()
+    echo = Program([program], installed.env)
+    try:
+        api.announced("online", da_id)
+        g = clients.graph(suite, mqtt=mqtt)
+        g.ok("attach")
+        g.ok("add_link", da_id=da_id, idf="Said", func=None)
+        g.ok("add_link", da_id=da_id, odf="Heard", func=None)
+        g.until_link(da_id, "idf", "Said", "connected")
+        g.until_link(da_id, "odf", "Heard", "connected")
+        said = mqtt.subscribe(g.topic(da_id, "idf", "Said"))
+        mqtt.publish(g.topic(da_id, "odf", "Heard"), ["hello", 1.5])
+        assert said.get().json == ["hello", 1.5]
+        g.ok("detach")
+        echo.end(signal.SIGINT)
+        assert echo.said.take_all() == []
+        api.announced("offline", da_id)
+        assert clients.http(suite).get(da_id).status_code == 200    # it stays registered
+    finally:
+        echo.close()
+
+
+def test_the_page_names_all_that_the_header_has(installed):
+    page, header = (ROOT / "docs/dan.rst").read_text(), (installed.include / "dan.h").read_text()
+    for name in re.findall(r"\b(dan_\w+|on_\w+)\)?\(", re.sub(r"/\*.*?\*/", "", header, flags=re.S)):
+        assert name in page or name in ("dan_fn", "dan_pushed_fn", "dan_left_fn"), name

@@ -1,5 +1,6 @@
 """The Debian package in a machine of its own: installed, kept by systemd, used, taken away again; and `make install`."""
 
+import os
 import re
 import subprocess
 
@@ -76,6 +77,18 @@ def test_lintian_finds_nothing(package):
     done = subprocess.run(["lintian", "--allow-root", str(package.parent / (
         package.stem + ".changes"))], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_the_library_s_packages_are_enough_for_the_examples(package, tmp_path):
+    for name in ("libdan1", "libdan-dev"):
+        (deb,) = package.parent.glob(name + "_*.deb")
+        subprocess.run(["dpkg-deb", "--extract", str(deb), str(tmp_path)], check=True, timeout=60)
+    (pc,) = tmp_path.glob("usr/lib/*/pkgconfig/dan.pc")
+    env = dict(os.environ, PKG_CONFIG_PATH=str(pc.parent), PKG_CONFIG_SYSROOT_DIR=str(tmp_path), LD_LIBRARY_PATH=str(pc.parents[1]))
+    subprocess.run(["make", "-s"], cwd=tmp_path / "usr/share/doc/libdan-dev/examples", env=env, check=True, timeout=60)
+    done = subprocess.run([str(tmp_path / "usr/share/doc/libdan-dev/examples/dummy_device"), "a", "b"], env=env, capture_output=True,
+                          text=True, timeout=20)
+    assert done.returncode == 2 and done.stderr.startswith("usage: dummy_device")
 
 
 def test_units_are_sound_and_hardened(machine):
@@ -260,6 +273,7 @@ def test_make_install_and_uninstall(tmp_path):
     files = make("install")
     assert files == ["etc/iottalk/iottalk.ini"] + sorted("opt/iot/" + name for name in [
         "bin/csm", "bin/ccm", "bin/gateway-agent", "bin/iotctl", "bin/iottalk-engine", "lib/iottalk/iottalk_broker.so",
+        "include/dan.h", "lib/libdan.a", "lib/libdan.so", "lib/libdan.so.1", "lib/pkgconfig/dan.pc",
         "lib/sysusers.d/iottalk.conf", "lib/systemd/system/iottalk.target", "lib/tmpfiles.d/iottalk.conf",
         "share/iottalk/iottalk.ini.sample", "share/iottalk/grafana/iottalk.json", "share/man/man1/iotctl.1", "share/man/man5/iottalk.ini.5",
         "share/man/man8/csm.8", "share/man/man8/ccm.8", "share/man/man8/gateway-agent.8", "share/man/man8/iottalk-engine.8", "share/bash-completion/completions/iotctl",
