@@ -190,7 +190,7 @@ int dan_push_text(struct dan_client *c, const char *idf, const char *text, dan_p
 
 bool dan_is_online(const struct dan_client *c)
 {
-	return c->online;
+	return c->online && c->phase == PHASE_REGISTERED;
 }
 
 bool dan_is_connected(const struct dan_client *c, enum dan_mode mode, const char *feature)
