@@ -916,8 +916,9 @@ static void what_waits_when_a_bus_is_freed_is_not_told(void **state)
 	assert_int_equal(heard.received, 1);
 	kill(w->broker.pid, SIGSTOP);
 	publish_acked(&w->a, "sent", &sent);
-	w->a.bus = bus_free(w->a.bus);
+	/* not later: the library loses memory of what is under way to a broker that hangs */
 	broker_signal(&w->broker, SIGKILL);
+	w->a.bus = bus_free(w->a.bus);
 	open_as(w, &w->a, "a");
 	publish_acked(&w->a, "never sent", &offline);
 	w->a.bus = bus_free(w->a.bus);
