@@ -77,7 +77,7 @@ HDRS    := $(foreach d,$(FOLDERS),$(shell find $(d) -name '*.h'))
 UNIT    := $(wildcard tests/*/test_*.c)
 BENCH   := $(wildcard tests/bench/*.c)
 # programs; the other files there are modules that each of them links
-BENCH_PROGRAMS := load relay bus_relay http_load timers fleet
+BENCH_PROGRAMS := load relay bus_relay http_load timers fleet modbus_sim
 # programs that run an engine's parts in their own process
 BENCH_ENGINE := eval_bench
 EXAMPLES := $(wildcard examples/*.c)
