@@ -2,6 +2,7 @@
 # make test        unit tests, then system tests (scripts/test installs what they need)
 # make bench       measure; prints ratios, writes build/bench/*.csv; BENCH_ARGS=--help names the choices
 # make bench-ccm   measure large projects and many of them
+# make bench-devices  measure an agent that polls a thousand Modbus devices
 # make bench-report  tables and pictures of the last run into docs/
 # make soak        an hour of load, changes and killed engines; SECONDS=60: a minute, SOAK_ARGS=--help
 # make crash       random kill -9 under load, answers compared with what there is; KILLS=1000 SEED=7, CRASH_ARGS=--help
@@ -228,6 +229,9 @@ bench: all bench-programs
 # large projects and many of them
 bench-ccm: all bench-programs
 	@BUILD=$(abspath $(O)) /usr/bin/python3 tests/bench/ccm_bench.py $(BENCH_ARGS)
+# field devices by the thousand, and one with many registers
+bench-devices: all bench-programs
+	@BUILD=$(abspath $(O)) /usr/bin/python3 tests/bench/devices_bench.py $(BENCH_ARGS)
 bench-report:
 	@BUILD=$(abspath $(O)) /usr/bin/python3 tests/bench/bench.py --report
 
@@ -306,6 +310,6 @@ deb:
 clean:
 	rm -rf $(B)
 
-.PHONY: all test test-unit test-system bench bench-programs bench-ccm bench-report soak crash faults check format sdk install install-suite install-sdk uninstall \
+.PHONY: all test test-unit test-system bench bench-programs bench-ccm bench-devices bench-report soak crash faults check format sdk install install-suite install-sdk uninstall \
 	uninstall-sdk deb clean fuzz
 .DELETE_ON_ERROR:

@@ -432,9 +432,9 @@ int main(int argc, char *argv[])
 	s.n_changing = (unsigned long)(share * (double)s.n_registers);
 	s.interval_ns = interval_ms * 1e6;
 	daemon_block_signals();
-	reset(&s);
 	int rc = start(&s, port, &err);
 	if (rc == 0) {
+		reset(&s);
 		printf("ready\n");
 		fflush(stdout);
 		rc = loop_run(s.loop);
