@@ -3,6 +3,7 @@
 #include "common/embed.h"
 #include "common/util.h"
 #include <limits.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -12,17 +13,23 @@ EMBED(schema_csm_0003, "conf/sql/csm/0003.sql");
 
 EMBED(schema_ccm_0001, "conf/sql/ccm/0001.sql");
 
+EMBED(schema_devices_0001, "conf/sql/devices/0001.sql");
+
 static const char *const csm_versions[] = {schema_csm_0001, schema_csm_0002, schema_csm_0003};
 static const char *const ccm_versions[] = {schema_ccm_0001};
+static const char *const devices_versions[] = {schema_devices_0001};
 
-/* mark: a table that only stores of this kind have */
+/* mark: a table that only stores of this kind have; url: in the settings */
 static const struct {
 	const char *name, *mark;
+	size_t url;
 	const char *const *versions;
 	size_t newest;
 } stores[SCHEMA_STORES] = {
-	[SCHEMA_CSM] = {"csm", "meta", csm_versions, ARRAY_LEN(csm_versions)},
-	[SCHEMA_CCM] = {"ccm", "NetworkApplication", ccm_versions, ARRAY_LEN(ccm_versions)},
+	[SCHEMA_CSM] = {"csm", "meta", offsetof(struct settings, core_db.url), csm_versions, ARRAY_LEN(csm_versions)},
+	[SCHEMA_CCM] = {"ccm", "NetworkApplication", offsetof(struct settings, gui_db.url), ccm_versions, ARRAY_LEN(ccm_versions)},
+	[SCHEMA_DEVICES] = {"devices", "outbox", offsetof(struct settings, devices_db.url), devices_versions,
+			    ARRAY_LEN(devices_versions)},
 };
 
 const char *schema_name(enum schema_store which)
@@ -32,7 +39,7 @@ const char *schema_name(enum schema_store which)
 
 const char *schema_path(const struct settings *s, enum schema_store which)
 {
-	return which == SCHEMA_CCM ? s->gui_db.url : s->core_db.url;
+	return *(char *const *)((const char *)s + stores[which].url);
 }
 
 static int on_version(void *arg, const struct db_value *v, size_t n)

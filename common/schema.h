@@ -5,10 +5,11 @@
 #include "common/err.h"
 #include "common/settings.h"
 
-/* csm's: registrations, graphs, functions that run. ccm's: projects, models, functions, accounts. */
-enum schema_store { SCHEMA_CSM, SCHEMA_CCM, SCHEMA_STORES };
+/* csm's: registrations, graphs, functions that run. ccm's: projects, models, functions, accounts. The device
+ * service's: states that others told it, what waits for the broker. */
+enum schema_store { SCHEMA_CSM, SCHEMA_CCM, SCHEMA_DEVICES, SCHEMA_STORES };
 
-/* "csm", "ccm" */
+/* "csm", "ccm", "devices" */
 const char *schema_name(enum schema_store which);
 /* Its file as the settings say, or ":memory:"; borrowed. */
 const char *schema_path(const struct settings *s, enum schema_store which);

@@ -58,6 +58,9 @@ struct settings {
 		char *url; /* [gui-db] url, "iottalk-gui.db"; absolute, or ":memory:" */
 	} gui_db;
 	struct {
+		char *url; /* [devices-db] url, "devices.db"; absolute, or ":memory:" */
+	} devices_db;
+	struct {
 		bool enable_mqtt_auth; /* true is an error until it is built */
 	} aaa;
 	struct {

@@ -458,8 +458,8 @@ static void only_what_may_change_is_taken_from_another_reading(void **state)
 	assert_string_equal(p->s.core.cors_origin, "https://a.org");
 	assert_string_equal(p->s.core.userdir, "/x");
 	/* the stores lie below userdir, and move with it */
-	assert_int_equal(c.waiting, 3);
-	assert_string_equal(c.waits, " core.userdir core-db.url gui-db.url");
+	assert_int_equal(c.waiting, 4);
+	assert_string_equal(c.waits, " core.userdir core-db.url gui-db.url devices-db.url");
 }
 
 int main(void)
