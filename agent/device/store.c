@@ -22,7 +22,12 @@
 struct waiter {
 	store_done_fn *fn; /* NULL: forgotten */
 	void *arg;
+	int rc; /* once it is known */
 	struct waiter *next;
+};
+
+struct waiters {
+	struct waiter *first, **last;
 };
 
 struct store {
@@ -33,8 +38,8 @@ struct store {
 	int64_t committed_ms;     /* the last time */
 	int64_t refused_until_ms; /* after a failure */
 	int64_t vacuum_ms;        /* when free pages are looked for; 0: nothing has changed */
-	struct waiter *first, **last;
-	struct waiter *telling; /* those that hear of a commit right now */
+	struct waiters waiting;   /* for the next commit */
+	struct waiters decided;   /* they hear of theirs when the turn has ended */
 };
 
 /* ---- transactions ---- */
@@ -53,7 +58,7 @@ static void arm(struct store *s)
 
 	if (s->open)
 		due = s->committed_ms + COMMIT_EVERY_MS;
-	else if (s->first != NULL)
+	if (s->decided.first != NULL || (!s->open && s->waiting.first != NULL))
 		due = now;
 	if (due != 0)
 		loop_arm(s->loop, s->timer, due > now ? due - now : 0);
@@ -80,9 +85,22 @@ int store_begin(struct store *s, struct err *err)
 	return 0;
 }
 
-/* ret: 0: all is on the disk; negative: none of it. */
-static int commit(struct store *s)
+static void decide(struct store *s, int rc)
 {
+	if (s->waiting.first == NULL)
+		return;
+	for (struct waiter *w = s->waiting.first; w != NULL; w = w->next)
+		w->rc = rc;
+	*s->decided.last = s->waiting.first;
+	s->decided.last = s->waiting.last;
+	s->waiting = (struct waiters){.last = &s->waiting.first};
+}
+
+int store_commit(struct store *s)
+{
+	if (!s->open)
+		return 0;
+
 	struct err err = {0};
 	int rc = given_up(s) ? err_set(&err, ERR_DB,
 				       "the transaction was given up: no memory or no room")
@@ -90,11 +108,12 @@ static int commit(struct store *s)
 
 	s->open = false;
 	s->committed_ms = loop_now_ms(s->loop);
-	if (rc == 0) {
-		if (s->vacuum_ms == 0)
-			s->vacuum_ms = s->committed_ms + VACUUM_EVERY_MS;
+	decide(s, rc);
+	if (rc == 0 && s->vacuum_ms == 0)
+		s->vacuum_ms = s->committed_ms + VACUUM_EVERY_MS;
+	arm(s);
+	if (rc == 0)
 		return 0;
-	}
 	db_run(s->db, NULL, NULL, NULL, "ROLLBACK"); /* SQLite may have done it already */
 	s->refused_until_ms = s->committed_ms + RETRY_MS;
 	if (log_allowed("store.failed", err.text))
@@ -102,16 +121,17 @@ static int commit(struct store *s)
 	return rc;
 }
 
-static void tell(struct store *s, int rc)
+/* Those who hear may write more, and wait for that. */
+static void tell(struct store *s)
 {
-	s->telling = TAKE(s->first);
-	s->last = &s->first;
-	while (s->telling != NULL) {
-		struct waiter *w = s->telling;
+	while (s->decided.first != NULL) {
+		struct waiter *w = s->decided.first;
 
-		s->telling = w->next;
+		s->decided.first = w->next;
+		if (w->next == NULL)
+			s->decided.last = &s->decided.first;
 		if (w->fn != NULL)
-			w->fn(w->arg, rc);
+			w->fn(w->arg, w->rc);
 		free(w);
 	}
 }
@@ -150,12 +170,15 @@ static void on_timer(void *arg)
 {
 	struct store *s = arg;
 	int64_t now = loop_now_ms(s->loop);
-	int rc = s->open ? commit(s) : 0;
 
-	if (s->vacuum_ms != 0 && now >= s->vacuum_ms)
+	if (!s->open)
+		decide(s, 0);
+	else if (given_up(s) || now - s->committed_ms >= COMMIT_EVERY_MS)
+		store_commit(s);
+	if (!s->open && s->vacuum_ms != 0 && now >= s->vacuum_ms)
 		give_pages_back(s);
-	tell(s, rc);
-	arm(s); /* what was told may have begun anew */
+	tell(s);
+	arm(s);
 }
 
 int store_on_commit(struct store *s, store_done_fn *fn, void *arg, struct err *err)
@@ -165,8 +188,8 @@ int store_on_commit(struct store *s, store_done_fn *fn, void *arg, struct err *e
 	if (w == NULL)
 		return err_set(err, ERR_NOMEM, "store");
 	*w = (struct waiter){.fn = fn, .arg = arg};
-	*s->last = w;
-	s->last = &w->next;
+	*s->waiting.last = w;
+	s->waiting.last = &w->next;
 	if (!s->open)
 		arm(s);
 	return 0;
@@ -174,7 +197,7 @@ int store_on_commit(struct store *s, store_done_fn *fn, void *arg, struct err *e
 
 void store_forget(struct store *s, const void *arg)
 {
-	struct waiter *const lists[] = {s->first, s->telling};
+	struct waiter *const lists[] = {s->waiting.first, s->decided.first};
 
 	for (size_t i = 0; i < ARRAY_LEN(lists); i++)
 		for (struct waiter *w = lists[i]; w != NULL; w = w->next)
@@ -216,7 +239,9 @@ int store_open(struct loop *l, const struct settings *settings, struct store **r
 
 	if (s == NULL)
 		return err_set(err, ERR_NOMEM, "store");
-	*s = (struct store){.loop = l, .last = &s->first};
+	*s = (struct store){.loop = l};
+	s->waiting.last = &s->waiting.first;
+	s->decided.last = &s->decided.first;
 	s->committed_ms = loop_now_ms(l) - COMMIT_EVERY_MS;
 	int rc = schema_open(settings, SCHEMA_DEVICES, &s->db, err);
 
@@ -236,10 +261,11 @@ struct store *store_close(struct store *s)
 {
 	if (s == NULL)
 		return NULL;
-	if (s->open || s->first != NULL)
-		tell(s, s->open ? commit(s) : 0);
-	if (s->open) /* what was told began anew */
-		tell(s, commit(s));
+	do { /* those who hear may begin anew */
+		store_commit(s);
+		decide(s, 0);
+		tell(s);
+	} while (s->open);
 	loop_remove(s->loop, s->timer);
 	db_close(s->db);
 	free(s);

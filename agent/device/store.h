@@ -21,6 +21,9 @@ struct store *store_close(struct store *s);
 struct db *store_db(struct store *s);
 /* A transaction is open from here to the end of this turn, when it is committed. */
 int store_begin(struct store *s, struct err *err);
+/* End it now; those who wait hear of it when the turn has ended. ret: 0: nothing is open, all is on
+ * the disk; negative: it has been rolled back (logged). */
+int store_commit(struct store *s);
 /* fn is called once what has been written so far is on the disk (0), or could not be (negative: it
  * has been rolled back, all of it). */
 typedef void store_done_fn(void *arg, int rc);

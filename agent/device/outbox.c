@@ -1,0 +1,609 @@
+/* outbox.c - what waits: items, addresses, and what their owner says of them. */
+#include "agent/device/outbox_int.h"
+#include "common/log.h"
+#include "common/util.h"
+#include <string.h>
+#include <time.h>
+
+#define HEARERS_MAX 64 /* of one item: of superseded ones, too */
+
+const char *const outbox_keep_names[] = {"none", "latest", "all", NULL};
+
+const struct field outbox_fields[] = {
+	{.name = "quota_bytes",
+	 .type = FIELD_INT,
+	 .min = 4096,
+	 .max = 1099511627776,
+	 .def = "67108864",
+	 .unit = "bytes",
+	 .help = "Room on the disk for what waits; when it is full, the oldest is dropped and "
+		 "counted."},
+	{.name = "max_age",
+	 .type = FIELD_NUMBER,
+	 .min = 0.1,
+	 .max = 315360000,
+	 .def = "604800",
+	 .unit = "s",
+	 .help = "What has waited on the disk for longer is dropped and counted."},
+	{.name = "catch_up_rate",
+	 .type = FIELD_NUMBER,
+	 .min = 1,
+	 .max = 1000000,
+	 .def = "500",
+	 .unit = "1/s",
+	 .help = "By how many items a second the backlog shrinks at most once the broker is back; "
+		 "what is new does not wait for it."},
+	{.name = "keep",
+	 .type = FIELD_ENUM,
+	 .names = outbox_keep_names,
+	 .def = "\"all\"",
+	 .help = "What is kept of points that do not say so themselves. none: nothing; latest: the "
+		 "last value; all: all values, in order."},
+	{0}};
+
+int64_t outbox_now_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+/* ---- lists ---- */
+
+static void put_before(struct item_list *l, struct item *it, struct item *next)
+{
+	it->list = l;
+	it->next = next;
+	it->prev = next != NULL ? next->prev : l->last;
+	*(it->prev != NULL ? &it->prev->next : &l->first) = it;
+	*(next != NULL ? &next->prev : &l->last) = it;
+	l->n++;
+}
+
+void outbox_append(struct item_list *l, struct item *it)
+{
+	put_before(l, it, NULL);
+}
+
+/* What comes back is older than most. */
+void outbox_insert(struct item_list *l, struct item *it)
+{
+	struct item *next = l->first;
+
+	while (next != NULL && next->seq < it->seq)
+		next = next->next;
+	put_before(l, it, next);
+}
+
+void outbox_take(struct item *it)
+{
+	struct item_list *l = it->list;
+
+	if (l == NULL)
+		return;
+	if (l == &it->q->live && it->keep == KEEP_NONE) {
+		it->q->n_none--;
+		it->q->none_bytes -= strlen(it->text);
+	}
+	*(it->prev != NULL ? &it->prev->next : &l->first) = it->next;
+	*(it->next != NULL ? &it->next->prev : &l->last) = it->prev;
+	l->n--;
+	it->list = NULL;
+	it->prev = it->next = NULL;
+}
+
+/* ---- addresses ---- */
+
+struct address *outbox_address(struct outbox_queue *q, const char *name, bool make)
+{
+	struct address *a = q->addresses != NULL ? map_find(q->addresses, name) : NULL;
+	size_t len = strlen(name) + 1;
+
+	if (a != NULL || !make)
+		return a;
+	if (q->addresses == NULL && (q->addresses = map_new()) == NULL)
+		return NULL;
+	a = calloc(1, sizeof(*a) + len);
+	if (a == NULL)
+		return NULL;
+	a->q = q;
+	memcpy(a->name, name, len);
+	if (map_add(q->addresses, a->name, a) < 0) {
+		free(a);
+		return NULL;
+	}
+	return a;
+}
+
+void outbox_forget_address(struct address *a)
+{
+	if (a->closed || a->items > 0 || a->backlog > 0 || a->row != 0)
+		return;
+	map_remove(a->q->addresses, a->name);
+	free(a);
+}
+
+/* ---- items ---- */
+
+bool outbox_is_state(const struct item *it)
+{
+	return it->keep == KEEP_LATEST || (it->keep == KEEP_NONE && it->state);
+}
+
+struct item *outbox_item_new(struct outbox *o, struct address *a, const char *text)
+{
+	size_t len = strlen(text) + 1;
+	struct item *it = malloc(sizeof(*it) + len);
+
+	if (it == NULL)
+		return NULL;
+	*it = (struct item){.address = a, .q = a->q, .put_ms = loop_now_ms(o->loop)};
+	memcpy(it->text, text, len);
+	a->items++;
+	return it;
+}
+
+void outbox_dispose(struct item *it)
+{
+	struct address *a = TAKE(it->address);
+
+	outbox_take(it);
+	if (a->waiting == it)
+		a->waiting = NULL;
+	a->items--;
+	outbox_forget_address(a);
+	if (!it->saving)
+		free(it);
+}
+
+static void hearers_append(struct hearers *l, struct hearer *h)
+{
+	h->next = NULL;
+	*(l->last != NULL ? &l->last->next : &l->first) = h;
+	l->last = h;
+	l->n++;
+}
+
+static struct hearer *hearers_pop(struct hearers *l)
+{
+	struct hearer *h = l->first;
+
+	if (h == NULL)
+		return NULL;
+	l->first = h->next;
+	if (l->first == NULL)
+		l->last = NULL;
+	l->n--;
+	return h;
+}
+
+void outbox_settle(struct outbox *o, struct item *it, int rc)
+{
+	struct hearer *h;
+
+	while ((h = hearers_pop(&it->hearers)) != NULL) {
+		h->rc = rc;
+		hearers_append(&o->ended, h);
+	}
+}
+
+/* What the newer one says is what the older would have said: its hearers wait for the newer, unless
+ * they become too many. */
+static void pass_hearers(struct outbox *o, struct item *from, struct item *to)
+{
+	struct hearers own = to->hearers;
+	struct hearer *h;
+
+	to->hearers = from->hearers;
+	from->hearers = (struct hearers){0};
+	while ((h = hearers_pop(&own)) != NULL)
+		hearers_append(&to->hearers, h);
+	while (to->hearers.n > HEARERS_MAX) {
+		h = hearers_pop(&to->hearers);
+		h->rc = ERR_LIMIT;
+		hearers_append(&o->ended, h);
+	}
+}
+
+/* A row of the open transaction is its address's as long as that may be rolled back. */
+void outbox_drop_old(struct item *it)
+{
+	if (it->saving)
+		outbox_take(it);
+	else
+		outbox_dispose(it);
+}
+
+void outbox_supersede(struct outbox *o, struct item *old, struct item *by)
+{
+	pass_hearers(o, old, by);
+	outbox_drop_old(old);
+}
+
+/* Those who hear may put more, and so tell in our place. */
+void outbox_tell(struct outbox *o)
+{
+	struct hearer *h;
+
+	while ((h = hearers_pop(&o->ended)) != NULL) {
+		h->done(h->arg, h->rc);
+		free(h);
+	}
+}
+
+static void hearers_free(struct hearers *l)
+{
+	struct hearer *h;
+
+	while ((h = hearers_pop(l)) != NULL)
+		free(h);
+}
+
+/* ---- waiting in memory ---- */
+
+static void complain_dropped(struct outbox *o)
+{
+	if (log_allowed("outbox.dropped", o->device))
+		log_warn("outbox.dropped", KV("device", o->device), KV("total", o->dropped),
+			 KV("why", "too much waits in memory"));
+}
+
+/* An act that nobody will hear of is less of a loss than a state that nobody knows. */
+static void drop_oldest(struct outbox *o, struct outbox_queue *q)
+{
+	struct item *victim = NULL;
+
+	for (struct item *it = q->live.first; it != NULL; it = it->next) {
+		if (it->keep != KEEP_NONE)
+			continue;
+		if (victim == NULL || !it->state)
+			victim = it;
+		if (!it->state)
+			break;
+	}
+	outbox_settle(o, victim, ERR_LIMIT);
+	outbox_dispose(victim);
+	o->dropped++;
+	complain_dropped(o);
+}
+
+void outbox_wait(struct outbox *o, struct item *it)
+{
+	struct outbox_queue *q = it->q;
+
+	if (q->live.last == NULL || q->live.last->seq < it->seq)
+		outbox_append(&q->live, it);
+	else
+		outbox_insert(&q->live, it);
+	if (outbox_is_state(it))
+		it->address->waiting = it;
+	if (it->keep != KEEP_NONE)
+		return;
+	q->n_none++;
+	q->none_bytes += strlen(it->text);
+	while (q->n_none > OUTBOX_MEMORY_MAX ||
+	       (q->none_bytes > OUTBOX_MEMORY_BYTES && q->n_none > 1))
+		drop_oldest(o, q);
+}
+
+/* ---- from outside ---- */
+
+static int add_hearer(struct item *it, const struct outbox_item *spec)
+{
+	if (spec->done == NULL)
+		return 0;
+	struct hearer *h = malloc(sizeof(*h));
+
+	if (h == NULL)
+		return ERR_NOMEM;
+	*h = (struct hearer){.done = spec->done, .arg = spec->arg};
+	hearers_append(&it->hearers, h);
+	return 0;
+}
+
+static struct item *make_item(struct outbox *o, const struct outbox_item *spec)
+{
+	struct outbox_queue *q = &o->q[spec->sink];
+	struct address *a = outbox_address(q, spec->address, true);
+
+	if (a == NULL)
+		return NULL;
+	struct item *it = outbox_item_new(o, a, spec->text);
+
+	if (it == NULL) {
+		outbox_forget_address(a);
+		return NULL;
+	}
+	it->keep = o->keeping ? spec->keep : KEEP_NONE;
+	it->retain = spec->retain;
+	it->state = spec->state;
+	it->put_us = outbox_now_us();
+	if (add_hearer(it, spec) < 0) {
+		outbox_dispose(it);
+		return NULL;
+	}
+	it->seq = ++o->seq;
+	return it;
+}
+
+/* What is in memory only may not become much. */
+static void make_room(struct outbox *o, struct outbox_queue *q)
+{
+	if (q->live.n - q->n_none < OUTBOX_MEMORY_MAX)
+		return;
+	for (struct item *it = q->live.first, *next; it != NULL; it = next) {
+		next = it->next;
+		if (it->keep != KEEP_NONE)
+			outbox_keep_item(o, it);
+	}
+}
+
+int outbox_put(struct outbox *o, const struct outbox_item *spec, struct err *err)
+{
+	struct item *it = make_item(o, spec);
+
+	if (it == NULL) {
+		o->failed++;
+		return err_set(err, ERR_NOMEM, "%s: what it says is lost", o->device);
+	}
+	struct outbox_queue *q = it->q;
+	struct address *a = it->address;
+
+	if (outbox_is_state(it)) {
+		a->newest = it->seq;
+		if (a->waiting != NULL)
+			outbox_supersede(o, a->waiting, it);
+	}
+	if (it->keep == KEEP_NONE || (q->up && (it->keep == KEEP_LATEST || a->backlog == 0))) {
+		outbox_wait(o, it);
+		make_room(o, q);
+	} else {
+		o->arrived += q->up;
+		outbox_keep_item(o, it);
+	}
+	outbox_pump(o, q);
+	outbox_schedule(o);
+	outbox_tell(o);
+	return 0;
+}
+
+void outbox_forget_windows(struct outbox_queue *q)
+{
+	for (int keep = KEEP_LATEST; keep <= KEEP_ALL; keep++) {
+		while (q->window[keep].first != NULL)
+			outbox_dispose(q->window[keep].first);
+		q->cursor[keep] = 0;
+		q->more[keep] = true;
+	}
+}
+
+void outbox_open(struct outbox *o, enum outbox_sink sink, const char *address, bool open)
+{
+	struct outbox_queue *q = &o->q[sink];
+	struct address *a = outbox_address(q, address, !open);
+
+	/* without memory to note it, what is sent there is refused, and comes back */
+	if (a == NULL || a->closed == !open)
+		return;
+	a->closed = !open;
+	outbox_forget_windows(q);
+	outbox_forget_address(a);
+	outbox_pump(o, q);
+	outbox_schedule(o);
+	outbox_tell(o);
+}
+
+void outbox_drop(struct outbox *o, enum outbox_sink sink, const char *address)
+{
+	struct outbox_queue *q = &o->q[sink];
+	struct address *a = outbox_address(q, address, false);
+	struct item_list *const lists[] = {&q->live, &o->unsaved};
+
+	if (a == NULL)
+		return;
+	a->items++; /* it stays until we are done */
+	for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
+		for (struct item *it = lists[i]->first, *next; it != NULL; it = next) {
+			next = it->next;
+			if (it->address != a)
+				continue;
+			if (it->list == &o->unsaved && it->keep == KEEP_ALL) {
+				a->backlog--;
+				a->unsaved--;
+			}
+			outbox_settle(o, it, ERR_NOENT);
+			outbox_dispose(it);
+		}
+	}
+	for (struct item *it = q->flight.first; it != NULL; it = it->next)
+		if (it->address == a)
+			it->unwanted = true;
+	outbox_forget_windows(q);
+	if (a->backlog > 0 || a->row != 0)
+		outbox_drop_rows(o, q, a);
+	a->items--;
+	outbox_forget_address(a);
+	outbox_schedule(o);
+	outbox_tell(o);
+}
+
+/* What is in memory only. */
+static size_t count_waiting(const struct item_list *l, int64_t *oldest_us)
+{
+	size_t n = 0;
+
+	for (const struct item *it = l->first; it != NULL; it = it->next) {
+		if (it->stored || it->saving)
+			continue;
+		n++;
+		if (*oldest_us == 0 || it->put_us < *oldest_us)
+			*oldest_us = it->put_us;
+	}
+	return n;
+}
+
+void outbox_get_status(const struct outbox *o, struct outbox_status *ret)
+{
+	*ret = (struct outbox_status){
+		.disk_items = (uint64_t)o->disk_items,
+		.disk_bytes = (uint64_t)o->disk_bytes,
+		.oldest_us = o->disk_items > 0 ? outbox_oldest_row(o) : 0,
+		.dropped = o->dropped,
+		.expired = o->expired,
+		.failed = o->failed,
+	};
+	ret->waiting = (size_t)o->disk_items + count_waiting(&o->unsaved, &ret->oldest_us);
+	for (int i = 0; i < OUTBOX_SINKS; i++)
+		ret->waiting += count_waiting(&o->q[i].live, &ret->oldest_us) +
+				count_waiting(&o->q[i].flight, &ret->oldest_us);
+}
+
+/* ---- the timer ---- */
+
+#define SOON_MS     5    /* rows wait that may be sent at once */
+#define CATCH_UP_MS 50   /* rows wait for their turn */
+#define KEEP_MS     250  /* something in memory may have to go to the disk */
+#define EXPIRE_MS   1000 /* rows become old */
+
+static int64_t next_ms(const struct outbox *o)
+{
+	int64_t next = o->disk_items > 0 ? EXPIRE_MS : -1;
+
+	if (o->unsaved.n > 0 || o->n_gone > o->n_deleted)
+		next = KEEP_MS;
+	for (int i = 0; i < OUTBOX_SINKS; i++) {
+		const struct outbox_queue *q = &o->q[i];
+
+		if (o->keeping && (next < 0 || next > KEEP_MS) &&
+		    (q->flight.n > 0 || q->live.n > q->n_none))
+			next = KEEP_MS;
+		if (outbox_catches_up(q) && (next < 0 || next > CATCH_UP_MS))
+			next = CATCH_UP_MS;
+		if ((q->lost || q->unread) && (next < 0 || next > KEEP_MS))
+			next = KEEP_MS;
+		if (q->up && !q->stalled && o->saving == NULL &&
+		    (q->window[KEEP_LATEST].n > 0 || q->more[KEEP_LATEST]))
+			next = SOON_MS;
+	}
+	return next;
+}
+
+void outbox_schedule(struct outbox *o)
+{
+	int64_t next = next_ms(o), due = loop_now_ms(o->loop) + next;
+
+	if (next < 0 || (o->due_ms >= 0 && o->due_ms <= due))
+		return;
+	o->due_ms = due;
+	loop_arm(o->loop, o->timer, next);
+}
+
+/* ---- new, free ---- */
+
+int outbox_new(struct loop *l, struct store *store, const char *device, const json_t *conf,
+	       const struct outbox_ops *ops, void *arg, struct outbox **ret, struct err *err)
+{
+	struct outbox *o = calloc(1, sizeof(*o));
+
+	if (o == NULL)
+		return err_set(err, ERR_NOMEM, "%s: outbox", device);
+	*o = (struct outbox){
+		.loop = l,
+		.store = store,
+		.due_ms = -1,
+		.device = strdup(device),
+		.ops = ops,
+		.arg = arg,
+		.keeping = store != NULL && conf != NULL,
+		/* what an earlier process left is sent, even if nothing new is kept */
+		.quota_bytes = INT64_MAX,
+		.max_age_us = INT64_MAX,
+		.rate = 500,
+	};
+	if (o->keeping) {
+		o->quota_bytes = json_integer_value(json_object_get(conf, "quota_bytes"));
+		o->max_age_us =
+			(int64_t)(json_number_value(json_object_get(conf, "max_age")) * 1e6);
+		o->rate = json_number_value(json_object_get(conf, "catch_up_rate"));
+	}
+	for (int i = 0; i < OUTBOX_SINKS; i++)
+		o->q[i].sink = (enum outbox_sink)i;
+	int rc = o->device != NULL ? loop_add_timer(l, -1, 0, outbox_tick, o, &o->timer, err)
+				   : err_set(err, ERR_NOMEM, "%s: outbox", device);
+
+	if (rc == 0 && store != NULL && (rc = outbox_load(o, err)) < 0)
+		err_wrap(err, rc, "%s: what waits to be sent", device);
+	if (rc < 0) {
+		outbox_free(o);
+		return rc;
+	}
+	outbox_schedule(o);
+	*ret = o;
+	return 0;
+}
+
+/* What is in memory and is to be kept. */
+static void save_all(struct outbox *o)
+{
+	struct err err = {0};
+
+	for (int i = 0; i < OUTBOX_SINKS * 3; i++) {
+		struct outbox_queue *q = &o->q[i / 3];
+		struct item_list *const lists[] = {&o->unsaved, &q->flight, &q->live};
+
+		for (struct item *it = lists[i % 3]->first; it != NULL; it = it->next) {
+			if (it->unwanted)
+				outbox_delete(o, it);
+			else if (it->q == q && it->keep != KEEP_NONE && !it->stored &&
+				 !it->saving && outbox_write(o, it, &err) < 0)
+				o->failed++;
+		}
+	}
+	outbox_flush(o);
+	if (err.code != 0 && log_allowed("outbox.not_saved", o->device))
+		log_error("outbox.not_saved", KV("device", o->device), KV("why", err.text));
+}
+
+static void items_free(struct item_list *l)
+{
+	while (l->first != NULL) {
+		struct item *it = l->first;
+
+		outbox_take(it);
+		hearers_free(&it->hearers);
+		if (!it->saving)
+			free(it);
+	}
+}
+
+struct outbox *outbox_free(struct outbox *o)
+{
+	if (o == NULL)
+		return NULL;
+	if (o->keeping)
+		save_all(o);
+	if (o->store != NULL)
+		store_forget(o->store, o);
+	items_free(&o->unsaved);
+	for (int i = 0; i < OUTBOX_SINKS; i++) {
+		struct outbox_queue *q = &o->q[i];
+
+		items_free(&q->live);
+		items_free(&q->flight);
+		items_free(&q->window[KEEP_LATEST]);
+		items_free(&q->window[KEEP_ALL]);
+		map_free(q->addresses, free);
+	}
+	for (struct item *it = o->saving, *next; it != NULL; it = next) {
+		next = it->next_saving;
+		hearers_free(&it->hearers);
+		free(it);
+	}
+	hearers_free(&o->ended);
+	loop_remove(o->loop, o->timer);
+	free(o->gone);
+	free(o->device);
+	free(o);
+	return NULL;
+}

@@ -1,0 +1,663 @@
+/* outbox_disk.c - the rows of what waits: written, read, deleted, within their quota and age. */
+#include "agent/device/outbox_int.h"
+#include "common/log.h"
+#include "common/util.h"
+#include <string.h>
+
+#define ROW_BYTES   64 /* of a row besides its texts, about */
+#define READ_ROWS   64
+#define SEEN_ROWS   16
+#define EXPIRE_ROWS 128 /* at a time */
+
+#define OF_DEVICE " FROM outbox WHERE device = $1 "
+#define OF_KIND   OF_DEVICE "AND sink = $2 AND keep = $3 "
+
+#define KIND(o, q, keep) DB_V_TEXT((o)->device), DB_V_INT((q)->sink), DB_V_INT(keep)
+
+/* ---- rows that are over ---- */
+
+static bool is_gone(const struct outbox *o, const struct outbox_queue *q, enum outbox_keep keep,
+		    int64_t seq)
+{
+	for (size_t i = 0; i < o->n_gone; i++)
+		if (o->gone[i].seq == seq && o->gone[i].sink == q->sink && o->gone[i].keep == keep)
+			return true;
+	return false;
+}
+
+static const struct item *in_flight(const struct outbox_queue *q, enum outbox_keep keep,
+				    int64_t seq)
+{
+	for (const struct item *it = q->flight.first; it != NULL; it = it->next)
+		if (it->seq == seq && it->keep == keep)
+			return it;
+	return NULL;
+}
+
+/* Without memory for it the row stays, and is sent once more after the next start. */
+static void note_gone(struct outbox *o, const struct outbox_queue *q, enum outbox_keep keep,
+		      int64_t seq)
+{
+	if (o->n_gone == o->gone_cap) {
+		size_t cap = o->gone_cap != 0 ? 2 * o->gone_cap : 16;
+		struct gone *gone = reallocarray(o->gone, cap, sizeof(*gone));
+
+		if (gone == NULL)
+			return;
+		o->gone = gone;
+		o->gone_cap = cap;
+	}
+	o->gone[o->n_gone++] =
+		(struct gone){.seq = seq, .sink = (uint8_t)q->sink, .keep = (uint8_t)keep};
+}
+
+void outbox_delete_row(struct outbox *o, const struct outbox_queue *q, enum outbox_keep keep,
+		       int64_t seq, int64_t bytes)
+{
+	note_gone(o, q, keep, seq);
+	o->disk_items--;
+	o->disk_bytes -= bytes;
+	if (o->disk_items == 0)
+		o->oldest_us = 0;
+}
+
+void outbox_delete(struct outbox *o, struct item *it)
+{
+	struct address *a = it->address;
+
+	if (it->keep == KEEP_ALL && (it->stored || it->saving))
+		outbox_delete_row(o, it->q, KEEP_ALL, it->seq, it->bytes);
+	/* also the row of an older one, whose place it took */
+	if (outbox_is_state(it) && a->row != 0 && a->row <= it->seq) {
+		outbox_delete_row(o, it->q, KEEP_LATEST, a->row, a->row_bytes);
+		a->row = 0;
+	}
+}
+
+/* ---- the end of a transaction ---- */
+
+static void give_up(struct outbox *o, struct item *it)
+{
+	o->failed++;
+	if (log_allowed("outbox.failed", o->device))
+		log_error("outbox.failed", KV("device", o->device), KV("total", o->failed),
+			  KV("why", "the disk refuses what is to be kept"));
+	if (it->keep == KEEP_ALL)
+		it->address->backlog--;
+	outbox_settle(o, it, ERR_DB);
+	outbox_dispose(it);
+}
+
+/* The disk is asked again, for a while. */
+static void refused(struct outbox *o, struct item *it)
+{
+	struct address *a = it->address;
+
+	if (outbox_is_state(it) && it->seq < a->newest) {
+		outbox_superseded(o, it);
+		return;
+	}
+	if (loop_now_ms(o->loop) - it->put_ms >= OUTBOX_GIVE_UP_MS ||
+	    o->unsaved.n >= OUTBOX_MEMORY_MAX) {
+		give_up(o, it);
+		return;
+	}
+	if (o->unsaved.last == NULL || o->unsaved.last->seq < it->seq)
+		outbox_append(&o->unsaved, it);
+	else
+		outbox_insert(&o->unsaved, it);
+	if (it->keep == KEEP_ALL)
+		a->unsaved++;
+	else
+		a->waiting = it;
+}
+
+static void committed(struct outbox *o, struct item *it)
+{
+	it->saving = false;
+	if (it->address == NULL) {
+		free(it);
+		return;
+	}
+	outbox_settle(o, it, 0);
+	if (it->list != NULL) {
+		it->stored = true;
+		return;
+	}
+	it->q->more[it->keep] = true;
+	outbox_dispose(it);
+}
+
+static void rolled_back(struct outbox *o, struct item *it)
+{
+	struct address *a = it->address;
+
+	it->saving = false;
+	if (a == NULL || (it->keep == KEEP_LATEST && a->row != it->seq)) {
+		/* it was counted as deleted meanwhile; so is the row that it had taken the place of
+		 */
+		if (it->replaced != 0)
+			note_gone(o, it->q, it->keep, it->replaced);
+		if (a == NULL) {
+			free(it);
+		} else if (it->list == NULL) {
+			outbox_settle(o, it, 0);
+			outbox_dispose(it);
+		}
+		return;
+	}
+	o->disk_items -= it->replaced == 0;
+	o->disk_bytes -= it->bytes - it->replaced_bytes;
+	if (it->keep == KEEP_LATEST) {
+		a->row = it->replaced;
+		a->row_bytes = it->replaced_bytes;
+	}
+	if (it->list == NULL)
+		refused(o, it);
+}
+
+static void on_commit(void *arg, int rc)
+{
+	struct outbox *o = arg;
+	struct item *list = TAKE(o->saving), *ordered = NULL;
+
+	o->listening = false;
+	if (rc == 0) {
+		o->n_gone -= o->n_deleted;
+		memmove(o->gone, o->gone + o->n_deleted, o->n_gone * sizeof(*o->gone));
+	}
+	o->n_deleted = 0;
+	while (list != NULL) {
+		struct item *it = list;
+
+		list = it->next_saving;
+		if (rc < 0) { /* the latest first: each puts back what it found */
+			rolled_back(o, it);
+		} else {
+			it->next_saving = ordered;
+			ordered = it;
+		}
+	}
+	while (ordered != NULL) {
+		struct item *it = ordered;
+
+		ordered = it->next_saving;
+		committed(o, it);
+	}
+	for (int i = 0; i < OUTBOX_SINKS; i++)
+		outbox_pump(o, &o->q[i]);
+	outbox_schedule(o);
+	outbox_tell(o);
+}
+
+static int begin(struct outbox *o, struct err *err)
+{
+	int rc = store_begin(o->store, err);
+
+	if (rc == 0 && !o->listening) {
+		rc = store_on_commit(o->store, on_commit, o, err);
+		o->listening = rc == 0;
+	}
+	return rc;
+}
+
+void outbox_flush(struct outbox *o)
+{
+	struct err err = {0};
+	int rc = o->n_deleted < o->n_gone ? begin(o, &err) : 0;
+
+	while (rc == 0 && o->n_deleted < o->n_gone) {
+		const struct gone *g = &o->gone[o->n_deleted];
+
+		rc = db_run(store_db(o->store), &err, NULL, NULL, "DELETE" OF_KIND "AND seq = $4",
+			    DB_V_TEXT(o->device), DB_V_INT(g->sink), DB_V_INT(g->keep),
+			    DB_V_INT(g->seq));
+		o->n_deleted += rc == 0;
+	}
+	if (rc < 0 && log_allowed("outbox.not_deleted", o->device))
+		log_warn("outbox.not_deleted", KV("device", o->device), KV("why", err.text));
+}
+
+/* ---- the oldest rows ---- */
+
+struct row {
+	int64_t seq, bytes, put_us;
+	struct address *address; /* NULL: unknown */
+};
+
+struct rows {
+	struct outbox_queue *q;
+	size_t n;
+	struct row row[SEEN_ROWS];
+};
+
+static int on_row(void *arg, const struct db_value *v, size_t n)
+{
+	struct rows *r = arg;
+
+	(void)n;
+	r->row[r->n++] = (struct row){.seq = v[0].num,
+				      .bytes = v[1].num,
+				      .put_us = v[2].num,
+				      .address = outbox_address(r->q, v[3].text, false)};
+	return 0;
+}
+
+/* The oldest row of a kind that is not under way. ret: 1, 0: there is none, negative */
+static int oldest(struct outbox *o, struct outbox_queue *q, enum outbox_keep keep, struct row *ret,
+		  struct err *err)
+{
+	struct rows r;
+	int64_t after = 0;
+
+	do {
+		r = (struct rows){.q = q};
+		int rc = db_run(store_db(o->store), err, on_row, &r,
+				"SELECT seq, size, put_us, address" OF_KIND
+				"AND seq > $4 ORDER BY seq LIMIT 16",
+				KIND(o, q, keep), DB_V_INT(after));
+
+		if (rc < 0)
+			return rc;
+		for (size_t i = 0; i < r.n; i++) {
+			after = r.row[i].seq;
+			if (in_flight(q, keep, after) == NULL && !is_gone(o, q, keep, after)) {
+				*ret = r.row[i];
+				return 1;
+			}
+		}
+	} while (r.n == SEEN_ROWS);
+	return 0;
+}
+
+/* A row goes unsent. rc: what those who may still wait for its commit hear. */
+static void lose_row(struct outbox *o, struct outbox_queue *q, enum outbox_keep keep,
+		     const struct row *row, int rc)
+{
+	struct address *a = row->address;
+	struct item *it = q->window[keep].first;
+
+	if (a != NULL)
+		a->items++; /* it stays until we are done */
+	while (it != NULL && it->seq != row->seq)
+		it = it->next;
+	for (struct item *s = o->saving; it == NULL && s != NULL; s = s->next_saving)
+		if (s->address != NULL && s->q == q && s->keep == keep && s->seq == row->seq)
+			it = s;
+	outbox_delete_row(o, q, keep, row->seq, row->bytes);
+	if (it != NULL) {
+		outbox_settle(o, it, rc);
+		outbox_dispose(it);
+	}
+	if (a == NULL)
+		return;
+	if (keep == KEEP_ALL)
+		a->backlog--;
+	else if (a->row == row->seq)
+		a->row = 0;
+	a->items--;
+	outbox_forget_address(a);
+}
+
+/* The oldest row of all goes: one of KEEP_ALL first. ret: 1, 0: there is none, negative */
+static int lose_oldest(struct outbox *o, struct err *err)
+{
+	for (int keep = KEEP_ALL; keep >= KEEP_LATEST; keep--) {
+		struct outbox_queue *q = NULL;
+		struct row victim = {0};
+
+		for (int i = 0; i < OUTBOX_SINKS; i++) {
+			struct row row;
+			int rc = oldest(o, &o->q[i], (enum outbox_keep)keep, &row, err);
+
+			if (rc < 0)
+				return rc;
+			if (rc == 0 || (q != NULL && victim.seq < row.seq))
+				continue;
+			q = &o->q[i];
+			victim = row;
+		}
+		if (q == NULL)
+			continue;
+		lose_row(o, q, (enum outbox_keep)keep, &victim, ERR_LIMIT);
+		o->dropped++;
+		return 1;
+	}
+	return 0;
+}
+
+int64_t outbox_oldest_row(const struct outbox *o)
+{
+	int64_t least = 0;
+
+	for (int i = 0; i < OUTBOX_SINKS * 2; i++) {
+		struct rows r = {.q = (struct outbox_queue *)&o->q[i / 2]};
+
+		/* a status without it is better than none */
+		if (db_run(store_db(o->store), NULL, on_row, &r,
+			   "SELECT seq, size, put_us, address" OF_KIND "ORDER BY seq LIMIT 1",
+			   KIND(o, r.q, i % 2 == 0 ? KEEP_LATEST : KEEP_ALL)) == 0 &&
+		    r.n > 0 && (least == 0 || r.row[0].put_us < least))
+			least = r.row[0].put_us;
+	}
+	return least;
+}
+
+void outbox_expire(struct outbox *o)
+{
+	int64_t limit = outbox_now_us() - o->max_age_us;
+	struct err err = {0};
+	struct row row;
+	int rc = 0;
+
+	if (o->max_age_us == INT64_MAX || o->oldest_us == 0 || o->oldest_us >= limit)
+		return;
+	for (int i = 0; i < OUTBOX_SINKS * 2; i++) {
+		struct outbox_queue *q = &o->q[i / 2];
+		enum outbox_keep keep = i % 2 == 0 ? KEEP_LATEST : KEEP_ALL;
+
+		for (int n = 0; n < EXPIRE_ROWS; n++) {
+			rc = oldest(o, q, keep, &row, &err);
+			if (rc <= 0 || row.put_us >= limit)
+				break;
+			lose_row(o, q, keep, &row, ERR_TIMEOUT);
+			o->expired++;
+			outbox_flush(o);
+		}
+	}
+	o->oldest_us = o->disk_items > 0 ? outbox_oldest_row(o) : 0;
+	if (log_allowed("outbox.expired", o->device))
+		log_warn("outbox.expired", KV("device", o->device), KV("total", o->expired));
+}
+
+void outbox_drop_rows(struct outbox *o, struct outbox_queue *q, struct address *a)
+{
+	struct err err = {0};
+	struct rows r;
+	int rc = 0;
+
+	for (int keep = KEEP_LATEST; keep <= KEEP_ALL; keep++) {
+		int64_t after = 0;
+
+		do {
+			r = (struct rows){.q = q};
+			rc = db_run(store_db(o->store), &err, on_row, &r,
+				    "SELECT seq, size, put_us, address" OF_KIND
+				    "AND seq > $4 AND address = $5 ORDER BY seq LIMIT 16",
+				    KIND(o, q, keep), DB_V_INT(after), DB_V_TEXT(a->name));
+			for (size_t i = 0; rc == 0 && i < r.n; i++) {
+				after = r.row[i].seq;
+				if (in_flight(q, (enum outbox_keep)keep, after) == NULL &&
+				    !is_gone(o, q, (enum outbox_keep)keep, after))
+					lose_row(o, q, (enum outbox_keep)keep, &r.row[i],
+						 ERR_NOENT);
+			}
+		} while (rc == 0 && r.n == SEEN_ROWS);
+	}
+	outbox_flush(o);
+	if (rc < 0 && log_allowed("outbox.not_deleted", o->device))
+		log_warn("outbox.not_deleted", KV("device", o->device), KV("why", err.text));
+}
+
+/* ---- writing ---- */
+
+static int fit(struct outbox *o, const struct item *it, struct err *err)
+{
+	const struct address *a = it->address;
+
+	for (;;) {
+		int64_t freed = it->keep == KEEP_LATEST && a->row != 0 ? a->row_bytes : 0;
+
+		if (o->disk_bytes - freed + it->bytes <= o->quota_bytes)
+			return 0;
+		int rc = lose_oldest(o, err);
+
+		if (rc <= 0)
+			return rc < 0 ? rc : err_set(err, ERR_LIMIT, "it is larger than its quota");
+		outbox_flush(o);
+		if (log_allowed("outbox.dropped", o->device))
+			log_warn("outbox.dropped", KV("device", o->device), KV("total", o->dropped),
+				 KV("why", "what waits fills its quota"));
+	}
+}
+
+static int on_changed(void *arg, const struct db_value *v, size_t n)
+{
+	(void)v;
+	(void)n;
+	*(bool *)arg = true;
+	return 0;
+}
+
+int outbox_write(struct outbox *o, struct item *it, struct err *err)
+{
+	struct address *a = it->address;
+	struct db *db = store_db(o->store);
+	bool changed = false;
+	int rc;
+
+	if (it->keep == KEEP_LATEST && a->row >= it->seq)
+		return 0;
+	it->bytes = (int64_t)(strlen(a->name) + strlen(it->text)) + ROW_BYTES;
+	if ((rc = begin(o, err)) < 0 || (rc = fit(o, it, err)) < 0)
+		return rc;
+	it->replaced = it->keep == KEEP_LATEST ? a->row : 0;
+	it->replaced_bytes = it->replaced != 0 ? a->row_bytes : 0;
+	if (it->replaced != 0)
+		rc = db_run(db, err, on_changed, &changed,
+			    "UPDATE outbox SET seq = $5, body = $6, retain = $7, put_us = $8, "
+			    "size = $9 WHERE device = $1 AND sink = $2 AND keep = $3 AND seq = $4 "
+			    "RETURNING 1",
+			    KIND(o, it->q, it->keep), DB_V_INT(it->replaced), DB_V_INT(it->seq),
+			    DB_V_TEXT(it->text), DB_V_INT(it->retain), DB_V_INT(it->put_us),
+			    DB_V_INT(it->bytes));
+	if (rc == 0 && !changed)
+		rc = db_run(db, err, NULL, NULL,
+			    "INSERT INTO outbox (device, sink, keep, seq, address, body, retain, "
+			    "put_us, size) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+			    KIND(o, it->q, it->keep), DB_V_INT(it->seq), DB_V_TEXT(a->name),
+			    DB_V_TEXT(it->text), DB_V_INT(it->retain), DB_V_INT(it->put_us),
+			    DB_V_INT(it->bytes));
+	if (rc < 0)
+		return rc;
+	o->disk_items += it->replaced == 0;
+	o->disk_bytes += it->bytes - it->replaced_bytes;
+	if (it->keep == KEEP_LATEST) {
+		a->row = it->seq;
+		a->row_bytes = it->bytes;
+	}
+	if (o->oldest_us == 0 || it->put_us < o->oldest_us)
+		o->oldest_us = it->put_us;
+	it->saving = true;
+	it->next_saving = o->saving;
+	o->saving = it;
+	outbox_flush(o); /* in the same transaction */
+	return 0;
+}
+
+void outbox_keep_item(struct outbox *o, struct item *it)
+{
+	struct address *a = it->address;
+	struct err err = {0};
+
+	outbox_take(it);
+	if (a->waiting == it)
+		a->waiting = NULL;
+	a->backlog += it->keep == KEEP_ALL;
+	int rc = outbox_write(o, it, &err);
+
+	if (rc == 0)
+		return;
+	if (log_allowed("outbox.not_saved", o->device))
+		log_warn("outbox.not_saved", KV("device", o->device), KV("why", err.text));
+	if (rc != ERR_LIMIT) {
+		refused(o, it);
+		return;
+	}
+	o->dropped++;
+	a->backlog -= it->keep == KEEP_ALL;
+	outbox_settle(o, it, rc);
+	outbox_dispose(it);
+}
+
+void outbox_retry(struct outbox *o)
+{
+	bool willing = o->unsaved.first != NULL && begin(o, NULL) == 0;
+
+	for (struct item *it = o->unsaved.first, *next; it != NULL; it = next) {
+		struct address *a = it->address;
+		/* nothing of it is on the disk: it need not go there */
+		bool sendable = it->q->up && (it->keep == KEEP_LATEST || a->backlog == a->unsaved);
+		bool old = loop_now_ms(o->loop) - it->put_ms >= OUTBOX_GIVE_UP_MS;
+
+		next = it->next;
+		if (!sendable && !willing && !old)
+			continue;
+		outbox_take(it);
+		a->unsaved -= it->keep == KEEP_ALL;
+		if (!sendable && !willing) {
+			give_up(o, it);
+			continue;
+		}
+		a->backlog -= it->keep == KEEP_ALL;
+		if (sendable)
+			outbox_wait(o, it);
+		else
+			outbox_keep_item(o, it);
+	}
+}
+
+/* ---- reading ---- */
+
+struct reading {
+	struct outbox *o;
+	struct outbox_queue *q;
+	enum outbox_keep keep;
+	size_t rows;
+};
+
+static int on_waiting(void *arg, const struct db_value *v, size_t n)
+{
+	struct reading *r = arg;
+	struct outbox_queue *q = r->q;
+	int64_t seq = v[0].num;
+	struct address *a = outbox_address(q, v[1].text, true);
+
+	(void)n;
+	if (a == NULL)
+		return ERR_NOMEM;
+	r->rows++;
+	q->cursor[r->keep] = seq;
+	/* a state that a newer one has overtaken goes when that has arrived */
+	if (a->closed || in_flight(q, r->keep, seq) != NULL || is_gone(r->o, q, r->keep, seq) ||
+	    (r->keep == KEEP_LATEST && seq < a->newest)) {
+		outbox_forget_address(a);
+		return 0;
+	}
+	struct item *it = outbox_item_new(r->o, a, v[2].text);
+
+	if (it == NULL) {
+		q->cursor[r->keep] = seq - 1;
+		outbox_forget_address(a);
+		return ERR_NOMEM;
+	}
+	it->seq = seq;
+	it->keep = r->keep;
+	it->retain = v[3].num != 0;
+	it->put_us = v[4].num;
+	it->bytes = v[5].num;
+	it->stored = true;
+	outbox_append(&q->window[r->keep], it);
+	if (r->keep == KEEP_LATEST)
+		a->waiting = it;
+	return 0;
+}
+
+/* Rows of the open transaction are in memory, too, and may be no rows in the end. */
+static int64_t first_saving(const struct outbox *o, const struct outbox_queue *q,
+			    enum outbox_keep keep)
+{
+	int64_t least = INT64_MAX;
+
+	for (const struct item *it = o->saving; it != NULL; it = it->next_saving)
+		if (it->q == q && it->keep == keep && it->seq < least)
+			least = it->seq;
+	return least;
+}
+
+size_t outbox_refill(struct outbox *o, struct outbox_queue *q, enum outbox_keep keep)
+{
+	struct reading r = {.o = o, .q = q, .keep = keep};
+	struct err err = {0};
+
+	if (!q->more[keep] || o->n_gone > OUTBOX_GONE_MAX)
+		return 0;
+	int rc = db_run(store_db(o->store), &err, on_waiting, &r,
+			"SELECT seq, address, body, retain, put_us, size" OF_KIND
+			"AND seq > $4 AND seq < $5 ORDER BY seq LIMIT 64",
+			KIND(o, q, keep), DB_V_INT(q->cursor[keep]),
+			DB_V_INT(first_saving(o, q, keep)));
+
+	q->more[keep] = r.rows == READ_ROWS;
+	q->unread |= rc < 0;
+	if (rc < 0 && log_allowed("outbox.not_read", o->device))
+		log_error("outbox.not_read", KV("device", o->device), KV("why", err.text));
+	return q->window[keep].n;
+}
+
+/* ---- at the start ---- */
+
+struct left {
+	struct outbox *o;
+	struct err *err;
+};
+
+static int on_left(void *arg, const struct db_value *v, size_t n)
+{
+	const struct left *l = arg;
+	struct outbox *o = l->o;
+	int64_t sink = v[0].num, keep = v[1].num, items = v[3].num, bytes = v[4].num;
+
+	(void)n;
+	if (sink < 0 || sink >= OUTBOX_SINKS || keep < KEEP_LATEST || keep > KEEP_ALL)
+		return err_set(l->err, ERR_DB, "store: a row of no kind that is known");
+	struct outbox_queue *q = &o->q[sink];
+	struct address *a = outbox_address(q, v[2].text, true);
+
+	if (a == NULL)
+		return err_set(l->err, ERR_NOMEM, "address");
+	if (keep == KEEP_ALL) {
+		a->backlog = (size_t)items;
+	} else {
+		a->row = a->newest = v[5].num;
+		a->row_bytes = bytes;
+	}
+	q->more[keep] = true;
+	o->disk_items += items;
+	o->disk_bytes += bytes;
+	o->seq = v[5].num > o->seq ? v[5].num : o->seq;
+	if (o->oldest_us == 0 || v[6].num < o->oldest_us)
+		o->oldest_us = v[6].num;
+	return 0;
+}
+
+int outbox_load(struct outbox *o, struct err *err)
+{
+	struct left l = {.o = o, .err = err};
+
+	/* what this device wrote just now, before a reload, must not be taken back any more */
+	store_commit(o->store);
+	return db_run(store_db(o->store), err, on_left, &l,
+		      "SELECT sink, keep, address, count(*), sum(size), max(seq), "
+		      "min(put_us)" OF_DEVICE "GROUP BY sink, keep, address",
+		      DB_V_TEXT(o->device));
+}
+
+int outbox_purge(struct store *store, const char *device, struct err *err)
+{
+	int rc = store_begin(store, err);
+
+	return rc == 0 ? db_run(store_db(store), err, NULL, NULL, "DELETE" OF_DEVICE,
+				DB_V_TEXT(device))
+		       : rc;
+}
