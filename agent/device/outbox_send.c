@@ -95,6 +95,21 @@ static void send_backlog(struct outbox *o, struct outbox_queue *q)
 	}
 }
 
+/* As much as has come due since the last time. */
+static void give_credit(struct outbox *o)
+{
+	int64_t now = loop_now_ms(o->loop);
+	double most = o->rate * BURST_MS / 1000;
+
+	if (most < 1)
+		most = 1;
+	o->credit += o->rate * (double)(now - o->credit_ms) / 1000;
+	if (o->credit > most)
+		o->credit = most;
+	o->credit_ms = now;
+	o->arrived = 0;
+}
+
 void outbox_pump(struct outbox *o, struct outbox_queue *q)
 {
 	if (!q->up || q->stalled)
@@ -240,6 +255,7 @@ void outbox_up(struct outbox *o, enum outbox_sink sink, bool up)
 		outbox_forget_windows(q);
 	} else {
 		q->up = true;
+		give_credit(o);
 		outbox_pump(o, q);
 	}
 	outbox_schedule(o);
@@ -247,20 +263,6 @@ void outbox_up(struct outbox *o, enum outbox_sink sink, bool up)
 }
 
 /* ---- the timer ---- */
-
-static void give_credit(struct outbox *o)
-{
-	int64_t now = loop_now_ms(o->loop);
-	double most = o->rate * BURST_MS / 1000;
-
-	if (most < 1)
-		most = 1;
-	o->credit += o->rate * (double)(now - o->credit_ms) / 1000;
-	if (o->credit > most)
-		o->credit = most;
-	o->credit_ms = now;
-	o->arrived = 0;
-}
 
 static void try_again(struct outbox_queue *q)
 {
