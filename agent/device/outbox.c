@@ -240,6 +240,20 @@ static void hearers_free(struct hearers *l)
 		free(h);
 }
 
+void outbox_lose(struct outbox *o, struct item *it, int rc)
+{
+	struct address *a = it->address;
+	struct outbox_queue *q = it->q;
+
+	if (outbox_is_state(it) && a->newest == it->seq && a->row != 0) {
+		a->newest = a->row;
+		q->cursor[KEEP_LATEST] = 0;
+		q->more[KEEP_LATEST] = true;
+	}
+	outbox_settle(o, it, rc);
+	outbox_dispose(it);
+}
+
 /* ---- waiting in memory ---- */
 
 static void complain_dropped(struct outbox *o)
@@ -262,10 +276,9 @@ static void drop_oldest(struct outbox *o, struct outbox_queue *q)
 		if (!it->state)
 			break;
 	}
-	outbox_settle(o, victim, ERR_LIMIT);
-	outbox_dispose(victim);
 	o->dropped++;
 	complain_dropped(o);
+	outbox_lose(o, victim, ERR_LIMIT);
 }
 
 void outbox_wait(struct outbox *o, struct item *it)

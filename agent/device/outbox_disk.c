@@ -84,8 +84,7 @@ static void give_up(struct outbox *o, struct item *it)
 			  KV("why", "the disk refuses what is to be kept"));
 	if (it->keep == KEEP_ALL)
 		it->address->backlog--;
-	outbox_settle(o, it, ERR_DB);
-	outbox_dispose(it);
+	outbox_lose(o, it, ERR_DB);
 }
 
 /* The disk is asked again, for a while. */
@@ -445,12 +444,12 @@ int outbox_write(struct outbox *o, struct item *it, struct err *err)
 	it->replaced_bytes = it->replaced != 0 ? a->row_bytes : 0;
 	if (it->replaced != 0)
 		rc = db_run(db, err, on_changed, &changed,
-			    "UPDATE outbox SET seq = $5, body = $6, retain = $7, put_us = $8, "
-			    "size = $9 WHERE device = $1 AND sink = $2 AND keep = $3 AND seq = $4 "
+			    "UPDATE outbox SET seq = $1, body = $2, retain = $3, put_us = $4, "
+			    "size = $5 WHERE device = $6 AND sink = $7 AND keep = $8 AND seq = $9 "
 			    "RETURNING 1",
-			    KIND(o, it->q, it->keep), DB_V_INT(it->replaced), DB_V_INT(it->seq),
-			    DB_V_TEXT(it->text), DB_V_INT(it->retain), DB_V_INT(it->put_us),
-			    DB_V_INT(it->bytes));
+			    DB_V_INT(it->seq), DB_V_TEXT(it->text), DB_V_INT(it->retain),
+			    DB_V_INT(it->put_us), DB_V_INT(it->bytes), KIND(o, it->q, it->keep),
+			    DB_V_INT(it->replaced));
 	if (rc == 0 && !changed)
 		rc = db_run(db, err, NULL, NULL,
 			    "INSERT INTO outbox (device, sink, keep, seq, address, body, retain, "
@@ -496,8 +495,7 @@ void outbox_keep_item(struct outbox *o, struct item *it)
 	}
 	o->dropped++;
 	a->backlog -= it->keep == KEEP_ALL;
-	outbox_settle(o, it, rc);
-	outbox_dispose(it);
+	outbox_lose(o, it, rc);
 }
 
 void outbox_retry(struct outbox *o)

@@ -146,6 +146,8 @@ void outbox_settle(struct outbox *o, struct item *it, int rc);
 void outbox_supersede(struct outbox *o, struct item *old, struct item *by);
 /* The same without anybody in its place. */
 void outbox_drop_old(struct item *it);
+/* It never arrives: the state that is on the disk is the newest again. */
+void outbox_lose(struct outbox *o, struct item *it, int rc);
 void outbox_tell(struct outbox *o);
 bool outbox_is_state(const struct item *it);
 /* Into live, at the end or by number; what is too much there goes. */
