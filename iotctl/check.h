@@ -44,6 +44,7 @@ void check_disk(struct look *l);
 /* check_store.c */
 void check_store(struct look *l);
 void check_ccm_store(struct look *l);
+void check_devices_store(struct look *l);
 void check_restore(struct look *l);
 /* check_broker.c */
 void check_broker(struct look *l);

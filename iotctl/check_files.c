@@ -82,6 +82,7 @@ static const struct place places[] = {
 	 "agents on other machines need the new one"},
 	{"store file", NULL, SCHEMA_CSM, false, DOCTOR_WARNING, NULL, NULL},
 	{"ccm store file", NULL, SCHEMA_CCM, false, DOCTOR_WARNING, NULL, NULL},
+	{"devices store file", NULL, SCHEMA_DEVICES, false, DOCTOR_WARNING, NULL, NULL},
 	{"agent-id", "agent-id", 0, false, DOCTOR_WARNING, NULL, NULL},
 };
 

@@ -10,21 +10,51 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define WAL_WARN_BYTES (64 * 1024 * 1024) /* csm keeps it below 16 MiB */
+#define WAL_WARN_BYTES (64 * 1024 * 1024) /* the daemons keep it below 16 MiB */
 #define SPOILT_REMEDY                                                                            \
 	"iotctl restore of a backup; without one: stop everything, move the file (and its -wal " \
 	"and -shm) away, run iotctl initdb"
 
 /* A store as it is looked at and talked of. */
-static const struct kind {
+struct kind {
 	enum schema_store store;
 	const char *database, *size; /* lines */
 	const char *daemon, *setting;
 	const char *spoilt, *forgotten; /* what to do about it; what is lost in memory */
-} csm_kind = {SCHEMA_CSM, "database", "size", "csm", "[core-db] url",
-	      SPOILT_REMEDY ", and let the devices register again", "registrations are forgotten when csm ends"},
-  ccm_kind = {SCHEMA_CCM, "ccm database", "ccm size", "ccm", "[gui-db] url",
-	      SPOILT_REMEDY "; accounts and projects are lost then", "accounts and projects are forgotten when ccm ends"};
+	bool may_lack;                  /* nothing is said of one that is not there */
+};
+
+static const struct kind csm_kind = {
+	.store = SCHEMA_CSM,
+	.database = "database",
+	.size = "size",
+	.daemon = "csm",
+	.setting = "[core-db] url",
+	.spoilt = SPOILT_REMEDY ", and let the devices register again",
+	.forgotten = "registrations are forgotten when csm ends",
+};
+
+static const struct kind ccm_kind = {
+	.store = SCHEMA_CCM,
+	.database = "ccm database",
+	.size = "ccm size",
+	.daemon = "ccm",
+	.setting = "[gui-db] url",
+	.spoilt = SPOILT_REMEDY "; accounts and projects are lost then",
+	.forgotten = "accounts and projects are forgotten when ccm ends",
+};
+
+static const struct kind devices_kind = {
+	.store = SCHEMA_DEVICES,
+	.database = "devices database",
+	.size = "devices size",
+	.daemon = "agent",
+	.setting = "[devices-db] url",
+	.spoilt = "iotctl restore of a backup; without one: stop the agent, move the file (and its "
+		  "-wal and -shm) away; what devices had still to say is lost then",
+	.forgotten = "what devices say while the broker is away is forgotten when the agent ends",
+	.may_lack = true,
+};
 
 static int on_verdict(void *arg, const struct db_value *v, size_t n)
 {
@@ -57,8 +87,8 @@ static int look_inside(struct look *l, const struct kind *k, const char *path)
 	int64_t version = 0;
 	int rc = judge(k, path, &version, &err);
 
-	/* A daemon that starts just now writes under our eyes, which do not expect that; at a second
-	 * look it is seen to run. */
+	/* A daemon that starts just now writes under our eyes, which do not expect that; at a
+	 * second look it is seen to run. */
 	if (rc < 0)
 		rc = judge(k, path, &version, &err);
 	if (rc < 0) {
@@ -73,7 +103,8 @@ static int look_inside(struct look *l, const struct kind *k, const char *path)
 		return -1;
 	}
 	look_says(l, k->database, DOCTOR_OK, NULL, "sound; version %" PRId64 "%s", version,
-		  version < schema_newest(k->store) ? ", brought up to date at the next start" : "");
+		  version < schema_newest(k->store) ? ", brought up to date at the next start"
+						    : "");
 	return 0;
 }
 
@@ -112,6 +143,8 @@ static void look_at_store(struct look *l, const struct kind *k)
 		return;
 	}
 	if (access(path, F_OK) < 0) {
+		if (errno == ENOENT && k->may_lack)
+			return; /* there may be no devices */
 		if (errno == ENOENT)
 			look_says(l, k->database, DOCTOR_WARNING,
 				  "iotctl initdb, or start, makes it", "%s is not there yet", path);
@@ -133,6 +166,11 @@ void check_store(struct look *l)
 void check_ccm_store(struct look *l)
 {
 	look_at_store(l, &ccm_kind);
+}
+
+void check_devices_store(struct look *l)
+{
+	look_at_store(l, &devices_kind);
 }
 
 void check_restore(struct look *l)

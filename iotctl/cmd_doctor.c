@@ -14,6 +14,7 @@ static const struct check checks[] = {
 	{"state directory", "disk", check_disk, 20000, DOCTOR_MISSING, false},
 	{"store", "database", check_store, 120000, DOCTOR_WARNING, false},
 	{"store", "ccm database", check_ccm_store, 120000, DOCTOR_WARNING, false},
+	{"store", "devices database", check_devices_store, 120000, DOCTOR_WARNING, false},
 	{"store", "restore", check_restore, 10000, DOCTOR_MISSING, false},
 	{"daemons", "daemons", check_daemons, 20000, DOCTOR_MISSING, false},
 	{"broker", "broker", check_broker, 90000, DOCTOR_MISSING, false},

@@ -63,6 +63,7 @@ static void print_help(void)
 			printf("  %-12s %s\n", commands[i].name, commands[i].help);
 	puts("  sql          ask csm's store: sql SELECT name, online FROM device\n"
 	     "               or ccm's: sql ccm SELECT p_name, status FROM Project\n"
+	     "               or the devices': sql devices SELECT topic, body FROM state\n"
 	     "  exit         leave (or Ctrl-D)\n"
 	     "COMMAND --help says more; Tab completes.");
 }

@@ -151,8 +151,8 @@ const struct command commands[] = {
 	 "Exit status: 0 all ready, 1 something degraded, or an error, 3 something not running.",
 	 .options = json_options, .operands = {OPERAND_UNIT}, .repeats = true, .run = cmd_status},
 	{"shell", "", "interactive shell",
-	 "The commands without typing iotctl, with history and completion (Tab), and `sql [csm|ccm] STATEMENT`, which asks "
-	 "the store of csm (no name) or ccm and cannot change it. Lines may come from a file or a pipe; then the exit status is that of the last one.",
+	 "The commands without typing iotctl, with history and completion (Tab), and `sql [csm|ccm|devices] STATEMENT`, which "
+	 "asks the store of csm (no name), ccm or the device service and cannot change it. Lines may come from a file or a pipe; then the exit status is that of the last one.",
 	 .run = cmd_shell},
 	{"genconf", "DEST", "get a copy of sample ini config",
 	 "Write a commented sample configuration to DEST (-: standard output).",

@@ -15,6 +15,9 @@ const struct part parts[PARTS] = {
 	/* backups of before there was ccm have none; then what it has now stays */
 	{"ccm.db", PART_STORE, SCHEMA_CCM, CCM, NULL, false, false,
 	 "projects, models and accounts"},
+	/* Devices that have said nothing yet have none; then what is there now stays. */
+	{"devices.db", PART_STORE, SCHEMA_DEVICES, AGENT, NULL, false, false,
+	 "states of devices, what waits to be sent"},
 	{"key", PART_FILE, 0, CSM | AGENT, "key", true, false, "the key of the suite"},
 	{"agent-id", PART_FILE, 0, AGENT, "agent-id", false, false, "the name of the agent"},
 	{"quarantine.json", PART_FILE, 0, AGENT, "quarantine.json", false, true,

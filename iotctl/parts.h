@@ -7,7 +7,8 @@
 #include <stddef.h>
 
 enum part_kind {
-	PART_STORE, /* csm's or ccm's; copied by the store itself, has a schema */
+	PART_STORE, /* csm's, ccm's, the device service's; copied by the store itself, has a schema
+		     */
 	PART_FILE,  /* below userdir; written whole by whoever writes it */
 	PART_CONF,  /* the configuration; restored beside the one in force, never over it */
 };
@@ -24,7 +25,7 @@ struct part {
 	const char *what;  /* for people */
 };
 
-#define PARTS       6
+#define PARTS       7
 #define PARTS_ALL   ((1u << PARTS) - 1)
 #define PART_STAGED ".incoming" /* a part beside its place, until it is exchanged */
 

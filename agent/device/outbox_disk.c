@@ -161,7 +161,7 @@ static void on_commit(void *arg, int rc)
 	struct item *list = TAKE(o->saving), *ordered = NULL;
 
 	o->listening = false;
-	if (rc == 0) {
+	if (rc == 0 && o->n_deleted > 0) {
 		o->n_gone -= o->n_deleted;
 		memmove(o->gone, o->gone + o->n_deleted, o->n_gone * sizeof(*o->gone));
 	}

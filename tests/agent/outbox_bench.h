@@ -48,6 +48,13 @@ struct bench {
 	int refuse;    /* what send answers; 0: takes it */
 	struct told *told;
 	size_t n_told;
+	struct wait *waits; /* all */
+};
+
+struct wait {
+	struct bench *b;
+	size_t number;
+	struct wait *next;
 };
 
 static int bench_send(void *arg, enum outbox_sink sink, uint64_t token, const char *address,
@@ -144,6 +151,10 @@ MAYBE_UNUSED static void bench_free(struct bench *b)
 		closedir(d);
 	assert_int_equal(rmdir(b->dir), 0);
 	json_decref(b->conf);
+	for (struct wait *w = b->waits, *next; w != NULL; w = next) {
+		next = w->next;
+		free(w);
+	}
 	free(b->log);
 	free(b->told);
 	free(b);
@@ -166,11 +177,6 @@ MAYBE_UNUSED static int bench_teardown(void **state)
 
 /* ---- putting ---- */
 
-struct wait {
-	struct bench *b;
-	size_t number;
-};
-
 static void bench_done(void *arg, int rc)
 {
 	struct wait *w = arg;
@@ -178,7 +184,6 @@ static void bench_done(void *arg, int rc)
 
 	t->times++;
 	t->rc = rc;
-	free(w);
 }
 
 /* An item whose text is a number; what comes of it is in told[number]. */
@@ -189,7 +194,8 @@ MAYBE_UNUSED static void bench_put(struct bench *b, enum outbox_sink sink, const
 	struct wait *w = malloc(sizeof(*w));
 
 	assert_non_null(w);
-	*w = (struct wait){.b = b, .number = number};
+	*w = (struct wait){.b = b, .number = number, .next = b->waits};
+	b->waits = w;
 	if (number >= b->n_told) {
 		size_t n = number < 64 ? 64 : 2 * number;
 
