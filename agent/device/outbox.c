@@ -118,7 +118,7 @@ struct address *outbox_address(struct outbox_queue *q, const char *name, bool ma
 
 void outbox_forget_address(struct address *a)
 {
-	if (a->closed || a->items > 0 || a->backlog > 0 || a->row != 0)
+	if (a->closed || a->items > 0 || a->backlog > 0 || a->row != 0 || a->leaving > 0)
 		return;
 	map_remove(a->q->addresses, a->name);
 	free(a);
@@ -190,7 +190,7 @@ void outbox_settle(struct outbox *o, struct item *it, int rc)
 
 /* What the newer one says is what the older would have said: its hearers wait for the newer, unless
  * they become too many. */
-static void pass_hearers(struct outbox *o, struct item *from, struct item *to)
+void outbox_pass_hearers(struct outbox *o, struct item *from, struct item *to)
 {
 	struct hearers own = to->hearers;
 	struct hearer *h;
@@ -217,7 +217,7 @@ void outbox_drop_old(struct item *it)
 
 void outbox_supersede(struct outbox *o, struct item *old, struct item *by)
 {
-	pass_hearers(o, old, by);
+	outbox_pass_hearers(o, old, by);
 	outbox_drop_old(old);
 }
 
@@ -368,11 +368,12 @@ int outbox_put(struct outbox *o, const struct outbox_item *spec, struct err *err
 		if (a->waiting != NULL)
 			outbox_supersede(o, a->waiting, it);
 	}
-	if (it->keep == KEEP_NONE || (q->up && (it->keep == KEEP_LATEST || a->backlog == 0))) {
+	if (it->keep == KEEP_NONE ||
+	    (q->up && (it->keep == KEEP_LATEST ? a->row == 0 : a->backlog == 0))) {
 		outbox_wait(o, it);
 		make_room(o, q);
 	} else {
-		o->arrived += q->up;
+		o->arrived += q->up && it->keep == KEEP_ALL;
 		outbox_keep_item(o, it);
 	}
 	outbox_pump(o, q);
@@ -566,10 +567,12 @@ static void save_all(struct outbox *o)
 		struct item_list *const lists[] = {&o->unsaved, &q->flight, &q->live};
 
 		for (struct item *it = lists[i % 3]->first; it != NULL; it = it->next) {
+			bool old = outbox_is_state(it) && it->seq < it->address->newest;
+
 			if (it->unwanted)
 				outbox_delete(o, it);
 			else if (it->q == q && it->keep != KEEP_NONE && !it->stored &&
-				 !it->saving && outbox_write(o, it, &err) < 0)
+				 !it->saving && !old && outbox_write(o, it, &err) < 0)
 				o->failed++;
 		}
 	}

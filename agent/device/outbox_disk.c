@@ -36,7 +36,7 @@ static const struct item *in_flight(const struct outbox_queue *q, enum outbox_ke
 
 /* Without memory for it the row stays, and is sent once more after the next start. */
 static void note_gone(struct outbox *o, const struct outbox_queue *q, enum outbox_keep keep,
-		      int64_t seq)
+		      int64_t seq, struct address *a)
 {
 	if (o->n_gone == o->gone_cap) {
 		size_t cap = o->gone_cap != 0 ? 2 * o->gone_cap : 16;
@@ -47,14 +47,16 @@ static void note_gone(struct outbox *o, const struct outbox_queue *q, enum outbo
 		o->gone = gone;
 		o->gone_cap = cap;
 	}
-	o->gone[o->n_gone++] =
-		(struct gone){.seq = seq, .sink = (uint8_t)q->sink, .keep = (uint8_t)keep};
+	o->gone[o->n_gone++] = (struct gone){
+		.seq = seq, .sink = (uint8_t)q->sink, .keep = (uint8_t)keep, .address = a};
+	if (a != NULL)
+		a->leaving++;
 }
 
-void outbox_delete_row(struct outbox *o, const struct outbox_queue *q, enum outbox_keep keep,
-		       int64_t seq, int64_t bytes)
+static void delete_row(struct outbox *o, const struct outbox_queue *q, enum outbox_keep keep,
+		       int64_t seq, int64_t bytes, struct address *a)
 {
-	note_gone(o, q, keep, seq);
+	note_gone(o, q, keep, seq, keep == KEEP_LATEST ? a : NULL);
 	o->disk_items--;
 	o->disk_bytes -= bytes;
 	if (o->disk_items == 0)
@@ -66,11 +68,12 @@ void outbox_delete(struct outbox *o, struct item *it)
 	struct address *a = it->address;
 
 	if (it->keep == KEEP_ALL && (it->stored || it->saving))
-		outbox_delete_row(o, it->q, KEEP_ALL, it->seq, it->bytes);
+		delete_row(o, it->q, KEEP_ALL, it->seq, it->bytes, a);
 	/* also the row of an older one, whose place it took */
 	if (outbox_is_state(it) && a->row != 0 && a->row <= it->seq) {
-		outbox_delete_row(o, it->q, KEEP_LATEST, a->row, a->row_bytes);
+		delete_row(o, it->q, KEEP_LATEST, a->row, a->row_bytes, a);
 		a->row = 0;
+		outbox_flush(o); /* the next one waits for it */
 	}
 }
 
@@ -136,7 +139,7 @@ static void rolled_back(struct outbox *o, struct item *it)
 		/* it was counted as deleted meanwhile; so is the row that it had taken the place of
 		 */
 		if (it->replaced != 0)
-			note_gone(o, it->q, it->keep, it->replaced);
+			note_gone(o, it->q, it->keep, it->replaced, a);
 		if (a == NULL) {
 			free(it);
 		} else if (it->list == NULL) {
@@ -155,16 +158,30 @@ static void rolled_back(struct outbox *o, struct item *it)
 		refused(o, it);
 }
 
+static void forget_deleted(struct outbox *o)
+{
+	for (size_t i = 0; i < o->n_deleted; i++) {
+		struct address *a = o->gone[i].address;
+
+		if (a == NULL)
+			continue;
+		a->leaving--;
+		outbox_forget_address(a);
+	}
+	o->n_gone -= o->n_deleted;
+	if (o->n_deleted > 0)
+		memmove(o->gone, o->gone + o->n_deleted, o->n_gone * sizeof(*o->gone));
+}
+
 static void on_commit(void *arg, int rc)
 {
 	struct outbox *o = arg;
 	struct item *list = TAKE(o->saving), *ordered = NULL;
 
 	o->listening = false;
-	if (rc == 0 && o->n_deleted > 0) {
-		o->n_gone -= o->n_deleted;
-		memmove(o->gone, o->gone + o->n_deleted, o->n_gone * sizeof(*o->gone));
-	}
+	o->failing = rc < 0;
+	if (rc == 0)
+		forget_deleted(o);
 	o->n_deleted = 0;
 	while (list != NULL) {
 		struct item *it = list;
@@ -283,7 +300,7 @@ static void lose_row(struct outbox *o, struct outbox_queue *q, enum outbox_keep 
 	for (struct item *s = o->saving; it == NULL && s != NULL; s = s->next_saving)
 		if (s->address != NULL && s->q == q && s->keep == keep && s->seq == row->seq)
 			it = s;
-	outbox_delete_row(o, q, keep, row->seq, row->bytes);
+	delete_row(o, q, keep, row->seq, row->bytes, a);
 	if (it != NULL) {
 		outbox_settle(o, it, rc);
 		outbox_dispose(it);

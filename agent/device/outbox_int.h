@@ -8,6 +8,8 @@
  * The order of an address: its KEEP_ALL items that wait on disk or on the way there are its
  * backlog; while it has one, whatever is new goes behind it. Of KEEP_LATEST items, and of states
  * that are not kept, only the newest matters: an older one that has not been sent is superseded.
+ * While there is a row of a state a newer one takes its place there, and is sent from there: else
+ * the older would come back after a crash, and stand.
  */
 #pragma once
 
@@ -51,6 +53,7 @@ struct address {
 	struct item *waiting;   /* the one that a newer state takes the place of; NULL: none */
 	int64_t newest;         /* number of the newest state */
 	int64_t row, row_bytes; /* the row of KEEP_LATEST; 0: none */
+	size_t leaving; /* rows of KEEP_LATEST that are over and may come back after a crash */
 	char name[];
 };
 
@@ -78,6 +81,7 @@ struct item {
 struct gone {
 	int64_t seq;
 	uint8_t sink, keep;
+	struct address *address; /* of KEEP_LATEST, for whom it is `leaving`; NULL: none */
 };
 
 /* Of one sink. */
@@ -112,6 +116,7 @@ struct outbox {
 	struct outbox_queue q[OUTBOX_SINKS];
 	struct item_list unsaved; /* the disk refused them; it is asked again */
 	struct item *saving;      /* rows of the open transaction, the latest first */
+	bool failing;             /* the last transaction was rolled back */
 	bool listening;           /* hears of its end */
 	struct gone *gone;
 	size_t n_gone, gone_cap;
@@ -142,6 +147,8 @@ void outbox_take(struct item *it);                        /* out of its list */
 void outbox_dispose(struct item *it);
 /* Its hearers are to be told. */
 void outbox_settle(struct outbox *o, struct item *it, int rc);
+/* To a newer one, which says what this one would have said. */
+void outbox_pass_hearers(struct outbox *o, struct item *from, struct item *to);
 /* A newer one takes its place, and its hearers. */
 void outbox_supersede(struct outbox *o, struct item *old, struct item *by);
 /* The same without anybody in its place. */
@@ -165,9 +172,7 @@ void outbox_keep_item(struct outbox *o, struct item *it);
 int outbox_write(struct outbox *o, struct item *it, struct err *err);
 void outbox_retry(struct outbox *o);
 void outbox_delete(struct outbox *o, struct item *it); /* its row */
-void outbox_delete_row(struct outbox *o, const struct outbox_queue *q, enum outbox_keep keep,
-		       int64_t seq, int64_t bytes);
-void outbox_flush(struct outbox *o); /* deletions */
+void outbox_flush(struct outbox *o);                   /* deletions */
 void outbox_expire(struct outbox *o);
 void outbox_drop_rows(struct outbox *o, struct outbox_queue *q, struct address *a);
 /* Read a few rows into the window. ret: items read */

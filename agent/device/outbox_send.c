@@ -50,7 +50,8 @@ static bool send_live(struct outbox *o, struct outbox_queue *q)
 {
 	for (struct item *it = q->live.first, *next; it != NULL; it = next) {
 		next = it->next;
-		if (it->address->closed)
+		if (it->address->closed ||
+		    (it->keep == KEEP_LATEST && it->address->leaving > 0 && !o->failing))
 			continue;
 		if (it->keep == KEEP_ALL && it->address->backlog > 0)
 			outbox_keep_item(o, it); /* behind it */
@@ -273,23 +274,40 @@ static void try_again(struct outbox_queue *q)
 	q->unread = false;
 }
 
-/* What has been in memory for long goes to the disk: what was sent stays until it is answered. */
+/* An item in flight goes to the disk, and stays until it is answered. In place of an old state the
+ * newest of its address goes, whatever has come of that. */
+static int keep_sent(struct outbox *o, struct item *it, struct err *err)
+{
+	struct item *newest = it;
+
+	if (outbox_is_state(it) && it->seq < it->address->newest) {
+		newest = newer_of(it);
+		if (newest == NULL || newest->stored) /* it has arrived, or is on the disk */
+			outbox_settle(o, it, 0);
+		else
+			outbox_pass_hearers(o, it, newest);
+	}
+	if (newest == NULL || newest->stored || newest->saving)
+		return 0;
+	if (newest->list == &it->q->flight)
+		return outbox_write(o, newest, err);
+	if (newest->list == &it->q->live)
+		outbox_keep_item(o, newest);
+	return 0;
+}
+
+/* What has been in memory for long goes to the disk. */
 static void keep_old(struct outbox *o, struct outbox_queue *q)
 {
 	int64_t limit = loop_now_ms(o->loop) - OUTBOX_UNANSWERED_MS;
 	struct err err = {0};
+	int rc = 0;
 
-	for (struct item *it = q->flight.first, *next; it != NULL; it = next) {
-		next = it->next;
-		if (it->keep == KEEP_NONE || it->stored || it->saving || it->put_ms > limit)
-			continue;
-		if (outbox_write(o, it, &err) < 0) {
-			if (log_allowed("outbox.not_saved", o->device))
-				log_warn("outbox.not_saved", KV("device", o->device),
-					 KV("why", err.text));
-			break;
-		}
-	}
+	for (struct item *it = q->flight.first; it != NULL && rc == 0; it = it->next)
+		if (it->keep != KEEP_NONE && !it->stored && !it->saving && it->put_ms <= limit)
+			rc = keep_sent(o, it, &err);
+	if (rc < 0 && log_allowed("outbox.not_saved", o->device))
+		log_warn("outbox.not_saved", KV("device", o->device), KV("why", err.text));
 	for (struct item *it = q->live.first, *next; it != NULL; it = next) {
 		next = it->next;
 		if (it->keep != KEEP_NONE &&

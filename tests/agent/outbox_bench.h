@@ -18,7 +18,7 @@
 
 #include <cmocka.h>
 
-#define DEVICE	  "modbus_master/plc1"
+#define DEVICE      "modbus_master/plc1"
 #define PATIENCE_MS 20000
 
 struct sent {
@@ -295,14 +295,14 @@ MAYBE_UNUSED static bool bench_is_told(struct bench *b, size_t number)
 
 /* ---- time ---- */
 
-#define bench_until(b, condition)                                                                  \
-	do {                                                                                       \
-		int64_t until_ = bench_ms() + PATIENCE_MS;                                         \
-		while (!(condition)) {                                                             \
-			if (bench_ms() > until_)                                                   \
-				fail_msg("in vain: %s", #condition);                               \
-			assert_int_equal(loop_turn((b)->loop, 10), 0);                             \
-		}                                                                                  \
+#define bench_until(b, condition)                                      \
+	do {                                                           \
+		int64_t until_ = bench_ms() + PATIENCE_MS;             \
+		while (!(condition)) {                                 \
+			if (bench_ms() > until_)                       \
+				fail_msg("in vain: %s", #condition);   \
+			assert_int_equal(loop_turn((b)->loop, 10), 0); \
+		}                                                      \
 	} while (0)
 
 MAYBE_UNUSED static void bench_turns(struct bench *b, int64_t ms)

@@ -288,8 +288,7 @@ static void say_more(void *arg, int rc)
 static void test_put_from_done(void **state)
 {
 	struct bench *b = *state;
-	const struct outbox_item item = {
-		.address = "a", .text = "0", .done = say_more, .arg = b};
+	const struct outbox_item item = {.address = "a", .text = "0", .done = say_more, .arg = b};
 
 	bench_up(b);
 	assert_int_equal(outbox_put(b->o, &item, NULL), 0);
