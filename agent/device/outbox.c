@@ -3,9 +3,6 @@
 #include "common/log.h"
 #include "common/util.h"
 #include <string.h>
-#include <time.h>
-
-#define HEARERS_MAX 64 /* of one item: of superseded ones, too */
 
 const char *const outbox_keep_names[] = {"none", "latest", "all", NULL};
 
@@ -41,279 +38,7 @@ const struct field outbox_fields[] = {
 		 "last value; all: all values, in order."},
 	{0}};
 
-int64_t outbox_now_us(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_REALTIME, &t);
-	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
-
-/* ---- lists ---- */
-
-static void put_before(struct item_list *l, struct item *it, struct item *next)
-{
-	it->list = l;
-	it->next = next;
-	it->prev = next != NULL ? next->prev : l->last;
-	*(it->prev != NULL ? &it->prev->next : &l->first) = it;
-	*(next != NULL ? &next->prev : &l->last) = it;
-	l->n++;
-}
-
-void outbox_append(struct item_list *l, struct item *it)
-{
-	put_before(l, it, NULL);
-}
-
-/* What comes back is older than most. */
-void outbox_insert(struct item_list *l, struct item *it)
-{
-	struct item *next = l->first;
-
-	while (next != NULL && next->seq < it->seq)
-		next = next->next;
-	put_before(l, it, next);
-}
-
-void outbox_take(struct item *it)
-{
-	struct item_list *l = it->list;
-
-	if (l == NULL)
-		return;
-	if (l == &it->q->live && it->keep == KEEP_NONE) {
-		it->q->n_none--;
-		it->q->none_bytes -= strlen(it->text);
-	}
-	*(it->prev != NULL ? &it->prev->next : &l->first) = it->next;
-	*(it->next != NULL ? &it->next->prev : &l->last) = it->prev;
-	l->n--;
-	it->list = NULL;
-	it->prev = it->next = NULL;
-}
-
-/* ---- addresses ---- */
-
-struct address *outbox_address(struct outbox_queue *q, const char *name, bool make)
-{
-	struct address *a = q->addresses != NULL ? map_find(q->addresses, name) : NULL;
-	size_t len = strlen(name) + 1;
-
-	if (a != NULL || !make)
-		return a;
-	if (q->addresses == NULL && (q->addresses = map_new()) == NULL)
-		return NULL;
-	a = calloc(1, sizeof(*a) + len);
-	if (a == NULL)
-		return NULL;
-	a->q = q;
-	memcpy(a->name, name, len);
-	if (map_add(q->addresses, a->name, a) < 0) {
-		free(a);
-		return NULL;
-	}
-	return a;
-}
-
-void outbox_forget_address(struct address *a)
-{
-	if (a->closed || a->items > 0 || a->backlog > 0 || a->row != 0 || a->leaving > 0)
-		return;
-	map_remove(a->q->addresses, a->name);
-	free(a);
-}
-
-/* ---- items ---- */
-
-bool outbox_is_state(const struct item *it)
-{
-	return it->keep == KEEP_LATEST || (it->keep == KEEP_NONE && it->state);
-}
-
-struct item *outbox_item_new(struct outbox *o, struct address *a, const char *text)
-{
-	size_t len = strlen(text) + 1;
-	struct item *it = malloc(sizeof(*it) + len);
-
-	if (it == NULL)
-		return NULL;
-	*it = (struct item){.address = a, .q = a->q, .put_ms = loop_now_ms(o->loop)};
-	memcpy(it->text, text, len);
-	a->items++;
-	return it;
-}
-
-void outbox_dispose(struct item *it)
-{
-	struct address *a = TAKE(it->address);
-
-	outbox_take(it);
-	if (a->waiting == it)
-		a->waiting = NULL;
-	a->items--;
-	outbox_forget_address(a);
-	if (!it->saving)
-		free(it);
-}
-
-static void hearers_append(struct hearers *l, struct hearer *h)
-{
-	h->next = NULL;
-	*(l->last != NULL ? &l->last->next : &l->first) = h;
-	l->last = h;
-	l->n++;
-}
-
-static struct hearer *hearers_pop(struct hearers *l)
-{
-	struct hearer *h = l->first;
-
-	if (h == NULL)
-		return NULL;
-	l->first = h->next;
-	if (l->first == NULL)
-		l->last = NULL;
-	l->n--;
-	return h;
-}
-
-void outbox_settle(struct outbox *o, struct item *it, int rc)
-{
-	struct hearer *h;
-
-	while ((h = hearers_pop(&it->hearers)) != NULL) {
-		h->rc = rc;
-		hearers_append(&o->ended, h);
-	}
-}
-
-/* What the newer one says is what the older would have said: its hearers wait for the newer, unless
- * they become too many. */
-void outbox_pass_hearers(struct outbox *o, struct item *from, struct item *to)
-{
-	struct hearers own = to->hearers;
-	struct hearer *h;
-
-	to->hearers = from->hearers;
-	from->hearers = (struct hearers){0};
-	while ((h = hearers_pop(&own)) != NULL)
-		hearers_append(&to->hearers, h);
-	while (to->hearers.n > HEARERS_MAX) {
-		h = hearers_pop(&to->hearers);
-		h->rc = ERR_LIMIT;
-		hearers_append(&o->ended, h);
-	}
-}
-
-/* A row of the open transaction is its address's as long as that may be rolled back. */
-void outbox_drop_old(struct item *it)
-{
-	if (it->saving)
-		outbox_take(it);
-	else
-		outbox_dispose(it);
-}
-
-void outbox_supersede(struct outbox *o, struct item *old, struct item *by)
-{
-	outbox_pass_hearers(o, old, by);
-	outbox_drop_old(old);
-}
-
-/* Those who hear may put more, and so tell in our place. */
-void outbox_tell(struct outbox *o)
-{
-	struct hearer *h;
-
-	while ((h = hearers_pop(&o->ended)) != NULL) {
-		h->done(h->arg, h->rc);
-		free(h);
-	}
-}
-
-static void hearers_free(struct hearers *l)
-{
-	struct hearer *h;
-
-	while ((h = hearers_pop(l)) != NULL)
-		free(h);
-}
-
-void outbox_lose(struct outbox *o, struct item *it, int rc)
-{
-	struct address *a = it->address;
-	struct outbox_queue *q = it->q;
-
-	if (outbox_is_state(it) && a->newest == it->seq && a->row != 0) {
-		a->newest = a->row;
-		q->cursor[KEEP_LATEST] = 0;
-		q->more[KEEP_LATEST] = true;
-	}
-	outbox_settle(o, it, rc);
-	outbox_dispose(it);
-}
-
-/* ---- waiting in memory ---- */
-
-static void complain_dropped(struct outbox *o)
-{
-	if (log_allowed("outbox.dropped", o->device))
-		log_warn("outbox.dropped", KV("device", o->device), KV("total", o->dropped),
-			 KV("why", "too much waits in memory"));
-}
-
-/* An act that nobody will hear of is less of a loss than a state that nobody knows. */
-static void drop_oldest(struct outbox *o, struct outbox_queue *q)
-{
-	struct item *victim = NULL;
-
-	for (struct item *it = q->live.first; it != NULL; it = it->next) {
-		if (it->keep != KEEP_NONE)
-			continue;
-		if (victim == NULL || !it->state)
-			victim = it;
-		if (!it->state)
-			break;
-	}
-	o->dropped++;
-	complain_dropped(o);
-	outbox_lose(o, victim, ERR_LIMIT);
-}
-
-void outbox_wait(struct outbox *o, struct item *it)
-{
-	struct outbox_queue *q = it->q;
-
-	if (q->live.last == NULL || q->live.last->seq < it->seq)
-		outbox_append(&q->live, it);
-	else
-		outbox_insert(&q->live, it);
-	if (outbox_is_state(it))
-		it->address->waiting = it;
-	if (it->keep != KEEP_NONE)
-		return;
-	q->n_none++;
-	q->none_bytes += strlen(it->text);
-	while (q->n_none > OUTBOX_MEMORY_MAX ||
-	       (q->none_bytes > OUTBOX_MEMORY_BYTES && q->n_none > 1))
-		drop_oldest(o, q);
-}
-
 /* ---- from outside ---- */
-
-static int add_hearer(struct item *it, const struct outbox_item *spec)
-{
-	if (spec->done == NULL)
-		return 0;
-	struct hearer *h = malloc(sizeof(*h));
-
-	if (h == NULL)
-		return ERR_NOMEM;
-	*h = (struct hearer){.done = spec->done, .arg = spec->arg};
-	hearers_append(&it->hearers, h);
-	return 0;
-}
 
 static struct item *make_item(struct outbox *o, const struct outbox_item *spec)
 {
@@ -332,7 +57,7 @@ static struct item *make_item(struct outbox *o, const struct outbox_item *spec)
 	it->retain = spec->retain;
 	it->state = spec->state;
 	it->put_us = outbox_now_us();
-	if (add_hearer(it, spec) < 0) {
+	if (outbox_hear(it, spec->done, spec->arg) < 0) {
 		outbox_dispose(it);
 		return NULL;
 	}
@@ -587,7 +312,7 @@ static void items_free(struct item_list *l)
 		struct item *it = l->first;
 
 		outbox_take(it);
-		hearers_free(&it->hearers);
+		outbox_hearers_free(&it->hearers);
 		if (!it->saving)
 			free(it);
 	}
@@ -613,10 +338,10 @@ struct outbox *outbox_free(struct outbox *o)
 	}
 	for (struct item *it = o->saving, *next; it != NULL; it = next) {
 		next = it->next_saving;
-		hearers_free(&it->hearers);
+		outbox_hearers_free(&it->hearers);
 		free(it);
 	}
-	hearers_free(&o->ended);
+	outbox_hearers_free(&o->ended);
 	loop_remove(o->loop, o->timer);
 	free(o->gone);
 	free(o->device);

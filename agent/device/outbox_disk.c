@@ -1,22 +1,15 @@
-/* outbox_disk.c - the rows of what waits: written, read, deleted, within their quota and age. */
+/* outbox_disk.c - the rows of what waits: written, read, deleted. */
 #include "agent/device/outbox_int.h"
 #include "common/log.h"
 #include "common/util.h"
 #include <string.h>
 
-#define ROW_BYTES   64 /* of a row besides its texts, about */
-#define READ_ROWS   64
-#define SEEN_ROWS   16
-#define EXPIRE_ROWS 128 /* at a time */
-
-#define OF_DEVICE " FROM outbox WHERE device = $1 "
-#define OF_KIND   OF_DEVICE "AND sink = $2 AND keep = $3 "
-
-#define KIND(o, q, keep) DB_V_TEXT((o)->device), DB_V_INT((q)->sink), DB_V_INT(keep)
+#define ROW_BYTES 64 /* of a row besides its texts, about */
+#define READ_ROWS 64
 
 /* ---- rows that are over ---- */
 
-static bool is_gone(const struct outbox *o, const struct outbox_queue *q, enum outbox_keep keep,
+bool outbox_is_gone(const struct outbox *o, const struct outbox_queue *q, enum outbox_keep keep,
 		    int64_t seq)
 {
 	for (size_t i = 0; i < o->n_gone; i++)
@@ -25,7 +18,7 @@ static bool is_gone(const struct outbox *o, const struct outbox_queue *q, enum o
 	return false;
 }
 
-static const struct item *in_flight(const struct outbox_queue *q, enum outbox_keep keep,
+const struct item *outbox_in_flight(const struct outbox_queue *q, enum outbox_keep keep,
 				    int64_t seq)
 {
 	for (const struct item *it = q->flight.first; it != NULL; it = it->next)
@@ -53,7 +46,7 @@ static void note_gone(struct outbox *o, const struct outbox_queue *q, enum outbo
 		a->leaving++;
 }
 
-static void delete_row(struct outbox *o, const struct outbox_queue *q, enum outbox_keep keep,
+void outbox_delete_row(struct outbox *o, const struct outbox_queue *q, enum outbox_keep keep,
 		       int64_t seq, int64_t bytes, struct address *a)
 {
 	note_gone(o, q, keep, seq, keep == KEEP_LATEST ? a : NULL);
@@ -68,10 +61,10 @@ void outbox_delete(struct outbox *o, struct item *it)
 	struct address *a = it->address;
 
 	if (it->keep == KEEP_ALL && (it->stored || it->saving))
-		delete_row(o, it->q, KEEP_ALL, it->seq, it->bytes, a);
+		outbox_delete_row(o, it->q, KEEP_ALL, it->seq, it->bytes, a);
 	/* also the row of an older one, whose place it took */
 	if (outbox_is_state(it) && a->row != 0 && a->row <= it->seq) {
-		delete_row(o, it->q, KEEP_LATEST, a->row, a->row_bytes, a);
+		outbox_delete_row(o, it->q, KEEP_LATEST, a->row, a->row_bytes, a);
 		a->row = 0;
 		outbox_flush(o); /* the next one waits for it */
 	}
@@ -225,217 +218,16 @@ void outbox_flush(struct outbox *o)
 	while (rc == 0 && o->n_deleted < o->n_gone) {
 		const struct gone *g = &o->gone[o->n_deleted];
 
-		rc = db_run(store_db(o->store), &err, NULL, NULL, "DELETE" OF_KIND "AND seq = $4",
-			    DB_V_TEXT(o->device), DB_V_INT(g->sink), DB_V_INT(g->keep),
-			    DB_V_INT(g->seq));
+		rc = db_run(store_db(o->store), &err, NULL, NULL,
+			    "DELETE" OUTBOX_OF_KIND "AND seq = $4", DB_V_TEXT(o->device),
+			    DB_V_INT(g->sink), DB_V_INT(g->keep), DB_V_INT(g->seq));
 		o->n_deleted += rc == 0;
 	}
 	if (rc < 0 && log_allowed("outbox.not_deleted", o->device))
 		log_warn("outbox.not_deleted", KV("device", o->device), KV("why", err.text));
 }
 
-/* ---- the oldest rows ---- */
-
-struct row {
-	int64_t seq, bytes, put_us;
-	struct address *address; /* NULL: unknown */
-};
-
-struct rows {
-	struct outbox_queue *q;
-	size_t n;
-	struct row row[SEEN_ROWS];
-};
-
-static int on_row(void *arg, const struct db_value *v, size_t n)
-{
-	struct rows *r = arg;
-
-	(void)n;
-	r->row[r->n++] = (struct row){.seq = v[0].num,
-				      .bytes = v[1].num,
-				      .put_us = v[2].num,
-				      .address = outbox_address(r->q, v[3].text, false)};
-	return 0;
-}
-
-/* The oldest row of a kind that is not under way. ret: 1, 0: there is none, negative */
-static int oldest(struct outbox *o, struct outbox_queue *q, enum outbox_keep keep, struct row *ret,
-		  struct err *err)
-{
-	struct rows r;
-	int64_t after = 0;
-
-	do {
-		r = (struct rows){.q = q};
-		int rc = db_run(store_db(o->store), err, on_row, &r,
-				"SELECT seq, size, put_us, address" OF_KIND
-				"AND seq > $4 ORDER BY seq LIMIT 16",
-				KIND(o, q, keep), DB_V_INT(after));
-
-		if (rc < 0)
-			return rc;
-		for (size_t i = 0; i < r.n; i++) {
-			after = r.row[i].seq;
-			if (in_flight(q, keep, after) == NULL && !is_gone(o, q, keep, after)) {
-				*ret = r.row[i];
-				return 1;
-			}
-		}
-	} while (r.n == SEEN_ROWS);
-	return 0;
-}
-
-/* A row goes unsent. rc: what those who may still wait for its commit hear. */
-static void lose_row(struct outbox *o, struct outbox_queue *q, enum outbox_keep keep,
-		     const struct row *row, int rc)
-{
-	struct address *a = row->address;
-	struct item *it = q->window[keep].first;
-
-	if (a != NULL)
-		a->items++; /* it stays until we are done */
-	while (it != NULL && it->seq != row->seq)
-		it = it->next;
-	for (struct item *s = o->saving; it == NULL && s != NULL; s = s->next_saving)
-		if (s->address != NULL && s->q == q && s->keep == keep && s->seq == row->seq)
-			it = s;
-	delete_row(o, q, keep, row->seq, row->bytes, a);
-	if (it != NULL) {
-		outbox_settle(o, it, rc);
-		outbox_dispose(it);
-	}
-	if (a == NULL)
-		return;
-	if (keep == KEEP_ALL)
-		a->backlog--;
-	else if (a->row == row->seq)
-		a->row = 0;
-	a->items--;
-	outbox_forget_address(a);
-}
-
-/* The oldest row of all goes: one of KEEP_ALL first. ret: 1, 0: there is none, negative */
-static int lose_oldest(struct outbox *o, struct err *err)
-{
-	for (int keep = KEEP_ALL; keep >= KEEP_LATEST; keep--) {
-		struct outbox_queue *q = NULL;
-		struct row victim = {0};
-
-		for (int i = 0; i < OUTBOX_SINKS; i++) {
-			struct row row;
-			int rc = oldest(o, &o->q[i], (enum outbox_keep)keep, &row, err);
-
-			if (rc < 0)
-				return rc;
-			if (rc == 0 || (q != NULL && victim.seq < row.seq))
-				continue;
-			q = &o->q[i];
-			victim = row;
-		}
-		if (q == NULL)
-			continue;
-		lose_row(o, q, (enum outbox_keep)keep, &victim, ERR_LIMIT);
-		o->dropped++;
-		return 1;
-	}
-	return 0;
-}
-
-int64_t outbox_oldest_row(const struct outbox *o)
-{
-	int64_t least = 0;
-
-	for (int i = 0; i < OUTBOX_SINKS * 2; i++) {
-		struct rows r = {.q = (struct outbox_queue *)&o->q[i / 2]};
-
-		/* a status without it is better than none */
-		if (db_run(store_db(o->store), NULL, on_row, &r,
-			   "SELECT seq, size, put_us, address" OF_KIND "ORDER BY seq LIMIT 1",
-			   KIND(o, r.q, i % 2 == 0 ? KEEP_LATEST : KEEP_ALL)) == 0 &&
-		    r.n > 0 && (least == 0 || r.row[0].put_us < least))
-			least = r.row[0].put_us;
-	}
-	return least;
-}
-
-void outbox_expire(struct outbox *o)
-{
-	int64_t limit = outbox_now_us() - o->max_age_us;
-	struct err err = {0};
-	struct row row;
-	int rc = 0;
-
-	if (o->max_age_us == INT64_MAX || o->oldest_us == 0 || o->oldest_us >= limit)
-		return;
-	for (int i = 0; i < OUTBOX_SINKS * 2; i++) {
-		struct outbox_queue *q = &o->q[i / 2];
-		enum outbox_keep keep = i % 2 == 0 ? KEEP_LATEST : KEEP_ALL;
-
-		for (int n = 0; n < EXPIRE_ROWS; n++) {
-			rc = oldest(o, q, keep, &row, &err);
-			if (rc <= 0 || row.put_us >= limit)
-				break;
-			lose_row(o, q, keep, &row, ERR_TIMEOUT);
-			o->expired++;
-			outbox_flush(o);
-		}
-	}
-	o->oldest_us = o->disk_items > 0 ? outbox_oldest_row(o) : 0;
-	if (log_allowed("outbox.expired", o->device))
-		log_warn("outbox.expired", KV("device", o->device), KV("total", o->expired));
-}
-
-void outbox_drop_rows(struct outbox *o, struct outbox_queue *q, struct address *a)
-{
-	struct err err = {0};
-	struct rows r;
-	int rc = 0;
-
-	for (int keep = KEEP_LATEST; keep <= KEEP_ALL; keep++) {
-		int64_t after = 0;
-
-		do {
-			r = (struct rows){.q = q};
-			rc = db_run(store_db(o->store), &err, on_row, &r,
-				    "SELECT seq, size, put_us, address" OF_KIND
-				    "AND seq > $4 AND address = $5 ORDER BY seq LIMIT 16",
-				    KIND(o, q, keep), DB_V_INT(after), DB_V_TEXT(a->name));
-			for (size_t i = 0; rc == 0 && i < r.n; i++) {
-				after = r.row[i].seq;
-				if (in_flight(q, (enum outbox_keep)keep, after) == NULL &&
-				    !is_gone(o, q, (enum outbox_keep)keep, after))
-					lose_row(o, q, (enum outbox_keep)keep, &r.row[i],
-						 ERR_NOENT);
-			}
-		} while (rc == 0 && r.n == SEEN_ROWS);
-	}
-	outbox_flush(o);
-	if (rc < 0 && log_allowed("outbox.not_deleted", o->device))
-		log_warn("outbox.not_deleted", KV("device", o->device), KV("why", err.text));
-}
-
 /* ---- writing ---- */
-
-static int fit(struct outbox *o, const struct item *it, struct err *err)
-{
-	const struct address *a = it->address;
-
-	for (;;) {
-		int64_t freed = it->keep == KEEP_LATEST && a->row != 0 ? a->row_bytes : 0;
-
-		if (o->disk_bytes - freed + it->bytes <= o->quota_bytes)
-			return 0;
-		int rc = lose_oldest(o, err);
-
-		if (rc <= 0)
-			return rc < 0 ? rc : err_set(err, ERR_LIMIT, "it is larger than its quota");
-		outbox_flush(o);
-		if (log_allowed("outbox.dropped", o->device))
-			log_warn("outbox.dropped", KV("device", o->device), KV("total", o->dropped),
-				 KV("why", "what waits fills its quota"));
-	}
-}
 
 static int on_changed(void *arg, const struct db_value *v, size_t n)
 {
@@ -455,7 +247,7 @@ int outbox_write(struct outbox *o, struct item *it, struct err *err)
 	if (it->keep == KEEP_LATEST && a->row >= it->seq)
 		return 0;
 	it->bytes = (int64_t)(strlen(a->name) + strlen(it->text)) + ROW_BYTES;
-	if ((rc = begin(o, err)) < 0 || (rc = fit(o, it, err)) < 0)
+	if ((rc = begin(o, err)) < 0 || (rc = outbox_fit(o, it, err)) < 0)
 		return rc;
 	it->replaced = it->keep == KEEP_LATEST ? a->row : 0;
 	it->replaced_bytes = it->replaced != 0 ? a->row_bytes : 0;
@@ -465,13 +257,13 @@ int outbox_write(struct outbox *o, struct item *it, struct err *err)
 			    "size = $5 WHERE device = $6 AND sink = $7 AND keep = $8 AND seq = $9 "
 			    "RETURNING 1",
 			    DB_V_INT(it->seq), DB_V_TEXT(it->text), DB_V_INT(it->retain),
-			    DB_V_INT(it->put_us), DB_V_INT(it->bytes), KIND(o, it->q, it->keep),
-			    DB_V_INT(it->replaced));
+			    DB_V_INT(it->put_us), DB_V_INT(it->bytes),
+			    OUTBOX_KIND(o, it->q, it->keep), DB_V_INT(it->replaced));
 	if (rc == 0 && !changed)
 		rc = db_run(db, err, NULL, NULL,
 			    "INSERT INTO outbox (device, sink, keep, seq, address, body, retain, "
 			    "put_us, size) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-			    KIND(o, it->q, it->keep), DB_V_INT(it->seq), DB_V_TEXT(a->name),
+			    OUTBOX_KIND(o, it->q, it->keep), DB_V_INT(it->seq), DB_V_TEXT(a->name),
 			    DB_V_TEXT(it->text), DB_V_INT(it->retain), DB_V_INT(it->put_us),
 			    DB_V_INT(it->bytes));
 	if (rc < 0)
@@ -564,8 +356,8 @@ static int on_waiting(void *arg, const struct db_value *v, size_t n)
 	r->rows++;
 	q->cursor[r->keep] = seq;
 	/* a state that a newer one has overtaken goes when that has arrived */
-	if (a->closed || in_flight(q, r->keep, seq) != NULL || is_gone(r->o, q, r->keep, seq) ||
-	    (r->keep == KEEP_LATEST && seq < a->newest)) {
+	if (a->closed || outbox_in_flight(q, r->keep, seq) != NULL ||
+	    outbox_is_gone(r->o, q, r->keep, seq) || (r->keep == KEEP_LATEST && seq < a->newest)) {
 		outbox_forget_address(a);
 		return 0;
 	}
@@ -608,9 +400,9 @@ size_t outbox_refill(struct outbox *o, struct outbox_queue *q, enum outbox_keep 
 	if (!q->more[keep] || o->n_gone > OUTBOX_GONE_MAX)
 		return 0;
 	int rc = db_run(store_db(o->store), &err, on_waiting, &r,
-			"SELECT seq, address, body, retain, put_us, size" OF_KIND
+			"SELECT seq, address, body, retain, put_us, size" OUTBOX_OF_KIND
 			"AND seq > $4 AND seq < $5 ORDER BY seq LIMIT 64",
-			KIND(o, q, keep), DB_V_INT(q->cursor[keep]),
+			OUTBOX_KIND(o, q, keep), DB_V_INT(q->cursor[keep]),
 			DB_V_INT(first_saving(o, q, keep)));
 
 	q->more[keep] = r.rows == READ_ROWS;
@@ -664,7 +456,7 @@ int outbox_load(struct outbox *o, struct err *err)
 	store_commit(o->store);
 	return db_run(store_db(o->store), err, on_left, &l,
 		      "SELECT sink, keep, address, count(*), sum(size), max(seq), "
-		      "min(put_us)" OF_DEVICE "GROUP BY sink, keep, address",
+		      "min(put_us)" OUTBOX_OF_DEVICE "GROUP BY sink, keep, address",
 		      DB_V_TEXT(o->device));
 }
 
@@ -672,7 +464,7 @@ int outbox_purge(struct store *store, const char *device, struct err *err)
 {
 	int rc = store_begin(store, err);
 
-	return rc == 0 ? db_run(store_db(store), err, NULL, NULL, "DELETE" OF_DEVICE,
+	return rc == 0 ? db_run(store_db(store), err, NULL, NULL, "DELETE" OUTBOX_OF_DEVICE,
 				DB_V_TEXT(device))
 		       : rc;
 }

@@ -131,7 +131,12 @@ struct outbox {
 	int64_t credit_ms; /* when it was given */
 };
 
-/* ---- outbox.c ---- */
+/* Statements begin with these parameters. */
+#define OUTBOX_OF_DEVICE        " FROM outbox WHERE device = $1 "
+#define OUTBOX_OF_KIND          OUTBOX_OF_DEVICE "AND sink = $2 AND keep = $3 "
+#define OUTBOX_KIND(o, q, keep) DB_V_TEXT((o)->device), DB_V_INT((q)->sink), DB_V_INT(keep)
+
+/* ---- outbox_item.c ---- */
 
 int64_t outbox_now_us(void);
 /* ret: NULL: out of memory */
@@ -145,6 +150,9 @@ void outbox_insert(struct item_list *l, struct item *it); /* by number */
 void outbox_take(struct item *it);                        /* out of its list */
 /* The item leaves memory; a row of the open transaction stays until that ends. */
 void outbox_dispose(struct item *it);
+/* done: NULL: nobody asks. ret: 0 or ERR_NOMEM */
+int outbox_hear(struct item *it, void (*done)(void *arg, int rc), void *arg);
+void outbox_hearers_free(struct hearers *l);
 /* Its hearers are to be told. */
 void outbox_settle(struct outbox *o, struct item *it, int rc);
 /* To a newer one, which says what this one would have said. */
@@ -159,6 +167,9 @@ void outbox_tell(struct outbox *o);
 bool outbox_is_state(const struct item *it);
 /* Into live, at the end or by number; what is too much there goes. */
 void outbox_wait(struct outbox *o, struct item *it);
+
+/* ---- outbox.c ---- */
+
 void outbox_schedule(struct outbox *o);
 /* Rows are read anew: others are to come, or in another order. */
 void outbox_forget_windows(struct outbox_queue *q);
@@ -173,11 +184,24 @@ int outbox_write(struct outbox *o, struct item *it, struct err *err);
 void outbox_retry(struct outbox *o);
 void outbox_delete(struct outbox *o, struct item *it); /* its row */
 void outbox_flush(struct outbox *o);                   /* deletions */
-void outbox_expire(struct outbox *o);
-void outbox_drop_rows(struct outbox *o, struct outbox_queue *q, struct address *a);
 /* Read a few rows into the window. ret: items read */
 size_t outbox_refill(struct outbox *o, struct outbox_queue *q, enum outbox_keep keep);
-int64_t outbox_oldest_row(const struct outbox *o);
+
+bool outbox_is_gone(const struct outbox *o, const struct outbox_queue *q, enum outbox_keep keep,
+		    int64_t seq);
+const struct item *outbox_in_flight(const struct outbox_queue *q, enum outbox_keep keep,
+				    int64_t seq);
+/* a: of the row; NULL: unknown */
+void outbox_delete_row(struct outbox *o, const struct outbox_queue *q, enum outbox_keep keep,
+		       int64_t seq, int64_t bytes, struct address *a);
+
+/* ---- outbox_limit.c ---- */
+
+/* Make room for a row in the quota. ret: 0; ERR_LIMIT: it is larger; other negative */
+int outbox_fit(struct outbox *o, const struct item *it, struct err *err);
+void outbox_expire(struct outbox *o);
+void outbox_drop_rows(struct outbox *o, struct outbox_queue *q, struct address *a);
+int64_t outbox_oldest_row(const struct outbox *o); /* when it was put; 0: there is none */
 
 /* ---- outbox_send.c ---- */
 
