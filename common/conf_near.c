@@ -94,3 +94,21 @@ const struct conf_row *conf_near_key(const struct conf_row *rows, size_t n, cons
 	}
 	return best != NULL && near_enough(best_dist, key) ? best : NULL;
 }
+
+const char *conf_near_name(const char *const *known, const char *name)
+{
+	const char *best = NULL;
+	unsigned best_dist = 0;
+
+	for (size_t i = 0; known[i] != NULL; i++) {
+		if (!may_be_near(name, known[i]))
+			continue;
+		unsigned dist = distance(name, known[i]);
+
+		if (best == NULL || dist < best_dist) {
+			best = known[i];
+			best_dist = dist;
+		}
+	}
+	return best != NULL && near_enough(best_dist, name) ? best : NULL;
+}

@@ -12,3 +12,5 @@ const char *conf_near_section(const struct conf_row *rows, size_t n, const char 
  * section. */
 const struct conf_row *conf_near_key(const struct conf_row *rows, size_t n, const char *section,
 				     const char *key);
+/* Of a NULL-terminated list. */
+const char *conf_near_name(const char *const *known, const char *name);

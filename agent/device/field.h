@@ -19,6 +19,8 @@ enum field_type {
 	FIELD_OBJECT, /* inner */
 	FIELD_LIST,   /* its items are of type `item`; inner, names, min and max are theirs */
 	FIELD_MAP,    /* an object with any names, whose values are of type `item` */
+	FIELD_ROWS,   /* no field of its own, name is "": the rows of `inner` (serial_fields,
+			 point_fields) stand here as if they were written into the table */
 };
 
 enum field_flags {
@@ -77,3 +79,9 @@ void problems_each(const struct problems *p, problem_fn *fn, void *arg);
  * (deep, in the object itself). Unknown keys are a warning that names the nearest known one. ret:
  * 0, ERR_SCHEMA (problems have been added) or ERR_NOMEM. */
 int fields_check(const struct field *fields, json_t *object, struct problems *p);
+/* The row of a name, also of rows within FIELD_ROWS; NULL: none. */
+const struct field *fields_find(const struct field *fields, const char *name);
+/* What values a row takes, in words: "an integer from 1 to 247", "one of TCP, RTU, ASCII". buf:
+ * FIELD_WORDS_MAX. */
+#define FIELD_WORDS_MAX 400
+void field_words(const struct field *f, char *buf, size_t cap);
