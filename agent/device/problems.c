@@ -1,0 +1,153 @@
+/* problems.c - what is wrong with a device file, each with its place. */
+#include "agent/device/field.h"
+#include "common/util.h"
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define PATH_MAX_BYTES 400
+#define DEPTH_MAX      32
+/* A file can be wrong in millions of places; nobody reads more than that. */
+#define KEPT_MAX 1000
+
+struct problem {
+	bool is_error;
+	char *text; /* owned */
+};
+
+struct problems {
+	struct problem *items;
+	size_t n, room, errors;
+	size_t untold; /* more than KEPT_MAX, or no memory for them */
+	char path[PATH_MAX_BYTES + 1];
+	size_t len;               /* of path */
+	size_t before[DEPTH_MAX]; /* its length before each problem_enter() */
+	size_t depth;
+};
+
+struct problems *problems_new(void)
+{
+	return calloc(1, sizeof(struct problems));
+}
+
+struct problems *problems_free(struct problems *p)
+{
+	if (p == NULL)
+		return NULL;
+	for (size_t i = 0; i < p->n; i++)
+		free(p->items[i].text);
+	free(p->items);
+	free(p);
+	return NULL;
+}
+
+/* "devices[3]" and "data" have a dot between them, "data" and "[7]" have none. */
+static const char *joint(const char *path, const char *more)
+{
+	return path[0] == '\0' || more[0] == '\0' || more[0] == '[' ? "" : ".";
+}
+
+/* Keys and values of a file must not reach a terminal as they are. */
+static void make_visible(char *text)
+{
+	for (unsigned char *c = (unsigned char *)text; *c != '\0'; c++) {
+		if (*c < 0x20 || *c == 0x7f)
+			*c = '?';
+	}
+}
+
+static bool make_room(struct problems *p)
+{
+	if (p->n < p->room)
+		return true;
+	size_t room = p->room > 0 ? 2 * p->room : 16;
+	struct problem *items =
+		p->n < KEPT_MAX ? reallocarray(p->items, room, sizeof(*items)) : NULL;
+
+	if (items == NULL)
+		return false;
+	p->items = items;
+	p->room = room;
+	return true;
+}
+
+static void __attribute__((format(printf, 4, 0)))
+add(struct problems *p, bool is_error, const char *path, const char *fmt, va_list ap)
+{
+	char what[sizeof(((struct err *)NULL)->text) / 2];
+	struct err whole; /* cuts on a character's boundary */
+
+	if (is_error)
+		p->errors++;
+	vsnprintf(what, sizeof(what), fmt, ap);
+	bool here = p->path[0] == '\0' && path[0] == '\0';
+	err_set(&whole, ERR_SCHEMA, "%s%s%s%s%s", p->path, joint(p->path, path), path,
+		here ? "" : ": ", what);
+	make_visible(whole.text);
+	char *text = make_room(p) ? strdup(whole.text) : NULL;
+
+	if (text == NULL)
+		p->untold++;
+	else
+		p->items[p->n++] = (struct problem){is_error, text};
+}
+
+void problem_add(struct problems *p, const char *path, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	add(p, true, path, fmt, ap);
+	va_end(ap);
+}
+
+void problem_warn(struct problems *p, const char *path, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	add(p, false, path, fmt, ap);
+	va_end(ap);
+}
+
+void problem_enter(struct problems *p, const char *fmt, ...)
+{
+	char part[PATH_MAX_BYTES + 1];
+	va_list ap;
+
+	assert(p->depth < DEPTH_MAX);
+	va_start(ap, fmt);
+	vsnprintf(part, sizeof(part), fmt, ap);
+	va_end(ap);
+	p->before[p->depth++] = p->len;
+	int n = snprintf(p->path + p->len, sizeof(p->path) - p->len, "%s%s", joint(p->path, part),
+			 part);
+	p->len += n > 0 ? (size_t)n : 0;
+	if (p->len > PATH_MAX_BYTES)
+		p->len = PATH_MAX_BYTES;
+}
+
+void problem_leave(struct problems *p)
+{
+	assert(p->depth > 0);
+	p->len = p->before[--p->depth];
+	p->path[p->len] = '\0';
+}
+
+size_t problems_errors(const struct problems *p)
+{
+	return p->errors;
+}
+
+void problems_each(const struct problems *p, problem_fn *fn, void *arg)
+{
+	char more[80];
+
+	for (size_t i = 0; i < p->n; i++)
+		fn(arg, p->items[i].is_error, p->items[i].text);
+	if (p->untold == 0)
+		return;
+	snprintf(more, sizeof(more), "%zu more like these", p->untold);
+	fn(arg, p->errors > 0, more);
+}
