@@ -1,0 +1,475 @@
+/* conf.c - the device file: read, templates put in, checked as a whole. */
+#include "agent/device/conf.h"
+#include "agent/device/check.h"
+#include "agent/device/file.h"
+#include "agent/device/outbox.h"
+#include "agent/device/template.h"
+#include "common/shortage.h"
+#include "common/util.h"
+#include <libgen.h>
+#include <limits.h>
+#include <malloc.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define DAY_S          86400
+#define PASSWORD_BYTES 4096
+
+/* ---- what the file may hold ---- */
+
+/* Names are segments of topics, percent-encoded there, and are shown to people. */
+static const char *check_name(const json_t *value)
+{
+	const unsigned char *c = (const unsigned char *)json_string_value(value);
+
+	for (; *c != '\0'; c++) {
+		if (*c < 0x20 || *c == 0x7f || (*c == 0xc2 && c[1] < 0xa0))
+			return "must not have control characters";
+	}
+	return NULL;
+}
+
+static const char *check_tls(const json_t *value)
+{
+	return json_is_null(value) ? NULL
+				   : "must be null: connections to the broker are not encrypted; "
+				     "reach a broker "
+				     "elsewhere through a tunnel (a VPN, ssh -L, stunnel)";
+}
+
+static const char *check_url(const json_t *value)
+{
+	const char *url = json_string_value(value);
+
+	return strncmp(url, "http://", 7) == 0 || strncmp(url, "https://", 8) == 0
+		       ? NULL
+		       : "must begin with http:// or https://";
+}
+
+static const char *check_timezone(const json_t *value)
+{
+	static const char unknown[] =
+		"must be a time zone that tzdata knows, such as Europe/Vienna";
+	const char *name = json_string_value(value), *dir = getenv("TZDIR");
+	char path[PATH_MAX], magic[4];
+
+	if (strcmp(name, "UTC") == 0)
+		return NULL;
+	if (name[0] == '/' || strstr(name, "..") != NULL)
+		return unknown;
+	snprintf(path, sizeof(path), "%s/%s", dir != NULL ? dir : "/usr/share/zoneinfo", name);
+	FILE *f = fopen(path, "re");
+
+	if (f == NULL)
+		return unknown;
+	bool known = fread(magic, sizeof(magic), 1, f) == 1 && memcmp(magic, "TZif", 4) == 0;
+
+	fclose(f);
+	return known ? NULL : unknown;
+}
+
+static const struct field mqtt_fields[] = {
+	{.name = "host",
+	 .type = FIELD_STR,
+	 .flags = FIELD_OPTIONAL,
+	 .help = "Where the broker is; without it, that of [core-mqtt] in iottalk.ini."},
+	{.name = "port",
+	 .type = FIELD_INT,
+	 .min = 1,
+	 .max = 65535,
+	 .flags = FIELD_OPTIONAL,
+	 .help = "Without it, that of [core-mqtt] in iottalk.ini."},
+	{.name = "username", .type = FIELD_STR, .flags = FIELD_NULLABLE, .def = "null"},
+	{.name = "password_file",
+	 .type = FIELD_STR,
+	 .flags = FIELD_NULLABLE,
+	 .def = "null",
+	 .help = "A file whose first line is the password; relative to the device file."},
+	{.name = "tls",
+	 .type = FIELD_ANY,
+	 .flags = FIELD_NULLABLE,
+	 .def = "null",
+	 .check = check_tls,
+	 .help = "Must be null: connections to the broker are not encrypted."},
+	{0},
+};
+
+static const struct field csm_fields[] = {
+	{.name = "url",
+	 .type = FIELD_STR,
+	 .flags = FIELD_OPTIONAL,
+	 .check = check_url,
+	 .help = "Where devices are registered; without it, the csm of iottalk.ini."},
+	{0},
+};
+
+const struct field devices_fields[] = {
+	{.name = "name",
+	 .type = FIELD_STR,
+	 .check = check_name,
+	 .help = "Of the gateway: the second segment of all its topics."},
+	{.name = "mqtt",
+	 .type = FIELD_OBJECT,
+	 .inner = mqtt_fields,
+	 .def = "{}",
+	 .help = "The broker that has the events of the devices."},
+	{.name = "csm", .type = FIELD_OBJECT, .inner = csm_fields, .def = "{}"},
+	{.name = "bus_loss_grace",
+	 .type = FIELD_NUMBER,
+	 .max = DAY_S,
+	 .def = "5",
+	 .unit = "s",
+	 .help = "How long the broker may be away before devices that do not store are closed; 0: "
+		 "not at all."},
+	{.name = "sync_timeout",
+	 .type = FIELD_NUMBER,
+	 .max = 3600,
+	 .def = "2",
+	 .unit = "s",
+	 .help = "How long to wait, at the start, for the states that the broker has kept."},
+	{.name = "timezone",
+	 .type = FIELD_STR,
+	 .def = "\"UTC\"",
+	 .check = check_timezone,
+	 .help = "Of the clocks of field devices that tell local time."},
+	{.name = "devices",
+	 .type = FIELD_LIST,
+	 .item = FIELD_OBJECT,
+	 .help = "The devices, each with the fields of all devices and those of its type."},
+	{0},
+};
+
+const struct field device_fields[] = {
+	{.name = "type",
+	 .type = FIELD_STR,
+	 .flags = FIELD_OPTIONAL,
+	 .help = "The device type; left out only where `module` or a template says it."},
+	{.name = "module",
+	 .type = FIELD_STR,
+	 .flags = FIELD_OPTIONAL,
+	 .help = "Instead of `type`, its name in the files of hat-gateway: "
+		 "`hat.gateway.devices.modbus.master` ..."},
+	{.name = "name",
+	 .type = FIELD_STR,
+	 .check = check_name,
+	 .help = "No other device of its type has it; a segment of its topics."},
+	{.name = "restart_delay",
+	 .type = FIELD_NUMBER,
+	 .flags = FIELD_NULLABLE,
+	 .max = DAY_S,
+	 .def = "null",
+	 .unit = "s",
+	 .help = "A device that failed is started again after this time; null: when it is disabled "
+		 "and enabled."},
+	{.name = "store",
+	 .type = FIELD_OBJECT,
+	 .flags = FIELD_NULLABLE,
+	 .inner = outbox_fields,
+	 .def = "null",
+	 .help = "What is kept on the disk while the broker is away; null: nothing."},
+	{.name = "template",
+	 .type = FIELD_STR,
+	 .flags = FIELD_OPTIONAL,
+	 .help = "A template that the device is made of: NAME or NAME@VERSION."},
+	{0},
+};
+
+/* ---- what the settings say ---- */
+
+/* ret: NULL: out of memory. */
+static json_t *default_csm_url(const struct settings *s)
+{
+	const char *bind = s->core.bind;
+	bool any = strcmp(bind, "0.0.0.0") == 0 || strcmp(bind, "::") == 0;
+	bool six = !any && strchr(bind, ':') != NULL;
+
+	return json_sprintf("http://%s%s%s:%lld", six ? "[" : "", any ? "127.0.0.1" : bind,
+			    six ? "]" : "", (long long)s->core.http_port);
+}
+
+/* ret: 0 or ERR_NOMEM. */
+static int fill(json_t *object, const char *key, json_t *value)
+{
+	if (json_object_get(object, key) == NULL)
+		return json_object_set_new(object, key, value) < 0 ? ERR_NOMEM : 0;
+	json_decref(value);
+	return 0;
+}
+
+static int fill_from_settings(json_t *file, const struct settings *s)
+{
+	json_t *mqtt = json_object_get(file, "mqtt");
+	int rc = fill(mqtt, "host", json_string(s->core_mqtt.host));
+
+	if (rc == 0)
+		rc = fill(mqtt, "port", json_integer(s->core_mqtt.port));
+	return rc == 0 ? fill(json_object_get(file, "csm"), "url", default_csm_url(s)) : rc;
+}
+
+/* ---- the password ---- */
+
+static int read_password(const char *path, char **ret, struct problems *p)
+{
+	CLEANUP(freep)
+	char *text = NULL;
+	struct err err = {0};
+	struct stat st;
+	size_t len;
+	int rc = file_load(path, PASSWORD_BYTES, &text, &len, &err);
+
+	if (rc < 0) {
+		problem_add(p, "mqtt.password_file", "%s", err.text);
+		return rc == ERR_NOMEM ? rc : ERR_SCHEMA;
+	}
+	text[strcspn(text, "\r\n")] = '\0';
+	if (stat(path, &st) == 0 && (st.st_mode & (S_IROTH | S_IWOTH)) != 0)
+		problem_warn(p, "mqtt.password_file", "%s: everybody may read it (chmod o-rw)",
+			     path);
+	*ret = strdup(text);
+	explicit_bzero(text, len);
+	return *ret != NULL ? 0 : ERR_NOMEM;
+}
+
+static int load_password(struct devices_conf *c, const char *dir, struct problems *p)
+{
+	const char *file = json_string_value(
+		json_object_get(json_object_get(c->json, "mqtt"), "password_file"));
+	char path[PATH_MAX];
+
+	if (file == NULL)
+		return 0;
+	if (c->username == NULL) {
+		problem_add(p, "mqtt.password_file", "needs a username");
+		return ERR_SCHEMA;
+	}
+	snprintf(path, sizeof(path), "%s%s%s", file[0] == '/' ? "" : dir, file[0] == '/' ? "" : "/",
+		 file);
+	return read_password(path, &c->password, p);
+}
+
+/* ---- devices ---- */
+
+/* Devices of one kind mostly hold the same lists of points: what is equal is one value. Nothing
+ * changes them any more. */
+static void share(json_t *of, json_t *with)
+{
+	const char *key;
+	json_t *value, *other;
+	size_t i;
+
+	json_object_foreach (of, key, value) {
+		other = json_object_get(with, key);
+		if (other == value || other == NULL)
+			continue;
+		if (json_equal(value, other))
+			json_object_set(of, key, other);
+		else
+			share(value, other);
+	}
+	json_array_foreach (of, i, value) {
+		other = json_array_get(with, i);
+		if (other == value || other == NULL)
+			continue;
+		if (json_equal(value, other))
+			json_array_set(of, i, other);
+		else
+			share(value, other);
+	}
+}
+
+/* The last one of the same type. */
+static void share_with_earlier(const struct devices_conf *c, const struct device_conf *d)
+{
+	for (size_t i = c->n; i-- > 0;) {
+		if (c->devices[i].type == d->type) {
+			share(d->json, c->devices[i].json);
+			return;
+		}
+	}
+}
+
+/* The device, of the file's list at `number`, its path entered. ret: 0, ERR_SCHEMA (told) or
+ * ERR_NOMEM. */
+static int add_device(struct devices_conf *c, struct templates *templates, json_t *list,
+		      size_t number, struct problems *p)
+{
+	json_t *raw = json_array_get(list, number);
+	struct device_conf *d = &c->devices[c->n];
+	json_auto_t *device = NULL;
+	const char *of_template = NULL;
+
+	int rc = templates_apply(templates, raw, p, &device, &of_template);
+	const struct device_type *type =
+		check_type(rc == 0 ? device : raw, of_template, p); /* told, even so */
+
+	if (rc < 0 || type == NULL)
+		return rc < 0 ? rc : ERR_SCHEMA;
+	if (of_template == NULL && json_object_get(device, "device_id") != NULL) {
+		problem_add(p, "device_id", "stands beside a template only");
+		rc = ERR_SCHEMA;
+	}
+	int checked = check_device(type, device, p);
+
+	*d = (struct device_conf){
+		.type = type,
+		.name = json_string_value(json_object_get(device, "name")),
+		.json = device,
+	};
+	if (d->name == NULL)
+		return checked;
+	share_with_earlier(c, d);
+	if (json_array_set(list, number, device) < 0)
+		return ERR_NOMEM;
+	d->json = TAKE(device);
+	c->n++;
+	return checked < 0 ? checked : rc;
+}
+
+static int by_name(const void *a, const void *b)
+{
+	const struct device_conf *const *x = a, *const *y = b;
+	int order = strcmp((*x)->type->name, (*y)->type->name);
+
+	if (order == 0)
+		order = strcmp((*x)->name, (*y)->name);
+	return order != 0 ? order : (*x > *y) - (*x < *y);
+}
+
+/* ret: 0, ERR_SCHEMA (told) or ERR_NOMEM. */
+static int find_twice(const struct devices_conf *c, struct problems *p)
+{
+	CLEANUP(freep)
+	const struct device_conf **sorted = calloc(c->n + 1, sizeof(struct device_conf *));
+	int rc = 0;
+
+	if (sorted == NULL)
+		return ERR_NOMEM;
+	for (size_t i = 0; i < c->n; i++)
+		sorted[i] = &c->devices[i];
+	qsort(sorted, c->n, sizeof(sorted[0]), by_name);
+	for (size_t i = 1; i < c->n; i++) {
+		const struct device_conf *d = sorted[i];
+
+		if (d->type != sorted[i - 1]->type || strcmp(d->name, sorted[i - 1]->name) != 0)
+			continue;
+		problem_add(p, "devices", "there are two %s with the name %s", d->type->name,
+			    d->name);
+		rc = ERR_SCHEMA;
+	}
+	return rc;
+}
+
+static int add_devices(struct devices_conf *c, const char *dir, struct problems *p)
+{
+	json_t *list = json_object_get(c->json, "devices");
+	struct templates *templates = templates_new(dir);
+	int worst = 0;
+
+	c->devices = calloc(json_array_size(list) + 1, sizeof(c->devices[0]));
+	if (c->devices == NULL || templates == NULL)
+		worst = ERR_NOMEM;
+	for (size_t i = 0; worst != ERR_NOMEM && i < json_array_size(list); i++) {
+		if (!json_is_object(json_array_get(list, i)))
+			continue; /* told by the table */
+		problem_enter(p, "devices[%zu]", i);
+		int rc = add_device(c, templates, list, i, p);
+
+		problem_leave(p);
+		worst = rc < 0 ? rc : worst;
+	}
+	templates_free(templates);
+	if (worst == ERR_NOMEM)
+		return worst;
+	int rc = find_twice(c, p);
+
+	return rc < 0 ? rc : worst;
+}
+
+/* ---- the whole ---- */
+
+static void fill_conf(struct devices_conf *c)
+{
+	const json_t *mqtt = json_object_get(c->json, "mqtt");
+	const json_t *csm = json_object_get(c->json, "csm");
+
+	c->name = json_string_value(json_object_get(c->json, "name"));
+	c->mqtt_host = json_string_value(json_object_get(mqtt, "host"));
+	c->mqtt_port = (unsigned)json_integer_value(json_object_get(mqtt, "port"));
+	c->username = json_string_value(json_object_get(mqtt, "username"));
+	c->csm_url = json_string_value(json_object_get(csm, "url"));
+	c->bus_loss_grace_s = json_number_value(json_object_get(c->json, "bus_loss_grace"));
+	c->sync_timeout_s = json_number_value(json_object_get(c->json, "sync_timeout"));
+}
+
+static int check_all(struct devices_conf *c, const char *dir, const struct settings *settings,
+		     struct problems *p)
+{
+	int rc = fields_check(devices_fields, c->json, p);
+	int of_devices = rc != ERR_NOMEM ? add_devices(c, dir, p) : rc;
+
+	if (rc < 0 || of_devices < 0)
+		return of_devices == ERR_NOMEM ? of_devices : rc < 0 ? rc : ERR_SCHEMA;
+	rc = fill_from_settings(c->json, settings);
+	fill_conf(c);
+	return rc == 0 ? load_password(c, dir, p) : rc;
+}
+
+int devices_conf_parse(const char *text, size_t len, const char *dir,
+		       const struct settings *settings, struct devices_conf *ret,
+		       struct problems *p, struct err *err)
+{
+	unsigned long before = shortage_count();
+
+	*ret = (struct devices_conf){0};
+	int rc = file_parse_json(text, len, &ret->json, err);
+
+	if (rc == ERR_PARSE)
+		problem_add(p, "", "%s", err->text);
+	if (rc < 0)
+		return rc;
+	rc = check_all(ret, dir, settings, p);
+	/* the tree as it was read, and what equal devices had each, is a large part of the heap */
+	malloc_trim(0);
+	if (rc == ERR_NOMEM || shortage_count() != before)
+		return err_set(err, ERR_NOMEM, "the device file");
+	if (rc < 0)
+		return err_set(err, ERR_SCHEMA, "%zu errors in the device file",
+			       problems_errors(p));
+	return 0;
+}
+
+int devices_conf_load(const char *path, const struct settings *settings, struct devices_conf *ret,
+		      struct problems *p, struct err *err)
+{
+	CLEANUP(freep)
+	char *text = NULL;
+	CLEANUP(freep)
+	char *dir = strdup(path);
+	size_t len;
+
+	*ret = (struct devices_conf){0};
+	if (dir == NULL)
+		return err_set(err, ERR_NOMEM, "%s", path);
+	int rc = file_load(path, FILE_BYTES_MAX, &text, &len, err);
+
+	if (rc < 0) {
+		problem_add(p, "", "%s", err->text);
+		return rc;
+	}
+	rc = devices_conf_parse(text, len, dirname(dir), settings, ret, p, err);
+	return rc < 0 ? err_wrap(err, rc, "%s", path) : 0;
+}
+
+void devices_conf_done(struct devices_conf *c)
+{
+	for (size_t i = 0; i < c->n; i++)
+		json_decref(c->devices[i].json);
+	free(c->devices);
+	if (c->password != NULL)
+		explicit_bzero(c->password, strlen(c->password));
+	free(c->password);
+	json_decref(c->json);
+	*c = (struct devices_conf){0};
+}
