@@ -295,31 +295,28 @@ static void share_with_earlier(const struct devices_conf *c, const struct device
 static int add_device(struct devices_conf *c, struct templates *templates, json_t *list,
 		      size_t number, struct problems *p)
 {
-	json_t *raw = json_array_get(list, number);
 	struct device_conf *d = &c->devices[c->n];
 	json_auto_t *device = NULL;
 	const char *of_template = NULL;
 
-	int rc = templates_apply(templates, raw, p, &device, &of_template);
-	const struct device_type *type =
-		check_type(rc == 0 ? device : raw, of_template, p); /* told, even so */
+	int rc = templates_apply(templates, json_array_get(list, number), p, &device, &of_template);
+	if (rc < 0)
+		return rc;
+	const struct device_type *type = check_type(device, of_template, p);
 
-	if (rc < 0 || type == NULL)
-		return rc < 0 ? rc : ERR_SCHEMA;
+	if (type == NULL)
+		return ERR_SCHEMA;
 	if (of_template == NULL && json_object_get(device, "device_id") != NULL) {
 		problem_add(p, "device_id", "stands beside a template only");
 		rc = ERR_SCHEMA;
 	}
 	int checked = check_device(type, device, p);
 
-	*d = (struct device_conf){
-		.type = type,
-		.name = json_string_value(json_object_get(device, "name")),
-		.json = device,
-	};
-	if (d->name == NULL)
+	if (json_string_value(json_object_get(device, "name")) == NULL)
 		return checked;
+	*d = (struct device_conf){.type = type, .json = device};
 	share_with_earlier(c, d);
+	d->name = json_string_value(json_object_get(device, "name"));
 	if (json_array_set(list, number, device) < 0)
 		return ERR_NOMEM;
 	d->json = TAKE(device);
