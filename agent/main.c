@@ -1,12 +1,16 @@
 #include "agent/agent.h"
+#include "agent/device/tool.h"
 #include "common/log.h"
 #include <stdlib.h>
+#include <string.h>
 
 int main(int argc, char *argv[])
 {
 	struct agent agent = {0};
 	struct err err = {0};
 
+	if (argc > 1 && strcmp(argv[1], "device") == 0)
+		return device_tool(argc - 1, argv + 1); /* no daemon */
 	daemon_bound_heap();
 	daemon_block_signals(); /* before any library starts a thread */
 	int rc = agent_start(&agent, argc, argv, &err);
