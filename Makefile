@@ -11,6 +11,7 @@
 # make install     DESTDIR= PREFIX=/usr/local SYSCONFDIR=/etc LIBDIR=PREFIX/lib; make uninstall takes the same
 # make install-sdk  of it only the library for device applications
 # make deb         a Debian package in build/deb
+# make docs        what docs/devices.rst says of fields, from the tables that check them
 # make fuzz        libFuzzer targets into build/fuzz/bin (needs clang)
 # Sanitizers build beside the release: make SAN=address,undefined test; make SAN=thread test-unit
 VERSION := 0.1.0
@@ -85,12 +86,14 @@ EXAMPLES := $(wildcard examples/*.c)
 FAULTS  := tests/faults/faults.c
 FUZZ    := $(wildcard tests/fuzz/fuzz_*.c)
 UNITS   := $(notdir $(wildcard conf/systemd/iottalk*))
+TEMPLATES := $(notdir $(wildcard conf/templates/*.json))
 BINS    := $(PROGRAMS:%=$(O)/bin/%)
 UNITBIN := $(UNIT:tests/%.c=$(O)/tests/%)
 BENCHBIN := $(BENCH_PROGRAMS:%=$(O)/bench/bin/%)
 BENCH_MODULES := $(filter-out $(BENCH_PROGRAMS:%=tests/bench/%.c) $(BENCH_ENGINE:%=tests/bench/%.c),$(BENCH))
 
-all: $(BINS) $(O)/lib/$(PLUGIN) sdk $(O)/share/iottalk.ini.sample $(O)/share/iottalk.ini
+all: $(BINS) $(O)/lib/$(PLUGIN) sdk $(O)/share/iottalk.ini.sample $(O)/share/iottalk.ini \
+	$(TEMPLATES:%=$(O)/share/iottalk/templates/%)
 
 -include $(shell find $(O)/obj $(O)/tests -name '*.d' 2>/dev/null)
 
@@ -173,6 +176,18 @@ $(O)/share/iottalk.ini.sample: $(O)/bin/iotctl
 $(O)/share/iottalk.ini: $(O)/share/iottalk.ini.sample
 	@sed 's|^;userdir = .*|userdir = $(STATEDIR)|' $< > $@
 	@grep -q '^userdir = ' $@
+
+# device templates lie to the programs as in an installation
+$(O)/share/iottalk/templates/%.json: conf/templates/%.json
+	@mkdir -p $(@D)
+	@cp $< $@
+
+# the part of the page that the tables are
+docs: $(O)/bin/gateway-agent
+	@sed '/^\.\. generated:/q' docs/devices.rst > $(O)/devices.rst
+	@echo >> $(O)/devices.rst
+	@$(O)/bin/gateway-agent device doc >> $(O)/devices.rst
+	@mv $(O)/devices.rst docs/devices.rst
 
 # unit tests: tests/<folder>/test_x.c links that folder's archive, so exactly what the program links
 .SECONDEXPANSION:
@@ -274,6 +289,8 @@ install-suite: all
 	$(O)/bin/iotctl completion zsh >$(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_iotctl
 	install -d $(DESTDIR)$(PREFIX)/share/iottalk/grafana
 	install -m 644 conf/grafana/iottalk.json $(DESTDIR)$(PREFIX)/share/iottalk/grafana
+	install -d $(DESTDIR)$(PREFIX)/share/iottalk/templates
+	install -m 644 $(TEMPLATES:%=conf/templates/%) $(DESTDIR)$(PREFIX)/share/iottalk/templates
 	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(TMPFILESDIR) $(DESTDIR)$(dir $(CONF))
 	for u in $(UNITS); do sed 's|@BINDIR@|$(PREFIX)/bin|; s|@CONF@|$(CONF)|' conf/systemd/$$u \
 		> $(DESTDIR)$(UNITDIR)/$$u && chmod 644 $(DESTDIR)$(UNITDIR)/$$u || exit; done
@@ -295,10 +312,11 @@ uninstall: uninstall-sdk
 	! cmp -s $(O)/share/iottalk.ini $(DESTDIR)$(CONF) || rm -f $(DESTDIR)$(CONF)
 	rm -f $(PROGRAMS:%=$(DESTDIR)$(PREFIX)/bin/%) $(DESTDIR)$(PREFIX)/share/iottalk/iottalk.ini.sample \
 		$(DESTDIR)$(PREFIX)/lib/iottalk/$(PLUGIN) $(DESTDIR)$(PREFIX)/share/iottalk/grafana/iottalk.json \
+		$(TEMPLATES:%=$(DESTDIR)$(PREFIX)/share/iottalk/templates/%) \
 		$(UNITS:%=$(DESTDIR)$(UNITDIR)/%) $(DESTDIR)$(SYSUSERSDIR)/iottalk.conf $(DESTDIR)$(TMPFILESDIR)/iottalk.conf
 	rm -f $(foreach p,$(MAN_PAGES),$(DESTDIR)$(PREFIX)/share/man/man$(subst .,,$(suffix $(p)))/$(p)) \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/iotctl $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_iotctl
-	-rmdir $(DESTDIR)$(PREFIX)/share/iottalk/grafana $(DESTDIR)$(PREFIX)/share/iottalk $(DESTDIR)$(PREFIX)/lib/iottalk \
+	-rmdir $(DESTDIR)$(PREFIX)/share/iottalk/grafana $(DESTDIR)$(PREFIX)/share/iottalk/templates $(DESTDIR)$(PREFIX)/share/iottalk $(DESTDIR)$(PREFIX)/lib/iottalk \
 		$(DESTDIR)$(dir $(CONF))
 
 uninstall-sdk:
@@ -310,6 +328,6 @@ deb:
 clean:
 	rm -rf $(B)
 
-.PHONY: all test test-unit test-system bench bench-programs bench-ccm bench-devices bench-report soak crash faults check format sdk install install-suite install-sdk uninstall \
-	uninstall-sdk deb clean fuzz
+.PHONY: all docs test test-unit test-system bench bench-programs bench-ccm bench-devices bench-report soak crash faults check format sdk install \
+	install-suite install-sdk uninstall uninstall-sdk deb clean fuzz
 .DELETE_ON_ERROR:

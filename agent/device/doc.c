@@ -21,6 +21,21 @@ static void print_title(const char *title, char line, FILE *out)
 
 static void print_fields(const struct field *fields, const char *path, const char *kind, FILE *out);
 
+/* Appends; what is between single backticks in the tables gets two of them. */
+static void put_help(const char *help, char *buf, size_t cap)
+{
+	size_t n = strlen(buf);
+
+	for (const char *c = help; *c != '\0' && n + 3 < cap; c++) {
+		bool single = *c == '`' && c[1] != '`' && (c == help || c[-1] != '`');
+
+		buf[n++] = *c;
+		if (single)
+			buf[n++] = '`';
+	}
+	buf[n] = '\0';
+}
+
 /* "an integer from 1 to 9, in s; default ``5``" */
 static void describe(const struct field *f, char *buf, size_t cap)
 {
@@ -40,8 +55,9 @@ static void describe(const struct field *f, char *buf, size_t cap)
 		n += snprintf(buf + n, cap - (size_t)n, "; default ``%s``", f->def);
 	else if ((f->flags & FIELD_OPTIONAL) != 0)
 		n += snprintf(buf + n, cap - (size_t)n, "; may be left out");
-	snprintf(buf + n, cap - (size_t)n, ".%s%s", f->help != NULL ? " " : "",
-		 f->help != NULL ? f->help : "");
+	snprintf(buf + n, cap - (size_t)n, ".%s", f->help != NULL ? " " : "");
+	if (f->help != NULL)
+		put_help(f->help, buf, cap);
 }
 
 static void print_field(const struct field *f, const char *path, const char *kind, FILE *out)
@@ -115,6 +131,24 @@ static void print_table(const char *title, const struct field *fields, FILE *out
 
 /* ---- types ---- */
 
+/* Paragraphs may be one line each; what is set in, or short, stays as it is. */
+static void print_paragraphs(const char *text, FILE *out)
+{
+	char line[4096];
+
+	while (*text != '\0') {
+		size_t len = strcspn(text, "\n");
+
+		snprintf(line, sizeof(line), "%.*s", (int)len, text);
+		if (len > WIDTH && line[0] != ' ')
+			print_wrapped(line, 0, WIDTH, out);
+		else
+			fprintf(out, "%s\n", line);
+		text += len + (text[len] == '\n');
+	}
+	fputc('\n', out);
+}
+
 static void print_indented(const char *text, FILE *out)
 {
 	while (*text != '\0') {
@@ -134,7 +168,7 @@ void doc_type(const struct device_type *type, FILE *out)
 	}
 	fprintf(out, "%s. In files of hat-gateway: ``hat.gateway.devices.%s``.\n\n", type->title,
 		type->module);
-	fprintf(out, "%s%s\n", type->help, type->help[strlen(type->help) - 1] == '\n' ? "" : "\n");
+	print_paragraphs(type->help, out);
 	print_table("Fields", type->fields, out);
 	print_title("Example", '~', out);
 	fputs(".. code-block:: json\n\n", out);
