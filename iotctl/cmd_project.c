@@ -1,5 +1,6 @@
-/* cmd_project.c - iotctl project, device, function: what ccm stores, and the projects that run. */
+/* cmd_project.c - iotctl project, function: what ccm stores, and the projects that run. */
 #include "common/util.h"
+#include "iotctl/act.h"
 #include "iotctl/files.h"
 #include "iotctl/show.h"
 #include <stdio.h>
@@ -11,32 +12,6 @@
 static int ask(const struct iotctl *app, const char *command, json_t *request, json_t **ret_answer)
 {
 	return ask_daemon(app, command, "ccm", request, ASK_MS, ret_answer);
-}
-
-/* All rows of a list that comes in pages; id: what pages go by. ret_rows: yours. */
-static int ask_all(const struct iotctl *app, const char *command, const char *list, const char *id,
-		   json_t **ret_rows)
-{
-	json_auto_t *rows = json_array();
-	json_int_t after = 0;
-
-	for (bool more = true; more;) {
-		json_auto_t *answer = NULL;
-		int rc = ask(app, command, json_pack("{s:s, s:I}", "op", list, "after", after),
-			     &answer);
-
-		if (rc != EXIT_OK)
-			return rc;
-		json_t *page = json_object_get(answer, list);
-
-		if (json_array_extend(rows, page) < 0)
-			return complain("%s: out of memory", command);
-		after = json_integer_value(
-			json_object_get(json_array_get(page, json_array_size(page) - 1), id));
-		more = json_is_true(json_object_get(answer, "more"));
-	}
-	*ret_rows = TAKE(rows);
-	return EXIT_OK;
 }
 
 static int print_list_json(const char *list, json_t *rows)
@@ -54,7 +29,7 @@ static int project_list(const struct iotctl *app, const struct options *o)
 	char id[32], objects[32], bound[32], applications[32];
 	json_t *p;
 	size_t i;
-	int rc = ask_all(app, "project", "projects", "p_id", &rows);
+	int rc = ask_ccm_all(app, "project", "projects", "p_id", &rows);
 
 	if (rc != EXIT_OK)
 		return rc;
@@ -247,35 +222,6 @@ static int project_import(const struct iotctl *app, const struct options *o)
 	return EXIT_OK;
 }
 
-/* ---- devices ---- */
-
-static int device_list(const struct iotctl *app, const struct options *o)
-{
-	json_auto_t *rows = NULL;
-	json_t *d;
-	char id[32];
-	size_t i;
-	int rc = ask_all(app, "device", "devices", "d_id", &rows);
-
-	if (rc != EXIT_OK)
-		return rc;
-	if (options_has(o, "json"))
-		return print_list_json("devices", rows);
-	show_plain(rows);
-	int name = width_of(rows, "d_name", 16), model = width_of(rows, "dm_name", 16),
-	    owner = width_of(rows, "owner", 10);
-
-	printf("%6s %-*s %-*s %-*s %-8s %-36s %s\n", "number", name, "device", model, "model",
-	       owner, "owner", "state", "id", "projects");
-	json_array_foreach (rows, i, d)
-		printf("%6s %-*s %-*s %-*s %-8s %-36s %s%s\n", number_of(d, "d_id", id), name,
-		       text_of(d, "d_name"), model, text_of(d, "dm_name"), owner,
-		       text_of(d, "owner"), text_of(d, "status"), text_of(d, "mac_addr"),
-		       text_of(d, "projects"),
-		       json_is_true(json_object_get(d, "is_sim")) ? " (simulated)" : "");
-	return EXIT_OK;
-}
-
 /* ---- functions ---- */
 
 static int function_list(const struct iotctl *app, const struct options *o)
@@ -284,7 +230,7 @@ static int function_list(const struct iotctl *app, const struct options *o)
 	json_t *f;
 	char id[32], versions[32], links[32], joins[32];
 	size_t i;
-	int rc = ask_all(app, "function", "functions", "fn_id", &rows);
+	int rc = ask_ccm_all(app, "function", "functions", "fn_id", &rows);
 
 	if (rc != EXIT_OK)
 		return rc;
@@ -338,54 +284,6 @@ static int function_show(const struct iotctl *app, const struct options *o)
 
 /* ---- which ---- */
 
-struct act {
-	const char *name;
-	int min, max;      /* operands behind it */
-	const char *takes; /* for people */
-	int (*run)(const struct iotctl *app, const struct options *o);
-	const char *options; /* those that it has besides --json, each with a space behind it */
-};
-
-/* An option that means nothing for what is to be done is a mistake. ret: enum exit_code (told) */
-static int check_options(const char *command, const struct act *act, const struct options *o)
-{
-	for (size_t i = 0; o->rows[i].name != NULL; i++) {
-		char word[32];
-
-		snprintf(word, sizeof(word), "%s ", o->rows[i].name);
-		if (o->values[i] != NULL && strcmp(o->rows[i].name, "json") != 0 &&
-		    (act->options == NULL || strstr(act->options, word) == NULL))
-			return misused("%s: --%s is not for %s", command, o->rows[i].name,
-				       act->name);
-	}
-	return EXIT_OK;
-}
-
-static int run_act(struct iotctl *app, const char *command, const struct act *acts, size_t n,
-		   const struct options *o)
-{
-	char names[100] = "";
-	size_t used = 0;
-
-	for (size_t i = 0; o->argc > 0 && i < n; i++) {
-		if (strcmp(o->argv[0], acts[i].name) != 0)
-			continue;
-		if (o->argc - 1 < acts[i].min || o->argc - 1 > acts[i].max)
-			return misused("%s: %s takes %s", command, acts[i].name, acts[i].takes);
-		if (check_options(command, &acts[i], o) != EXIT_OK)
-			return EXIT_USAGE;
-		if (iotctl_settings(app) < 0 || iotctl_look(app) < 0)
-			return EXIT_ERROR;
-		return acts[i].run(app, o);
-	}
-	for (size_t i = 0; i < n; i++)
-		used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s",
-					 i > 0 ? ", " : "", acts[i].name);
-	if (o->argc == 0)
-		return misused("%s: what is to be done? (%s)", command, names);
-	return misused("%s: '%s' is none of %s", command, o->argv[0], names);
-}
-
 int cmd_project(struct iotctl *app, const struct options *o)
 {
 	static const struct act acts[] = {
@@ -399,15 +297,6 @@ int cmd_project(struct iotctl *app, const struct options *o)
 	};
 
 	return run_act(app, "project", acts, ARRAY_LEN(acts), o);
-}
-
-int cmd_device(struct iotctl *app, const struct options *o)
-{
-	static const struct act acts[] = {
-		{"list", 0, 0, "no further argument", device_list, NULL},
-	};
-
-	return run_act(app, "device", acts, ARRAY_LEN(acts), o);
 }
 
 int cmd_function(struct iotctl *app, const struct options *o)

@@ -51,6 +51,12 @@ static const struct option_row project_options[] = {
 	{0},
 };
 
+static const struct option_row device_options[] = {
+	{"json", 0, NULL, "as JSON, for programs"},
+	{"field", 0, NULL, "list: only the field devices of this machine's agent"},
+	{0},
+};
+
 static const struct option_row restore_options[] = {
 	{"yes", 'y', NULL, "do not ask"},
 	{0},
@@ -115,6 +121,14 @@ static const struct action project_actions[] = {
 
 static const struct action device_actions[] = {
 	{"list", {OPERAND_NONE}, false},
+	{"show", {OPERAND_DEVICE}, false},
+	{"enable", {OPERAND_DEVICE}, false},
+	{"disable", {OPERAND_DEVICE}, false},
+	{"read", {OPERAND_DEVICE, OPERAND_POINT}, false},
+	{"write", {OPERAND_DEVICE, OPERAND_POINT, OPERAND_ANY}, false},
+	{"reload", {OPERAND_DEVICE}, false},
+	{"check", {OPERAND_FILE}, false},
+	{"doc", {OPERAND_DEVICE_TYPE}, false},
 	{0},
 };
 
@@ -200,11 +214,22 @@ const struct command commands[] = {
 	 "import: make a project of such a file; models, features and functions that it names must be there, unless the file has the functions.\n"
 	 "Exit status: 0 done, 1 error, 2 wrong command line, 3 ccm does not run.",
 	 .options = project_options, .actions = project_actions, .run = cmd_project},
-	{"device", "{list}", "see the devices that projects can use",
-	 "list: the device applications that ccm knows, of which model and whose they are, whether they are online, and the projects they are "
-	 "bound in. `iotctl app` has what csm knows of them.\n"
-	 "Exit status: 0 fine, 1 error, 2 wrong command line, 3 ccm does not run.",
-	 .options = json_options, .actions = device_actions, .run = cmd_device},
+	{"device", "{list,show NAME,enable NAME,disable NAME,read NAME POINT,write NAME POINT VALUE,reload [NAME],check FILE,doc [TYPE]}",
+	 "see, switch, read and write field devices",
+	 "NAME is that of a field device in the device file ([agent] devices), or TYPE/NAME where several types have it; POINT is the name of a "
+	 "point there, or of its feature.\n"
+	 "list: the field devices of this machine's agent, if it has some, then the device applications that ccm knows, of which model and whose "
+	 "they are, whether they are online, and the projects they are bound in. `iotctl app` has what csm knows of them. --field: the first part, "
+	 "without asking ccm; with --json the parts are `field_devices` and `devices`.\n"
+	 "show: one field device, with its points, their features and last values, and what it has counted.\n"
+	 "enable, disable: connect to the field, or do not; that is kept.\n"
+	 "read: ask the device for a point now. write: give a point a value (as the feature has it, scaled); returns when the device has answered.\n"
+	 "reload: read the device file again, and begin, change and end devices as it says (NAME: only that one); the others go on. A file that is "
+	 "wrong changes nothing.\n"
+	 "check: name everything that is wrong or odd in a device file, with its place.\n"
+	 "doc: what a device type is, and all that may stand in a device file for it; no TYPE: all types.\n"
+	 "Exit status: 0 done, 1 error, or the device did not do it, 2 wrong command line, 3 the daemon that is asked does not run.",
+	 .options = device_options, .actions = device_actions, .run = cmd_device},
 	{"function", "{list,show FUNCTION}", "see the functions that projects can use",
 	 "list: their names, how many versions each has, and how many links and joins use it.\n"
 	 "show: the code of one, by its name or number, in the version that holds for everybody and in those of users.\n"

@@ -23,6 +23,9 @@ enum operand {
 	OPERAND_PROJECT,
 	OPERAND_FUNCTION,
 	OPERAND_USER,   /* an account */
+	OPERAND_DEVICE, /* a field device */
+	OPERAND_POINT,  /* of the field device before it */
+	OPERAND_DEVICE_TYPE,
 	OPERAND_MODULE, /* of the daemon before it */
 	OPERAND_LEVEL,
 	OPERAND_SHELL, /* bash, zsh */

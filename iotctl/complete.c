@@ -120,6 +120,28 @@ static void offer_graphs(struct completion *c)
 		offer(c, json_string_value(json_object_get(one, "id")));
 }
 
+static void offer_devices(struct completion *c)
+{
+	json_auto_t *answer = ask(c, "agent", json_pack("{s:s}", "op", "device_list"));
+	json_t *one;
+	size_t i;
+
+	json_array_foreach (json_object_get(answer, "devices"), i, one)
+		offer(c, json_string_value(json_object_get(one, "name")));
+}
+
+static void offer_points(struct completion *c)
+{
+	json_auto_t *answer = ask(
+		c, "agent",
+		json_pack("{s:s, s:s}", "op", "device_show", "name", c->before[c->n_before - 1]));
+	json_t *device = json_object_get(answer, "device"), *one;
+	size_t i;
+
+	json_array_foreach (json_object_get(device, "points_list"), i, one)
+		offer(c, json_string_value(json_object_get(one, "name")));
+}
+
 /* Names of what ccm lists, page by page. */
 static void offer_of_ccm(struct completion *c, const char *list, const char *id, const char *name)
 {
@@ -163,6 +185,8 @@ static void offer_operand(struct completion *c, enum operand kind)
 	static const char *const levels[] = {"error", "warn", "info", "debug", "default", NULL};
 	static const char *const stores[] = {"csm", "ccm", NULL};
 	static const char *const shells[] = {"bash", "zsh", NULL};
+	/* gateway-agent, which has their table, is another program */
+	static const char *const device_types[] = {"modbus_master", "modbus_slave", "ping", NULL};
 
 	switch (kind) {
 	case OPERAND_LOG:
@@ -196,6 +220,15 @@ static void offer_operand(struct completion *c, enum operand kind)
 		break;
 	case OPERAND_USER:
 		offer_of_ccm(c, "users", "u_id", "u_name");
+		break;
+	case OPERAND_DEVICE:
+		offer_devices(c);
+		break;
+	case OPERAND_POINT:
+		offer_points(c);
+		break;
+	case OPERAND_DEVICE_TYPE:
+		offer_words(c, device_types);
 		break;
 	case OPERAND_MODULE:
 		offer_modules(c);

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <time.h>
 
+#define CCM_MS 30000
+
 int ask_daemon(const struct iotctl *app, const char *command, const char *daemon, json_t *request,
 	       int timeout_ms, json_t **ret_answer)
 {
@@ -24,6 +26,32 @@ int ask_daemon(const struct iotctl *app, const char *command, const char *daemon
 		return EXIT_NOT_RUNNING;
 	}
 	return rc < 0 ? complain("%s: %s", command, err.text) : EXIT_OK;
+}
+
+int ask_ccm_all(const struct iotctl *app, const char *command, const char *list, const char *id,
+		json_t **ret_rows)
+{
+	json_auto_t *rows = json_array();
+	json_int_t after = 0;
+
+	for (bool more = true; more;) {
+		json_auto_t *answer = NULL;
+		int rc = ask_daemon(app, command, "ccm",
+				    json_pack("{s:s, s:I}", "op", list, "after", after), CCM_MS,
+				    &answer);
+
+		if (rc != EXIT_OK)
+			return rc;
+		json_t *page = json_object_get(answer, list);
+
+		if (json_array_extend(rows, page) < 0)
+			return complain("%s: out of memory", command);
+		after = json_integer_value(
+			json_object_get(json_array_get(page, json_array_size(page) - 1), id));
+		more = json_is_true(json_object_get(answer, "more"));
+	}
+	*ret_rows = TAKE(rows);
+	return EXIT_OK;
 }
 
 json_t *daemon_status(const struct settings *s, const char *daemon, int timeout_ms)

@@ -9,12 +9,15 @@
  * EXIT_OK and *ret_answer (yours), or another exit code, told already in the name of `command`. */
 int ask_daemon(const struct iotctl *app, const char *command, const char *daemon, json_t *request,
 	       int timeout_ms, json_t **ret_answer);
+/* All rows of a list of ccm's that comes in pages; id: what pages go by. ret: as ask_daemon(). */
+int ask_ccm_all(const struct iotctl *app, const char *command, const char *list, const char *id,
+		json_t **ret_rows);
 /* What a daemon answers to `status`; NULL: it does not, or not in time. */
 json_t *daemon_status(const struct settings *s, const char *daemon, int timeout_ms);
 /* Indented, with an end of line. ret: EXIT_OK. */
 int print_json(json_t *value);
-/* For a terminal: control characters in the strings of an answer become question marks, but for ends
- * of lines and tabs in those under the key `code`. */
+/* For a terminal: control characters in the strings of an answer become question marks, but for
+ * ends of lines and tabs in those under the key `code`. */
 void show_plain(json_t *value);
 /* A string of an object; "-" or "": there is none. */
 const char *text_of(const json_t *o, const char *key);

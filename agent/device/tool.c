@@ -15,19 +15,22 @@ enum { EXIT_WRONG_LINE = 2 };
 
 static const struct option_row check_options[] = {
 	{"config", 'c', "INI_PATH", "settings that say what the file does not"},
+	{"json", 0, NULL, "as JSON, for programs"},
 	{0},
 };
 
-struct counts {
-	size_t errors, warnings;
+struct told {
+	bool as_json;
+	json_t *errors, *warnings; /* texts */
 };
 
 static void on_problem(void *arg, bool is_error, const char *text)
 {
-	struct counts *n = arg;
+	struct told *t = arg;
 
-	*(is_error ? &n->errors : &n->warnings) += 1;
-	fprintf(stderr, "%s: %s\n", is_error ? "error" : "warning", text);
+	json_array_append_new(is_error ? t->errors : t->warnings, json_string(text));
+	if (!t->as_json)
+		fprintf(stderr, "%s: %s\n", is_error ? "error" : "warning", text);
 }
 
 static void on_setting(void *arg, bool is_error, const char *text)
@@ -37,24 +40,43 @@ static void on_setting(void *arg, bool is_error, const char *text)
 		fprintf(stderr, "error: %s\n", text);
 }
 
-static int check(const char *path, const struct settings *settings)
+/* ret: whether it could be told whole. */
+static bool tell(const char *path, const struct devices_conf *conf, const struct problems *problems,
+		 bool as_json)
+{
+	json_auto_t *errors = json_array(), *warnings = json_array();
+	struct told t = {as_json, errors, warnings};
+	size_t n_warnings;
+
+	problems_each(problems, on_problem, &t);
+	n_warnings = json_array_size(warnings);
+	if (as_json) {
+		json_auto_t *all =
+			json_pack("{s:s, s:I, s:O, s:O}", "file", path, "devices",
+				  (json_int_t)conf->n, "errors", errors, "warnings", warnings);
+		CLEANUP(freep)
+		char *text = shortage_dumps(all);
+
+		return text != NULL && puts(text) >= 0;
+	}
+	if (problems_errors(problems) == 0)
+		printf("%s: %zu device%s, no error, %zu warning%s\n", path, conf->n,
+		       conf->n == 1 ? "" : "s", n_warnings, n_warnings == 1 ? "" : "s");
+	return true;
+}
+
+static int check(const char *path, const struct settings *settings, bool as_json)
 {
 	struct devices_conf conf = {0};
 	struct problems *problems = problems_new();
-	struct counts n = {0};
 	struct err err = {0};
+	int rc = problems != NULL ? devices_conf_load(path, settings, &conf, problems, &err)
+				  : err_set(&err, ERR_NOMEM, "%s", path);
 
-	if (problems == NULL) {
-		fputs("error: out of memory\n", stderr);
-		return EXIT_FAILURE;
-	}
-	int rc = devices_conf_load(path, settings, &conf, problems, &err);
-
-	problems_each(problems, on_problem, &n);
-	if (rc < 0 && problems_errors(problems) == 0)
+	if (rc < 0 && (problems == NULL || problems_errors(problems) == 0))
 		fprintf(stderr, "error: %s\n", err.text);
-	if (rc == 0)
-		printf("%s: %zu devices, no error, %zu warnings\n", path, conf.n, n.warnings);
+	else if (!tell(path, &conf, problems, as_json))
+		rc = ERR_NOMEM;
 	problems_free(problems);
 	devices_conf_done(&conf);
 	return rc < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
@@ -69,7 +91,7 @@ static int run_check(const struct options *o)
 
 	if (rc < 0)
 		fprintf(stderr, "error: %s\n", err.text);
-	int status = rc < 0 ? EXIT_FAILURE : check(o->argv[0], &settings);
+	int status = rc < 0 ? EXIT_FAILURE : check(o->argv[0], &settings, options_has(o, "json"));
 
 	settings_done(&settings);
 	return status;
