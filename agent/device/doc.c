@@ -46,9 +46,9 @@ static void describe(const struct field *f, char *buf, size_t cap)
 
 	field_words(f, words, sizeof(words));
 	words[0] = (char)toupper((unsigned char)words[0]);
-	if (has_items && f->item != FIELD_ANY)
+	if (has_items && f->item != FIELD_ANY && f->item != FIELD_OBJECT)
 		field_words(&of_item, item, sizeof(item));
-	int n = snprintf(buf, cap, "%s%s%s%s%s", words, item[0] != '\0' ? "; each of them: " : "",
+	int n = snprintf(buf, cap, "%s%s%s%s%s", words, item[0] != '\0' ? "; each item: " : "",
 			 item, f->unit != NULL ? ", in " : "", f->unit != NULL ? f->unit : "");
 
 	if (f->def != NULL)

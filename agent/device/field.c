@@ -85,6 +85,8 @@ static void put_type(const struct field *f, enum field_type type, char *buf, siz
 		put_range(f, buf, cap);
 	if (type == FIELD_ENUM)
 		put_names(f->names, buf, cap);
+	if (type == FIELD_LIST && f->item == FIELD_OBJECT)
+		put(buf, cap, " of objects");
 }
 
 void field_words(const struct field *f, char *buf, size_t cap)

@@ -8,7 +8,8 @@
 
 #define PATH_MAX_BYTES 400
 #define DEPTH_MAX      32
-/* A file can be wrong in millions of places; nobody reads more than that. */
+/* A file can be wrong in millions of places; nobody reads more than that. So many errors, and so
+ * many warnings. */
 #define KEPT_MAX 1000
 
 struct problem {
@@ -18,8 +19,9 @@ struct problem {
 
 struct problems {
 	struct problem *items;
-	size_t n, room, errors;
-	size_t untold; /* more than KEPT_MAX, or no memory for them */
+	size_t n, room;
+	size_t count[2],
+		kept[2]; /* of warnings and errors; less are kept: too many, or no memory */
 	char path[PATH_MAX_BYTES + 1];
 	size_t len;               /* of path */
 	size_t before[DEPTH_MAX]; /* its length before each problem_enter() */
@@ -62,8 +64,7 @@ static bool make_room(struct problems *p)
 	if (p->n < p->room)
 		return true;
 	size_t room = p->room > 0 ? 2 * p->room : 16;
-	struct problem *items =
-		p->n < KEPT_MAX ? reallocarray(p->items, room, sizeof(*items)) : NULL;
+	struct problem *items = reallocarray(p->items, room, sizeof(*items));
 
 	if (items == NULL)
 		return false;
@@ -78,8 +79,9 @@ add(struct problems *p, bool is_error, const char *path, const char *fmt, va_lis
 	char what[sizeof(((struct err *)NULL)->text) / 2];
 	struct err whole; /* cuts on a character's boundary */
 
-	if (is_error)
-		p->errors++;
+	p->count[is_error]++;
+	if (p->kept[is_error] == KEPT_MAX)
+		return;
 	vsnprintf(what, sizeof(what), fmt, ap);
 	bool here = p->path[0] == '\0' && path[0] == '\0';
 	err_set(&whole, ERR_SCHEMA, "%s%s%s%s%s", p->path, joint(p->path, path), path,
@@ -88,9 +90,9 @@ add(struct problems *p, bool is_error, const char *path, const char *fmt, va_lis
 	char *text = make_room(p) ? strdup(whole.text) : NULL;
 
 	if (text == NULL)
-		p->untold++;
-	else
-		p->items[p->n++] = (struct problem){is_error, text};
+		return;
+	p->items[p->n++] = (struct problem){is_error, text};
+	p->kept[is_error]++;
 }
 
 void problem_add(struct problems *p, const char *path, const char *fmt, ...)
@@ -137,7 +139,7 @@ void problem_leave(struct problems *p)
 
 size_t problems_errors(const struct problems *p)
 {
-	return p->errors;
+	return p->count[true];
 }
 
 void problems_each(const struct problems *p, problem_fn *fn, void *arg)
@@ -146,8 +148,12 @@ void problems_each(const struct problems *p, problem_fn *fn, void *arg)
 
 	for (size_t i = 0; i < p->n; i++)
 		fn(arg, p->items[i].is_error, p->items[i].text);
-	if (p->untold == 0)
-		return;
-	snprintf(more, sizeof(more), "%zu more like these", p->untold);
-	fn(arg, p->errors > 0, more);
+	for (int is_error = 1; is_error >= 0; is_error--) {
+		size_t untold = p->count[is_error] - p->kept[is_error];
+
+		if (untold == 0)
+			continue;
+		snprintf(more, sizeof(more), "%zu more", untold);
+		fn(arg, is_error, more);
+	}
 }

@@ -256,7 +256,7 @@ static void everything_wrong_in_the_file_is_told(void **state)
 		"devices[0]: must be an object\n"
 		"devices[1].name: is missing; it is a text of 1 to 255 bytes\n"
 		"devices[1].connection: is missing; it is an object\n"
-		"devices[1].remote_devices: is missing; it is a list\n"
+		"devices[1].remote_devices: is missing; it is a list of objects\n"
 		"devices[2].type: is missing\n");
 	assert_told(b, "[]", "must be an object\n");
 }

@@ -270,6 +270,13 @@ static void a_file_that_is_all_wrong_takes_no_more_memory_than_that(void **state
 	problems_each(p, last_text, last);
 	assert_int_equal(atol(last) + (long)told - 1, 100000);
 	assert_non_null(strstr(last, "more"));
+	/* warnings take no error's place, nor the other way round */
+	problem_warn(p, "", "odd");
+	problems_each(p, last_text, last);
+	assert_non_null(strstr(last, "more"));
+	told = 0;
+	problems_each(p, count, &told);
+	assert_int_equal(atol(last) + (long)told - 2, 100000);
 	problems_free(p);
 }
 
