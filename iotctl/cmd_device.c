@@ -222,7 +222,7 @@ static int device_switch(const struct iotctl *app, const struct options *o)
 	if (options_has(o, "json"))
 		return print_json(device);
 	show_plain(device);
-	printf("%s is %sd, and %s\n", text_of(device, "name"), o->argv[0],
+	printf("%s is %sd; state: %s\n", text_of(device, "name"), o->argv[0],
 	       text_of(device, "state"));
 	return EXIT_OK;
 }
