@@ -216,7 +216,7 @@ static int read_password(const char *path, char **ret, struct problems *p)
 	char *text = NULL;
 	struct err err = {0};
 	struct stat st;
-	size_t len;
+	size_t len = 0;
 	int rc = file_load(path, PASSWORD_BYTES, &text, &len, &err);
 
 	if (rc < 0) {
@@ -444,7 +444,7 @@ int devices_conf_load(const char *path, const struct settings *settings, struct 
 	char *text = NULL;
 	CLEANUP(freep)
 	char *dir = strdup(path);
-	size_t len;
+	size_t len = 0;
 
 	*ret = (struct devices_conf){0};
 	if (dir == NULL)

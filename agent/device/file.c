@@ -74,7 +74,7 @@ int file_load_json(const char *path, json_t **ret, struct err *err)
 {
 	CLEANUP(freep)
 	char *text = NULL;
-	size_t len;
+	size_t len = 0;
 	int rc = file_load(path, FILE_BYTES_MAX, &text, &len, err);
 
 	if (rc < 0)
