@@ -376,6 +376,9 @@ int cmd_device(struct iotctl *app, const struct options *o)
 		{"reload", 0, 1, "perhaps one field device", device_reload, NULL},
 		{"check", 1, 1, "one file", become_agent, NULL},
 		{"doc", 0, 1, "perhaps a device type", become_agent, NULL},
+		{"scan", 1, 1, "a host or a serial line", become_agent,
+		 "framing line units tables addresses timeout "},
+		{"decode", 1, WORDS, "registers", become_agent, "addresses "},
 	};
 
 	return run_act(app, "device", acts, ARRAY_LEN(acts), o);

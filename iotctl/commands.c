@@ -54,6 +54,14 @@ static const struct option_row project_options[] = {
 static const struct option_row device_options[] = {
 	{"json", 0, NULL, "as JSON, for programs"},
 	{"field", 0, NULL, "list: only the field devices of this machine's agent"},
+	{"framing", 0, "FRAMING", "scan: TCP (of hosts, if nobody says), RTU (of lines) or ASCII"},
+	{"line", 0, "BAUD[,8N1]",
+	 "scan: speed, data bits, parity (N, E, O, M, S) and stop bits of a line"},
+	{"units", 0, "FIRST-LAST", "scan: unit ids to look for (1-247)"},
+	{"tables", 0, "NAME,...", "scan: coil, discrete, holding, input (all of them), or none"},
+	{"addresses", 0, "FIRST-LAST",
+	 "scan: where to look in the tables (0-999); decode: where the first register is"},
+	{"timeout", 0, "SECONDS", "scan: how long an answer may take (0.3)"},
 	{0},
 };
 
@@ -129,6 +137,8 @@ static const struct action device_actions[] = {
 	{"reload", {OPERAND_DEVICE}, false},
 	{"check", {OPERAND_FILE}, false},
 	{"doc", {OPERAND_DEVICE_TYPE}, false},
+	{"scan", {OPERAND_ANY}, false},
+	{"decode", {OPERAND_ANY}, true},
 	{0},
 };
 
@@ -214,7 +224,7 @@ const struct command commands[] = {
 	 "import: make a project of such a file; models, features and functions that it names must be there, unless the file has the functions.\n"
 	 "Exit status: 0 done, 1 error, 2 wrong command line, 3 ccm does not run.",
 	 .options = project_options, .actions = project_actions, .run = cmd_project},
-	{"device", "{list,show NAME,enable NAME,disable NAME,read NAME POINT,write NAME POINT VALUE,reload [NAME],check FILE,doc [TYPE]}",
+	{"device", "{list,show NAME,enable NAME,disable NAME,read NAME POINT,write NAME POINT VALUE,reload [NAME],check FILE,doc [TYPE],scan HOST[:PORT]|LINE,decode REGISTER ...}",
 	 "see, switch, read and write field devices",
 	 "NAME is that of a field device in the device file ([agent] devices), or TYPE/NAME where several types have it; POINT is the name of a "
 	 "point there, or of its feature.\n"
@@ -228,6 +238,9 @@ const struct command commands[] = {
 	 "wrong changes nothing.\n"
 	 "check: name everything that is wrong or odd in a device file, with its place.\n"
 	 "doc: what a device type is, and all that may stand in a device file for it; no TYPE: all types.\n"
+	 "scan: find the Modbus units behind a host or a serial line (/dev/...), and what can be read of their tables. Nothing is written. Not while "
+	 "a device has the same line.\n"
+	 "decode: what registers (numbers, 0x... if hexadecimal) may mean, in all types and orders of bytes.\n"
 	 "Exit status: 0 done, 1 error, or the device did not do it, 2 wrong command line, 3 the daemon that is asked does not run.",
 	 .options = device_options, .actions = device_actions, .run = cmd_device},
 	{"function", "{list,show FUNCTION}", "see the functions that projects can use",

@@ -1,6 +1,7 @@
 #include "agent/device/tool.h"
 #include "agent/device/conf.h"
 #include "agent/device/doc.h"
+#include "agent/device/tool_modbus.h"
 #include "common/daemon.h"
 #include "common/log.h"
 #include "common/options.h"
@@ -130,6 +131,8 @@ static const struct word {
 } words[] = {
 	{"check", "FILE", 1, 1, check_options, run_check},
 	{"doc", "[TYPE]", 0, 1, NULL, run_doc},
+	{"scan", "HOST[:PORT]|LINE", 1, 1, scan_options, tool_scan},
+	{"decode", "REGISTER ...", 1, -1, decode_options, tool_decode},
 };
 
 static int usage(void)

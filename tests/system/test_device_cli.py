@@ -1,13 +1,15 @@
-"""iotctl device check, doc: device files and the pages of device types, without any daemon."""
+"""iotctl device check, doc, scan, decode: what is done with device files and field devices without any daemon."""
 
 import json
 import re
+import struct
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from suite import BIN
+from modbus_peers import Line, pymodbus_server
+from suite import BIN, free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/devices.rst").read_text()
@@ -127,7 +129,8 @@ def test_files_that_are_not_there(tmp_path):
 
 
 def test_wrong_command_lines(tmp_path):
-    for args in (["check"], ["check", "a", "b"], ["doc", "ping", "ping"], ["doc", "--json"], ["check", "--field", "a"], ["none"]):
+    for args in (["check"], ["check", "a", "b"], ["doc", "ping", "ping"], ["doc", "--json"], ["check", "--field", "a"], ["none"],
+                 ["scan"], ["scan", "a", "b"], ["decode"], ["check", "--units", "1-2", "a"]):
         iotctl("device", *args, rc=2)
         iotctl("device", *args, rc=2, program="gateway-agent")
     assert "pong is no device type" in iotctl("device", "doc", "pong", rc=1).stderr
@@ -190,19 +193,82 @@ def test_the_files_of_the_page_are_good(tmp_path):
         assert words[1] in offered
 
 
+# ---- scan and decode, against pymodbus
+
+
+@pytest.fixture
+def host():
+    port, = free_ports(1)
+    server = pymodbus_server("TCP", port)
+    yield "127.0.0.1:%d" % port
+    server.close()
+
+
+ENDS = ["--addresses", "19990-20009"]   # both of pymodbus_server's units have 20000 of everything
+FOUND = [{"data_type": t, "first": 19990, "last": 19999} for t in ("COIL", "DISCRETE_INPUT", "HOLDING_REGISTER", "INPUT_REGISTER")]
+
+
+def test_scan_finds_units_and_what_they_let_read(host):
+    told = json.loads(iotctl("device", "scan", host, "--units", "1-4", *ENDS, "--json").stdout)
+    assert told == {"units": [{"unit": 1, "ranges": FOUND}, {"unit": 2, "ranges": FOUND}]}
+    text = iotctl("device", "scan", host, "--units", "2", *ENDS, "--tables", "holding,coil").stdout
+    assert text.split("\n") == ["unit 2 answers", "unit 2", "  COIL             19990 to 19999", "  HOLDING_REGISTER 19990 to 19999", ""]
+    assert iotctl("device", "scan", host, "--units", "0-3", "--tables", "none").stdout == "unit 1 answers\nunit 2 answers\n"
+
+
+@pytest.mark.parametrize("framing", ["RTU", "ASCII"])
+def test_scan_of_a_line(tmp_path, framing):
+    line = Line(tmp_path)
+    server = pymodbus_server(framing, line.far)
+    told = json.loads(iotctl("device", "scan", str(line.near), "--line", "19200,8N1", "--framing", framing, "--units", "1-3",
+                             "--tables", "input", *ENDS, "--json").stdout)
+    assert told == {"units": [{"unit": u, "ranges": FOUND[3:]} for u in (1, 2)]}
+    server.close()
+    line.close()
+
+
+def test_scan_of_nothing(host, tmp_path):
+    assert iotctl("device", "scan", host, "--units", "8-9", "--timeout", "0.05", rc=1).stdout == "no unit answers\n"
+    free, = free_ports(1)
+    assert "no connection" in iotctl("device", "scan", "127.0.0.1:%d" % free, rc=1).stderr
+    assert "No such file" in iotctl("device", "scan", str(tmp_path / "none"), rc=1).stderr
+    for args in (["127.0.0.1:99x"], ["127.0.0.1:70000"], [":502"], [host, "--units", "2-1"], [host, "--units", "0-256"],
+                 [host, "--addresses", "0-65536"], [host, "--tables", "coils"], [host, "--framing", "tcp"], [host, "--timeout", "-1"],
+                 ["/dev/x", "--line", "19200,8X1"], ["/dev/x", "--line", "19200,8N"], ["/dev/x", "--line", "8N1"],
+                 ["/dev/x", "--line", "12345"]):
+        assert iotctl("device", "scan", *args, rc=1).stderr.startswith("error: ")
+
+
+def test_decode_has_every_type_and_order():
+    raw = struct.pack(">fq", 230.2, -2)
+    words = struct.unpack(">6H", raw)
+    rows = json.loads(iotctl("device", "decode", "--json", "--addresses", "100", *[hex(w) for w in words]).stdout)
+    found = {(r["address"], r["type"], r.get("order")): r["value"] for r in rows}
+    assert found[100, "float32", "ABCD"] == struct.unpack(">f", raw[:4])[0]
+    assert found[100, "uint32", "CDAB"] == words[1] << 16 | words[0]
+    assert found[100, "uint32", "BADC"] == struct.unpack("<H", raw[0:2])[0] << 16 | struct.unpack("<H", raw[2:4])[0]
+    assert found[100, "uint32", "DCBA"] == struct.unpack("<I", raw[:4])[0]
+    assert int(found[102, "int64", "ABCD"]) == -2 and int(found[102, "uint64", "ABCD"]) == 2 ** 64 - 2
+    assert found[101, "int16", "BA"] == struct.unpack("<h", raw[2:4])[0]
+    text = iotctl("device", "decode", *[str(w) for w in words]).stdout
+    assert re.search(r"(?m)^ +0  float32  ABCD  230\.1999", text) and re.search(r"(?m)^ +2  int64 +ABCD +-2$", text)
+    for word in ("65536", "-1", "0x", "x", "1-2"):
+        assert "is no register" in iotctl("device", "decode", "--", word, rc=1).stderr
+
+
 # ---- what is made of iotctl's table
 
 
 def test_completion_knows_the_words():
     def complete(*words):
         return iotctl("complete", "--", "device", *words).stdout.split()
-    assert complete("") == ["list", "show", "enable", "disable", "read", "write", "reload", "check", "doc"]
+    assert complete("") == ["list", "show", "enable", "disable", "read", "write", "reload", "check", "doc", "scan", "decode"]
     assert complete("doc", "") == TYPES
     assert complete("doc", "modbus_s") == ["modbus_slave"]
-    assert complete("--f") == ["--field"]
+    assert complete("--f") == ["--field", "--framing"]
 
 
 def test_the_manual_page_has_the_words():
     page = iotctl("man", "iotctl").stdout
-    for word in ("device .*reload", "device_id|POINT", "wrong or odd in a device file"):
+    for word in ("device .*reload", "wrong or odd in a device file", "units behind a host", "FIRST"):
         assert re.search(word, page)

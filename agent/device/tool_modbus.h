@@ -1,0 +1,13 @@
+/* tool_modbus.h - `gateway-agent device scan` and `decode`: what is behind a Modbus connection, and
+ * what its registers could mean.
+ */
+#pragma once
+
+#include "common/options.h"
+
+extern const struct option_row scan_options[], decode_options[];
+
+/* o->argv[0]: HOST[:PORT], or the path of a serial line. ret: the exit status. */
+int tool_scan(const struct options *o);
+/* o->argv: registers, decimal or 0x.... ret: the exit status. */
+int tool_decode(const struct options *o);
