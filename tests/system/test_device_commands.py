@@ -1,0 +1,146 @@
+"""iotctl device list, show, enable, disable, read, write, reload: field devices of a running agent, as a person sees them."""
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from modbus_peers import pymodbus_server
+from suite import BIN, Suite, free_ports, until
+
+POINTS = [{"name": "level", "interval": 0.1, "data_type": "HOLDING_REGISTER", "start_address": 5, "bit_count": 16, "scale": 0.1, "unit": "m"},
+          {"name": "flow", "interval": None, "data_type": "INPUT_REGISTER", "start_address": 6, "bit_count": 16},
+          {"name": "pump", "interval": 0.1, "data_type": "COIL", "start_address": 7, "bit_count": 1}]
+
+
+def master(name, port, **more):
+    return dict({"type": "modbus_master", "name": name,
+                 "connection": {"modbus_type": "TCP", "transport": {"type": "TCP", "host": "127.0.0.1", "port": port},
+                                "connect_timeout": 2, "connect_delay": 0.2, "request_timeout": 1, "request_delay": 0,
+                                "request_retry_immediate_count": 0, "request_retry_delayed_count": 0, "request_retry_delay": 0},
+                 "remote_devices": [{"device_id": 1, "timeout_poll_delay": 1, "enabled": True, "data": POINTS}]}, **more)
+
+
+class Bench:
+    def __init__(self, folder):
+        self.port, = free_ports(1)
+        self.peer = pymodbus_server("TCP", self.port)
+        self.path = folder / "devices.json"
+        self.write(master("plc1", self.port), master("plc2", self.port))
+        self.suite = Suite({"agent.devices": str(self.path)}, start=("broker", "csm", "agent", "ccm"))
+
+    def write(self, *devices):
+        self.path.write_text(json.dumps({"name": "gw1", "devices": devices}))
+
+    def iotctl(self, *args, rc=0, **kw):
+        done = subprocess.run([str(BIN / "iotctl"), "-c", str(self.suite.ini), "device", *args], stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=60, **kw)
+        assert done.returncode == rc, "device %s: %d, wanted %d\n%s%s" % (args, done.returncode, rc, done.stdout, done.stderr)
+        return done
+
+    def field(self):
+        return {d["name"]: d for d in json.loads(self.iotctl("list", "--field", "--json").stdout)["field_devices"]}
+
+    def show(self, name):
+        return json.loads(self.iotctl("show", name, "--json").stdout)
+
+    def running(self, name):
+        self.iotctl("enable", name)
+        until(lambda: self.field()[name]["link"] == "connected", 10, "%s connected" % name)
+
+    def close(self):
+        self.suite.close()
+        self.peer.close()
+
+
+@pytest.fixture
+def bench(tmp_path):
+    b = Bench(tmp_path)
+    yield b
+    b.close()
+
+
+def test_a_device_from_its_first_enable_to_its_last(bench):
+    assert {n: (d["type"], d["enabled"], d["points"]) for n, d in bench.field().items()} == {
+        "plc1": ("modbus_master", False, 3), "plc2": ("modbus_master", False, 3)}
+    assert "plc1 is enabled; state: " in bench.iotctl("enable", "plc1").stdout
+    bench.running("plc1")
+    assert bench.field()["plc2"]["state"] == "disabled"
+    line = next(l for l in bench.iotctl("list", "--field").stdout.splitlines() if l.startswith("plc1 "))
+    assert line.split()[1:5] == ["modbus_master", "yes", "running", "connected"]
+
+    bench.peer.set("HOLDING_REGISTER", 5, 235)
+    bench.peer.set("INPUT_REGISTER", 6, 77)
+    assert bench.iotctl("read", "plc1", "level").stdout == "[23.5]\n"
+    assert json.loads(bench.iotctl("read", "modbus_master/plc1", "flow", "--json").stdout)["value"] == [77]
+    assert bench.iotctl("write", "plc1", "level", "12.5").stdout == "written\n"
+    assert bench.peer.get("HOLDING_REGISTER", 5) == [125]
+    bench.iotctl("write", "plc1", "pump", "1")
+    assert bench.peer.get("COIL", 7) == [1]
+    until(lambda: {p["name"]: p["value"] for p in bench.show("plc1")["points_list"]}["level"] == [12.5], 5, "the polled value")
+    text = bench.iotctl("show", "plc1").stdout
+    for words in ("gateway/gw1/modbus_master/plc1", "level_set", "running"):
+        assert words in text
+
+    assert "plc1 is disabled; state: " in bench.iotctl("disable", "plc1").stdout
+    until(lambda: bench.field()["plc1"]["state"] == "disabled", 5, "disabled")
+    bench.iotctl("read", "plc1", "level", rc=1)
+
+
+def test_what_cannot_be_done_is_told(bench):
+    assert "no device 'plc9'" in bench.iotctl("show", "plc9", rc=1).stderr
+    bench.running("plc1")
+    assert "no point 'depth'" in bench.iotctl("read", "plc1", "depth", rc=1).stderr
+    for value in ("7000", "\"x\"", "x", "null", "[1,2]"):
+        assert bench.iotctl("write", "plc1", "level", value, rc=1).stderr.startswith("iotctl: device: ")
+    bench.iotctl("write", "plc1", "flow", "1", rc=1)   # nobody writes input registers
+    bench.peer.close()
+    until(lambda: bench.field()["plc1"]["link"] != "connected", 10, "the link to be down")
+    bench.iotctl("write", "plc1", "level", "1", rc=1)
+    for args in (["enable"], ["read", "plc1"], ["write", "plc1", "level"], ["reload", "a", "b"], ["read", "--field", "plc1", "level"]):
+        bench.iotctl(*args, rc=2)
+    bench.suite.processes["agent"].stop()
+    bench.iotctl("list", "--field", rc=3)
+    bench.iotctl("show", "plc1", rc=3)
+
+
+def test_the_file_is_read_again(bench):
+    bench.running("plc1")
+    bench.running("plc2")
+    before = bench.show("plc2")["counters"]["creations"]
+    assert bench.iotctl("reload").stdout == "nothing has changed\n"
+    changed = master("plc1", bench.port)
+    changed["remote_devices"][0]["data"] = POINTS[:1]
+    bench.write(changed, master("plc2", bench.port), master("plc3", bench.port))
+    told = json.loads(bench.iotctl("reload", "--json").stdout)
+    assert [len(told[k]) for k in ("added", "changed", "removed", "failed")] == [1, 1, 0, 0]
+    assert bench.field()["plc1"]["points"] == 1 and "plc3" in bench.field()
+    assert bench.show("plc2")["counters"]["creations"] == before
+
+    bench.write(dict(changed, name=""), master("plc2", bench.port))
+    assert "devices[0].name: must be a text of 1 to 255 bytes" in bench.iotctl("reload", rc=1).stderr
+    assert bench.field()["plc1"]["points"] == 1
+    bench.write(master("plc2", bench.port))
+    assert "removed" in bench.iotctl("reload").stdout
+    assert set(bench.field()) == {"plc2"}
+
+
+def test_both_kinds_of_devices_are_listed(bench):
+    told = json.loads(bench.iotctl("list", "--json").stdout)
+    assert {d["name"] for d in told["field_devices"]} == {"plc1", "plc2"} and isinstance(told["devices"], list)
+    text = bench.iotctl("list").stdout
+    first, second = text.split("\n\n")
+    assert first.startswith("field device") and second.startswith("number device")
+    bench.suite.processes["agent"].stop()
+    assert list(json.loads(bench.iotctl("list", "--json").stdout)) == ["devices"]
+    assert bench.iotctl("list").stdout.startswith("number device")
+
+
+def test_names_are_completed(bench):
+    def complete(*words):
+        return subprocess.run([str(BIN / "iotctl"), "-c", str(bench.suite.ini), "complete", "--", "device", *words], capture_output=True,
+                              text=True, timeout=30, env=os.environ).stdout.split()
+    assert complete("show", "") == ["plc1", "plc2"]
+    assert complete("read", "plc1", "") == ["level", "flow", "pump"]
+    assert complete("write", "plc1", "p") == ["pump"]
