@@ -245,17 +245,28 @@ static void write_ccm(const struct manual_page *page, FILE *out)
 		     out);
 }
 
+static const char agent_modes[] =
+	".br\n.B gateway-agent device check\n[\\fB\\-c\\fR \\fIINI_PATH\\fR] \\fIFILE\\fR\n"
+	".br\n.B gateway-agent device doc\n[\\fITYPE\\fR]\n"
+	".br\n.B gateway-agent device scan\n\\fIHOST\\fR[:\\fIPORT\\fR] | \\fILINE\\fR\n"
+	".br\n.B gateway-agent device decode\n\\fIREGISTER\\fR ...\n";
+
 static void write_agent(const struct manual_page *page, FILE *out)
 {
 	write_daemon(
-		page, "",
+		page, agent_modes,
 		"Runs graphs on this machine: hands the data of linked features to their "
 		"functions, which run "
 		"in engines of their own, locked in a sandbox, and the results to where they "
 		"belong.\n"
 		"It stays in the foreground and logs to standard error; iotctl start or a service "
 		"manager "
-		"runs it. Killed, it leaves its engines, and takes them over when it runs again.",
+		"runs it. Killed, it leaves its engines, and takes them over when it runs again.\n"
+		"With a device file ([agent] devices) it connects the devices of the field that are in "
+		"it, by Modbus and other protocols, to the broker and to csm.\n"
+		"As `gateway-agent device` it checks device files, describes what may stand in them, "
+		"and looks at field devices, whether a daemon runs or not: iotctl device does that. It "
+		"exits with 2 if the command line is wrong.",
 		out);
 }
 

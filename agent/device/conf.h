@@ -1,8 +1,7 @@
 /* conf.h - the device file (gateway-devices 1.6): read, checked as a whole, templates put in.
  *
- * A device may name a template (conf/templates/<name>.json, or in `templates` beside the device
- * file): what the template's `device` object has is the device's, unless the device says otherwise;
- * lists of points are joined.
+ * A device may name a template (template.h). Devices that are alike share what they have of JSON,
+ * which nobody changes: many of them with the same points take the room of one.
  */
 #pragma once
 
@@ -16,7 +15,7 @@
 struct device_conf {
 	const struct device_type *type;
 	const char *name; /* in json */
-	json_t *json;     /* owned: checked, with defaults, template put in */
+	json_t *json;     /* owned: checked, with defaults, template put in; not to be changed */
 };
 
 struct devices_conf {
@@ -37,9 +36,10 @@ struct devices_conf {
 extern const struct field devices_fields[];
 extern const struct field device_fields[];
 
-/* Read and check. settings: where the broker, csm and templates are if the file does not say. All
- * that is wrong and odd goes to p. ret: 0; ERR_NOENT, ERR_PARSE (with line and column, in err and
- * in p), ERR_SCHEMA (in p), ERR_NOMEM. devices_conf_done() in any case. */
+/* Read and check. settings: where the broker and csm are if the file does not say. All that is
+ * wrong and odd goes to p. ret: 0; ERR_NOENT and others of open(2), ERR_LIMIT (more than 64 MiB),
+ * ERR_PARSE (with line and column), all in err and in p; ERR_SCHEMA (in p), ERR_NOMEM.
+ * devices_conf_done() in any case. */
 int devices_conf_load(const char *path, const struct settings *settings, struct devices_conf *ret,
 		      struct problems *p, struct err *err);
 /* Of a text; dir: where `password_file` and templates of the file are relative to. For tests,
