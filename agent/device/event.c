@@ -170,6 +170,15 @@ void event_path_done(struct event_path *p)
 	*p = (struct event_path){0};
 }
 
+bool event_is_state(const char *const *path, size_t n)
+{
+	if (n == 1)
+		return strcmp(path[0], "enable") == 0;
+	if (n >= 2 && strcmp(path[0], "data") == 0)
+		return true;
+	return n == 3 && strcmp(path[0], "remote_device") == 0 && strcmp(path[2], "enable") == 0;
+}
+
 bool event_segment_number(const char *segment, uint64_t max, uint64_t *ret)
 {
 	uint64_t n = 0;

@@ -26,6 +26,9 @@ struct event_path {
  */
 int event_path_parse(const char *topic, struct event_path *ret, struct err *err);
 void event_path_done(struct event_path *p);
+/* What follows `system` tells a state: it is retained by the broker, kept by us, and its latest
+ * counts (enable, remote_device/<id>/enable, data/...). All else are acts. */
+bool event_is_state(const char *const *path, size_t n);
 /* Decimal, no sign, no leading zeros, at most max. ret: false if it is none. */
 bool event_segment_number(const char *segment, uint64_t max, uint64_t *ret);
 

@@ -1,0 +1,332 @@
+#include "agent/device/states.h"
+#include "common/map.h"
+#include "common/util.h"
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+/* Topics in the store of states that the broker has not heard of yet. */
+#define UNTOLD "untold:"
+
+struct state {
+	char *topic, *text; /* the body as it was told */
+	json_t *payload;
+	int64_t changed_us;
+	bool seen;   /* the broker has it so, in this connection */
+	bool live;   /* told in this connection, as it happened */
+	bool untold; /* we changed it, the broker has not acknowledged that */
+};
+
+struct states {
+	struct store *store;
+	char *prefix;
+	struct map *by_topic;
+};
+
+static int64_t now_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return ts.tv_sec * 1000000LL + ts.tv_nsec / 1000;
+}
+
+static void state_free(void *value)
+{
+	struct state *st = value;
+
+	if (st == NULL)
+		return;
+	free(st->topic);
+	free(st->text);
+	json_decref(st->payload);
+	free(st);
+}
+
+/* ret: that of the topic, made if need be; NULL: out of memory. */
+static struct state *state_of(struct states *s, const char *topic)
+{
+	struct state *st = map_find(s->by_topic, topic);
+
+	if (st != NULL)
+		return st;
+	st = calloc(1, sizeof(*st));
+	if (st != NULL)
+		st->topic = strdup(topic);
+	if (st == NULL || st->topic == NULL || map_add(s->by_topic, st->topic, st) < 0) {
+		state_free(st);
+		return NULL;
+	}
+	return st;
+}
+
+/* ret: 0 or ERR_NOMEM (then it is as it was). */
+static int state_put(struct state *st, json_t *payload, const char *text, int64_t changed_us)
+{
+	char *copy = strdup(text);
+
+	if (copy == NULL)
+		return ERR_NOMEM;
+	free(st->text);
+	st->text = copy;
+	json_incref(payload);
+	json_decref(st->payload);
+	st->payload = payload;
+	st->changed_us = changed_us;
+	return 0;
+}
+
+/* ---- the store ---- */
+
+static int mark_untold(struct states *s, struct state *st, bool untold, struct err *err)
+{
+	CLEANUP(freep)
+	char *key = NULL;
+
+	if (st->untold == untold)
+		return 0;
+	st->untold = untold;
+	if (asprintf(&key, UNTOLD "%s", st->topic) < 0) {
+		key = NULL;
+		return err_set(err, ERR_NOMEM, "state");
+	}
+	int rc = store_begin(s->store, err);
+
+	if (rc < 0)
+		return rc;
+	if (!untold)
+		return store_drop_states(s->store, key, err);
+	rc = store_keep_state(s->store, key, "null", st->changed_us, err);
+	return rc < 0 ? rc : 0;
+}
+
+static int keep(struct states *s, const struct state *st, struct err *err)
+{
+	int rc = store_begin(s->store, err);
+
+	if (rc == 0)
+		rc = store_keep_state(s->store, st->topic, st->text, st->changed_us, err);
+	return rc < 0 ? rc : 0;
+}
+
+static int on_stored(void *arg, const char *topic, const char *text, int64_t changed_us)
+{
+	struct states *s = arg;
+	struct event_body body = {0};
+
+	/* what has become unreadable is no state; the broker may have it */
+	int rc = event_body_parse(text, strlen(text), &body, NULL);
+	if (rc < 0)
+		return rc == ERR_NOMEM ? rc : 0;
+	struct state *st = state_of(s, topic);
+
+	rc = st != NULL ? state_put(st, body.payload, text, changed_us) : ERR_NOMEM;
+	event_body_done(&body);
+	return rc;
+}
+
+static int on_untold(void *arg, const char *topic, const char *text, int64_t changed_us)
+{
+	struct states *s = arg;
+	struct state *st = map_find(s->by_topic, topic + strlen(UNTOLD));
+
+	(void)text;
+	(void)changed_us;
+	if (st != NULL)
+		st->untold = true;
+	return 0;
+}
+
+int states_new(struct store *store, const char *prefix, struct states **ret, struct err *err)
+{
+	struct states *s = calloc(1, sizeof(*s));
+	CLEANUP(freep)
+	char *key = NULL;
+
+	if (s == NULL)
+		return err_set(err, ERR_NOMEM, "states");
+	s->store = store;
+	s->by_topic = map_new();
+	/* with the slash: the device's own, not those of one with a longer name */
+	if (asprintf(&s->prefix, "%s/", prefix) < 0)
+		s->prefix = NULL;
+	if (asprintf(&key, UNTOLD "%s/", prefix) < 0)
+		key = NULL;
+	if (s->by_topic == NULL || s->prefix == NULL || key == NULL) {
+		states_free(s);
+		return err_set(err, ERR_NOMEM, "states");
+	}
+	int rc = store_each_state(store, s->prefix, on_stored, s, err);
+
+	if (rc >= 0)
+		rc = store_each_state(store, key, on_untold, s, err);
+	if (rc < 0) {
+		states_free(s);
+		return rc;
+	}
+	*ret = s;
+	return 0;
+}
+
+struct states *states_free(struct states *s)
+{
+	if (s == NULL)
+		return NULL;
+	map_free(s->by_topic, state_free);
+	free(s->prefix);
+	free(s);
+	return NULL;
+}
+
+int states_drop(struct states *s, struct err *err)
+{
+	CLEANUP(freep)
+	char *key = NULL;
+
+	if (asprintf(&key, UNTOLD "%s", s->prefix) < 0) {
+		key = NULL;
+		return err_set(err, ERR_NOMEM, "states");
+	}
+	int rc = store_begin(s->store, err);
+
+	if (rc == 0)
+		rc = store_drop_states(s->store, s->prefix, err);
+	if (rc >= 0)
+		rc = store_drop_states(s->store, key, err);
+	return rc < 0 ? rc : 0;
+}
+
+/* ---- what is told ---- */
+
+static void forget_sync(void *arg, const char *topic, void *value)
+{
+	struct state *st = value;
+
+	(void)arg;
+	(void)topic;
+	st->seen = st->live = false;
+}
+
+void states_begin_sync(struct states *s)
+{
+	map_each(s->by_topic, forget_sync, NULL);
+}
+
+/* Whether what the broker has retained counts more than what we have. What has no time is newer
+ * than what the broker once had of us: somebody set it since. A time to come is taken for now. */
+static bool is_newer(const struct state *st, const struct event_body *body)
+{
+	if (st->text == NULL)
+		return true;
+	return body->timestamp_us == 0 ? !st->untold : body->timestamp_us > st->changed_us;
+}
+
+int states_retained(struct states *s, const char *topic, const struct event_body *body,
+		    const char *text, struct err *err)
+{
+	int64_t now = now_us();
+	struct state *st = state_of(s, topic);
+
+	if (st == NULL)
+		return err_set(err, ERR_NOMEM, "state");
+	if (st->live)
+		return 0;
+	if (st->text != NULL && strcmp(st->text, text) == 0) {
+		st->seen = true;
+		mark_untold(s, st, false, NULL); /* at worst it is told once more */
+		return 0;
+	}
+	if (!is_newer(st, body))
+		return 0;
+	int64_t changed =
+		body->timestamp_us != 0 && body->timestamp_us < now ? body->timestamp_us : now;
+
+	if (changed <= st->changed_us)
+		changed = st->changed_us + 1; /* of one without a time, or the clock went back */
+	if (state_put(st, body->payload, text, changed) < 0)
+		return err_set(err, ERR_NOMEM, "state");
+	st->seen = true;
+	int rc = mark_untold(s, st, false, err);
+
+	if (rc == 0)
+		rc = keep(s, st, err);
+	return rc < 0 ? rc : 1;
+}
+
+/* What is said now is newer than all before, whatever the clocks are. */
+static int set_now(struct states *s, const char *topic, const struct event_body *body,
+		   const char *text, bool by_us, struct err *err)
+{
+	int64_t now = now_us();
+	struct state *st = state_of(s, topic);
+
+	if (st == NULL)
+		return err_set(err, ERR_NOMEM, "state");
+	/* what we said comes back */
+	bool same = st->text != NULL && strcmp(st->text, text) == 0;
+
+	if (!same &&
+	    state_put(st, body->payload, text, now > st->changed_us ? now : st->changed_us + 1) < 0)
+		return err_set(err, ERR_NOMEM, "state");
+	st->live = true;
+	st->seen = !by_us;
+	int rc = mark_untold(s, st, by_us, err);
+
+	return rc == 0 && !same ? keep(s, st, err) : rc;
+}
+
+int states_live(struct states *s, const char *topic, const struct event_body *body,
+		const char *text, struct err *err)
+{
+	return set_now(s, topic, body, text, false, err);
+}
+
+int states_set(struct states *s, const char *topic, const struct event_body *body, const char *text,
+	       struct err *err)
+{
+	return set_now(s, topic, body, text, true, err);
+}
+
+void states_told(struct states *s, const char *topic, const char *text)
+{
+	struct state *st = map_find(s->by_topic, topic);
+
+	if (st == NULL || st->text == NULL || strcmp(st->text, text) != 0)
+		return;
+	st->seen = true;
+	mark_untold(s, st, false, NULL);
+}
+
+/* ---- looking ---- */
+
+struct walk {
+	states_fn *fn;
+	void *arg;
+	bool untold_only;
+};
+
+static void walk_one(void *arg, const char *topic, void *value)
+{
+	const struct walk *w = arg;
+	const struct state *st = value;
+
+	if (st->text != NULL && !(w->untold_only && st->seen))
+		w->fn(w->arg, topic, st->text, st->payload);
+}
+
+void states_each(const struct states *s, states_fn *fn, void *arg)
+{
+	map_each(s->by_topic, walk_one, &(struct walk){.fn = fn, .arg = arg});
+}
+
+void states_each_untold(const struct states *s, states_fn *fn, void *arg)
+{
+	map_each(s->by_topic, walk_one, &(struct walk){.fn = fn, .arg = arg, .untold_only = true});
+}
+
+const json_t *states_find(const struct states *s, const char *topic)
+{
+	const struct state *st = map_find(s->by_topic, topic);
+
+	return st != NULL ? st->payload : NULL;
+}

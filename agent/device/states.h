@@ -1,0 +1,46 @@
+/* states.h - the states that others told one device: its enable, remote_device/<id>/enable,
+ * data/... (gateway-devices 1.2, 1.5). They are kept in the store, and the newer of what the broker
+ * and the store have wins. Loop thread only.
+ */
+#pragma once
+
+#include "agent/device/event.h"
+#include "agent/device/store.h"
+#include "common/err.h"
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct states;
+
+/* prefix: topic of the device, "gateway/<gateway>/<type>/<name>". Reads what the store has. ret:
+ * yours. */
+int states_new(struct store *store, const char *prefix, struct states **ret, struct err *err);
+/* NULL is fine; returns NULL. The store keeps them. */
+struct states *states_free(struct states *s);
+/* The device is no more: the store forgets them too. */
+int states_drop(struct states *s, struct err *err);
+
+/* A new connection to the broker: what it has retained is told next. */
+void states_begin_sync(struct states *s);
+/* What the broker has retained. ret: 1 it is news to us, and kept; 0 we have it, or a newer one;
+ * negative: not kept on disk, but news all the same. */
+int states_retained(struct states *s, const char *topic, const struct event_body *body,
+		    const char *text, struct err *err);
+/* Somebody says it now. Errors: it is not on the disk, but counts. */
+int states_live(struct states *s, const char *topic, const struct event_body *body,
+		const char *text, struct err *err);
+/* We say it now, and the broker shall hear of it: until states_told() it is newer than anything
+ * that has no time. */
+int states_set(struct states *s, const char *topic, const struct event_body *body, const char *text,
+	       struct err *err);
+/* The broker has this text. */
+void states_told(struct states *s, const char *topic, const char *text);
+
+typedef void states_fn(void *arg, const char *topic, const char *text, const json_t *payload);
+void states_each(const struct states *s, states_fn *fn, void *arg);
+/* What the broker does not have as we do, after all it has retained was told. */
+void states_each_untold(const struct states *s, states_fn *fn, void *arg);
+/* ret: borrowed; NULL: nobody ever told it. */
+const json_t *states_find(const struct states *s, const char *topic);
