@@ -32,9 +32,9 @@
 static void retry_later(struct bus *b)
 {
 	b->state = BUS_WAITING;
-	int64_t jitter_ms = randombytes_uniform((uint32_t)(b->retry_ms / 2 + 1));
-	loop_arm(b->loop, b->retry_timer, b->retry_ms * 3 / 4 + jitter_ms);
-	b->retry_ms = b->retry_ms * 2 > RETRY_MAX_MS ? RETRY_MAX_MS : b->retry_ms * 2;
+	int64_t jitter_ms = randombytes_uniform((uint32_t)(b->retry_ms * 2 / 5 + 1));
+	loop_arm(b->loop, b->retry_timer, b->retry_ms * 4 / 5 + jitter_ms);
+	b->retry_ms = b->retry_ms * 2 > b->retry_max_ms ? b->retry_max_ms : b->retry_ms * 2;
 }
 
 static void attempt_failed(struct bus *b, const char *why)
@@ -178,7 +178,7 @@ static void synced(void *arg, bool fresh)
 {
 	struct bus *b = arg;
 	b->state = BUS_UP;
-	b->retry_ms = RETRY_MIN_MS;
+	b->retry_ms = b->retry_min_ms;
 	log_info("bus.up", KV("broker", b->uri), KV("fresh", fresh));
 	b->busy++;
 	if (b->handlers.on_up != NULL)
@@ -322,7 +322,9 @@ int bus_new(struct loop *l, const struct bus_conf *c, const struct bus_handlers 
 	b->max_queued = c->max_queued != 0 ? c->max_queued : QUEUED_DEFAULT;
 	b->max_inflight = c->max_inflight != 0 ? c->max_inflight : INFLIGHT_DEFAULT;
 	b->max_inbound_bytes = c->max_inbound_bytes != 0 ? c->max_inbound_bytes : 64 << 20;
-	b->retry_ms = RETRY_MIN_MS;
+	b->retry_min_ms = c->retry_min_ms != 0 ? c->retry_min_ms : RETRY_MIN_MS;
+	b->retry_max_ms = c->retry_max_ms != 0 ? c->retry_max_ms : RETRY_MAX_MS;
+	b->retry_ms = b->retry_min_ms;
 	b->wake_fd = -1;
 	pthread_mutex_init(&b->lock, NULL);
 	pthread_condattr_t monotonic;

@@ -1,8 +1,8 @@
 /* bus.h - an MQTT 3.1.1 connection on the loop (paho MQTTAsync beneath; its threads never show).
  *
- * A bus connects and reconnects by itself (first try at once, then 50 ms doubling to 1 s, with
- * jitter), sets TCP_NODELAY on every connection, and subscribes to its topics again each time it
- * comes up. All callbacks run on the loop's thread.
+ * A bus connects and reconnects by itself (first try at once, then 50 ms doubling to 1 s or as its
+ * conf says, with 20 % jitter), sets TCP_NODELAY on every connection, and subscribes to its topics
+ * again each time it comes up. All callbacks run on the loop's thread.
  */
 #pragma once
 
@@ -62,6 +62,7 @@ struct bus_conf {
 	unsigned max_queued;
 	size_t max_inbound_bytes; /* received but not yet handled; beyond: dropped, counted; 0: 64
 				     MiB */
+	unsigned retry_min_ms, retry_max_ms; /* between attempts to connect; 0: 50 and 1000 */
 };
 
 struct bus_stats {

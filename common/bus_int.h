@@ -45,7 +45,7 @@ struct bus {
 	struct bus_peer peer;
 	enum bus_state state;
 	unsigned busy; /* inside that many of our callbacks */
-	int64_t retry_ms, connecting_since_ms, up_since_ms;
+	int64_t retry_ms, retry_min_ms, retry_max_ms, connecting_since_ms, up_since_ms;
 	unsigned nudges, short_lives; /* connections in a row that the broker ended at once */
 	struct bus_subs *subs;
 	struct loop_src *retry_timer, *nudge_timer, *watch_timer, *wake_src;

@@ -6,7 +6,8 @@
 #include <time.h>
 
 /* Topics in the store of states that the broker has not heard of yet. */
-#define UNTOLD "untold:"
+#define UNTOLD     "untold:"
+#define STATES_MAX 65536 /* of one device; anybody can make topics */
 
 struct state {
 	char *topic, *text; /* the body as it was told */
@@ -43,21 +44,24 @@ static void state_free(void *value)
 	free(st);
 }
 
-/* ret: that of the topic, made if need be; NULL: out of memory. */
-static struct state *state_of(struct states *s, const char *topic)
+/* ret: 0, that of the topic, made if need be. Errors: ERR_LIMIT, ERR_NOMEM. */
+static int state_of(struct states *s, const char *topic, struct state **ret, struct err *err)
 {
 	struct state *st = map_find(s->by_topic, topic);
 
-	if (st != NULL)
-		return st;
-	st = calloc(1, sizeof(*st));
-	if (st != NULL)
-		st->topic = strdup(topic);
-	if (st == NULL || st->topic == NULL || map_add(s->by_topic, st->topic, st) < 0) {
-		state_free(st);
-		return NULL;
+	if (st == NULL && map_count(s->by_topic) >= STATES_MAX)
+		return err_set(err, ERR_LIMIT, "a device has %d states already", STATES_MAX);
+	if (st == NULL) {
+		st = calloc(1, sizeof(*st));
+		if (st != NULL)
+			st->topic = strdup(topic);
+		if (st == NULL || st->topic == NULL || map_add(s->by_topic, st->topic, st) < 0) {
+			state_free(st);
+			return err_set(err, ERR_NOMEM, "state");
+		}
 	}
-	return st;
+	*ret = st;
+	return 0;
 }
 
 /* ret: 0 or ERR_NOMEM (then it is as it was). */
@@ -118,9 +122,11 @@ static int on_stored(void *arg, const char *topic, const char *text, int64_t cha
 	int rc = event_body_parse(text, strlen(text), &body, NULL);
 	if (rc < 0)
 		return rc == ERR_NOMEM ? rc : 0;
-	struct state *st = state_of(s, topic);
+	struct state *st;
 
-	rc = st != NULL ? state_put(st, body.payload, text, changed_us) : ERR_NOMEM;
+	rc = state_of(s, topic, &st, NULL);
+	if (rc == 0)
+		rc = state_put(st, body.payload, text, changed_us);
 	event_body_done(&body);
 	return rc;
 }
@@ -225,10 +231,11 @@ int states_retained(struct states *s, const char *topic, const struct event_body
 		    const char *text, struct err *err)
 {
 	int64_t now = now_us();
-	struct state *st = state_of(s, topic);
+	struct state *st;
+	int rc = state_of(s, topic, &st, err);
 
-	if (st == NULL)
-		return err_set(err, ERR_NOMEM, "state");
+	if (rc < 0)
+		return rc;
 	if (st->live)
 		return 0;
 	if (st->text != NULL && strcmp(st->text, text) == 0) {
@@ -246,8 +253,7 @@ int states_retained(struct states *s, const char *topic, const struct event_body
 	if (state_put(st, body->payload, text, changed) < 0)
 		return err_set(err, ERR_NOMEM, "state");
 	st->seen = true;
-	int rc = mark_untold(s, st, false, err);
-
+	rc = mark_untold(s, st, false, err);
 	if (rc == 0)
 		rc = keep(s, st, err);
 	return rc < 0 ? rc : 1;
@@ -258,10 +264,11 @@ static int set_now(struct states *s, const char *topic, const struct event_body 
 		   const char *text, bool by_us, struct err *err)
 {
 	int64_t now = now_us();
-	struct state *st = state_of(s, topic);
+	struct state *st;
+	int rc = state_of(s, topic, &st, err);
 
-	if (st == NULL)
-		return err_set(err, ERR_NOMEM, "state");
+	if (rc < 0)
+		return rc;
 	/* what we said comes back */
 	bool same = st->text != NULL && strcmp(st->text, text) == 0;
 
@@ -270,8 +277,7 @@ static int set_now(struct states *s, const char *topic, const struct event_body 
 		return err_set(err, ERR_NOMEM, "state");
 	st->live = true;
 	st->seen = !by_us;
-	int rc = mark_untold(s, st, by_us, err);
-
+	rc = mark_untold(s, st, by_us, err);
 	return rc == 0 && !same ? keep(s, st, err) : rc;
 }
 
