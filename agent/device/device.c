@@ -1,0 +1,389 @@
+/* device.c - the life of a device (gateway-devices 1.3) and the queue of its events (1.4). */
+#include "agent/device/device_int.h"
+#include "common/log.h"
+#include "common/util.h"
+#include <stdio.h>
+#include <string.h>
+
+#define FIFO_SLICE       64   /* events handled in one turn */
+#define SHORT_LIFE_MS    1000 /* an instance that lives shorter is not restarted at once */
+#define RESTART_LEAST_MS 1000
+
+/* ---- the queue of events ---- */
+
+static void queued_free(struct queued *q)
+{
+	event_path_done(&q->path);
+	json_decref(q->payload);
+	free(q);
+}
+
+static void fifo_clear(struct device *d)
+{
+	while (d->first != NULL) {
+		struct queued *q = d->first;
+
+		d->first = q->next;
+		queued_free(q);
+	}
+	d->last = &d->first;
+	d->n_queued = 0;
+	loop_arm(d->env->loop, d->fifo_timer, -1);
+}
+
+static void drop(struct device *d, const char *topic, const char *why)
+{
+	d->counters.dropped++;
+	if (log_allowed("device.event_dropped", topic))
+		log_warn("device.event_dropped", KV("device", d->key), KV("topic", topic),
+			 KV("why", why));
+}
+
+static void fifo_put(struct device *d, const char *topic, json_t *payload)
+{
+	struct queued *q = d->n_queued < FIFO_MAX ? calloc(1, sizeof(*q)) : NULL;
+
+	if (q == NULL ||
+	    event_path_parse(topic + strlen(d->prefix) + strlen("/system/"), &q->path, NULL) < 0) {
+		drop(d, topic, d->n_queued < FIFO_MAX ? "out of memory" : "too many wait");
+		free(q);
+		return;
+	}
+	q->payload = json_incref(payload);
+	*d->last = q;
+	d->last = &q->next;
+	if (d->n_queued++ == 0 && d->state == DEVICE_RUNNING)
+		loop_arm(d->env->loop, d->fifo_timer, 0);
+}
+
+static void handle(struct device *d, const struct queued *q)
+{
+	struct err err = {0};
+
+	if (d->type->ops->event == NULL) {
+		d->counters.dropped++;
+		return;
+	}
+	d->counters.events++;
+	if (d->type->ops->event(d->instance, q->path.segments, q->path.n, q->payload, &err) == 0)
+		return;
+	d->counters.failed++;
+	if (log_allowed("device.event_refused", d->key))
+		log_warn("device.event_refused", KV("device", d->key),
+			 KV("event", q->path.segments[0]), KV("why", err.text));
+}
+
+/* One at a time, in the order of their arrival; the loop goes on between slices. */
+static void on_fifo_timer(void *arg)
+{
+	struct device *d = arg;
+
+	for (unsigned i = 0; i < FIFO_SLICE && d->first != NULL; i++) {
+		struct queued *q = d->first;
+
+		d->first = q->next;
+		if (d->first == NULL)
+			d->last = &d->first;
+		d->n_queued--;
+		handle(d, q);
+		queued_free(q);
+		if (d->state != DEVICE_RUNNING || d->ending)
+			return;
+	}
+	if (d->first != NULL)
+		loop_arm(d->env->loop, d->fifo_timer, 0);
+}
+
+/* ---- the life of an instance ---- */
+
+static void note_why(struct device *d, const char *why)
+{
+	snprintf(d->why, sizeof(d->why), "%.199s", why);
+}
+
+static void failed(struct device *d)
+{
+	d->state = DEVICE_FAILED;
+	fifo_clear(d);
+	if (d->restart_ms < 0)
+		return;
+	int64_t lived_ms = loop_now_ms(d->env->loop) - d->created_ms;
+	bool storm = lived_ms < SHORT_LIFE_MS && d->restart_ms < RESTART_LEAST_MS;
+
+	loop_arm(d->env->loop, d->restart_timer, storm ? RESTART_LEAST_MS : d->restart_ms);
+}
+
+static void create(struct device *d)
+{
+	struct err err = {0};
+
+	d->state = DEVICE_CREATING;
+	d->created_ms = loop_now_ms(d->env->loop);
+	d->ending = false;
+	d->link = LINK_DISCONNECTED;
+	d->link_count = 0;
+	d->counters.creations++;
+	loop_arm(d->env->loop, d->restart_timer, -1);
+	d->port = (struct port){.device = d};
+	if (d->type->ops->create(&d->port, d->conf, &d->instance, &err) == 0)
+		return;
+	d->instance = NULL;
+	loop_arm(d->env->loop, d->end_timer, -1);
+	device_forget_emitting(d);
+	device_end_calls(d);
+	note_why(d, err.text);
+	if (log_allowed("device.failed", d->key))
+		log_error("device.failed", KV("device", d->key), KV("why", err.text));
+	failed(d);
+}
+
+void device_created(struct device *d)
+{
+	if (d->state != DEVICE_CREATING || d->closing)
+		return;
+	d->state = DEVICE_RUNNING;
+	d->why[0] = '\0';
+	log_info("device.running", KV("device", d->key));
+	device_emit_running(d, true);
+	view_start(d->view);
+	if (d->first != NULL)
+		loop_arm(d->env->loop, d->fifo_timer, 0);
+}
+
+/* Close the instance: its own last words, then ours. */
+static void close_instance(struct device *d)
+{
+	bool was_running = d->state == DEVICE_RUNNING;
+
+	d->closing = true;
+	loop_arm(d->env->loop, d->end_timer, -1);
+	device_forget_emitting(d);
+	d->type->ops->close(d->instance);
+	device_forget_emitting(d); /* of its last words */
+	d->instance = NULL;
+	device_end_calls(d);
+	fifo_clear(d);
+	d->link = LINK_DISCONNECTED;
+	d->link_count = 0;
+	d->state = DEVICE_DISABLED;
+	d->ending = false;
+	if (was_running) {
+		device_emit_running(d, false);
+		view_stop(d->view);
+	}
+	log_info("device.closed", KV("device", d->key));
+	d->closing = false;
+}
+
+void device_fail_soon(struct device *d, const char *why)
+{
+	if (d->ending || d->closing || d->state == DEVICE_DISABLED || d->state == DEVICE_FAILED)
+		return;
+	d->ending = true;
+	note_why(d, why);
+	log_error("device.ended", KV("device", d->key), KV("why", why));
+	loop_arm(d->env->loop, d->fifo_timer, -1);
+	loop_arm(d->env->loop, d->end_timer, 0);
+}
+
+static void on_end_timer(void *arg)
+{
+	struct device *d = arg;
+
+	close_instance(d);
+	failed(d);
+}
+
+static void on_restart_timer(void *arg)
+{
+	struct device *d = arg;
+
+	if (d->state == DEVICE_FAILED && d->want)
+		create(d);
+}
+
+void device_stop(struct device *d)
+{
+	loop_arm(d->env->loop, d->restart_timer, -1);
+	if (d->state == DEVICE_CREATING || d->state == DEVICE_RUNNING)
+		close_instance(d);
+	d->state = DEVICE_DISABLED;
+}
+
+/* What was told last; gateway-devices 1.3. */
+static void enable(struct device *d, bool on)
+{
+	d->want = on;
+	if (!on)
+		device_stop(d);
+	else if (d->state == DEVICE_DISABLED && d->synced)
+		create(d);
+}
+
+/* ---- the broker ---- */
+
+static char *enable_topic(const struct device *d)
+{
+	char *topic = NULL;
+
+	return asprintf(&topic, "%s/system/enable", d->prefix) < 0 ? NULL : topic;
+}
+
+void device_state_failed(const struct device *d, const struct err *err)
+{
+	if (log_allowed("device.state_failed", d->key))
+		log_error("device.state_failed", KV("device", d->key), KV("why", err->text));
+}
+
+void device_event(struct device *d, const char *const *path, size_t n, const char *topic,
+		  const struct event_body *body, const char *text, bool retained)
+{
+	bool is_state = event_is_state(path, n),
+	     is_enable = n == 1 && strcmp(path[0], "enable") == 0;
+	struct err err = {0};
+	int news = 1;
+
+	if (is_state && retained)
+		news = states_retained(d->states, topic, body, text, &err);
+	else if (is_state)
+		news = states_live(d->states, topic, body, text, &err) < 0 ? err.code : 1;
+	if (news < 0)
+		device_state_failed(d, &err);
+	if (news == 0)
+		return;
+	if (is_enable && !retained) {
+		/* one that is told now does not wait for the others */
+		d->synced = true;
+		enable(d, json_is_true(body->payload));
+	}
+	if (is_enable)
+		return; /* device_synced() looks at it */
+	bool waits = d->state == DEVICE_CREATING && is_state;
+
+	if ((d->state == DEVICE_RUNNING && !d->ending) || waits)
+		fifo_put(d, topic, body->payload);
+	else if (!is_state)
+		drop(d, topic, "the device does not run");
+}
+
+/* By what is kept: nobody told it: disabled. */
+static void enable_as_kept(struct device *d)
+{
+	CLEANUP(freep)
+	char *topic = enable_topic(d);
+
+	if (topic == NULL) {
+		log_error("device.failed", KV("device", d->key), KV("why", "out of memory"));
+		return;
+	}
+	d->synced = true;
+	enable(d, json_is_true(states_find(d->states, topic)));
+}
+
+struct telling {
+	struct device *device;
+	char *topic, *text;
+};
+
+/* The broker has what we told it. */
+static void on_told(void *arg, int rc)
+{
+	struct telling *t = arg;
+
+	if (rc == 0 && t->device->up)
+		states_told(t->device->states, t->topic, t->text);
+	free(t->topic);
+	free(t->text);
+	free(t);
+}
+
+/* A broker that forgot, or was away, learns what is kept. */
+static void tell_broker(void *arg, const char *topic, const char *text, const json_t *payload)
+{
+	struct device *d = arg;
+	struct telling *t = calloc(1, sizeof(*t));
+	struct err err = {0};
+
+	(void)payload;
+	if (t != NULL)
+		*t = (struct telling){.device = d, .topic = strdup(topic), .text = strdup(text)};
+	if (t == NULL || t->topic == NULL || t->text == NULL) {
+		if (t != NULL)
+			on_told(t, ERR_NOMEM);
+		device_state_failed(d, &(struct err){.text = "out of memory"});
+		return;
+	}
+	int rc = outbox_put(d->outbox,
+			    &(struct outbox_item){.sink = OUTBOX_EVENTS,
+						  .address = topic,
+						  .text = text,
+						  .retain = true,
+						  .state = true,
+						  .keep = KEEP_NONE, /* the states are kept */
+						  .done = on_told,
+						  .arg = t},
+			    &err);
+	if (rc == 0)
+		return;
+	on_told(t, rc);
+	device_state_failed(d, &err);
+}
+
+void device_synced(struct device *d, bool complete)
+{
+	d->up = true;
+	outbox_up(d->outbox, OUTBOX_EVENTS, true);
+	if (complete)
+		states_each_untold(d->states, tell_broker, d);
+	enable_as_kept(d);
+	device_begin_say_again(d);
+}
+
+void device_lost(struct device *d)
+{
+	d->up = false;
+	outbox_up(d->outbox, OUTBOX_EVENTS, false);
+	states_begin_sync(d->states);
+}
+
+void device_hold(struct device *d)
+{
+	if (d->has_store)
+		return;
+	d->synced = false;
+	device_stop(d);
+}
+
+void device_start_alone(struct device *d)
+{
+	if (d->has_store && !d->synced)
+		enable_as_kept(d);
+}
+
+void device_sent(struct device *d, uint64_t token, int rc)
+{
+	outbox_sent(d->outbox, token, rc);
+	device_say_again(d);
+}
+
+void device_ready(struct device *d)
+{
+	outbox_ready(d->outbox, OUTBOX_EVENTS);
+}
+
+int device_set_enabled(struct device *d, bool enabled, struct err *err)
+{
+	CLEANUP(freep)
+	char *topic = enable_topic(d);
+	struct event_body body = {.payload = json_boolean(enabled)};
+	CLEANUP(freep)
+	char *text = event_body(now_us(), NULL, body.payload);
+
+	if (topic == NULL || text == NULL)
+		return err_set(err, ERR_NOMEM, "device %s", d->key);
+	int rc = states_set(d->states, topic, &body, text, err);
+
+	tell_broker(d, topic, text, NULL);
+	enable(d, enabled);
+	return rc;
+}

@@ -1,0 +1,92 @@
+/* device_int.h - shared by device.c (life), device_make.c, port.c (the driver's side),
+ * device_calls.c (reads and writes) and device_tell.c (for people) only.
+ */
+#pragma once
+
+#include "agent/device/device.h"
+#include "agent/device/outbox.h"
+#include "agent/device/states.h"
+#include "agent/device/view.h"
+#include "common/map.h"
+
+#define FIFO_MAX 1024
+
+/* The driver's side of a device. */
+struct port {
+	struct device *device;
+};
+
+/* An event that waits for the driver. */
+struct queued {
+	struct queued *next;
+	struct event_path path; /* what follows `system` */
+	json_t *payload;
+};
+
+/* The last a point was said to be. */
+struct last {
+	struct value value; /* text: owned */
+	bool known;
+};
+
+struct device {
+	const struct device_env *env;
+	const struct device_type *type;
+	json_t *conf;
+	char *name, *key, *prefix; /* prefix: topic */
+	char id[37];
+	struct point_list points;
+	enum outbox_keep *keeps; /* of each point */
+	struct last *lasts;      /* of each point */
+	bool has_store;
+	enum outbox_keep keep_default; /* of what tells no point */
+	int64_t restart_ms;            /* -1: never */
+
+	enum device_state state;
+	bool want;   /* enabled, as was told last */
+	bool synced; /* the broker's states are told; or we begin without */
+	bool up;     /* the broker is there */
+	bool ending, closing;
+	char why[200]; /* what failed last; "" */
+	int64_t created_ms;
+	struct port port;
+	void *instance;
+	struct loop_src *end_timer, *restart_timer;
+
+	struct states *states;
+	struct outbox *outbox;
+	struct view *view;
+	enum link_state link;
+	unsigned link_count;
+
+	struct queued *first, **last; /* of the queue */
+	size_t n_queued;
+	struct loop_src *fifo_timer;
+
+	struct emitting *emitting; /* whose done is still to be called */
+	struct port_call *calls;
+	struct map *said; /* states as the broker has them of us: struct said by topic */
+	void **again;     /* those to say again, from again_at on; NULL: none */
+	size_t again_at;
+	struct device_counters counters;
+};
+
+/* port.c */
+int64_t now_us(void);
+void device_emit_running(struct device *d, bool running);
+/* No done is called any more. */
+void device_forget_emitting(struct device *d);
+/* Nothing is under way any more. */
+void device_free_emitting(struct device *d);
+void device_forget_said(struct device *d);
+/* Say the states again, as many as the outbox has room for. */
+void device_say_again(struct device *d);
+void device_begin_say_again(struct device *d);
+/* device.c */
+void device_stop(struct device *d);
+void device_state_failed(const struct device *d, const struct err *err);
+void device_created(struct device *d);
+void device_fail_soon(struct device *d, const char *why);
+/* device_calls.c */
+void device_end_calls(struct device *d);
+void device_on_view_write(void *arg, unsigned point, const struct value *v, uint64_t number);

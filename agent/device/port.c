@@ -1,0 +1,355 @@
+/* port.c - the driver's side of a device: what it emits. */
+#include "agent/device/device_int.h"
+#include "common/log.h"
+#include "common/util.h"
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#define SAY_AGAIN_WAITING 256 /* in the outbox at a time, when states are said again */
+
+/* An emission whose sender wants to know: done is called when both views have answered. */
+struct emitting {
+	struct emitting *next, **at; /* of the device's */
+	emitted_fn *done;            /* NULL: nobody asks any more */
+	void *arg;
+	unsigned open;
+	int rc;
+};
+
+/* A state as we said it last. */
+struct said {
+	char *topic, *text; /* topic: the key */
+	enum outbox_keep keep;
+};
+
+int64_t now_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return ts.tv_sec * 1000000LL + ts.tv_nsec / 1000;
+}
+
+/* ---- who asked ---- */
+
+static struct emitting *emitting_new(struct device *d, emitted_fn *done, void *arg)
+{
+	struct emitting *e = malloc(sizeof(*e));
+
+	if (e == NULL)
+		return NULL;
+	*e = (struct emitting){
+		.next = d->emitting, .at = &d->emitting, .done = done, .arg = arg, .open = 1};
+	if (e->next != NULL)
+		e->next->at = &e->next;
+	d->emitting = e;
+	return e;
+}
+
+static void emitting_free(struct emitting *e)
+{
+	*e->at = e->next;
+	if (e->next != NULL)
+		e->next->at = e->at;
+	free(e);
+}
+
+static void on_part(void *arg, int rc)
+{
+	struct emitting *e = arg;
+
+	if (rc < 0)
+		e->rc = rc;
+	if (--e->open > 0)
+		return;
+	emitted_fn *done = e->done;
+	void *asker = e->arg;
+
+	rc = e->rc;
+	emitting_free(e);
+	if (done != NULL)
+		done(asker, rc);
+}
+
+void device_forget_emitting(struct device *d)
+{
+	for (struct emitting *e = d->emitting; e != NULL; e = e->next)
+		e->done = NULL;
+}
+
+void device_free_emitting(struct device *d)
+{
+	while (d->emitting != NULL)
+		emitting_free(d->emitting);
+}
+
+/* ---- states, to say again to a broker that may have forgotten them ---- */
+
+static void said_free(void *value)
+{
+	struct said *s = value;
+
+	if (s == NULL)
+		return;
+	free(s->topic);
+	free(s->text);
+	free(s);
+}
+
+/* Without memory the broker is not reminded of this one. */
+static void remember_said(struct device *d, const char *topic, const char *text,
+			  enum outbox_keep keep)
+{
+	struct said *s = map_find(d->said, topic);
+	char *copy = strdup(text);
+
+	if (copy == NULL)
+		return;
+	if (s == NULL) {
+		s = calloc(1, sizeof(*s));
+		if (s != NULL)
+			s->topic = strdup(topic);
+		if (s == NULL || s->topic == NULL || map_add(d->said, s->topic, s) < 0) {
+			said_free(s);
+			free(copy);
+			return;
+		}
+	}
+	free(s->text);
+	s->text = copy;
+	s->keep = keep;
+}
+
+void device_forget_said(struct device *d)
+{
+	free(TAKE(d->again));
+	d->said = map_free(d->said, said_free);
+}
+
+void device_begin_say_again(struct device *d)
+{
+	free(TAKE(d->again));
+	d->again = map_values(d->said);
+	d->again_at = 0;
+	device_say_again(d);
+}
+
+void device_say_again(struct device *d)
+{
+	struct outbox_status status = {0};
+
+	while (d->again != NULL) {
+		const struct said *s = d->again[d->again_at];
+
+		outbox_get_status(d->outbox, &status);
+		if (s != NULL && status.waiting >= SAY_AGAIN_WAITING)
+			return; /* device_sent() goes on */
+		if (s == NULL) {
+			free(TAKE(d->again));
+			return;
+		}
+		d->again_at++;
+		outbox_put(d->outbox,
+			   &(struct outbox_item){.sink = OUTBOX_EVENTS,
+						 .address = s->topic,
+						 .text = s->text,
+						 .retain = true,
+						 .state = true,
+						 .keep = s->keep},
+			   NULL); /* counted by the outbox */
+	}
+}
+
+/* ---- emitting ---- */
+
+static void last_put(struct last *last, const struct value *v)
+{
+	char *text = NULL;
+
+	if (v->kind == VALUE_NONE) {
+		last->value.quality = v->quality;
+		return;
+	}
+	if (v->kind == VALUE_TEXT)
+		text = strdup(v->text);
+	if (v->kind == VALUE_TEXT && text == NULL)
+		return; /* the one before stays */
+	if (last->value.kind == VALUE_TEXT)
+		free((char *)(uintptr_t)last->value.text);
+	last->value = *v;
+	if (v->kind == VALUE_TEXT)
+		last->value.text = text;
+	if (last->value.time_us == 0)
+		last->value.time_us = now_us();
+	last->known = true;
+}
+
+static enum outbox_keep keep_of(const struct device *d, const struct emission *e)
+{
+	if (!d->has_store)
+		return KEEP_NONE;
+	if (e->point >= 0 && (size_t)e->point < d->points.n)
+		return d->keeps[e->point];
+	if (e->retain)
+		return KEEP_LATEST;
+	return d->keep_default == KEEP_ALL ? KEEP_ALL : KEEP_NONE;
+}
+
+/* ret: 0; negative: nobody will hear of it. */
+static int put_event(struct device *d, const struct emission *e, struct emitting *asked,
+		     struct err *err)
+{
+	CLEANUP(freep)
+	char *suffix = NULL;
+	CLEANUP(freep)
+	char *topic = NULL;
+	enum outbox_keep keep = keep_of(d, e);
+
+	int rc = event_topic(e->path, e->n_path, &suffix, err);
+	if (rc < 0)
+		return rc;
+	CLEANUP(freep)
+	char *text = event_body(now_us(), e->source_us, e->payload);
+
+	if (asprintf(&topic, "%s/gateway/%s", d->prefix, suffix) < 0)
+		topic = NULL;
+	if (text == NULL || topic == NULL)
+		return err_set(err, ERR_NOMEM, "event");
+	if (e->retain)
+		remember_said(d, topic, text, keep);
+	if (asked != NULL)
+		asked->open++;
+	rc = outbox_put(d->outbox,
+			&(struct outbox_item){.sink = OUTBOX_EVENTS,
+					      .address = topic,
+					      .text = text,
+					      .retain = e->retain,
+					      .state = e->retain,
+					      .keep = keep,
+					      .done = asked != NULL ? on_part : NULL,
+					      .arg = asked},
+			err);
+	if (rc < 0 && asked != NULL)
+		asked->open--;
+	return rc;
+}
+
+static void tell_value(struct device *d, unsigned point, const struct value *v,
+		       struct emitting *asked)
+{
+	if (point >= d->points.n)
+		return;
+	last_put(&d->lasts[point], v);
+	if (!d->points.items[point].input)
+		return;
+	if (asked != NULL)
+		asked->open++;
+	view_value(d->view, point, v, asked != NULL ? on_part : NULL, asked);
+}
+
+static void emit(struct device *d, const struct emission *e)
+{
+	struct emitting *asked = NULL;
+	struct err err = {0};
+
+	if (e->done != NULL && (asked = emitting_new(d, e->done, e->arg)) == NULL) {
+		e->done(e->arg, ERR_NOMEM);
+		json_decref(e->payload);
+		d->counters.lost++;
+		return;
+	}
+	d->counters.emitted++;
+	int rc = put_event(d, e, asked, &err);
+	json_decref(e->payload);
+	if (rc < 0) {
+		d->counters.lost++;
+		if (log_allowed("event.lost", d->key))
+			log_error("event.lost", KV("device", d->key), KV("why", err.text));
+	}
+	if (e->point >= 0)
+		tell_value(d, (unsigned)e->point, &e->value, asked);
+	if (asked != NULL)
+		on_part(asked, rc);
+}
+
+void port_emit(struct port *p, const struct emission *e)
+{
+	emit(p->device, e);
+}
+
+void device_emit_running(struct device *d, bool running)
+{
+	int64_t at = now_us();
+
+	emit(d, &(struct emission){.path = (const char *const[]){"running"},
+				   .n_path = 1,
+				   .payload = json_boolean(running),
+				   .retain = true,
+				   .source_us = &at,
+				   .point = -1});
+}
+
+void port_value(struct port *p, unsigned point, const struct value *v)
+{
+	tell_value(p->device, point, v, NULL);
+}
+
+void port_link(struct port *p, enum link_state state, unsigned count)
+{
+	struct device *d = p->device;
+
+	d->link = state;
+	d->link_count = count;
+	view_link(d->view, state, count);
+}
+
+/* ---- the rest of the port ---- */
+
+struct loop *port_loop(const struct port *p)
+{
+	return p->device->env->loop;
+}
+
+const char *port_name(const struct port *p)
+{
+	return p->device->key;
+}
+
+void port_created(struct port *p)
+{
+	device_created(p->device);
+}
+
+void port_ended(struct port *p, const char *why)
+{
+	device_fail_soon(p->device, why);
+}
+
+struct state_walk {
+	const struct device *device;
+	port_state_fn *fn;
+	void *arg;
+};
+
+static void on_state(void *arg, const char *topic, const char *text, const json_t *payload)
+{
+	const struct state_walk *w = arg;
+	struct event_path path = {0};
+
+	(void)text;
+	/* what follows "<prefix>/system/" */
+	if (event_path_parse(topic + strlen(w->device->prefix) + strlen("/system/"), &path, NULL) <
+	    0)
+		return;
+	if (path.n > 1) /* `enable` is the device's own */
+		w->fn(w->arg, path.segments, path.n, payload);
+	event_path_done(&path);
+}
+
+void port_each_state(struct port *p, port_state_fn *fn, void *arg)
+{
+	struct state_walk w = {.device = p->device, .fn = fn, .arg = arg};
+
+	states_each(p->device->states, on_state, &w);
+}
