@@ -371,6 +371,11 @@ void device_ready(struct device *d)
 	outbox_ready(d->outbox, OUTBOX_EVENTS);
 }
 
+void device_each_state(const struct device *d, states_fn *fn, void *arg)
+{
+	states_each(d->states, fn, arg);
+}
+
 int device_set_enabled(struct device *d, bool enabled, struct err *err)
 {
 	CLEANUP(freep)
@@ -385,5 +390,22 @@ int device_set_enabled(struct device *d, bool enabled, struct err *err)
 
 	tell_broker(d, topic, text, NULL);
 	enable(d, enabled);
+	return rc;
+}
+
+int device_make_timers(struct device *d, struct err *err)
+{
+	const struct {
+		loop_fn *fn;
+		struct loop_src **at;
+	} timers[] = {
+		{on_fifo_timer, &d->fifo_timer},
+		{on_end_timer, &d->end_timer},
+		{on_restart_timer, &d->restart_timer},
+	};
+	int rc = 0;
+
+	for (size_t i = 0; rc == 0 && i < ARRAY_LEN(timers); i++)
+		rc = loop_add_timer(d->env->loop, -1, 0, timers[i].fn, d, timers[i].at, err);
 	return rc;
 }

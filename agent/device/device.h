@@ -10,6 +10,7 @@
 #include "agent/device/conf.h"
 #include "agent/device/driver.h"
 #include "agent/device/event.h"
+#include "agent/device/states.h"
 #include "agent/device/store.h"
 #include "common/err.h"
 #include "common/loop.h"
@@ -28,9 +29,7 @@ struct device_env {
 	const char *gateway, *csm_url;
 	/* Publish. ret: 0, then device_sent() answers; ERR_AGAIN: device_ready() tells when;
 	 * another negative: never. */
-	int (*send)(void *arg, struct device *d, uint64_t token, const char *topic,
-		    const char *text, bool retain);
-	void *arg;
+	int (*send)(void *owner, uint64_t token, const char *topic, const char *text, bool retain);
 };
 
 enum device_state {
@@ -45,11 +44,13 @@ struct device_counters {
 		failed;         /* from the bus: handled; not taken; refused by the driver */
 	uint64_t emitted, lost; /* by the device; lost: not even queued */
 	uint64_t creations;
+	uint64_t backlog, shed; /* waiting for the broker; and what did not get there */
 };
 
-/* env, the type: borrowed. conf: copied but for its JSON, which is shared. ret: yours, disabled. */
-int device_new(const struct device_env *env, const struct device_conf *conf, struct device **ret,
-	       struct err *err);
+/* env, the type: borrowed. conf: copied but for its JSON, which is shared. owner: for env->send().
+ * ret: yours, disabled. */
+int device_new(const struct device_env *env, const struct device_conf *conf, void *owner,
+	       struct device **ret, struct err *err);
 /* Closes the instance, with all that it has to say. NULL is fine; returns NULL. */
 struct device *device_free(struct device *d);
 /* The same, and all that is kept of the device is forgotten, on disk and in csm: it is in the
@@ -73,6 +74,9 @@ void device_start_alone(struct device *d);
 /* The answer to env->send(), and that there is room again after its ERR_AGAIN. */
 void device_sent(struct device *d, uint64_t token, int rc);
 void device_ready(struct device *d);
+
+/* All that is kept of what others told it. */
+void device_each_state(const struct device *d, states_fn *fn, void *arg);
 
 /* ---- people ---- */
 

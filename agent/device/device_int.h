@@ -31,6 +31,7 @@ struct last {
 
 struct device {
 	const struct device_env *env;
+	void *owner; /* for env->send() */
 	const struct device_type *type;
 	json_t *conf;
 	char *name, *key, *prefix; /* prefix: topic */
@@ -83,6 +84,7 @@ void device_forget_said(struct device *d);
 void device_say_again(struct device *d);
 void device_begin_say_again(struct device *d);
 /* device.c */
+int device_make_timers(struct device *d, struct err *err);
 void device_stop(struct device *d);
 void device_state_failed(const struct device *d, const struct err *err);
 void device_created(struct device *d);

@@ -12,7 +12,7 @@ static int sink_send(void *arg, enum outbox_sink sink, uint64_t token, const cha
 	struct device *d = arg;
 
 	if (sink == OUTBOX_EVENTS)
-		return d->env->send(d->env->arg, d, token, address, text, retain);
+		return d->env->send(d->owner, token, address, text, retain);
 	return d->view != NULL ? view_send(d->view, token, address, text) : ERR_AGAIN;
 }
 
@@ -82,25 +82,8 @@ static int make_views(struct device *d, struct err *err)
 	return view_new(env->loop, &conf, &events, d, &d->view, err);
 }
 
-static int make_timers(struct device *d, struct err *err)
-{
-	const struct {
-		loop_fn *fn;
-		struct loop_src **at;
-	} timers[] = {
-		{on_fifo_timer, &d->fifo_timer},
-		{on_end_timer, &d->end_timer},
-		{on_restart_timer, &d->restart_timer},
-	};
-	int rc = 0;
-
-	for (size_t i = 0; rc == 0 && i < ARRAY_LEN(timers); i++)
-		rc = loop_add_timer(d->env->loop, -1, 0, timers[i].fn, d, timers[i].at, err);
-	return rc;
-}
-
-int device_new(const struct device_env *env, const struct device_conf *conf, struct device **ret,
-	       struct err *err)
+int device_new(const struct device_env *env, const struct device_conf *conf, void *owner,
+	       struct device **ret, struct err *err)
 {
 	const json_t *restart = json_object_get(conf->json, "restart_delay");
 	struct device *d = calloc(1, sizeof(*d));
@@ -108,6 +91,7 @@ int device_new(const struct device_env *env, const struct device_conf *conf, str
 	if (d == NULL)
 		return err_set(err, ERR_NOMEM, "device");
 	d->env = env;
+	d->owner = owner;
 	d->type = conf->type;
 	d->conf = json_incref(conf->json);
 	d->last = &d->first;
@@ -120,7 +104,7 @@ int device_new(const struct device_env *env, const struct device_conf *conf, str
 	if (rc == 0)
 		rc = make_points(d, err);
 	if (rc == 0)
-		rc = make_timers(d, err);
+		rc = device_make_timers(d, err);
 	if (rc == 0)
 		rc = states_new(env->store, d->prefix, &d->states, err);
 	if (rc == 0)
@@ -223,5 +207,10 @@ bool device_has_store(const struct device *d)
 
 void device_get_counters(const struct device *d, struct device_counters *ret)
 {
+	struct outbox_status waiting = {0};
+
+	outbox_get_status(d->outbox, &waiting);
 	*ret = d->counters;
+	ret->backlog = waiting.waiting;
+	ret->shed = waiting.dropped + waiting.expired + waiting.failed;
 }

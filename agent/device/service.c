@@ -1,0 +1,452 @@
+/* service.c - the device service: the way between the event bus and each device. */
+#include "agent/device/service_int.h"
+#include "common/log.h"
+#include "common/shortage.h"
+#include "common/util.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define STRAYS_MAX 8192 /* states of devices that we do not have; anybody can make them */
+#define TYPE_AT    2
+#define NAME_AT    3
+#define SYSTEM_AT  4
+
+/* A state of a device that may come with the next reading of the file. */
+struct stray {
+	char *topic, *text; /* topic: the key */
+};
+
+/* ---- states of devices we do not have (yet) ---- */
+
+static void stray_free(void *value)
+{
+	struct stray *s = value;
+
+	if (s == NULL)
+		return;
+	free(s->topic);
+	free(s->text);
+	free(s);
+}
+
+static void put_stray(struct devices *d, const char *topic, const char *text)
+{
+	stray_free(map_remove(d->strays, topic));
+	struct stray *s = map_count(d->strays) < STRAYS_MAX ? calloc(1, sizeof(*s)) : NULL;
+
+	if (s != NULL)
+		*s = (struct stray){.topic = strdup(topic), .text = strdup(text)};
+	if (s != NULL && s->topic != NULL && s->text != NULL &&
+	    map_add(d->strays, s->topic, s) == 0)
+		return;
+	stray_free(s);
+	d->strays_full = true;
+}
+
+static void on_state_left(void *arg, const char *topic, const char *text, const json_t *payload)
+{
+	(void)payload;
+	put_stray(arg, topic, text);
+}
+
+static int forget_strays(struct devices *d, struct err *err)
+{
+	map_free(d->strays, stray_free);
+	d->strays_full = false;
+	d->strays = map_new();
+	return d->strays != NULL ? 0 : err_set(err, ERR_NOMEM, "devices");
+}
+
+static void tell(struct entry *e, const struct event_path *path, const char *topic,
+		 const struct event_body *body, const char *text, bool retained)
+{
+	device_event(e->device, path->segments + SYSTEM_AT + 1, path->n - SYSTEM_AT - 1, topic,
+		     body, text, retained);
+}
+
+/* A device has come: what the broker had for it. */
+static void tell_strays(struct devices *d, struct entry *e)
+{
+	CLEANUP(freep)
+	void **all = map_values(d->strays);
+
+	for (size_t i = 0; all != NULL && all[i] != NULL; i++) {
+		struct stray *s = all[i];
+		struct event_path path = {0};
+		struct event_body body = {0};
+		bool is_its = event_path_parse(s->topic, &path, NULL) == 0 &&
+			      strncmp(device_key(e->device), path.segments[TYPE_AT],
+				      strlen(path.segments[TYPE_AT])) == 0 &&
+			      device_key(e->device)[strlen(path.segments[TYPE_AT])] == '/' &&
+			      strcmp(device_name(e->device), path.segments[NAME_AT]) == 0;
+
+		if (is_its && event_body_parse(s->text, strlen(s->text), &body, NULL) == 0) {
+			tell(e, &path, s->topic, &body, s->text, true);
+			stray_free(map_remove(d->strays, s->topic));
+		}
+		event_path_done(&path);
+		event_body_done(&body);
+	}
+}
+
+/* ---- all devices ---- */
+
+typedef void entry_fn(struct entry *e);
+
+static void walk_one(void *arg, const char *key, void *value)
+{
+	entry_fn *const *fn = arg;
+
+	(void)key;
+	(*fn)(value);
+}
+
+static void each(struct devices *d, entry_fn *fn)
+{
+	map_each(d->entries, walk_one, &fn);
+}
+
+static void hold(struct entry *e)
+{
+	device_hold(e->device);
+}
+
+static void lose(struct entry *e)
+{
+	device_lost(e->device);
+}
+
+static void sync_one(struct entry *e)
+{
+	device_synced(e->device, e->all->complete);
+}
+
+static void start_alone(struct entry *e)
+{
+	device_start_alone(e->device);
+}
+
+/* ---- the event bus ---- */
+
+static void on_synced(void *arg, bool complete)
+{
+	struct devices *d = arg;
+
+	d->synced = d->alone = true;
+	d->complete = complete;
+	loop_arm(d->loop, d->grace_timer, -1);
+	loop_arm(d->loop, d->alone_timer, -1);
+	log_info("devices.synced", KV("devices", map_count(d->entries)), KV("complete", complete));
+	each(d, sync_one);
+}
+
+static void on_grace_timer(void *arg)
+{
+	struct devices *d = arg;
+
+	log_warn("devices.held", KV("why", "the broker is away: devices without a store stop"));
+	each(d, hold);
+}
+
+static void on_lost(void *arg, const char *why)
+{
+	struct devices *d = arg;
+	int64_t grace_ms = llround(d->conf.bus_loss_grace_s * 1000);
+	struct err err = {0};
+
+	log_warn("devices.bus_lost", KV("why", why));
+	d->synced = false;
+	while (d->first_waiting != NULL) { /* told by outbox_up() */
+		d->first_waiting->waits = false;
+		d->first_waiting = d->first_waiting->next_waiting;
+	}
+	d->last_waiting = &d->first_waiting;
+	if (forget_strays(d, &err) < 0)
+		log_error("devices.strays", KV("why", err.text));
+	each(d, lose);
+	if (grace_ms == 0)
+		each(d, hold);
+	else
+		loop_arm(d->loop, d->grace_timer, grace_ms);
+}
+
+static void on_alone_timer(void *arg)
+{
+	struct devices *d = arg;
+
+	d->alone = true;
+	log_warn("devices.alone", KV("why", "the broker is not reached: devices with a store start "
+					    "by what is kept"));
+	each(d, start_alone);
+}
+
+static void on_event(void *arg, const struct event_path *path, const char *topic,
+		     const struct event_body *body, const char *text, size_t len, bool retained)
+{
+	struct devices *d = arg;
+	CLEANUP(freep)
+	char *key = NULL;
+
+	(void)len;
+	if (asprintf(&key, "%s/%s", path->segments[TYPE_AT], path->segments[NAME_AT]) < 0) {
+		key = NULL;
+		log_error("event.dropped", KV("topic", topic), KV("why", "out of memory"));
+		return;
+	}
+	struct entry *e = map_find(d->entries, key);
+
+	if (e != NULL) {
+		tell(e, path, topic, body, text, retained);
+		return;
+	}
+	d->unknown++;
+	if (d->strays != NULL &&
+	    event_is_state(path->segments + SYSTEM_AT + 1, path->n - SYSTEM_AT - 1))
+		put_stray(d, topic, text);
+}
+
+/* Room is given in turns: the device that waits longest takes what there is. */
+static void on_sent(void *arg, void *who, uint64_t token, int rc)
+{
+	struct devices *d = arg;
+	struct entry *of = who;
+
+	if (of != NULL)
+		device_sent(of->device, token, rc);
+	while (d->first_waiting != NULL && eventbus_has_room(d->bus)) {
+		struct entry *e = d->first_waiting;
+
+		d->first_waiting = e->next_waiting;
+		if (d->first_waiting == NULL)
+			d->last_waiting = &d->first_waiting;
+		e->waits = false;
+		device_ready(e->device);
+	}
+}
+
+static int on_device_send(void *owner, uint64_t token, const char *topic, const char *text,
+			  bool retain)
+{
+	struct entry *e = owner;
+	struct devices *d = e->all;
+	int rc = eventbus_send(d->bus, e, token, topic, text, retain);
+
+	if (rc == ERR_AGAIN && d->synced && !e->waits) {
+		e->waits = true;
+		e->next_waiting = NULL;
+		*d->last_waiting = e;
+		d->last_waiting = &e->next_waiting;
+	}
+	return rc;
+}
+
+int devices_connect(struct devices *d, struct err *err)
+{
+	static const struct eventbus_events events = {
+		.on_synced = on_synced,
+		.on_lost = on_lost,
+		.on_event = on_event,
+		.on_sent = on_sent,
+	};
+	const struct devices_conf *c = &d->conf;
+	unsigned sync_timeout_ms = (unsigned)llround(c->sync_timeout_s * 1000);
+	const struct eventbus_conf conf = {
+		.gateway = c->name,
+		.host = c->mqtt_host,
+		.port = c->mqtt_port,
+		.username = c->username,
+		.password = c->password,
+		.sync_timeout_ms = sync_timeout_ms,
+	};
+	int rc = forget_strays(d, err);
+
+	if (rc == 0 && d->grace_timer == NULL)
+		rc = loop_add_timer(d->loop, -1, 0, on_grace_timer, d, &d->grace_timer, err);
+	if (rc == 0 && d->alone_timer == NULL)
+		rc = loop_add_timer(d->loop, -1, 0, on_alone_timer, d, &d->alone_timer, err);
+	if (rc == 0)
+		rc = eventbus_new(d->loop, &conf, &events, d, &d->bus, err);
+	if (rc == 0)
+		loop_arm(d->loop, d->alone_timer, sync_timeout_ms);
+	return rc;
+}
+
+/* ---- devices that come and go ---- */
+
+int devices_add(struct devices *d, const struct device_conf *conf, bool announce, struct err *err)
+{
+	struct entry *e = calloc(1, sizeof(*e));
+
+	if (e == NULL)
+		return err_set(err, ERR_NOMEM, "device");
+	e->all = d;
+	int rc = device_new(&d->env, conf, e, &e->device, err);
+
+	if (rc == 0 && map_add(d->entries, device_key(e->device), e) < 0) {
+		device_free(e->device);
+		rc = err_set(err, ERR_NOMEM, "device");
+	}
+	if (rc < 0) {
+		free(e);
+		return rc;
+	}
+	if (announce)
+		device_announce(e->device);
+	if (announce && d->synced)
+		tell_strays(d, e);
+	/* what the broker has of a changed one is not told again: nothing is missing there */
+	if (d->synced)
+		device_synced(e->device, announce && d->complete && !d->strays_full);
+	else if (d->alone)
+		device_start_alone(e->device);
+	return 0;
+}
+
+void devices_drop(struct devices *d, struct entry *e, bool forget)
+{
+	struct device_counters counters;
+
+	map_remove(d->entries, device_key(e->device));
+	device_get_counters(e->device, &counters);
+	d->gone_emitted += counters.emitted;
+	d->gone_shed += counters.shed;
+	if (forget && d->synced)
+		device_each_state(e->device, on_state_left, d); /* it may come again */
+	e->device = forget ? device_remove(e->device) : device_free(e->device);
+	if (d->bus != NULL)
+		eventbus_forget(d->bus, e);
+	for (struct entry **at = &d->first_waiting; *at != NULL;) {
+		if (*at == e)
+			*at = e->next_waiting;
+		else
+			at = &(*at)->next_waiting;
+		if (*at == NULL)
+			d->last_waiting = at;
+	}
+	free(e);
+}
+
+/* ---- the service ---- */
+
+int devices_new(struct loop *l, const struct settings *settings, const char *path,
+		struct devices **ret, struct err *err)
+{
+	struct devices *d = calloc(1, sizeof(*d));
+
+	if (d == NULL)
+		return err_set(err, ERR_NOMEM, "devices");
+	d->loop = l;
+	d->settings = settings;
+	d->last_waiting = &d->first_waiting;
+	d->path = strdup(path);
+	d->entries = map_new();
+	if (d->path == NULL || d->entries == NULL) {
+		devices_free(d);
+		return err_set(err, ERR_NOMEM, "devices");
+	}
+	d->env = (struct device_env){.loop = l, .send = on_device_send};
+	devices_start(d);
+	*ret = d;
+	return 0;
+}
+
+struct devices *devices_free(struct devices *d)
+{
+	if (d == NULL)
+		return NULL;
+	while (d->entries != NULL && map_first(d->entries) != NULL)
+		devices_drop(d, map_first(d->entries), false);
+	d->bus = eventbus_free(d->bus); /* after all last words */
+	map_free(d->entries, NULL);
+	map_free(d->strays, stray_free);
+	d->grace_timer = loop_remove(d->loop, d->grace_timer);
+	d->alone_timer = loop_remove(d->loop, d->alone_timer);
+	d->fetch = fetch_free(d->fetch);
+	d->store = store_close(d->store);
+	devices_conf_done(&d->conf);
+	free(d->path);
+	free(d);
+	return NULL;
+}
+
+/* ---- sums ---- */
+
+struct sums {
+	struct device_counters counters;
+	size_t running, failed;
+};
+
+static void add_one(void *arg, const char *key, void *value)
+{
+	struct sums *s = arg;
+	const struct entry *e = value;
+	struct device_counters c;
+
+	(void)key;
+	device_get_counters(e->device, &c);
+	s->counters.events += c.events;
+	s->counters.dropped += c.dropped;
+	s->counters.failed += c.failed;
+	s->counters.emitted += c.emitted;
+	s->counters.lost += c.lost;
+	s->counters.backlog += c.backlog;
+	s->counters.shed += c.shed;
+	s->running += device_get_state(e->device) == DEVICE_RUNNING;
+	s->failed += device_get_state(e->device) == DEVICE_FAILED;
+}
+
+void devices_get_status(const struct devices *d, struct devices_status *ret)
+{
+	struct sums s = {0};
+
+	map_each(d->entries, add_one, &s);
+	*ret = (struct devices_status){
+		.devices = map_count(d->entries),
+		.running = s.running,
+		.failed = s.failed,
+		.bus = d->synced,
+		.why = d->why,
+		.backlog = s.counters.backlog,
+		.dropped = s.counters.shed + d->gone_shed,
+	};
+}
+
+json_t *devices_counters(const struct devices *d)
+{
+	struct sums s = {0};
+	struct eventbus_stats bus = {0};
+
+	map_each(d->entries, add_one, &s);
+	if (d->bus != NULL)
+		eventbus_get_stats(d->bus, &bus);
+	const struct {
+		const char *name;
+		uint64_t n;
+	} rows[] = {
+		{"devices", map_count(d->entries)},
+		{"devices_running", s.running},
+		{"devices_failed", s.failed},
+		{"device_backlog", s.counters.backlog},
+		{"device_bus", d->synced},
+		{"device_events_in", bus.received},
+		{"device_events_out", bus.published},
+		{"device_events_handled", s.counters.events},
+		{"device_events_refused", s.counters.failed},
+		{"device_events_dropped", bus.dropped + s.counters.dropped},
+		{"device_events_unknown", d->unknown},
+		{"device_events_stale", bus.stale},
+		{"device_events_twice", bus.twice},
+		{"device_emitted", s.counters.emitted + d->gone_emitted},
+		{"device_lost", s.counters.lost + s.counters.shed + d->gone_shed},
+	};
+	unsigned long before = shortage_count();
+	json_t *all = json_object();
+
+	for (size_t i = 0; all != NULL && i < ARRAY_LEN(rows); i++)
+		json_object_set_new(all, rows[i].name, json_integer((json_int_t)rows[i].n));
+	if (shortage_count() == before)
+		return all;
+	json_decref(all);
+	return NULL;
+}

@@ -1,0 +1,56 @@
+/* service_int.h - shared by service.c (the broker, the way to each device), service_reload.c (the
+ * device file) and service_ctl.c (the control socket) only.
+ */
+#pragma once
+
+#include "agent/device/conf.h"
+#include "agent/device/device.h"
+#include "agent/device/eventbus.h"
+#include "agent/device/service.h"
+#include "agent/device/store.h"
+#include "common/map.h"
+#include "dan/fetch.h"
+
+/* A device and its place in the queue for room on the event bus. */
+struct entry {
+	struct devices *all;
+	struct device *device;
+	struct entry *next_waiting;
+	bool waits;
+};
+
+struct devices {
+	struct loop *loop;
+	const struct settings *settings;
+	char *path;               /* of the device file */
+	struct devices_conf conf; /* its gateway-wide part, as in force; no devices */
+	bool started;             /* a file was good, and what follows is there */
+	char why[600];            /* it has not; "" */
+	struct device_env env;
+	struct store *store;
+	struct fetch *fetch;
+	struct eventbus *bus;
+	struct map *entries; /* by device_key() */
+	struct map *strays;  /* states of devices we do not have: struct stray by topic */
+	bool strays_full;
+	bool synced, complete; /* as eventbus_events.on_synced() */
+	bool alone;            /* we have waited for the broker long enough */
+	struct loop_src *grace_timer, *alone_timer;
+	struct entry *first_waiting, **last_waiting;
+	uint64_t unknown;                 /* events of devices we do not have */
+	uint64_t gone_shed, gone_emitted; /* counted by devices that are no more */
+};
+
+/* service.c: */
+
+/* Connect to the broker of d->conf. */
+int devices_connect(struct devices *d, struct err *err);
+/* Add one, and let it run if it shall. announce: it is new. */
+int devices_add(struct devices *d, const struct device_conf *conf, bool announce, struct err *err);
+/* forget: it is in the configuration no more. */
+void devices_drop(struct devices *d, struct entry *e, bool forget);
+
+/* service_reload.c: */
+
+/* Read the file and start; what is wrong is logged and noted. */
+void devices_start(struct devices *d);
