@@ -16,6 +16,8 @@ struct digest_text {
 
 struct uuid_text uuid4(void); /* random */
 struct uuid_text uuid1(void); /* time-based, random node id (RFC 4122 4.5); strictly increasing within the process */
+/* Of a name: always the same (RFC 4122 4.3, by SHA-1). space: the UUID of what names are unique in; a UUID, in lower case. */
+struct uuid_text uuid5(const char *space, const char *name);
 /* Hyphenated, hex in either case; ret_lower gets the lower-case form. text need not be terminated after len. */
 bool uuid_parse(const char *text, size_t len, struct uuid_text *ret_lower);
 /* Lower-case hex SHA-256 (spec iottalk-core 1: of the bytes as they are). */

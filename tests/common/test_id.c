@@ -149,12 +149,37 @@ static void digests_are_64_lower_case_digits(void **state)
 	assert_false(digest_valid(longer));
 }
 
+static void ids_of_names_are_those_of_other_implementations(void **state)
+{
+	(void)state;
+	static const char dns[] = "6ba7b810-9dad-11d1-80b4-00c04fd430c8", /* RFC 4122, appendix C */
+		url[] = "6ba7b811-9dad-11d1-80b4-00c04fd430c8";
+	assert_string_equal(uuid5(dns, "www.example.com").s, "2ed6657d-e927-568b-95e1-2665a8aea6a2");
+	assert_string_equal(uuid5(dns, "python.org").s, "886313e1-3b8a-5372-9b90-0c9aee199e5d");
+	/* around the borders of SHA-1's blocks, by Python's uuid module */
+	static const struct {
+		size_t len;
+		const char *id;
+	} cases[] = {
+		{0, "1b4db7eb-4057-5ddf-91e0-36dec72071f5"},   {55, "216292ab-33d5-55d9-9441-e27c6d581a9d"},
+		{56, "699537c5-641d-5db1-8010-0f64002fd7ee"},  {63, "2c0858d2-4c70-5de3-bc6d-ee6b4efb4073"},
+		{64, "37a282a8-9bf9-58e8-af1a-344d9b593c37"},  {119, "75bd0bb9-6bed-5fd6-b9b0-e6ea3b9ddbf6"},
+		{120, "ddd61f4e-ee21-55c2-8b4f-e9df944fef53"}, {200, "7f4631a0-b493-5760-92a5-27e642bfb142"},
+	};
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		char name[256] = "";
+		memset(name, 'a', cases[i].len);
+		assert_string_equal(uuid5(url, name).s, cases[i].id);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(random_ids_have_version_4_and_differ),
 		cmocka_unit_test(time_ids_increase_and_tell_the_time),
 		cmocka_unit_test(time_ids_of_threads_differ),
+		cmocka_unit_test(ids_of_names_are_those_of_other_implementations),
 		cmocka_unit_test(only_hyphenated_hex_is_a_uuid),
 		cmocka_unit_test(digests_are_those_of_the_walk_through),
 		cmocka_unit_test(digests_are_64_lower_case_digits),
