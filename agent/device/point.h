@@ -9,6 +9,7 @@
 #include <jansson.h>
 
 #define FEATURE_NAME_MAX 64 /* bytes, without what a suffix adds */
+#define POINT_UNITS_MAX  4  /* with the NULL at the end */
 
 struct point; /* the conversions of one point */
 
@@ -20,16 +21,33 @@ struct point *point_free(struct point *p);
 void point_check(const struct point_spec *spec, struct problems *p);
 
 /* ret: what is pushed, a new array; NULL: nothing is to be pushed (an invalid value with dims
- * "value", out of memory ...). v of VALUE_NONE: the last value with v's quality. Remembers it. */
+ * "value", a periodic one that says nothing new with on_change, out of memory). v of VALUE_NONE:
+ * the last value with v's quality. Remembers it. */
 json_t *point_to_idf(struct point *p, const struct value *v, int64_t now_us);
 /* The last that was pushed or would have been; a new array, NULL: none yet. */
 json_t *point_last(const struct point *p);
-const struct value *point_last_value(const struct point *p); /* as the field had it; NULL: none */
-/* ret: 0; ERR_SCHEMA: null, no number, another length; ERR_RANGE: not of the point's range. */
+/* As the field had it; NULL: none. With dims "value": the last good one, and the quality of the
+ * last. */
+const struct value *point_last_value(const struct point *p);
+/* values: an array of one number, boolean or text of decimal digits. ret: a bit string of the
+ * point's bits, or a number or text (borrowed from values) for a point that is none. Errors:
+ * ERR_SCHEMA (null, no number, another length), ERR_RANGE (not of the point's range; text names
+ * it). */
 int point_from_odf(const struct point *p, const json_t *values, struct value *ret, struct err *err);
-/* NULL-terminated, for the registration. */
-const char *const *point_units(const struct point *p);
 
-/* Slugs: `used` has the names taken, and gets this one. buf: FEATURE_NAME_MAX + 1. */
+/* For the registration. buf: POINT_UNITS_MAX; what is put there is borrowed from the options. ret:
+ * buf, NULL-terminated; NULL: one value, and its unit is not told. */
+const char *const *point_units(const struct point *p, bool output, const char **buf);
+/* Values go only to those who need them all (dims "value_quality" and "full"): when the link goes
+ * down its last value is told again as stale. */
+bool point_tells_quality(const struct point *p);
+
+/* ---- names of features ---- */
+
+/* What names the feature: the option `feature`, or the point's own name. */
+const char *point_feature(const struct point_spec *spec);
+/* Slugs: the name of a point's IDF; with output also <name>_set and <name>_ack are its. used: the
+ * names taken, empty at first, gets these too; yours to map_free(used, free). buf:
+ * FEATURE_NAME_MAX + 1. Errors: ERR_NOMEM. */
 struct map;
-int feature_name(const char *name, struct map *used, char *buf, struct err *err);
+int feature_name(const char *name, bool output, struct map *used, char *buf, struct err *err);

@@ -1,0 +1,16 @@
+/* point_int.h - inside of a point; for point.c and point_options.c only. */
+#pragma once
+
+#include "agent/device/point.h"
+#include <stdint.h>
+
+enum format { FORMAT_UINT, FORMAT_INT, FORMAT_FLOAT32, FORMAT_FLOAT64, FORMATS };
+enum dims { DIMS_VALUE, DIMS_VALUE_QUALITY, DIMS_FULL };
+
+struct point {
+	const struct point_spec *spec; /* borrowed */
+	double scale, offset;
+	struct value last; /* text: owned; VALUE_NONE: none yet */
+	uint8_t format, dims;
+	bool on_change;
+};

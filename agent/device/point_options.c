@@ -1,0 +1,201 @@
+/* point_options.c - what a file may say about a point, and the point that is made of it. */
+#include "agent/device/outbox.h"
+#include "agent/device/point_int.h"
+#include "common/util.h"
+#include <string.h>
+
+static const char *const format_names[] = {"uint", "int", "float32", "float64", NULL};
+static const char *const dims_names[] = {"value", "value_quality", "full", NULL};
+
+static const char *check_feature(const json_t *value)
+{
+	const char *name = json_string_value(value);
+	size_t len = strlen(name);
+	if (name[0] >= 'a' && name[0] <= 'z' && len <= FEATURE_NAME_MAX && name[len - 1] != '_' &&
+	    strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") == len &&
+	    strstr(name, "__") == NULL)
+		return NULL;
+	return "a feature's name has 1 to 64 of a-z, 0-9 and single '_' between them, and begins "
+	       "with a letter";
+}
+
+static const char *check_scale(const json_t *value)
+{
+	return json_number_value(value) != 0 ? NULL : "a scale of 0 makes every value the same";
+}
+
+const struct field point_fields[] = {
+	{.name = "feature",
+	 .type = FIELD_STR,
+	 .flags = FIELD_OPTIONAL,
+	 .help = "Name of the IDF, and with `_set` of the ODF; made of the point's name if it is "
+		 "missing.",
+	 .check = check_feature},
+	{.name = "unit",
+	 .type = FIELD_STR,
+	 .flags = FIELD_OPTIONAL | FIELD_NULLABLE,
+	 .help = "Unit of the value, told with the feature."},
+	{.name = "scale",
+	 .type = FIELD_NUMBER,
+	 .def = "1",
+	 .help = "What IoTtalk sees is value * scale + offset; writes go the other way.",
+	 .check = check_scale},
+	{.name = "offset", .type = FIELD_NUMBER, .def = "0", .help = "See scale."},
+	{.name = "signed",
+	 .type = FIELD_BOOL,
+	 .def = "false",
+	 .help = "The bits are a two's complement number."},
+	{.name = "format",
+	 .type = FIELD_ENUM,
+	 .flags = FIELD_OPTIONAL,
+	 .names = format_names,
+	 .help = "What the bits are; uint if it is missing, int with `signed`; float32 and float64 "
+		 "need 32 and 64 bits."},
+	{.name = "dims",
+	 .type = FIELD_ENUM,
+	 .def = "\"value\"",
+	 .names = dims_names,
+	 .help = "What is pushed: [value], [value, quality] or [value, quality, microseconds since "
+		 "1970]; with value alone, invalid and test values are not pushed."},
+	{.name = "on_change",
+	 .type = FIELD_BOOL,
+	 .def = "false",
+	 .help = "What the device reports periodically is pushed only if it differs from before."},
+	{.name = "keep",
+	 .type = FIELD_ENUM,
+	 .flags = FIELD_OPTIONAL,
+	 .names = outbox_keep_names,
+	 .help = "What of it survives while the broker is away: none, the latest value or all "
+		 "values; if it is missing, as the device's `store` says."},
+	{0}};
+
+static double option_number(const struct point_spec *s, const char *key, double missing)
+{
+	const json_t *v = json_object_get(s->options, key);
+	return json_is_number(v) ? json_number_value(v) : missing;
+}
+
+static bool option_true(const struct point_spec *s, const char *key)
+{
+	return json_is_true(json_object_get(s->options, key));
+}
+
+/* ret: index of the option's word in names, 0 for one that is not there */
+static uint8_t option_word(const struct point_spec *s, const char *key, const char *const *names)
+{
+	const char *word = json_string_value(json_object_get(s->options, key));
+	for (uint8_t i = 0; word != NULL && names[i] != NULL; i++)
+		if (strcmp(word, names[i]) == 0)
+			return i;
+	return 0;
+}
+
+static bool has_format(const struct point_spec *s)
+{
+	return json_is_string(json_object_get(s->options, "format"));
+}
+
+static enum format format_of(const struct point_spec *s)
+{
+	if (!has_format(s) && option_true(s, "signed"))
+		return FORMAT_INT;
+	return option_word(s, "format", format_names);
+}
+
+static bool signed_number(const struct point_spec *s)
+{
+	return s->bits == 0 && option_true(s, "signed");
+}
+
+static bool formatted_number(const struct point_spec *s)
+{
+	return s->bits == 0 && has_format(s);
+}
+
+static bool signed_but_no_int(const struct point_spec *s)
+{
+	return s->bits != 0 && option_true(s, "signed") && format_of(s) != FORMAT_INT;
+}
+
+static bool float32_of_other_bits(const struct point_spec *s)
+{
+	return s->bits != 0 && s->bits != 32 && format_of(s) == FORMAT_FLOAT32;
+}
+
+static bool float64_of_other_bits(const struct point_spec *s)
+{
+	return s->bits != 0 && s->bits != 64 && format_of(s) == FORMAT_FLOAT64;
+}
+
+static bool no_scale(const struct point_spec *s)
+{
+	return option_number(s, "scale", 1) == 0;
+}
+
+/* What options must not say together. */
+static const struct {
+	const char *option;
+	bool (*broken)(const struct point_spec *s);
+	const char *text;
+} rules[] = {
+	{"signed", signed_number, "this point is a number already, not bits that could be signed"},
+	{"format", formatted_number, "this point is a number already, not bits that need a format"},
+	{"signed", signed_but_no_int, "contradicts the format, which is not int"},
+	{"format", float32_of_other_bits, "float32 needs a point of 32 bits"},
+	{"format", float64_of_other_bits, "float64 needs a point of 64 bits"},
+	{"scale", no_scale, "a scale of 0 makes every value the same"},
+};
+
+void point_check(const struct point_spec *spec, struct problems *p)
+{
+	for (size_t i = 0; i < ARRAY_LEN(rules); i++)
+		if (rules[i].broken(spec))
+			problem_add(p, rules[i].option, "%s", rules[i].text);
+}
+
+/* ---- the point ---- */
+
+int point_new(const struct point_spec *spec, struct point **ret, struct err *err)
+{
+	for (size_t i = 0; i < ARRAY_LEN(rules); i++)
+		if (rules[i].broken(spec))
+			return err_set(err, ERR_SCHEMA, "point '%s': %s: %s", spec->name,
+				       rules[i].option, rules[i].text);
+	struct point *p = calloc(1, sizeof(*p));
+	if (p == NULL)
+		return err_set(err, ERR_NOMEM, "point '%s'", spec->name);
+	p->spec = spec;
+	p->scale = option_number(spec, "scale", 1);
+	p->offset = option_number(spec, "offset", 0);
+	p->format = (uint8_t)format_of(spec);
+	p->dims = option_word(spec, "dims", dims_names);
+	p->on_change = option_true(spec, "on_change");
+	*ret = p;
+	return 0;
+}
+
+struct point *point_free(struct point *p)
+{
+	if (p != NULL && p->last.kind == VALUE_TEXT)
+		free((char *)p->last.text);
+	free(p);
+	return NULL;
+}
+
+const char *const *point_units(const struct point *p, bool output, const char **buf)
+{
+	const char *unit = json_string_value(json_object_get(p->spec->options, "unit"));
+	size_t n = 0;
+	buf[n++] = unit != NULL ? unit : "";
+	if (!output && p->dims >= DIMS_VALUE_QUALITY)
+		buf[n++] = "quality";
+	if (!output && p->dims == DIMS_FULL)
+		buf[n++] = "us";
+	buf[n] = NULL;
+	return unit == NULL && n == 1 ? NULL : buf;
+}
+
+bool point_tells_quality(const struct point *p)
+{
+	return p->dims != DIMS_VALUE;
+}
