@@ -1,4 +1,5 @@
 #include "agent/agent.h"
+#include "agent/control.h"
 #include "agent/graph/transport_plugin.h"
 #include "agent/identity.h"
 #include "common/log.h"
@@ -13,8 +14,8 @@
  */
 #define PLUGIN_GONE_MS 10000
 #define PLUGIN_LOOK_MS 1000
+#define DESCRIPTORS    8192 /* with devices: each has connections of its own */
 #define KEEPER_TRIES   3    /* then it is no passing trouble */
-#define ENGINES_TOLD   4096 /* pids in status */
 
 /* The engine lies beside our own program. */
 static int find_engine(char path[PATH_MAX], struct err *err)
@@ -53,14 +54,9 @@ static int load_key(struct agent *a, struct err *err)
 
 /* ---- status ---- */
 
-static bool is_ready(const struct agent *a)
-{
-	return a->link; /* engines come with the graphs that need them */
-}
-
 static void check_ready(struct agent *a)
 {
-	if (a->ready || !is_ready(a))
+	if (a->ready || !agent_is_ready(a))
 		return;
 	a->ready = true;
 	log_info("agent.ready", KV("agent", a->id),
@@ -68,31 +64,17 @@ static void check_ready(struct agent *a)
 	daemon_notify_ready();
 }
 
-/* All we count, ours and the services'. A new object; NULL: out of memory. */
-static json_t *counters(const struct agent *a)
-{
-	struct uplink_status up = {0};
-	json_t *all = service_counters(a->graphs);
-
-	if (a->uplink != NULL)
-		uplink_get_status(a->uplink, &up);
-	if (all == NULL)
-		return NULL;
-	json_object_set_new(all, "forged", json_integer((json_int_t)up.counters.forged));
-	json_object_set_new(all, "replayed", json_integer((json_int_t)up.counters.replayed));
-	json_object_set_new(all, "malformed", json_integer((json_int_t)up.counters.malformed));
-	json_object_set_new(all, "state_overwritten", json_integer((json_int_t)up.overwritten));
-	return all;
-}
-
 /* What csm shows on its page of metrics: all that was counted, and what there is now. A new object;
  * NULL: out of memory. */
 static json_t *stats(const struct agent *a)
 {
-	/* what the plugin tells among its counters, but goes up and down */
-	static const char *const levels[] = {"ports", "topics", "topic_bytes"};
+	/* what services tell among their counters, but goes up and down */
+	static const char *const levels[] = {
+		"ports",           "topics",         "topic_bytes",    "devices",
+		"devices_running", "devices_failed", "device_backlog", "device_bus",
+	};
 	struct service_status s;
-	json_t *totals = counters(a);
+	json_t *totals = agent_counters(a);
 
 	service_get_status(a->graphs, &s);
 	json_t *now = json_pack("{s:I, s:I, s:I, s:I, s:I}", "graphs", (json_int_t)s.graphs,
@@ -109,171 +91,6 @@ static json_t *stats(const struct agent *a)
 	}
 	return json_pack("{s:s, s:o, s:o}", "op", "stats", "counters", totals, "gauges", now);
 }
-
-static const char plugin_away[] = "the broker plugin is not reached";
-
-static bool plugin_is_away(const struct service_status *graphs)
-{
-	return !graphs->link && strcmp(graphs->transport, transport_plugin.name) == 0;
-}
-
-static const char *health(const struct agent *a, const struct service_status *graphs, bool csm)
-{
-	if (graphs->keeper_why[0] != '\0')
-		return graphs->keeper_why;
-	if (!a->link)
-		return "the broker is not reached";
-	if (graphs->engine_late)
-		return "an engine is not ready";
-	if (!csm)
-		return "waiting for csm";
-	if (graphs->open && !graphs->link)
-		return plugin_is_away(graphs) ? plugin_away
-					      : "the data connection to the broker is down";
-	return "ok";
-}
-
-static json_t *engine_status(const struct agent *a, const struct service_status *graphs)
-{
-	pid_t pids[ENGINES_TOLD];
-	size_t n = service_engine_pids(a->graphs, pids, ENGINES_TOLD);
-	json_t *list = json_array();
-
-	for (size_t i = 0; i < n; i++)
-		json_array_append_new(list, json_integer(pids[i]));
-	return json_pack("{s:I, s:b, s:I, s:i, s:o}", "count", (json_int_t)graphs->engines, "ready",
-			 graphs->engines_ready == graphs->engines, "restarts",
-			 (json_int_t)graphs->engine_restarts, "pid", n > 0 ? (int)pids[0] : -1,
-			 "pids", list);
-}
-
-static void on_status(void *arg, json_t *request, struct ctl_call *call)
-{
-	struct agent *a = arg;
-	struct service_status graphs;
-	struct uplink_status up = {0};
-
-	(void)request;
-	service_get_status(a->graphs, &graphs);
-	if (a->uplink != NULL)
-		uplink_get_status(a->uplink, &up);
-
-	const struct {
-		const char *name;
-		json_t *value; /* taken */
-	} rows[] = {
-		{"state", json_string("ok")},
-		{"name", json_string("agent")},
-		{"pid", json_integer(getpid())},
-		{"version", json_string(IOTTALK_VERSION)},
-		{"uptime_s", json_integer((loop_now_ms(a->loop) - a->started_ms) / 1000)},
-		{"ready", json_boolean(is_ready(a))},
-		{"health", json_string(health(a, &graphs, up.session))},
-		{"csm", json_boolean(up.session)},
-		{"agent_id", json_string(a->id)},
-		{"graphs", json_integer((json_int_t)graphs.graphs)},
-		{"transport", json_string(graphs.transport)},
-		{"transport_why",
-		 json_string(plugin_is_away(&graphs) ? plugin_away : a->transport_why)},
-		{"engine", engine_status(a, &graphs)},
-		{"keeper",
-		 json_pack("{s:i, s:s, s:O?}", "pid", (int)graphs.keeper_pid, "why",
-			   graphs.keeper_why, "layers", (json_t *)(uintptr_t)graphs.layers)},
-		{"counters", counters(a)},
-	};
-	json_t *status = json_object();
-	bool complete = status != NULL;
-
-	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
-		complete &= json_object_set_new(status, rows[i].name, rows[i].value) == 0;
-	if (!complete) {
-		json_decref(status);
-		status = NULL;
-	}
-	ctl_answer(call, status);
-}
-
-/* ---- graphs ---- */
-
-static void on_list_told(void *arg, json_t *list)
-{
-	ctl_answer(arg,
-		   list != NULL ? json_pack("{s:s, s:o}", "state", "ok", "graphs", list) : NULL);
-}
-
-static void on_graphs(void *arg, json_t *request, struct ctl_call *call)
-{
-	struct agent *a = arg;
-
-	(void)request;
-	service_list(a->graphs, on_list_told, call);
-}
-
-static void on_graph_told(void *arg, json_t *graph)
-{
-	ctl_answer(arg,
-		   graph != NULL ? json_pack("{s:s, s:o}", "state", "ok", "graph", graph) : NULL);
-}
-
-/* ret: borrowed from request; NULL: answered. */
-static const char *graph_named(json_t *request, struct ctl_call *call)
-{
-	const char *id = json_string_value(json_object_get(request, "graph"));
-
-	if (id == NULL)
-		ctl_answer_error(call, "graph is no id");
-	return id;
-}
-
-static void on_graph(void *arg, json_t *request, struct ctl_call *call)
-{
-	struct agent *a = arg;
-	const char *id = graph_named(request, call);
-	struct err err = {0};
-
-	if (id != NULL && service_show(a->graphs, id, on_graph_told, call, &err) < 0)
-		ctl_answer_error(call, err.text);
-}
-
-static void on_release(void *arg, json_t *request, struct ctl_call *call)
-{
-	struct agent *a = arg;
-	const char *id = graph_named(request, call);
-	struct err err = {0};
-
-	if (id == NULL)
-		return;
-	int n = service_release(a->graphs, id, &err);
-	if (n < 0)
-		ctl_answer_error(call, err.text);
-	else
-		ctl_answer(call,
-			   json_pack("{s:s, s:s, s:i}", "state", "ok", "graph", id, "released", n));
-}
-
-static void on_reload(void *arg, json_t *request, struct ctl_call *call)
-{
-	struct agent *a = arg;
-
-	(void)request;
-	reload_ctl(&a->reload, call);
-}
-
-static void on_log_level(void *arg, json_t *request, struct ctl_call *call)
-{
-	struct agent *a = arg;
-
-	reload_ctl_log_level(&a->reload, request, call);
-}
-
-static const struct ctl_op ctl_ops[] = {
-	{"status", "how the agent, its engines and its connections are", on_status},
-	{"graphs", "the graphs that run here, and what they have done", on_graphs},
-	{"graph", "one of them (`graph`: its id), with its links and functions", on_graph},
-	{"reload", "read the configuration again", on_reload},
-	{"log-level", "how much each module logs; `level` (of `module`) sets it", on_log_level},
-	{"release", "run what is quarantined of a graph (`graph`: its id) again", on_release},
-};
 
 /* ---- events ---- */
 
@@ -451,7 +268,12 @@ static int start_services(struct agent *a, struct err *err)
 		rc = watch_plugin(a, transport, err);
 	if (rc < 0)
 		return rc;
-	rc = ctl_listen(a->loop, socket_path, ctl_ops, ARRAY_LEN(ctl_ops), a, &a->ctl, err);
+	if (s->agent.devices[0] != '\0') {
+		daemon_raise_descriptors(DESCRIPTORS);
+		rc = devices_new(a->loop, s, s->agent.devices, &a->devices, err);
+	}
+	if (rc == 0)
+		rc = control_listen(a, socket_path, err);
 	if (rc == 0)
 		rc = loop_add_timer(a->loop, STATS_EVERY_MS, STATS_EVERY_MS, on_stats, a,
 				    &a->stats_timer, err);
@@ -491,6 +313,7 @@ void agent_stop(struct agent *a)
 	if (a->loop != NULL)
 		a->plugin_timer = loop_remove(a->loop, a->plugin_timer);
 	ctl_close(a->ctl);
+	devices_free(a->devices);
 	service_free(a->graphs);
 	uplink_free(a->uplink);
 	json_decref(a->reported);

@@ -1,9 +1,10 @@
 /* agent.h - the gateway-agent: one session with csm, and the services it runs on this machine.
  *
- * One struct holds the process. So far there is one service, the one for graphs.
+ * One struct holds the process. There are two services: one for graphs, one for devices.
  */
 #pragma once
 
+#include "agent/device/service.h"
 #include "agent/graph/service.h"
 #include "agent/session.h"
 #include "agent/uplink.h"
@@ -19,6 +20,7 @@ struct agent {
 	struct seal_key key;
 	char id[AGENT_ID_MAX + 1];
 	struct service *graphs;
+	struct devices *devices; /* NULL: no device file is set */
 	struct uplink *uplink;
 	struct ctl *ctl;
 	struct reload reload;

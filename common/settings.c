@@ -225,6 +225,8 @@ static const struct conf_row rows[] = {
 	 .max = 16777216, .unit = "bytes", .help = "Larger data messages are dropped and counted."},
 	{"agent", "queue-bytes", CONF_INT, AT(agent.queue_bytes), .def = "67108864", .min = 65536,
 	 .max = 4294967296, .unit = "bytes", .help = "Room for messages received and not yet evaluated."},
+	{"agent", "devices", CONF_STR, AT(agent.devices), .def = "",
+	 .help = "File of the devices in the field, relative to userdir; empty: none."},
 	{"devices-db", "url", CONF_STR, AT(devices_db.url), .def = "devices.db", .check = check_not_empty,
 	 .help = "File of the device service's store (what devices have to say while the broker is away), relative to\n"
 		 "userdir, or :memory: (everything is forgotten at the end)."},
@@ -412,6 +414,8 @@ int settings_load(const char *path, struct settings *ret, conf_note_fn *note, vo
 		rc = make_absolute(ret, &ret->gui_db.url, err);
 	if (rc == 0)
 		rc = make_absolute(ret, &ret->devices_db.url, err);
+	if (rc == 0 && ret->agent.devices[0] != '\0')
+		rc = make_absolute(ret, &ret->agent.devices, err);
 	if (rc == 0 && ret->core_ws.host[0] == '\0') {
 		char *host = strdup(ret->core_mqtt.host);
 

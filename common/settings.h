@@ -78,6 +78,7 @@ struct settings {
 		int64_t max_payload_bytes; /* 262144: larger data messages are dropped and counted
 					    */
 		int64_t queue_bytes;       /* 67108864: received, not yet on a ring */
+		char *devices;             /* the device file; empty: none; absolute */
 	} agent;
 	struct {
 		int64_t budget_ms;   /* 1000: wall time of one evaluation */

@@ -23,7 +23,7 @@ struct devices {
 	struct loop *loop;
 	const struct settings *settings;
 	char *path;               /* of the device file */
-	struct devices_conf conf; /* its gateway-wide part, as in force; no devices */
+	struct devices_conf conf; /* its gateway-wide part, as in force since the start */
 	bool started;             /* a file was good, and what follows is there */
 	char why[600];            /* it has not; "" */
 	struct device_env env;

@@ -266,6 +266,12 @@ static void apply_all(struct devices *d, const struct changes *c, json_t *answer
 	}
 }
 
+static void list_added(void *arg, const char *key, void *value)
+{
+	(void)value;
+	json_array_append_new(arg, json_string(key));
+}
+
 static void answer_wrong(struct ctl_call *call, const struct problems *p)
 {
 	struct texts texts = {.errors = json_array(), .warnings = json_array()};
@@ -287,8 +293,9 @@ static void reload(struct devices *d, const char *name, const struct problems *p
 	struct changes c = {.all = d, .conf = conf, .name = name};
 	struct texts texts = {.errors = json_array(), .warnings = json_array()};
 	struct err err = {0};
-	bool restart = d->started && gateway_differs(&d->conf, conf);
-	int rc = d->started ? find_changes(&c, &err) : start(d, conf, &err);
+	bool was_started = d->started;
+	bool restart = was_started && gateway_differs(&d->conf, conf);
+	int rc = was_started ? find_changes(&c, &err) : start(d, conf, &err);
 
 	if (rc == 0 && c.named > 1)
 		rc = err_set(&err, ERR_INVAL,
@@ -298,6 +305,8 @@ static void reload(struct devices *d, const char *name, const struct problems *p
 				    "changed", "removed", "failed", "restart_needed", restart)
 			: NULL;
 	if (answer != NULL) {
+		if (!was_started)
+			map_each(d->entries, list_added, json_object_get(answer, "added"));
 		apply_all(d, &c, answer);
 		problems_each(p, list_problem, &texts);
 		json_object_set(answer, "warnings", texts.warnings);
