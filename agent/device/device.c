@@ -280,10 +280,28 @@ static void enable_as_kept(struct device *d)
 	enable(d, json_is_true(states_find(d->states, topic)));
 }
 
+/* A state that the broker is being told. */
 struct telling {
 	struct device *device;
+	struct telling *next, **at;
 	char *topic, *text;
 };
+
+static void telling_free(struct telling *t)
+{
+	*t->at = t->next;
+	if (t->next != NULL)
+		t->next->at = t->at;
+	free(t->topic);
+	free(t->text);
+	free(t);
+}
+
+void device_free_tellings(struct device *d)
+{
+	while (d->tellings != NULL)
+		telling_free(d->tellings);
+}
 
 /* The broker has what we told it. */
 static void on_told(void *arg, int rc)
@@ -292,9 +310,7 @@ static void on_told(void *arg, int rc)
 
 	if (rc == 0 && t->device->up)
 		states_told(t->device->states, t->topic, t->text);
-	free(t->topic);
-	free(t->text);
-	free(t);
+	telling_free(t);
 }
 
 /* A broker that forgot, or was away, learns what is kept. */
@@ -305,11 +321,20 @@ static void tell_broker(void *arg, const char *topic, const char *text, const js
 	struct err err = {0};
 
 	(void)payload;
-	if (t != NULL)
-		*t = (struct telling){.device = d, .topic = strdup(topic), .text = strdup(text)};
-	if (t == NULL || t->topic == NULL || t->text == NULL) {
-		if (t != NULL)
-			on_told(t, ERR_NOMEM);
+	if (t == NULL) {
+		device_state_failed(d, &(struct err){.text = "out of memory"});
+		return;
+	}
+	*t = (struct telling){.device = d,
+			      .next = d->tellings,
+			      .at = &d->tellings,
+			      .topic = strdup(topic),
+			      .text = strdup(text)};
+	if (t->next != NULL)
+		t->next->at = &t->next;
+	d->tellings = t;
+	if (t->topic == NULL || t->text == NULL) {
+		telling_free(t);
 		device_state_failed(d, &(struct err){.text = "out of memory"});
 		return;
 	}
@@ -325,7 +350,7 @@ static void tell_broker(void *arg, const char *topic, const char *text, const js
 			    &err);
 	if (rc == 0)
 		return;
-	on_told(t, rc);
+	telling_free(t);
 	device_state_failed(d, &err);
 }
 
@@ -333,15 +358,16 @@ void device_synced(struct device *d, bool complete)
 {
 	d->up = true;
 	outbox_up(d->outbox, OUTBOX_EVENTS, true);
+	device_begin_say_again(d);
 	if (complete)
 		states_each_untold(d->states, tell_broker, d);
 	enable_as_kept(d);
-	device_begin_say_again(d);
 }
 
 void device_lost(struct device *d)
 {
 	d->up = false;
+	d->connections++;
 	outbox_up(d->outbox, OUTBOX_EVENTS, false);
 	states_begin_sync(d->states);
 }

@@ -64,11 +64,13 @@ struct device {
 	size_t n_queued;
 	struct loop_src *fifo_timer;
 
+	struct telling *tellings;  /* states that the broker is being told */
 	struct emitting *emitting; /* whose done is still to be called */
 	struct port_call *calls;
 	struct map *said; /* states as the broker has them of us: struct said by topic */
 	void **again;     /* those to say again, from again_at on; NULL: none */
 	size_t again_at;
+	unsigned connections; /* to the broker that were lost */
 	struct device_counters counters;
 };
 
@@ -86,6 +88,7 @@ void device_begin_say_again(struct device *d);
 /* device.c */
 int device_make_timers(struct device *d, struct err *err);
 void device_stop(struct device *d);
+void device_free_tellings(struct device *d);
 void device_state_failed(const struct device *d, const struct err *err);
 void device_created(struct device *d);
 void device_fail_soon(struct device *d, const char *why);

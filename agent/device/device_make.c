@@ -126,6 +126,7 @@ struct device *device_free(struct device *d)
 	d->view = view_free(d->view);
 	d->outbox = outbox_free(d->outbox);
 	device_free_emitting(d);
+	device_free_tellings(d);
 	d->states = states_free(d->states);
 	device_forget_said(d);
 	d->fifo_timer = loop_remove(d->env->loop, d->fifo_timer);

@@ -230,6 +230,9 @@ int event_body_parse(const char *text, size_t len, struct event_body *ret, struc
 	if (len > EVENT_BODY_MAX)
 		return err_set(err, ERR_LIMIT, "a body of %zu bytes; %d are the most", len,
 			       EVENT_BODY_MAX);
+	/* the parser takes it for the end */
+	if (memchr(text, '\0', len) != NULL)
+		return err_set(err, ERR_PARSE, "no JSON: it has a NUL");
 	unsigned long before = shortage_count();
 	json_auto_t *body = json_loadb(text, len, JSON_DECODE_ANY, &why);
 

@@ -9,7 +9,7 @@
 
 #define RETRY_MIN_MS  1000
 #define RETRY_MAX_MS  30000
-#define UNDER_WAY_MAX 2048 /* sent and not acknowledged */
+#define UNDER_WAY_MAX 4096 /* sent and not acknowledged */
 #define SYSTEM_AT     4    /* gateway / <gateway> / <type> / <name> / system / ... */
 
 static const char online[] = "online", offline[] = "offline";

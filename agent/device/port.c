@@ -21,6 +21,7 @@ struct emitting {
 struct said {
 	char *topic, *text; /* topic: the key */
 	enum outbox_keep keep;
+	unsigned connection; /* how many there had been */
 };
 
 int64_t now_us(void)
@@ -119,6 +120,7 @@ static void remember_said(struct device *d, const char *topic, const char *text,
 	free(s->text);
 	s->text = copy;
 	s->keep = keep;
+	s->connection = d->connections;
 }
 
 void device_forget_said(struct device *d)
@@ -135,21 +137,29 @@ void device_begin_say_again(struct device *d)
 	device_say_again(d);
 }
 
+/* In memory, which is bounded; what is on the disk does not count. */
+static size_t in_memory(const struct device *d)
+{
+	struct outbox_status s = {0};
+
+	outbox_get_status(d->outbox, &s);
+	return s.waiting > s.disk_items ? s.waiting - s.disk_items : 0;
+}
+
 void device_say_again(struct device *d)
 {
-	struct outbox_status status = {0};
-
 	while (d->again != NULL) {
 		const struct said *s = d->again[d->again_at];
 
-		outbox_get_status(d->outbox, &status);
-		if (s != NULL && status.waiting >= SAY_AGAIN_WAITING)
-			return; /* device_sent() goes on */
 		if (s == NULL) {
 			free(TAKE(d->again));
 			return;
 		}
+		if (in_memory(d) >= SAY_AGAIN_WAITING)
+			return; /* device_sent() goes on */
 		d->again_at++;
+		if (s->connection == d->connections)
+			continue; /* said since: it is on its way */
 		outbox_put(d->outbox,
 			   &(struct outbox_item){.sink = OUTBOX_EVENTS,
 						 .address = s->topic,
@@ -205,6 +215,8 @@ static int put_event(struct device *d, const struct emission *e, struct emitting
 	CLEANUP(freep)
 	char *topic = NULL;
 	enum outbox_keep keep = keep_of(d, e);
+	/* each change of it is told: none takes the place of another */
+	bool is_running = e->n_path == 1 && strcmp(e->path[0], "running") == 0;
 
 	int rc = event_topic(e->path, e->n_path, &suffix, err);
 	if (rc < 0)
@@ -225,7 +237,7 @@ static int put_event(struct device *d, const struct emission *e, struct emitting
 					      .address = topic,
 					      .text = text,
 					      .retain = e->retain,
-					      .state = e->retain,
+					      .state = e->retain && !is_running,
 					      .keep = keep,
 					      .done = asked != NULL ? on_part : NULL,
 					      .arg = asked},
