@@ -123,18 +123,50 @@ void devices_on_show(struct devices *d, json_t *request, struct ctl_call *call)
 
 /* ---- enabling ---- */
 
+/* Somebody waits for the disk. */
+struct keeping {
+	struct ctl_call *call;
+	json_t *answer;
+};
+
+static void on_kept(void *arg, int rc)
+{
+	CLEANUP(freep)
+	struct keeping *k = arg;
+
+	if (rc == 0) {
+		ctl_answer(k->call, k->answer);
+		return;
+	}
+	json_decref(k->answer);
+	ctl_answer_error(k->call, "it holds for now, but could not be kept on the disk");
+}
+
+/* What is not on the disk holds until the agent ends only: it must not seem done. */
 static void set_enabled(struct devices *d, json_t *request, bool enabled, struct ctl_call *call)
 {
 	struct device *dev = named(d, request, call);
+	struct keeping *k = dev != NULL ? malloc(sizeof(*k)) : NULL;
 	struct err err = {0};
 
 	if (dev == NULL)
 		return;
-	/* what is not on the disk holds until the agent ends only: it must not seem done */
-	if (device_set_enabled(dev, enabled, &err) < 0)
-		ctl_answer_error(call, err.text);
-	else
-		answer_device(call, dev, false);
+	int rc = k != NULL ? device_set_enabled(dev, enabled, &err)
+			   : err_set(&err, ERR_NOMEM, "device");
+	if (rc == 0) {
+		json_t *told = device_tell(dev, false);
+
+		*k = (struct keeping){.call = call};
+		if (told != NULL)
+			k->answer = json_pack("{s:s, s:o}", "state", "ok", "device", told);
+		rc = store_on_commit(d->store, on_kept, k, &err);
+		if (rc < 0)
+			json_decref(k->answer);
+	}
+	if (rc == 0)
+		return;
+	free(k);
+	ctl_answer_error(call, err.text);
 }
 
 void devices_on_enable(struct devices *d, json_t *request, struct ctl_call *call)
