@@ -13,15 +13,18 @@
 #include "dan/fetch.h"
 
 struct view;
+struct view_farewells;
 
 struct view_conf {
 	const char *gateway, *type, *name; /* of the device; borrowed */
 	const char *csm_url;
-	struct fetch *fetch;             /* shared */
-	struct store *store;             /* remembers the registration */
-	const struct point_list *points; /* borrowed, outlives the view */
-	const json_t *device;            /* its configuration: store, default policy; borrowed */
-	struct outbox *outbox;           /* of the device; borrowed */
+	struct fetch *fetch;              /* shared */
+	struct store *store;              /* remembers the registration */
+	struct view_farewells *farewells; /* a device that is back is none of them; NULL: there
+					     are none */
+	const struct point_list *points;  /* borrowed, outlives the view */
+	const json_t *device;             /* its configuration: store, default policy; borrowed */
+	struct outbox *outbox;            /* of the device; borrowed */
 };
 
 struct view_events {
@@ -46,9 +49,11 @@ struct view *view_free(struct view *v);
 void view_start(struct view *v);
 void view_stop(struct view *v);
 
+/* done: also from within, and with 0 when nobody wants the value. */
 void view_value(struct view *v, unsigned point, const struct value *value, emitted_fn *done,
 		void *arg);
 void view_link(struct view *v, enum link_state state, unsigned count);
+/* A number that is not known any more is ignored. */
 void view_written(struct view *v, uint64_t number, enum ack ack);
 
 /* An IDF value of the outbox goes out here; ops->send of OUTBOX_VALUES. */
@@ -62,9 +67,19 @@ const char *view_feature(const struct view *v, unsigned point, bool output);
 /* The point that a name of the configuration or of a feature stands for; -1: none. */
 int view_find(const struct view *v, const char *name);
 
-/* Deregister a device application that is in the configuration no more, and forget it. Tries until
- * it is done or the loop ends; several at a time share fetch. */
-int view_deregister(struct loop *l, struct store *store, struct fetch *fetch, const char *csm_url,
-		    const char *id, struct err *err);
 /* The UUIDv5 of <gateway>/<type>/<name>. buf: 37 bytes. */
 void view_id(const char *gateway, const char *type, const char *name, char *buf);
+
+/* ---- devices that are in the configuration no more ---- */
+
+/* All that are to be deregistered; they share fetch, which outlives them. ret: yours. */
+int view_farewells_new(struct loop *l, struct store *store, struct fetch *fetch,
+		       const char *csm_url, struct view_farewells **ret, struct err *err);
+/* Those that csm has not heard of yet are still registrations in the store: begin with them again.
+ * NULL is fine; returns NULL. */
+struct view_farewells *view_farewells_free(struct view_farewells *f);
+/* Deregister a device application and forget it; tries until it is done, or view_start() of the
+ * same device. Not known to csm any more: done as well. Errors: ERR_NOMEM. */
+int view_deregister(struct view_farewells *f, const char *id, struct err *err);
+/* How many are not done yet. */
+size_t view_farewells_count(const struct view_farewells *f);

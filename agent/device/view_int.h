@@ -1,0 +1,138 @@
+/* view_int.h - inside of a view; for view.c and view_*.c only. */
+#pragma once
+
+#include "agent/device/point.h"
+#include "agent/device/view.h"
+#include "common/id.h"
+#include "dan/dan.h"
+
+#define LINK_FEATURE "link"
+#define SET_SUFFIX   "_set"
+#define ACK_SUFFIX   "_ack"
+#define SUFFIX_LEN   4
+#define FEATURE_MAX  (FEATURE_NAME_MAX + SUFFIX_LEN + 1) /* with the NUL */
+#define RETRY_MIN_MS 1000
+#define RETRY_MAX_MS 60000
+
+/* What IoTtalk wants of an IDF; bits. */
+enum {
+	IDF_WANTED = 1,    /* its values go to the outbox: it is in a graph, or was when the broker
+			      was seen last */
+	IDF_CONNECTED = 2, /* it is in a graph, not suspended, and the broker is there */
+	IDF_PUT = 4,       /* a value came since the broker went: the last one is in the outbox */
+	IDF_STORED = 8,    /* the store knows that it is wanted */
+};
+
+/* The writes of one ODF. */
+struct write {
+	uint64_t number; /* of the one in progress */
+	json_t *current; /* the list as it came; owned, as the next */
+	json_t *waiting; /* NULL: none */
+};
+
+struct view_point {
+	struct point *point;
+	struct write *write; /* NULL: none in progress */
+	uint32_t name;       /* where in names; the name of an ODF follows */
+	uint8_t idf, ack;    /* bits */
+	uint8_t keep;        /* enum outbox_keep */
+};
+
+/* A value that dan has and the broker has not acknowledged. */
+struct push {
+	struct view *view;
+	uint64_t token;
+	struct push *prev, *next;
+};
+
+struct view {
+	struct loop *loop;
+	struct view_conf conf;
+	struct view_events events;
+	void *arg;
+	struct uuid_text id;
+	bool slave;
+
+	struct view_point *points; /* as many as conf.points has */
+	uint32_t *by_name;         /* their indices, by name */
+	char *names;
+
+	struct dan_client *dan; /* NULL: stopped */
+	bool registered;
+	bool blocked;                  /* the outbox was told ERR_AGAIN and waits */
+	struct loop_src *ready_timer;  /* of blocked */
+	struct loop_src *wanted_timer; /* for csm to connect; without dan: for the next start */
+	struct push *pushes;
+
+	enum link_state link;
+	unsigned link_count;
+	uint8_t link_idf; /* bits */
+	uint32_t next_write;
+
+	uint64_t pushed, writes, refused;
+	char *why; /* NULL: nothing failed yet */
+};
+
+/* An IDF of ours, looked up. */
+struct idf {
+	uint8_t *bits;
+	enum outbox_keep keep;
+	int point; /* -1: link */
+	bool ack;
+	const char *name;
+	char ack_name[FEATURE_MAX];
+};
+
+/* ---- view_names.c ---- */
+
+int view_name_points(struct view *v, struct err *err);
+void view_idf_link(struct view *v, struct idf *ret);
+void view_idf_point(struct view *v, unsigned point, struct idf *ret);
+void view_idf_ack(struct view *v, unsigned point, struct idf *ret);
+/* ret: false: no IDF of ours */
+bool view_find_idf(struct view *v, const char *name, struct idf *ret);
+/* ret: the point of an ODF; -1: none */
+int view_find_odf(const struct view *v, const char *name);
+typedef void view_idf_fn(struct view *v, struct idf *idf);
+void view_each_idf(struct view *v, view_idf_fn *fn);
+/* The features of the registration. */
+struct view_features {
+	struct dan_feature *idfs, *odfs;
+	size_t n_idfs, n_odfs;
+	void *memory; /* that they point into */
+};
+int view_features(struct view *v, struct view_features *ret, struct err *err);
+void view_features_done(struct view_features *f);
+
+/* ---- view.c ---- */
+
+/* Give a value to the outbox if it is wanted. values: taken; NULL: there is none. done may be NULL.
+ */
+void view_put(struct view *v, const struct idf *idf, json_t *values, emitted_fn *done, void *arg);
+void view_put_last(struct view *v, const struct idf *idf);
+void view_set_why(struct view *v, const char *why);
+
+/* What dan has not been acknowledged goes back to the outbox. */
+void view_drop_pushes(struct view *v);
+
+/* ---- view_wanted.c ---- */
+
+/* Features that an earlier process knew to be wanted. */
+int view_wanted_load(struct view *v, struct err *err);
+void view_wanted_connect(struct view *v, const char *feature);
+/* Nobody wants it any more. */
+void view_wanted_disconnect(struct view *v, const char *feature);
+/* The broker is gone, or forgot what is connected; what is wanted stays so. */
+void view_wanted_away(struct view *v);
+/* It is there: what is not connected soon is not wanted. */
+void view_wanted_back(struct view *v);
+void view_wanted_forget(struct store *store, const char *id);
+
+/* ---- view_writes.c ---- */
+
+void view_on_data(struct view *v, const char *feature, json_t *values);
+void view_drop_writes(struct view *v);
+
+/* ---- view_farewell.c ---- */
+
+void view_farewells_cancel(struct view_farewells *f, const char *id);

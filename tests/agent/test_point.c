@@ -1,0 +1,881 @@
+/* Points: names of features, values to IDFs and back from ODFs. */
+#include "agent/device/point.h"
+#include "common/map.h"
+#include "common/util.h"
+#include <float.h>
+#include <inttypes.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define NOW 1709214330250000
+
+static json_t *options_of(const char *text)
+{
+	json_error_t why;
+	json_t *options = json_loads(text, 0, &why);
+
+	if (options == NULL)
+		fail_msg("%s: %s", text, why.text);
+	return options;
+}
+
+/* A point with its options, to be given to drop(). */
+struct held {
+	json_t *options;
+	struct point_spec spec;
+	struct point *point;
+};
+
+static void hold(struct held *h, unsigned bits, const char *options)
+{
+	struct err err = {0};
+
+	*h = (struct held){.options = options_of(options)};
+	h->spec = (struct point_spec){
+		.name = "p", .options = h->options, .input = true, .output = true, .bits = bits};
+	if (point_new(&h->spec, &h->point, &err) < 0)
+		fail_msg("%s: %s", options, err.text);
+}
+
+static void drop(struct held *h)
+{
+	point_free(h->point);
+	json_decref(h->options);
+}
+
+/* What is pushed, as text; "-": nothing. */
+static const char *pushed(struct point *p, const struct value *v)
+{
+	static char text[400];
+	json_auto_t *values = point_to_idf(p, v, NOW);
+	char *dumped = values != NULL ? json_dumps(values, JSON_COMPACT) : NULL;
+
+	snprintf(text, sizeof(text), "%s", dumped != NULL ? dumped : "-");
+	free(dumped);
+	return text;
+}
+
+static const char *last(const struct point *p)
+{
+	static char text[400];
+	json_auto_t *values = point_last(p);
+	char *dumped = values != NULL ? json_dumps(values, JSON_COMPACT) : NULL;
+
+	snprintf(text, sizeof(text), "%s", dumped != NULL ? dumped : "-");
+	free(dumped);
+	return text;
+}
+
+static int from(const struct point *p, const char *odf, struct value *ret, struct err *err)
+{
+	json_auto_t *values = json_loads(odf, JSON_DECODE_ANY, NULL);
+
+	assert_non_null(values);
+	return point_from_odf(p, values, ret, err);
+}
+
+static struct value bits(uint64_t u)
+{
+	return (struct value){.kind = VALUE_UINT, .u = u};
+}
+
+/* ---- values to IDFs ---- */
+
+static void bit_strings_are_pushed_as_their_numbers(void **state)
+{
+	static const struct {
+		unsigned bits;
+		const char *options;
+		uint64_t u;
+		const char *idf;
+	} cases[] = {
+		{1, "{}", 0, "[0]"},
+		{1, "{}", 1, "[1]"},
+		{1, "{\"signed\": true}", 1, "[-1]"},
+		{16, "{}", 0xffff, "[65535]"},
+		{16, "{\"signed\": true}", 0xffff, "[-1]"},
+		{16, "{\"format\": \"int\"}", 0x8000, "[-32768]"},
+		{16, "{\"format\": \"int\", \"signed\": true}", 0x7fff, "[32767]"},
+		{16, "{\"format\": \"int\", \"signed\": false}", 0xfffe, "[-2]"},
+		{16, "{\"format\": \"uint\"}", 0x8000, "[32768]"},
+		/* bits above those of the point say nothing */
+		{12, "{\"signed\": true}", 0xf7ff, "[2047]"},
+		{12, "{\"signed\": true}", 0x0800, "[-2048]"},
+		{32, "{}", 0x3456789a, "[878082202]"},
+		{32, "{\"signed\": true}", 0x80000000, "[-2147483648]"},
+		{53, "{}", 0x1fffffffffffff, "[9007199254740991]"},
+		{53, "{\"signed\": true}", 0x10000000000000, "[-4503599627370496]"},
+		/* wider than 53 bits */
+		{54, "{}", 0x20000000000000, "[\"9007199254740992\"]"},
+		{54, "{}", 0x1fffffffffffff, "[9007199254740991]"},
+		{55, "{\"signed\": true}", 0x60000000000000, "[\"-9007199254740992\"]"},
+		{55, "{\"signed\": true}", 0x60000000000001, "[-9007199254740991]"},
+		{64, "{}", UINT64_MAX, "[\"18446744073709551615\"]"},
+		{64, "{\"signed\": true}", UINT64_MAX, "[-1]"},
+		{64, "{\"signed\": true}", (uint64_t)1 << 63, "[\"-9223372036854775808\"]"},
+		{64, "{\"signed\": true}", INT64_MAX, "[\"9223372036854775807\"]"},
+		/* scale and offset */
+		{16, "{\"scale\": 0.1}", 235, "[23.5]"},
+		{16, "{\"scale\": 2, \"offset\": -10}", 5, "[0.0]"},
+		{16, "{\"offset\": 0.5}", 1, "[1.5]"},
+		{16, "{\"scale\": -1}", 7, "[-7.0]"},
+		{16, "{\"scale\": 1.0, \"offset\": 0.0}", 7, "[7]"},
+		{16, "{\"scale\": 0.5, \"signed\": true}", 0xfffd, "[-1.5]"},
+		{64, "{\"scale\": 2}", UINT64_MAX, "[3.6893488147419103e19]"},
+		/* floats */
+		{32, "{\"format\": \"float32\"}", 0x3fc00000, "[1.5]"},
+		{32, "{\"format\": \"float32\"}", 0xc2f6e979, "[-123.45600128173828]"},
+		{32, "{\"format\": \"float32\"}", 0x80000000, "[-0.0]"},
+		{32, "{\"format\": \"float32\"}", 0x00000001, "[1.4012984643248171e-45]"},
+		{32, "{\"format\": \"float32\"}", 0x7f7fffff, "[3.4028234663852886e38]"},
+		{32, "{\"format\": \"float32\"}", 0x7f800000, "-"},
+		{32, "{\"format\": \"float32\"}", 0xff800000, "-"},
+		{32, "{\"format\": \"float32\"}", 0x7fc00000, "-"},
+		{32, "{\"format\": \"float32\", \"scale\": 2, \"offset\": 1}", 0x3fc00000, "[4.0]"},
+		{64, "{\"format\": \"float64\"}", 0x3ff8000000000000, "[1.5]"},
+		{64, "{\"format\": \"float64\"}", 0x3fb999999999999a, "[0.10000000000000001]"},
+		{64, "{\"format\": \"float64\"}", 0x7ff0000000000000, "-"},
+		{64, "{\"format\": \"float64\", \"scale\": 10}", 0x7fefffffffffffff, "-"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct held h;
+		struct value v = bits(cases[i].u);
+		hold(&h, cases[i].bits, cases[i].options);
+		const char *idf = pushed(h.point, &v);
+		if (strcmp(idf, cases[i].idf) != 0)
+			fail_msg("%u bits %s of %" PRIx64 ": %s, not %s", cases[i].bits,
+				 cases[i].options, cases[i].u, idf, cases[i].idf);
+		drop(&h);
+	}
+}
+
+static void numbers_and_texts_are_pushed_as_they_are(void **state)
+{
+	static const struct {
+		struct value v;
+		const char *options, *idf;
+	} cases[] = {
+		{{.kind = VALUE_INT, .i = -7}, "{}", "[-7]"},
+		{{.kind = VALUE_INT, .i = INT64_MIN}, "{}", "[\"-9223372036854775808\"]"},
+		{{.kind = VALUE_UINT, .u = UINT64_MAX}, "{}", "[\"18446744073709551615\"]"},
+		{{.kind = VALUE_REAL, .r = 12.5}, "{}", "[12.5]"},
+		{{.kind = VALUE_REAL, .r = 0.5}, "{\"scale\": 1200}", "[600.0]"},
+		{{.kind = VALUE_REAL, .r = NAN}, "{}", "-"},
+		{{.kind = VALUE_REAL, .r = -INFINITY}, "{}", "-"},
+		{{.kind = VALUE_REAL, .r = NAN}, "{\"dims\": \"value_quality\"}", "[0,1]"},
+		{{.kind = VALUE_REAL, .r = INFINITY, .quality = QUALITY_BLOCKED},
+		 "{\"dims\": \"full\"}",
+		 "[0,9,1709214330250000]"},
+		{{.kind = VALUE_REAL, .r = DBL_MAX},
+		 "{\"dims\": \"value_quality\", \"scale\": 2}",
+		 "[0,1]"},
+		{{.kind = VALUE_TEXT, .text = "on \"line\""}, "{}", "[\"on \\\"line\\\"\"]"},
+		{{.kind = VALUE_TEXT, .text = "7"}, "{\"scale\": 2}", "[\"7\"]"},
+		{{.kind = VALUE_TEXT, .text = "\xff"}, "{\"dims\": \"value_quality\"}", "[0,1]"},
+		{{.kind = VALUE_TEXT, .text = ""}, "{}", "[\"\"]"},
+		{{.kind = VALUE_NONE}, "{\"dims\": \"full\"}", "-"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct held h;
+		hold(&h, 0, cases[i].options);
+		const char *idf = pushed(h.point, &cases[i].v);
+		if (strcmp(idf, cases[i].idf) != 0)
+			fail_msg("case %zu: %s, not %s", i, idf, cases[i].idf);
+		drop(&h);
+	}
+}
+
+static void quality_and_time_are_told_as_dims_say(void **state)
+{
+	static const struct {
+		const char *dims;
+		unsigned quality;
+		int64_t time_us;
+		const char *idf;
+	} cases[] = {
+		{"value", 0, 0, "[5]"},
+		{"value", QUALITY_INVALID, 0, "-"},
+		{"value", QUALITY_TEST, 0, "-"},
+		{"value", QUALITY_TEST | QUALITY_BLOCKED, 0, "-"},
+		{"value", QUALITY_NOT_TOPICAL, 0, "[5]"},
+		{"value", QUALITY_SUBSTITUTED | QUALITY_BLOCKED, 0, "[5]"},
+		{"value", QUALITY_OVERFLOW | QUALITY_ADJUSTED, 0, "[5]"},
+		{"value", QUALITY_STALE, 0, "[5]"},
+		{"value_quality", 0, 0, "[5,0]"},
+		{"value_quality", QUALITY_INVALID, 0, "[5,1]"},
+		{"value_quality", QUALITY_TEST | QUALITY_STALE, 0, "[5,192]"},
+		{"full", 0, 0, "[5,0,1709214330250000]"},
+		{"full", 255, 1234567, "[5,255,1234567]"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct held h;
+		char options[64];
+		snprintf(options, sizeof(options), "{\"dims\": \"%s\"}", cases[i].dims);
+		hold(&h, 16, options);
+		struct value v = bits(5);
+		v.quality = cases[i].quality;
+		v.time_us = cases[i].time_us;
+		const char *idf = pushed(h.point, &v);
+		if (strcmp(idf, cases[i].idf) != 0)
+			fail_msg("%s with %u: %s, not %s", cases[i].dims, cases[i].quality, idf,
+				 cases[i].idf);
+		assert_int_equal(point_tells_quality(h.point), i >= 8);
+		drop(&h);
+	}
+}
+
+static void no_value_is_the_last_one_with_another_quality(void **state)
+{
+	struct held h;
+	struct value v = bits(5), none = {.kind = VALUE_NONE, .quality = QUALITY_INVALID};
+
+	(void)state;
+	hold(&h, 16, "{\"dims\": \"full\"}");
+	v.time_us = 1;
+	assert_string_equal(last(h.point), "-");
+	assert_null(point_last_value(h.point));
+	pushed(h.point, &v);
+	assert_string_equal(pushed(h.point, &none), "[5,1,1709214330250000]");
+	assert_string_equal(last(h.point), "[5,1,1709214330250000]");
+	none.time_us = 3;
+	none.quality = QUALITY_STALE;
+	assert_string_equal(pushed(h.point, &none), "[5,64,3]");
+	assert_int_equal(point_last_value(h.point)->quality, QUALITY_STALE);
+	assert_int_equal(point_last_value(h.point)->u, 5);
+	drop(&h);
+}
+
+static void invalid_values_do_not_become_the_last_one_of_dims_value(void **state)
+{
+	struct held h;
+	struct value good = bits(5), bad = bits(6), none = {.kind = VALUE_NONE};
+
+	(void)state;
+	hold(&h, 16, "{}");
+	bad.quality = QUALITY_INVALID;
+	assert_string_equal(pushed(h.point, &bad), "-");
+	assert_null(point_last_value(h.point));
+	pushed(h.point, &good);
+	assert_string_equal(pushed(h.point, &bad), "-");
+	assert_string_equal(last(h.point), "[5]");
+	assert_int_equal(point_last_value(h.point)->u, 5);
+	assert_int_equal(point_last_value(h.point)->quality, QUALITY_INVALID);
+	assert_string_equal(pushed(h.point, &none), "[5]");
+	assert_int_equal(point_last_value(h.point)->quality, 0);
+	drop(&h);
+}
+
+static void on_change_holds_back_periodic_values_that_are_the_same(void **state)
+{
+	static const struct {
+		const char *options;
+		bool periodic, other, bad;
+		bool told;
+	} cases[] = {
+		{"{\"dims\": \"value_quality\"}", true, false, false, true},
+		{"{\"dims\": \"value_quality\"}", false, false, false, true},
+		{"{\"dims\": \"value_quality\", \"on_change\": true}", true, false, false, false},
+		{"{\"dims\": \"value_quality\", \"on_change\": true}", true, true, false, true},
+		{"{\"dims\": \"value_quality\", \"on_change\": true}", true, false, true, true},
+		{"{\"dims\": \"value_quality\", \"on_change\": true}", false, false, false, true},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct held h;
+		struct value v = bits(5);
+		hold(&h, 16, cases[i].options);
+		pushed(h.point, &v);
+		v.periodic = cases[i].periodic;
+		v.u += cases[i].other;
+		v.quality = cases[i].bad ? QUALITY_BLOCKED : 0;
+		if ((strcmp(pushed(h.point, &v), "-") != 0) != cases[i].told)
+			fail_msg("case %zu", i);
+		drop(&h);
+	}
+}
+
+static void texts_are_remembered_not_borrowed(void **state)
+{
+	struct held h;
+	char text[] = "first";
+	struct value v = {.kind = VALUE_TEXT, .text = text, .periodic = true};
+
+	(void)state;
+	hold(&h, 0, "{\"on_change\": true}");
+	assert_string_equal(pushed(h.point, &v), "[\"first\"]");
+	assert_string_equal(pushed(h.point, &v), "-");
+	memcpy(text, "other", sizeof(text));
+	assert_string_equal(last(h.point), "[\"first\"]");
+	assert_string_equal(pushed(h.point, &v), "[\"other\"]");
+	assert_string_equal(point_last_value(h.point)->text, "other");
+	drop(&h);
+}
+
+/* ---- from ODFs ---- */
+
+static void odf_values_become_bits(void **state)
+{
+	static const struct {
+		unsigned bits;
+		const char *options, *odf;
+		uint64_t u;
+	} cases[] = {
+		{1, "{}", "[1]", 1},
+		{1, "{}", "[true]", 1},
+		{1, "{}", "[false]", 0},
+		{1, "{}", "[0.4]", 0},
+		{1, "{}", "[-0.4]", 0},
+		{16, "{}", "[65535]", 65535},
+		{16, "{}", "[65535.4]", 65535},
+		{16, "{}", "[2.5]", 3},
+		{16, "{}", "[2.4999]", 2},
+		{16, "{}", "[\"77\"]", 77},
+		{16, "{}", "[\"-0\"]", 0},
+		{16, "{\"signed\": true}", "[-1]", 0xffff},
+		{16, "{\"signed\": true}", "[-32768]", 0x8000},
+		{16, "{\"signed\": true}", "[-2.5]", 0xfffd},
+		{16, "{\"signed\": true}", "[\"-5\"]", 0xfffb},
+		{1, "{\"signed\": true}", "[-1]", 1},
+		{16, "{\"scale\": 0.1}", "[23.5]", 235},
+		{16, "{\"scale\": 0.1}", "[23.54]", 235},
+		{16, "{\"scale\": 0.1}", "[23.55001]", 236},
+		{16, "{\"scale\": 2, \"offset\": -10}", "[0]", 5},
+		{16, "{\"scale\": -1}", "[-7]", 7},
+		{16, "{\"scale\": 0.5, \"signed\": true}", "[-1.5]", 0xfffd},
+		{53, "{}", "[9007199254740991]", 0x1fffffffffffff},
+		{64, "{}", "[\"18446744073709551615\"]", UINT64_MAX},
+		{64, "{}", "[9223372036854775807]", INT64_MAX},
+		{64, "{}", "[9223372036854775808.0]", (uint64_t)1 << 63},
+		{64, "{\"signed\": true}", "[\"-9223372036854775808\"]", (uint64_t)1 << 63},
+		{64, "{\"signed\": true}", "[-9223372036854775808.0]", (uint64_t)1 << 63},
+		{64, "{\"scale\": 0.5}", "[\"9007199254740992\"]", (uint64_t)1 << 54},
+		{32, "{\"format\": \"float32\"}", "[1.5]", 0x3fc00000},
+		{32, "{\"format\": \"float32\"}", "[0.1]", 0x3dcccccd},
+		{32, "{\"format\": \"float32\"}", "[-0.0]", 0x80000000},
+		{32, "{\"format\": \"float32\"}", "[3]", 0x40400000},
+		{32, "{\"format\": \"float32\"}", "[\"16777217\"]", 0x4b800000},
+		{32, "{\"format\": \"float32\"}", "[3.4028234663852886e38]", 0x7f7fffff},
+		{32, "{\"format\": \"float32\", \"scale\": 2, \"offset\": 1}", "[4]", 0x3fc00000},
+		{64, "{\"format\": \"float64\"}", "[0.1]", 0x3fb999999999999a},
+		{64, "{\"format\": \"float64\"}", "[true]", 0x3ff0000000000000},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct held h;
+		struct value v = {0};
+		struct err err = {0};
+		hold(&h, cases[i].bits, cases[i].options);
+		int rc = from(h.point, cases[i].odf, &v, &err);
+		if (rc < 0 || v.kind != VALUE_UINT || v.u != cases[i].u || v.quality != 0)
+			fail_msg("%u bits %s of %s: %" PRIx64 " %s", cases[i].bits,
+				 cases[i].options, cases[i].odf, v.u, err.text);
+		drop(&h);
+	}
+}
+
+static void wrong_odf_values_are_refused_with_the_reason(void **state)
+{
+	static const char number[] = "a number is needed, not null",
+			  list[] = "a list of one value is needed",
+			  deep[] = "a number is needed, not a list or an object",
+			  digits[] = "a number is needed; a text must be decimal digits";
+	static const struct {
+		unsigned bits;
+		const char *options, *odf;
+		int code;
+		const char *why;
+	} cases[] = {
+		{16, "{}", "[null]", ERR_SCHEMA, number},
+		{0, "{}", "[null]", ERR_SCHEMA, number},
+		{16, "{}", "[]", ERR_SCHEMA, list},
+		{16, "{}", "[1, 2]", ERR_SCHEMA, list},
+		{16, "{}", "1", ERR_SCHEMA, list},
+		{16, "{}", "null", ERR_SCHEMA, list},
+		{16, "{}", "{\"0\": 1}", ERR_SCHEMA, list},
+		{16, "{\"dims\": \"full\"}", "[1, 0, 0]", ERR_SCHEMA, list},
+		{16, "{}", "[[1]]", ERR_SCHEMA, deep},
+		{16, "{}", "[{}]", ERR_SCHEMA, deep},
+		{0, "{}", "[{}]", ERR_SCHEMA, deep},
+		{16, "{}", "[\"\"]", ERR_SCHEMA, digits},
+		{16, "{}", "[\"-\"]", ERR_SCHEMA, digits},
+		{16, "{}", "[\"1.5\"]", ERR_SCHEMA, digits},
+		{16, "{}", "[\"+1\"]", ERR_SCHEMA, digits},
+		{16, "{}", "[\" 1\"]", ERR_SCHEMA, digits},
+		{16, "{}", "[\"0x10\"]", ERR_SCHEMA, digits},
+		{1, "{}", "[2]", ERR_RANGE, "2 is not in 0 to 1"},
+		{1, "{\"signed\": true}", "[1]", ERR_RANGE, "1 is not in -1 to 0"},
+		{16, "{}", "[65536]", ERR_RANGE, "65536 is not in 0 to 65535"},
+		{16, "{}", "[65535.5]", ERR_RANGE, "65535.5 is not in 0 to 65535"},
+		{16, "{}", "[-1]", ERR_RANGE, "-1 is not in 0 to 65535"},
+		{16, "{}", "[-0.5]", ERR_RANGE, "-0.5 is not in 0 to 65535"},
+		{16, "{}", "[1e300]", ERR_RANGE, "1e+300 is not in 0 to 65535"},
+		{16, "{\"signed\": true}", "[32768]", ERR_RANGE, "32768 is not in -32768 to 32767"},
+		{16, "{\"signed\": true}", "[-32769]", ERR_RANGE,
+		 "-32769 is not in -32768 to 32767"},
+		{16, "{\"scale\": 0.1}", "[7000]", ERR_RANGE, "7000 is not in 0 to 6553.5"},
+		{16, "{\"scale\": -0.5, \"offset\": 10}", "[11]", ERR_RANGE,
+		 "11 is not in -32757.5 to 10"},
+		{8, "{\"scale\": 2, \"signed\": true, \"offset\": 1}", "[300]", ERR_RANGE,
+		 "300 is not in -255 to 255"},
+		{64, "{}", "[\"18446744073709551616\"]", ERR_RANGE,
+		 "1.84467440737096e+19 is not in 0 to 18446744073709551615"},
+		{64, "{\"signed\": true}", "[\"9223372036854775808\"]", ERR_RANGE,
+		 "9223372036854775808 is not in -9223372036854775808 to 9223372036854775807"},
+		{64, "{\"signed\": true}", "[\"-9223372036854775809\"]", ERR_RANGE,
+		 "-9223372036854775809 is not in -9223372036854775808 to 9223372036854775807"},
+		{64, "{\"signed\": true}", "[9223372036854775808.0]", ERR_RANGE,
+		 "9.22337203685478e+18 is not in -9223372036854775808 to 9223372036854775807"},
+		{32, "{\"format\": \"float32\"}", "[1e39]", ERR_RANGE,
+		 "1e+39 is not in -3.40282346638529e+38 to 3.40282346638529e+38"},
+		{64, "{\"format\": \"float64\", \"scale\": 0.1}", "[1.7e308]", ERR_RANGE,
+		 "1.7e+308 is not in -1.79769313486232e+308 to 1.79769313486232e+308"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct held h;
+		struct value v = {0};
+		struct err err = {0};
+		hold(&h, cases[i].bits, cases[i].options);
+		int rc = from(h.point, cases[i].odf, &v, &err);
+		if (rc != cases[i].code || strcmp(err.text, cases[i].why) != 0)
+			fail_msg("%u bits %s of %s: %d %s", cases[i].bits, cases[i].options,
+				 cases[i].odf, rc, err.text);
+		drop(&h);
+	}
+}
+
+static void points_that_are_no_bits_take_numbers_and_texts(void **state)
+{
+	struct held h;
+	struct value v;
+
+	(void)state;
+	hold(&h, 0, "{}");
+	json_auto_t *text = json_loads("[\"pump on\"]", 0, NULL);
+	assert_int_equal(point_from_odf(h.point, text, &v, NULL), 0);
+	assert_int_equal(v.kind, VALUE_TEXT);
+	assert_string_equal(v.text, "pump on");
+	assert_int_equal(from(h.point, "[-5]", &v, NULL), 0);
+	assert_true(v.kind == VALUE_INT && v.i == -5);
+	assert_int_equal(from(h.point, "[2.5]", &v, NULL), 0);
+	assert_true(v.kind == VALUE_REAL && v.r == 2.5);
+	assert_int_equal(from(h.point, "[true]", &v, NULL), 0);
+	assert_true(v.kind == VALUE_INT && v.i == 1);
+	drop(&h);
+	hold(&h, 0, "{\"scale\": 2}");
+	assert_int_equal(from(h.point, "[5]", &v, NULL), 0);
+	assert_true(v.kind == VALUE_REAL && v.r == 2.5);
+	drop(&h);
+}
+
+/* ---- there and back ---- */
+
+static uint64_t chance(void)
+{
+	static uint64_t x = 0x9e3779b97f4a7c15; /* the same in every run */
+
+	x ^= x << 13;
+	x ^= x >> 7;
+	x ^= x << 17;
+	return x;
+}
+
+/* The ends of the range, powers of two and their neighbours, and what comes by chance. */
+static uint64_t sample(size_t i, unsigned width)
+{
+	uint64_t top = width < 64 ? ((uint64_t)1 << width) - 1 : UINT64_MAX;
+
+	if (i < 3 * (size_t)width)
+		return (((uint64_t)1 << (i / 3)) + (i % 3) - 1) & top;
+	return (i % 2 == 0 ? chance() : top - (chance() >> (chance() % 64))) & top;
+}
+
+static void check_way(struct held *h, uint64_t u, uint64_t tolerance)
+{
+	struct value v = bits(u), back = {0};
+	struct err err = {0};
+	json_auto_t *idf = point_to_idf(h->point, &v, NOW);
+
+	assert_non_null(idf);
+	/* as it goes over the wire */
+	char *wire = json_dumps(idf, JSON_COMPACT);
+	json_auto_t *odf = json_loads(wire, 0, NULL);
+	int rc = point_from_odf(h->point, odf, &back, &err);
+	uint64_t off = back.u > u ? back.u - u : u - back.u;
+	if (rc < 0 || back.kind != VALUE_UINT || off > tolerance)
+		fail_msg("%" PRIx64 " is %s and comes back as %" PRIx64 " %s", u, wire, back.u,
+			 err.text);
+	free(wire);
+}
+
+static void integers_come_back_as_they_went(void **state)
+{
+	static const char *const formats[] = {"{}", "{\"signed\": true}", "{\"format\": \"uint\"}",
+					      "{\"format\": \"int\"}"};
+
+	(void)state;
+	for (size_t f = 0; f < ARRAY_LEN(formats); f++)
+		for (unsigned width = 1; width <= 64; width++) {
+			struct held h;
+			hold(&h, width, formats[f]);
+			for (size_t i = 0; i < 3 * (size_t)width + 100; i++)
+				check_way(&h, sample(i, width), 0);
+			drop(&h);
+		}
+}
+
+/* A double has 53 bits for the product, and adding takes some of them: up to 40 bits are exact
+ * with these. */
+static void scaled_integers_come_back_within_rounding(void **state)
+{
+	static const char *const formats[] = {
+		"{\"scale\": 0.1}",
+		"{\"scale\": 0.001, \"offset\": -40}",
+		"{\"scale\": -3.7, \"offset\": 1e3, \"signed\": true}",
+		"{\"scale\": 1000}",
+		"{\"offset\": 273.15, \"format\": \"int\"}",
+	};
+
+	(void)state;
+	for (size_t f = 0; f < ARRAY_LEN(formats); f++)
+		for (unsigned width = 1; width <= 40; width++) {
+			struct held h;
+			hold(&h, width, formats[f]);
+			for (size_t i = 0; i < 3 * (size_t)width + 100; i++)
+				check_way(&h, sample(i, width), 0);
+			drop(&h);
+		}
+}
+
+static void wide_scaled_integers_come_back_as_near_as_doubles_are(void **state)
+{
+	(void)state;
+	for (unsigned width = 41; width <= 63; width++) {
+		struct held h;
+		hold(&h, width, "{\"scale\": 0.1}");
+		for (size_t i = 0; i < 300; i++)
+			check_way(&h, sample(i, width) / 2,
+				  width < 51 ? 0 : (uint64_t)1 << (width - 50));
+		drop(&h);
+	}
+}
+
+static void floats_come_back_bit_for_bit(void **state)
+{
+	struct held f32, f64;
+
+	(void)state;
+	hold(&f32, 32, "{\"format\": \"float32\"}");
+	hold(&f64, 64, "{\"format\": \"float64\"}");
+	for (size_t i = 0; i < 20000; i++) {
+		uint64_t u = sample(i, 64);
+		uint32_t half = (uint32_t)u;
+		float f;
+		double r;
+		memcpy(&f, &half, sizeof(f));
+		memcpy(&r, &u, sizeof(r));
+		if (isfinite(f))
+			check_way(&f32, half, 0);
+		if (isfinite(r))
+			check_way(&f64, u, 0);
+	}
+	drop(&f32);
+	drop(&f64);
+}
+
+/* ---- options ---- */
+
+static void note(void *arg, bool is_error, const char *text)
+{
+	char *all = arg;
+	size_t len = strlen(all);
+
+	snprintf(all + len, 400 - len, "%s%s;", is_error ? "" : "warning ", text);
+}
+
+static void contradicting_options_are_told(void **state)
+{
+	static const struct {
+		unsigned bits;
+		const char *options, *told, *first;
+	} cases[] = {
+		{16, "{\"signed\": true, \"format\": \"uint\"}",
+		 "signed: contradicts the format, which is not int;",
+		 "point 'p': signed: contradicts the format, which is not int"},
+		{32, "{\"signed\": true, \"format\": \"float32\"}",
+		 "signed: contradicts the format, which is not int;",
+		 "point 'p': signed: contradicts the format, which is not int"},
+		{16, "{\"format\": \"float32\"}", "format: float32 needs a point of 32 bits;",
+		 "point 'p': format: float32 needs a point of 32 bits"},
+		{64, "{\"format\": \"float32\"}", "format: float32 needs a point of 32 bits;",
+		 "point 'p': format: float32 needs a point of 32 bits"},
+		{32, "{\"format\": \"float64\", \"signed\": true}",
+		 "signed: contradicts the format, which is not int;"
+		 "format: float64 needs a point of 64 bits;",
+		 "point 'p': signed: contradicts the format, which is not int"},
+		{0, "{\"signed\": true}",
+		 "signed: this point is a number already, not bits that could be signed;",
+		 "point 'p': signed: this point is a number already, not bits that could be "
+		 "signed"},
+		{0, "{\"format\": \"int\"}",
+		 "format: this point is a number already, not bits that need a format;",
+		 "point 'p': format: this point is a number already, not bits that need a format"},
+		{16, "{\"scale\": 0}", "scale: a scale of 0 makes every value the same;",
+		 "point 'p': scale: a scale of 0 makes every value the same"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		char told[400] = "";
+		struct err err = {0};
+		struct point *p = NULL;
+		struct problems *problems = problems_new();
+		json_auto_t *options = options_of(cases[i].options);
+		const struct point_spec spec = {
+			.name = "p", .options = options, .bits = cases[i].bits};
+		point_check(&spec, problems);
+		problems_each(problems, note, told);
+		assert_string_equal(told, cases[i].told);
+		assert_int_equal(point_new(&spec, &p, &err), ERR_SCHEMA);
+		assert_string_equal(err.text, cases[i].first);
+		assert_null(p);
+		problems_free(problems);
+	}
+}
+
+static void the_table_checks_and_completes_options(void **state)
+{
+	static const struct {
+		const char *options;
+		bool right;
+	} cases[] = {
+		{"{}", true},
+		{"{\"feature\": \"feeder1_i\", \"unit\": \"A\", \"keep\": \"all\"}", true},
+		{"{\"unit\": null, \"dims\": \"full\", \"on_change\": true}", true},
+		{"{\"scale\": -0.1, \"offset\": 7, \"format\": \"int\", \"signed\": true}", true},
+		{"{\"feature\": \"Feeder\"}", false},
+		{"{\"feature\": \"1a\"}", false},
+		{"{\"feature\": \"a__b\"}", false},
+		{"{\"feature\": \"a_\"}", false},
+		{"{\"feature\": \"a-b\"}", false},
+		{"{\"feature\": \"\"}", false},
+		{"{\"scale\": 0}", false},
+		{"{\"scale\": \"1\"}", false},
+		{"{\"offset\": null}", false},
+		{"{\"signed\": 1}", false},
+		{"{\"format\": \"float16\"}", false},
+		{"{\"dims\": \"all\"}", false},
+		{"{\"keep\": \"some\"}", false},
+		{"{\"unit\": 7}", false},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct problems *problems = problems_new();
+		json_auto_t *options = options_of(cases[i].options);
+		int rc = fields_check(point_fields, options, problems);
+		if ((rc == 0) != cases[i].right)
+			fail_msg("%s: %d", cases[i].options, rc);
+		problems_free(problems);
+	}
+	json_auto_t *filled = json_object(),
+		    *want = options_of("{\"scale\": 1, \"offset\": 0, \"signed\": false, "
+				       "\"dims\": \"value\", \"on_change\": false}");
+	struct problems *none = problems_new();
+	assert_int_equal(fields_check(point_fields, filled, none), 0);
+	assert_true(json_equal(filled, want));
+	problems_free(none);
+}
+
+static void units_are_those_of_the_dimensions(void **state)
+{
+	static const struct {
+		const char *options, *idf, *odf;
+	} cases[] = {
+		{"{}", "-", "-"},
+		{"{\"unit\": null}", "-", "-"},
+		{"{\"unit\": \"A\"}", "A;", "A;"},
+		{"{\"unit\": \"A\", \"dims\": \"value_quality\"}", "A;quality;", "A;"},
+		{"{\"unit\": \"A\", \"dims\": \"full\"}", "A;quality;us;", "A;"},
+		{"{\"dims\": \"full\"}", ";quality;us;", "-"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct held h;
+		hold(&h, 16, cases[i].options);
+		for (int output = 0; output < 2; output++) {
+			const char *buf[POINT_UNITS_MAX];
+			char all[64] = "";
+			const char *const *units = point_units(h.point, output, buf);
+			for (size_t k = 0; units != NULL && units[k] != NULL; k++)
+				snprintf(all + strlen(all), sizeof(all) - strlen(all), "%s;",
+					 units[k]);
+			assert_string_equal(units != NULL ? all : "-",
+					    output ? cases[i].odf : cases[i].idf);
+		}
+		drop(&h);
+	}
+}
+
+/* ---- names ---- */
+
+static const char *name_in(struct map *used, const char *name, bool output)
+{
+	static char buf[FEATURE_NAME_MAX + 1];
+
+	assert_int_equal(feature_name(name, output, used, buf, NULL), 0);
+	return buf;
+}
+
+static void names_become_slugs(void **state)
+{
+	char longest[FEATURE_NAME_MAX + 1], longer[300], cut[300];
+	static const struct {
+		const char *name, *slug;
+	} cases[] = {
+		{"temp", "temp"},
+		{"Outdoor Temp", "outdoor_temp"},
+		{"a--b__c..d", "a_b_c_d"},
+		{"trailing!!", "trailing"},
+		{"1st", "p_1st"},
+		{"_x", "p_x"},
+		{"-x-", "p_x"},
+		{"x_", "x"},
+		{"___", "p"},
+		{"\xe6\xba\xab\xe5\xba\xa6", "p"},
+		{"\xe6\xba\xab 1", "p_1"},
+		{"caf\xc3\xa9 2", "caf_2"},
+		{"1.3.6.1", "p_1_3_6_1"},
+		{"LINK1", "link1"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct map *used = map_new();
+		assert_string_equal(name_in(used, cases[i].name, false), cases[i].slug);
+		map_free(used, free);
+	}
+	struct map *used = map_new();
+	memset(longest, 'a', FEATURE_NAME_MAX);
+	longest[FEATURE_NAME_MAX] = '\0';
+	memset(longer, 'A', sizeof(longer) - 1);
+	longer[sizeof(longer) - 1] = '\0';
+	assert_string_equal(name_in(used, longer, false), longest);
+	/* the number has room too */
+	memcpy(longest + FEATURE_NAME_MAX - 2, "_2", 3);
+	assert_string_equal(name_in(used, longer, false), longest);
+	memcpy(longest + FEATURE_NAME_MAX - 2, "_3", 3);
+	assert_string_equal(name_in(used, longer, false), longest);
+	map_free(used, free);
+	/* cut where there is a '_' */
+	used = map_new();
+	memset(cut, 'b', sizeof(cut));
+	cut[FEATURE_NAME_MAX - 1] = ' ';
+	cut[sizeof(cut) - 1] = '\0';
+	assert_int_equal(strlen(name_in(used, cut, false)), FEATURE_NAME_MAX - 1);
+	map_free(used, free);
+}
+
+static void names_that_collide_are_numbered_in_order(void **state)
+{
+	static const struct {
+		const char *name;
+		bool output;
+		const char *feature;
+	} cases[] = {
+		{"link", false, "link"}, /* as a view takes it first */
+		{"Link", false, "link_2"},
+		{"temp", false, "temp"},
+		{"Temp", false, "temp_2"},
+		{"TEMP", true, "temp_3"},
+		{"temp_3", false, "temp_3_2"},
+		{"temp!", false, "temp_4"},
+		/* what an ODF and its outcome are called is taken as well */
+		{"pump", true, "pump"},
+		{"pump_set", false, "pump_set_2"},
+		{"pump_ack", false, "pump_ack_2"},
+		{"valve_ack", false, "valve_ack"},
+		{"valve", true, "valve_2"},
+		{"valve", false, "valve"},
+		{"x_set", true, "x_set"},
+		{"x", true, "x_2"},
+	};
+	struct map *used = map_new();
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		const char *feature = name_in(used, cases[i].name, cases[i].output);
+		if (strcmp(feature, cases[i].feature) != 0)
+			fail_msg("%s: %s, not %s", cases[i].name, feature, cases[i].feature);
+	}
+	map_free(used, free);
+}
+
+static void many_equal_names_all_get_one(void **state)
+{
+	struct map *used = map_new();
+	char want[32];
+
+	(void)state;
+	name_in(used, "\xe6\xba\xab", true);
+	for (unsigned i = 2; i < 20000; i++) {
+		snprintf(want, sizeof(want), "p_%u", i);
+		assert_string_equal(name_in(used, "\xe6\xba\xab", true), want);
+	}
+	map_free(used, free);
+}
+
+static void a_feature_of_the_options_names_it(void **state)
+{
+	json_auto_t *options = options_of("{\"feature\": \"feeder1_i\"}");
+	json_auto_t *none = json_object();
+	const struct point_spec named = {.name = "I 1", .options = options},
+				plain = {.name = "I 1", .options = none};
+
+	(void)state;
+	assert_string_equal(point_feature(&named), "feeder1_i");
+	assert_string_equal(point_feature(&plain), "I 1");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(bit_strings_are_pushed_as_their_numbers),
+		cmocka_unit_test(numbers_and_texts_are_pushed_as_they_are),
+		cmocka_unit_test(quality_and_time_are_told_as_dims_say),
+		cmocka_unit_test(no_value_is_the_last_one_with_another_quality),
+		cmocka_unit_test(invalid_values_do_not_become_the_last_one_of_dims_value),
+		cmocka_unit_test(on_change_holds_back_periodic_values_that_are_the_same),
+		cmocka_unit_test(texts_are_remembered_not_borrowed),
+		cmocka_unit_test(odf_values_become_bits),
+		cmocka_unit_test(wrong_odf_values_are_refused_with_the_reason),
+		cmocka_unit_test(points_that_are_no_bits_take_numbers_and_texts),
+		cmocka_unit_test(integers_come_back_as_they_went),
+		cmocka_unit_test(scaled_integers_come_back_within_rounding),
+		cmocka_unit_test(wide_scaled_integers_come_back_as_near_as_doubles_are),
+		cmocka_unit_test(floats_come_back_bit_for_bit),
+		cmocka_unit_test(contradicting_options_are_told),
+		cmocka_unit_test(the_table_checks_and_completes_options),
+		cmocka_unit_test(units_are_those_of_the_dimensions),
+		cmocka_unit_test(names_become_slugs),
+		cmocka_unit_test(names_that_collide_are_numbered_in_order),
+		cmocka_unit_test(many_equal_names_all_get_one),
+		cmocka_unit_test(a_feature_of_the_options_names_it),
+	};
+	return cmocka_run_group_tests_name("point", tests, NULL, NULL);
+}
