@@ -11,6 +11,7 @@
 #define ID_SPACE "aeab57c9-c8ae-4664-bd09-12c4dec124ed"
 #define ID_NAMES 1024 /* three names of 255 bytes at most */
 
+#define READY_MS     1000
 #define SLAVE_SUFFIX "_slave"
 
 void view_id(const char *gateway, const char *type, const char *name, char *buf)
@@ -167,7 +168,7 @@ static void on_pushed(void *arg, int rc)
 static int not_now(struct view *v)
 {
 	v->blocked = true;
-	loop_arm(v->loop, v->ready_timer, RETRY_MIN_MS);
+	loop_arm(v->loop, v->ready_timer, READY_MS);
 	return ERR_AGAIN;
 }
 

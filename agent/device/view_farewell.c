@@ -2,7 +2,6 @@
  * told, one after the other, as often as it takes. csm deregisters what it is told the revision of,
  * which only the answer to a registration has: so each registers once more, and leaves.
  */
-#include "agent/device/store.h"
 #include "agent/device/view_int.h"
 #include "common/log.h"
 #include "common/shortage.h"
@@ -34,12 +33,19 @@ static int request(struct view_farewells *f, const char *method, const char *bod
 {
 	CLEANUP(freep)
 	char *url = NULL;
+	CLEANUP(view_login_done)
+	struct view_login login;
 
+	view_store_load_login(f->store, f->first->id.s, &login);
 	if (asprintf(&url, "%s/%s", f->csm_url, f->first->id.s) < 0) {
 		url = NULL;
 		return err_set(err, ERR_NOMEM, "request to csm");
 	}
-	const struct fetch_request q = {.method = method, .url = url, .body = body};
+	const struct fetch_request q = {.method = method,
+					.url = url,
+					.body = body,
+					.username = login.username,
+					.password = login.password};
 	return fetch_start(f->fetch, &q, done, f, &f->call, err);
 }
 
@@ -76,17 +82,10 @@ static void later(struct view_farewells *f, const struct err *err)
 static void gone(struct view_farewells *f)
 {
 	struct farewell *one = take_first(f);
-	struct err err = {0};
 
 	f->count--;
 	log_info("view.deregistered", KV("id", one->id.s));
-	view_wanted_forget(f->store, one->id.s);
-	int rc = store_begin(f->store, &err);
-	if (rc == 0)
-		rc = store_drop_registration(f->store, one->id.s, &err);
-	/* then the next process deregisters it once more */
-	if (rc < 0 && log_allowed("view.store_failed", one->id.s))
-		log_warn("view.store_failed", KV("device", one->id.s), KV("why", err.text));
+	view_store_forget(f->store, one->id.s);
 	free(one);
 	f->retry_ms = RETRY_MIN_MS;
 	loop_arm(f->loop, f->timer, f->first != NULL ? 0 : -1);
@@ -132,8 +131,10 @@ static void on_put(void *arg, const struct fetch_answer *a)
 		err_set(&err, rc, "%s", a->why);
 	else
 		rc = registration_parse(a->status, a->body, a->len, &reg, &err);
-	if (rc == 0)
+	if (rc == 0) {
+		view_store_login(f->store, f->first->id.s, reg.username, reg.password);
 		rc = leave(f, reg.rev, &err);
+	}
 	registration_done(&reg);
 	if (rc < 0)
 		later(f, &err);

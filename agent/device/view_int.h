@@ -11,7 +11,8 @@
 #define ACK_SUFFIX   "_ack"
 #define SUFFIX_LEN   4
 #define FEATURE_MAX  (FEATURE_NAME_MAX + SUFFIX_LEN + 1) /* with the NUL */
-#define RETRY_MIN_MS 1000
+/* Pauses between tries at csm, doubling; half of each is chance: 1 s to 60 s. */
+#define RETRY_MIN_MS 2000
 #define RETRY_MAX_MS 60000
 
 /* What IoTtalk wants of an IDF; bits. */
@@ -117,7 +118,7 @@ void view_drop_pushes(struct view *v);
 
 /* ---- view_wanted.c ---- */
 
-/* Features that an earlier process knew to be wanted. */
+/* What an earlier process knew to be wanted. */
 int view_wanted_load(struct view *v, struct err *err);
 void view_wanted_connect(struct view *v, const char *feature);
 /* Nobody wants it any more. */
@@ -126,7 +127,26 @@ void view_wanted_disconnect(struct view *v, const char *feature);
 void view_wanted_away(struct view *v);
 /* It is there: what is not connected soon is not wanted. */
 void view_wanted_back(struct view *v);
-void view_wanted_forget(struct store *store, const char *id);
+/* An earlier process knew it to be wanted. */
+void view_wanted_stored(struct view *v, const char *feature);
+
+/* ---- view_store.c ---- */
+
+void view_store_registration(struct view *v);
+/* As the bits have it. */
+void view_store_wanted(struct view *v, struct idf *idf);
+/* Calls view_wanted_stored() with each. */
+int view_store_load_wanted(struct view *v, struct err *err);
+/* What csm gave for the next registration; NULL: it demands none. */
+void view_store_login(struct store *s, const char *id, const char *username, const char *password);
+struct view_login {
+	json_t *doc;                     /* owned; the strings are its */
+	const char *username, *password; /* NULL: none */
+};
+void view_store_load_login(struct store *s, const char *id, struct view_login *ret);
+void view_login_done(struct view_login *login);
+/* All of a device application that is no more. */
+void view_store_forget(struct store *s, const char *id);
 
 /* ---- view_writes.c ---- */
 

@@ -1,7 +1,6 @@
 /* view_register.c - the device application of a device that runs: registered, on line, and told by
  * csm what is connected (gateway-devices 4.1). */
 #include "agent/device/event.h"
-#include "agent/device/store.h"
 #include "agent/device/view_int.h"
 #include "common/log.h"
 #include "common/util.h"
@@ -15,7 +14,10 @@ static void on_registered(void *arg, const char *name)
 {
 	struct view *v = arg;
 
+	/* registered anew: the connection that could have acknowledged them is gone */
+	view_drop_pushes(v);
 	v->registered = true;
+	view_store_login(v->conf.store, v->id.s, dan_username(v->dan), dan_password(v->dan));
 	log_info("view.registered", KV("device", v->conf.name), KV("app", name), KV("id", v->id.s));
 }
 
@@ -96,27 +98,16 @@ static json_t *profile(const struct view *v, struct err *err)
 	return object;
 }
 
-/* Remembered before csm is asked: what csm may know is not forgotten by us. */
-static int remember(struct view *v, struct err *err)
-{
-	CLEANUP(freep)
-	char *device = NULL;
-
-	if (asprintf(&device, "%s/%s", v->conf.type, v->conf.name) < 0) {
-		device = NULL;
-		return err_set(err, ERR_NOMEM, "registration");
-	}
-	int rc = store_begin(v->conf.store, err);
-	return rc < 0 ? rc : store_add_registration(v->conf.store, v->id.s, device, err);
-}
-
 static int begin(struct view *v, struct err *err)
 {
 	CLEANUP(view_features_done)
 	struct view_features features = {0};
+	CLEANUP(view_login_done)
+	struct view_login login;
 	json_auto_t *about = profile(v, err);
-	int rc = about != NULL ? view_features(v, &features, err) : err->code;
 
+	view_store_load_login(v->conf.store, v->id.s, &login);
+	int rc = about != NULL ? view_features(v, &features, err) : err->code;
 	if (rc < 0)
 		return rc;
 	const struct dan_conf conf = {
@@ -128,6 +119,8 @@ static int begin(struct view *v, struct err *err)
 		.n_idfs = features.n_idfs,
 		.n_odfs = features.n_odfs,
 		.profile = about,
+		.username = login.username,
+		.password = login.password,
 		.qos = QOS,
 		.retry_min_ms = RETRY_MIN_MS,
 		.retry_max_ms = RETRY_MAX_MS,
@@ -143,9 +136,8 @@ void view_start(struct view *v)
 	if (v->dan != NULL)
 		return;
 	view_farewells_cancel(v->conf.farewells, v->id.s);
-	if (remember(v, &err) < 0)
-		on_error(v, &err); /* it is only not deregistered by a later process */
-	err = (struct err){0};
+	/* before csm is asked: what csm may know is not forgotten by us */
+	view_store_registration(v);
 	if (begin(v, &err) < 0) {
 		on_error(v, &err);
 		loop_arm(v->loop, v->wanted_timer, RETRY_MAX_MS);
