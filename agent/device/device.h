@@ -12,9 +12,9 @@
 #include "agent/device/event.h"
 #include "agent/device/states.h"
 #include "agent/device/store.h"
+#include "agent/device/view.h"
 #include "common/err.h"
 #include "common/loop.h"
-#include "dan/fetch.h"
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -26,6 +26,7 @@ struct device_env {
 	struct loop *loop;
 	struct store *store;
 	struct fetch *fetch;
+	struct view_farewells *farewells;
 	const char *gateway, *csm_url;
 	/* Publish. ret: 0, then device_sent() answers; ERR_AGAIN: device_ready() tells when;
 	 * another negative: never. */

@@ -75,6 +75,7 @@ static int make_views(struct device *d, struct err *err)
 		.csm_url = env->csm_url,
 		.fetch = env->fetch,
 		.store = env->store,
+		.farewells = env->farewells,
 		.points = &d->points,
 		.device = d->conf,
 		.outbox = d->outbox,
@@ -170,7 +171,7 @@ struct device *device_remove(struct device *d)
 	int rc = outbox_purge(env->store, key, &err);
 
 	if (rc == 0)
-		rc = view_deregister(env->loop, env->store, env->fetch, env->csm_url, id, &err);
+		rc = view_deregister(env->farewells, id, &err);
 	if (rc < 0)
 		log_error("device.remove_failed", KV("device", key), KV("why", err.text));
 	return device_free(d);

@@ -362,6 +362,7 @@ struct devices *devices_free(struct devices *d)
 	map_free(d->strays, stray_free);
 	d->grace_timer = loop_remove(d->loop, d->grace_timer);
 	d->alone_timer = loop_remove(d->loop, d->alone_timer);
+	d->farewells = view_farewells_free(d->farewells);
 	d->fetch = fetch_free(d->fetch);
 	d->store = store_close(d->store);
 	devices_conf_done(&d->conf);

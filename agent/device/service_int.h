@@ -29,6 +29,7 @@ struct devices {
 	struct device_env env;
 	struct store *store;
 	struct fetch *fetch;
+	struct view_farewells *farewells;
 	struct eventbus *bus;
 	struct map *entries; /* by device_key() */
 	struct map *strays;  /* states of devices we do not have: struct stray by topic */

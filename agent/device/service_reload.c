@@ -62,7 +62,7 @@ static int on_registration(void *arg, const char *id, const char *key)
 		return 0;
 	int rc = e == NULL ? outbox_purge(d->store, key, &err) : 0;
 	if (rc == 0)
-		rc = view_deregister(d->loop, d->store, d->fetch, d->conf.csm_url, id, &err);
+		rc = view_deregister(d->farewells, id, &err);
 	if (rc < 0)
 		log_error("device.remove_failed", KV("device", key), KV("why", err.text));
 	return 0;
@@ -76,10 +76,14 @@ static int begin(struct devices *d, const struct devices_conf *conf, struct err 
 		rc = store_open(d->loop, d->settings, &d->store, err);
 	if (rc == 0 && d->fetch == NULL)
 		rc = fetch_new(d->loop, &d->fetch, err);
+	if (rc == 0 && d->farewells == NULL)
+		rc = view_farewells_new(d->loop, d->store, d->fetch, conf->csm_url, &d->farewells,
+					err);
 	if (rc < 0)
 		return rc;
 	d->env.store = d->store;
 	d->env.fetch = d->fetch;
+	d->env.farewells = d->farewells;
 	d->env.gateway = conf->name;
 	d->env.csm_url = conf->csm_url;
 	for (size_t i = 0; rc == 0 && i < conf->n; i++)
@@ -99,6 +103,7 @@ static int start(struct devices *d, struct devices_conf *conf, struct err *err)
 	if (rc < 0) {
 		while (map_first(d->entries) != NULL)
 			devices_drop(d, map_first(d->entries), false);
+		d->farewells = view_farewells_free(d->farewells);
 		return rc;
 	}
 	d->conf = *conf;

@@ -345,13 +345,27 @@ int view_find(const struct view *v, const char *name)
 	return -1;
 }
 
-int view_deregister(struct loop *l, struct store *store, struct fetch *fetch, const char *csm_url,
-		    const char *id, struct err *err)
+int view_farewells_new(struct loop *l, struct store *store, struct fetch *fetch,
+		       const char *csm_url, struct view_farewells **ret, struct err *err)
 {
 	(void)l;
 	(void)store;
 	(void)fetch;
 	(void)csm_url;
+	(void)err;
+	*ret = NULL;
+	return 0;
+}
+
+struct view_farewells *view_farewells_free(struct view_farewells *f)
+{
+	(void)f;
+	return NULL;
+}
+
+int view_deregister(struct view_farewells *f, const char *id, struct err *err)
+{
+	(void)f;
 	(void)err;
 	note(&views.notes, "deregister %s;", id);
 	return 0;
