@@ -1,0 +1,342 @@
+/* test_eventbus.c - the event view's connection, with a real broker. */
+#include "agent/device/eventbus.h"
+#include "common/log.h"
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+
+#include "tests/agent/real_broker.h"
+
+#define SYSTEM "gateway/gw1/fake/d1/system/"
+
+struct world {
+	struct broker broker;
+	struct loop *loop;
+	struct watcher watcher;
+	struct eventbus *bus;
+	unsigned synced, lost, acked, refused;
+	bool complete;
+	char events[4096]; /* path=payload; of each, ~ if retained */
+	char online[256];
+};
+
+static void on_synced(void *arg, bool complete)
+{
+	struct world *w = arg;
+
+	w->synced++;
+	w->complete = complete;
+	strcat(w->events, "synced;");
+}
+
+static void on_lost(void *arg, const char *why)
+{
+	struct world *w = arg;
+
+	assert_true(why[0] != '\0');
+	w->lost++;
+}
+
+static void on_event(void *arg, const struct event_path *path, const char *topic,
+		     const struct event_body *body, const char *text, size_t len, bool retained)
+{
+	struct world *w = arg;
+	char *payload = json_dumps(body->payload, JSON_ENCODE_ANY);
+	size_t at = strlen(w->events);
+
+	assert_int_equal(strlen(text), len);
+	assert_string_equal(path->segments[4], "system");
+	assert_int_equal(strncmp(topic, "gateway/gw1/", 12), 0);
+	for (size_t i = 5; i < path->n; i++)
+		at += (size_t)snprintf(w->events + at, sizeof(w->events) - at, "%s%s",
+				       i > 5 ? "/" : "", path->segments[i]);
+	snprintf(w->events + at, sizeof(w->events) - at, "=%s%s;", payload, retained ? "~" : "");
+	free(payload);
+}
+
+static void on_sent(void *arg, void *who, uint64_t token, int rc)
+{
+	struct world *w = arg;
+
+	assert_true(who == w || who == NULL);
+	assert_true(token >= 100);
+	if (rc == 0)
+		w->acked++;
+	else
+		w->refused++;
+	assert_true(rc == 0 || rc == ERR_AGAIN);
+}
+
+static void on_online(void *arg, const char *topic, const char *payload, bool retained)
+{
+	struct world *w = arg;
+	size_t n = strlen(w->online);
+
+	(void)topic;
+	(void)retained;
+	snprintf(w->online + n, sizeof(w->online) - n, "%s;", payload);
+}
+
+static void start_bus(struct world *w, unsigned sync_timeout_ms)
+{
+	static const struct eventbus_events events = {
+		.on_synced = on_synced,
+		.on_lost = on_lost,
+		.on_event = on_event,
+		.on_sent = on_sent,
+	};
+	const struct eventbus_conf conf = {.gateway = "gw1",
+					   .host = "127.0.0.1",
+					   .port = w->broker.port,
+					   .sync_timeout_ms = sync_timeout_ms};
+
+	assert_int_equal(eventbus_new(w->loop, &conf, &events, w, &w->bus, NULL), 0);
+}
+
+static void say(struct world *w, const char *path, const char *text, bool retain)
+{
+	char topic[256];
+
+	snprintf(topic, sizeof(topic), SYSTEM "%s", path);
+	watcher_say(&w->watcher, w->loop, topic, text, strlen(text), retain);
+}
+
+static int begin(void **state, const char *more)
+{
+	struct world *w = calloc(1, sizeof(*w));
+
+	broker_init(&w->broker, more);
+	*state = w;
+	return loop_new(&w->loop, NULL);
+}
+
+static int setup(void **state)
+{
+	int rc = begin(state, "");
+	struct world *w = *state;
+
+	broker_start(&w->broker);
+	return rc;
+}
+
+static int setup_without_sync(void **state)
+{
+	char more[128];
+	int rc = begin(state, "");
+	struct world *w = *state;
+	CLEANUP(freep)
+	char *dir = strdup(w->broker.dir);
+
+	snprintf(more, sizeof(more), "%s/conf", dir);
+	FILE *f = fopen(more, "a");
+
+	assert_non_null(f);
+	fprintf(f, "acl_file %s/acl\n", dir);
+	fclose(f);
+	/* what is said of the sync is not heard */
+	write_text(dir, "acl", "topic write #\ntopic read gateway/+/+/+/system/#\n");
+	broker_start(&w->broker);
+	return rc;
+}
+
+static int teardown(void **state)
+{
+	struct world *w = *state;
+
+	eventbus_free(w->bus);
+	bus_free(w->watcher.bus);
+	loop_free(w->loop);
+	broker_done(&w->broker);
+	free(w);
+	return 0;
+}
+
+static void retained_states_are_told_before_it_is_synced(void **state)
+{
+	struct world *w = *state;
+
+	watcher_start(&w->watcher, w->loop, &w->broker, NULL);
+	say(w, "enable", "true", true);
+	say(w, "remote_device/1/enable", "{\"timestamp\":5,\"payload\":false}", true);
+	say(w, "data/a%2Fb", "{\"value\":1}", true);
+	start_bus(w, 5000);
+	AWAIT(w->loop, w->synced == 1);
+	assert_true(w->complete);
+	assert_non_null(strstr(w->events, "enable=true~;"));
+	assert_non_null(strstr(w->events, "remote_device/1/enable=false~;"));
+	assert_non_null(strstr(w->events, "data/a/b={\"value\": 1}~;"));
+	/* the token comes last */
+	assert_string_equal(w->events + strlen(w->events) - strlen("synced;"), "synced;");
+	w->events[0] = '\0';
+	say(w, "enable", "false", true);
+	AWAIT(w->loop, w->events[0] != '\0');
+	assert_string_equal(w->events, "enable=false;");
+}
+
+static void a_retained_act_is_never_done(void **state)
+{
+	struct world *w = *state;
+	struct eventbus_stats stats;
+
+	watcher_start(&w->watcher, w->loop, &w->broker, NULL);
+	say(w, "command/single/1/6", "{\"value\":\"ON\"}", true);
+	start_bus(w, 5000);
+	AWAIT(w->loop, w->synced == 1);
+	assert_string_equal(w->events, "synced;");
+	eventbus_get_stats(w->bus, &stats);
+	assert_int_equal(stats.stale, 1);
+	/* one that is said now is */
+	say(w, "command/single/1/6", "{\"value\":\"OFF\"}", false);
+	AWAIT(w->loop, strstr(w->events, "OFF") != NULL);
+	assert_string_equal(w->events, "synced;command/single/1/6={\"value\": \"OFF\"};");
+}
+
+static void bad_events_are_dropped_and_the_next_is_heard(void **state)
+{
+	static const struct {
+		const char *path, *text;
+	} bad[] = {
+		{"write", "tru"},
+		{"write", ""},
+		{"write", "\"\xff\""},
+		{"write", "123456789012345678901234567890"},
+		{"write", "{\"payload\":1,\"timestamp\":\"x\"}"},
+		{"write//x", "1"},
+		{"write/%zz", "1"},
+		{"write/%00", "1"},
+		{"write/1/2/3/4/5/6/7/8/9/10/11", "1"},
+		{"enable", "yes"},
+	};
+	struct world *w = *state;
+	struct eventbus_stats stats;
+	CLEANUP(freep)
+	char *large = malloc(1 << 20);
+
+	watcher_start(&w->watcher, w->loop, &w->broker, NULL);
+	start_bus(w, 5000);
+	AWAIT(w->loop, w->synced == 1);
+	w->events[0] = '\0';
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+		say(w, bad[i].path, bad[i].text, false);
+	memset(large, ' ', 1 << 20);
+	large[0] = '1';
+	watcher_say(&w->watcher, w->loop, SYSTEM "write", large, 1 << 20, false);
+	watcher_say(&w->watcher, w->loop, "gateway/gw1/fake/d1/system", "1", 1, false);
+	say(w, "write", "42", false);
+	AWAIT(w->loop, w->events[0] != '\0');
+	assert_string_equal(w->events, "write=42;");
+	eventbus_get_stats(w->bus, &stats);
+	assert_int_equal(stats.dropped, ARRAY_LEN(bad) + 2);
+	assert_int_equal(stats.received, ARRAY_LEN(bad) + 3);
+}
+
+static void without_the_token_it_goes_on_after_the_timeout(void **state)
+{
+	struct world *w = *state;
+
+	watcher_start(&w->watcher, w->loop, &w->broker, NULL);
+	say(w, "enable", "true", true);
+	start_bus(w, 50);
+	AWAIT(w->loop, w->synced == 1);
+	assert_false(w->complete);
+	assert_non_null(strstr(w->events, "enable=true~;"));
+}
+
+static void it_says_online_and_offline(void **state)
+{
+	struct world *w = *state;
+
+	w->watcher.on_message = on_online;
+	w->watcher.arg = w;
+	watcher_start(&w->watcher, w->loop, &w->broker, "gateway/gw1/online");
+	start_bus(w, 5000);
+	AWAIT(w->loop, strcmp(w->online, "online;") == 0);
+	/* somebody else takes its name: the broker cuts its connection, and says its last will */
+	struct bus *thief;
+	const struct bus_conf conf = {.host = "127.0.0.1",
+				      .port = w->broker.port,
+				      .client_id = "gateway-gw1",
+				      .clean_session = true};
+	static const struct bus_handlers nobody = {0};
+
+	assert_int_equal(bus_new(w->loop, &conf, &nobody, NULL, &thief, NULL), 0);
+	AWAIT(w->loop, strncmp(w->online, "online;offline;", 15) == 0);
+	bus_free(thief);
+	AWAIT(w->loop,
+	      w->synced >= 2 && strcmp(w->online + strlen(w->online) - 8, ";online;") == 0);
+	w->bus = eventbus_free(w->bus);
+	AWAIT(w->loop, strcmp(w->online + strlen(w->online) - 9, ";offline;") == 0);
+}
+
+static void what_is_sent_is_acknowledged_or_comes_back(void **state)
+{
+	struct world *w = *state;
+	struct eventbus_stats stats;
+
+	start_bus(w, 5000);
+	assert_int_equal(
+		eventbus_send(w->bus, w, 100, "gateway/gw1/fake/d1/gateway/status", "1", true),
+		ERR_AGAIN);
+	AWAIT(w->loop, w->synced == 1);
+	for (uint64_t i = 0; i < 1000; i++)
+		assert_int_equal(eventbus_send(w->bus, w, 100 + i,
+					       "gateway/gw1/fake/d1/gateway/status", "1", true),
+				 0);
+	AWAIT(w->loop, w->acked == 1000);
+	eventbus_get_stats(w->bus, &stats);
+	assert_int_equal(stats.published, 1000);
+	/* a broker that does not answer any more */
+	kill(w->broker.pid, SIGSTOP);
+	unsigned sent = 0;
+
+	while (eventbus_has_room(w->bus) &&
+	       eventbus_send(w->bus, w, 100, "gateway/gw1/fake/d1/gateway/x", "1", false) == 0)
+		sent++;
+	assert_true(sent > 1000);
+	assert_int_equal(eventbus_send(w->bus, w, 100, "gateway/gw1/fake/d1/gateway/x", "1", false),
+			 ERR_AGAIN);
+	assert_int_equal(w->lost, 0);
+	broker_kill(&w->broker);
+	AWAIT(w->loop, w->lost == 1 && w->refused == sent);
+	assert_int_equal(w->acked, 1000);
+	broker_start(&w->broker);
+	AWAIT(w->loop, w->synced == 2);
+	assert_int_equal(eventbus_send(w->bus, w, 100, "gateway/gw1/fake/d1/gateway/x", "1", false),
+			 0);
+	AWAIT(w->loop, w->acked == 1001);
+	/* nobody hears of what he has forgotten */
+	assert_int_equal(eventbus_send(w->bus, w, 100, "gateway/gw1/fake/d1/gateway/x", "1", false),
+			 0);
+	eventbus_forget(w->bus, w);
+	AWAIT(w->loop, w->acked == 1002);
+}
+
+static void a_gateway_has_a_name(void **state)
+{
+	struct world *w = *state;
+	struct eventbus *bus;
+	const struct eventbus_conf bad = {.gateway = "", .host = "127.0.0.1", .port = 1};
+	static const struct eventbus_events events = {0};
+
+	assert_int_equal(eventbus_new(w->loop, &bad, &events, w, &bus, NULL), ERR_INVAL);
+}
+
+int main(void)
+{
+#define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		IN_WORLD(retained_states_are_told_before_it_is_synced),
+		IN_WORLD(a_retained_act_is_never_done),
+		IN_WORLD(bad_events_are_dropped_and_the_next_is_heard),
+		cmocka_unit_test_setup_teardown(without_the_token_it_goes_on_after_the_timeout,
+						setup_without_sync, teardown),
+		IN_WORLD(it_says_online_and_offline),
+		IN_WORLD(what_is_sent_is_acknowledged_or_comes_back),
+		IN_WORLD(a_gateway_has_a_name),
+	};
+
+	log_init("test_eventbus", LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
