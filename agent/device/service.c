@@ -241,7 +241,7 @@ static int on_device_send(void *owner, uint64_t token, const char *topic, const 
 	return rc;
 }
 
-int devices_connect(struct devices *d, struct err *err)
+int devices_connect(struct devices *d, const struct devices_conf *c, struct err *err)
 {
 	static const struct eventbus_events events = {
 		.on_synced = on_synced,
@@ -249,7 +249,6 @@ int devices_connect(struct devices *d, struct err *err)
 		.on_event = on_event,
 		.on_sent = on_sent,
 	};
-	const struct devices_conf *c = &d->conf;
 	unsigned sync_timeout_ms = (unsigned)llround(c->sync_timeout_s * 1000);
 	const struct eventbus_conf conf = {
 		.gateway = c->name,

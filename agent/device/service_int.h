@@ -44,8 +44,8 @@ struct devices {
 
 /* service.c: */
 
-/* Connect to the broker of d->conf. */
-int devices_connect(struct devices *d, struct err *err);
+/* Connect to the broker of c. */
+int devices_connect(struct devices *d, const struct devices_conf *c, struct err *err);
 /* Add one, and let it run if it shall. announce: it is new. */
 int devices_add(struct devices *d, const struct device_conf *conf, bool announce, struct err *err);
 /* forget: it is in the configuration no more. */

@@ -92,7 +92,7 @@ static int begin(struct devices *d, const struct devices_conf *conf, struct err 
 
 	if (rc == 0)
 		rc = store_each_registration(d->store, on_registration, &cleaning, err);
-	return rc < 0 ? rc : devices_connect(d, err);
+	return rc < 0 ? rc : devices_connect(d, conf, err);
 }
 
 /* The first file that is good. */

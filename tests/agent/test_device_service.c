@@ -1,0 +1,664 @@
+/* test_device_service.c - the engine: device file, broker and devices together; a real broker,
+ * drivers that do as they are told.
+ */
+#include "agent/device/service.h"
+#include "common/log.h"
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+
+#include <cmocka.h>
+
+#include "tests/agent/fake_device.h"
+#include "tests/agent/real_broker.h"
+
+#define TOPIC_MAX 256
+
+struct world {
+	struct broker broker;
+	struct loop *loop;
+	struct settings settings;
+	struct watcher watcher;
+	struct devices *devices;
+	struct ctl *ctl;
+	char path[128], socket[128];
+	struct notes heard; /* what we publish: <type>/<name>/<word>=<payload>; */
+};
+
+/* ---- what the service says ---- */
+
+static void on_heard(void *arg, const char *topic, const char *payload, bool retained)
+{
+	struct world *w = arg;
+	json_auto_t *body = json_loads(payload, 0, NULL);
+	char *text = json_dumps(json_object_get(body, "payload"), JSON_ENCODE_ANY);
+
+	(void)retained;
+	note(&w->heard, "%s=%s;", topic + strlen("gateway/gw1/"), text != NULL ? text : payload);
+	free(text);
+}
+
+static bool heard(const struct world *w, const char *text)
+{
+	return strstr(w->heard.text, text) != NULL;
+}
+
+static void say(struct world *w, const char *device, const char *path, const char *text,
+		bool retain)
+{
+	char topic[TOPIC_MAX];
+
+	snprintf(topic, sizeof(topic), "gateway/gw1/%s/system/%s", device, path);
+	watcher_say(&w->watcher, w->loop, topic, text, strlen(text), retain);
+}
+
+/* ---- the world ---- */
+
+/* devices: JSON of the list's items. */
+static void write_file(struct world *w, const char *devices)
+{
+	char text[4096];
+
+	snprintf(text, sizeof(text),
+		 "{\"name\":\"gw1\",\"mqtt\":{\"host\":\"127.0.0.1\",\"port\":%u},"
+		 "\"csm\":{\"url\":\"http://127.0.0.1:1\"},\"bus_loss_grace\":1.5,"
+		 "\"sync_timeout\":2,\"devices\":[%s]}",
+		 w->broker.port, devices);
+	write_text(w->broker.dir, "devices.json", text);
+}
+
+static void start(struct world *w)
+{
+	struct err err = {0};
+
+	if (devices_new(w->loop, &w->settings, w->path, &w->devices, &err) < 0)
+		fail_msg("%s", err.text);
+}
+
+static bool is_synced(const struct world *w)
+{
+	struct devices_status s;
+
+	devices_get_status(w->devices, &s);
+	return s.bus;
+}
+
+static size_t running(const struct world *w)
+{
+	struct devices_status s;
+
+	devices_get_status(w->devices, &s);
+	return s.running;
+}
+
+static void begin(struct world *w, const char *devices)
+{
+	write_file(w, devices);
+	watcher_start(&w->watcher, w->loop, &w->broker, "gateway/gw1/+/+/gateway/#");
+	start(w);
+	AWAIT(w->loop, is_synced(w));
+}
+
+/* n devices d0, d1 ... */
+static void n_devices(char *buf, size_t size, unsigned n)
+{
+	size_t len = 0;
+
+	buf[0] = '\0';
+	for (unsigned i = 0; i < n; i++)
+		len += (size_t)snprintf(buf + len, size - len,
+					"%s{\"type\":\"fake\",\"name\":\"d%u\"}", i > 0 ? "," : "",
+					i);
+}
+
+static void on_note(void *arg, bool is_error, const char *text)
+{
+	(void)arg;
+	(void)is_error;
+	(void)text;
+}
+
+static int setup(void **state)
+{
+	struct world *w = calloc(1, sizeof(*w));
+
+	memset(&fakes, 0, sizeof(fakes));
+	memset(&views, 0, sizeof(views));
+	broker_init(&w->broker, "");
+	broker_start(&w->broker);
+	assert_int_equal(settings_load(NULL, &w->settings, on_note, NULL, NULL), 0);
+	free(w->settings.devices_db.url);
+	w->settings.devices_db.url = strdup(":memory:");
+	snprintf(w->path, sizeof(w->path), "%s/devices.json", w->broker.dir);
+	snprintf(w->socket, sizeof(w->socket), "%s/sock", w->broker.dir);
+	w->watcher.on_message = on_heard;
+	w->watcher.arg = w;
+	*state = w;
+	return loop_new(&w->loop, NULL);
+}
+
+static int teardown(void **state)
+{
+	struct world *w = *state;
+
+	ctl_close(w->ctl);
+	devices_free(w->devices);
+	bus_free(w->watcher.bus);
+	loop_free(w->loop);
+	settings_done(&w->settings);
+	unlink(w->socket);
+	broker_done(&w->broker);
+	free(w);
+	return fakes.n_alive == 0 ? 0 : -1;
+}
+
+/* ---- the engine ---- */
+
+static void empty_engine(void **state)
+{
+	struct world *w = *state;
+	struct devices_status s;
+
+	begin(w, "");
+	devices_get_status(w->devices, &s);
+	assert_int_equal(s.devices, 0);
+	assert_string_equal(s.why, "");
+	for (int i = 0; i < 20; i++)
+		loop_turn(w->loop, 5);
+	assert_true(is_synced(w));
+	json_auto_t *counters = devices_counters(w->devices);
+
+	assert_int_equal(json_integer_value(json_object_get(counters, "devices")), 0);
+	assert_int_equal(json_integer_value(json_object_get(counters, "device_bus")), 1);
+}
+
+static void create_engine_with_disabled_devices(void **state)
+{
+	static const unsigned counts[] = {1, 2, 5};
+	struct world *w = *state;
+	char devices[1024];
+
+	for (size_t i = 0; i < ARRAY_LEN(counts); i++) {
+		n_devices(devices, sizeof(devices), counts[i]);
+		write_file(w, devices);
+		start(w);
+		AWAIT(w->loop, is_synced(w));
+		assert_int_equal(fakes.created, 0);
+		w->devices = devices_free(w->devices);
+	}
+}
+
+static void create_engine_with_enabled_devices(void **state)
+{
+	static const unsigned counts[] = {1, 2, 5};
+	struct world *w = *state;
+	char devices[1024], word[64];
+
+	watcher_start(&w->watcher, w->loop, &w->broker, "gateway/gw1/+/+/gateway/#");
+	for (unsigned i = 0; i < 5; i++) {
+		snprintf(word, sizeof(word), "fake/d%u", i);
+		say(w, word, "enable", "true", true);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(counts); i++) {
+		fakes.created = fakes.closed = 0;
+		notes_clear(&w->heard);
+		n_devices(devices, sizeof(devices), counts[i]);
+		write_file(w, devices);
+		start(w);
+		AWAIT(w->loop, running(w) == counts[i]);
+		assert_int_equal(fakes.created, counts[i]);
+		for (unsigned k = 0; k < counts[i]; k++) {
+			snprintf(word, sizeof(word), "fake/d%u/gateway/running=true;", k);
+			AWAIT(w->loop, heard(w, word));
+		}
+		notes_clear(&w->heard);
+		w->devices = devices_free(w->devices);
+		assert_int_equal(fakes.closed, counts[i]);
+		for (unsigned k = 0; k < counts[i]; k++) {
+			/* its own last words come first */
+			snprintf(word, sizeof(word), "fake/d%u/gateway/running=false;", k);
+			AWAIT(w->loop, heard(w, word));
+			char *at = strstr(w->heard.text, word);
+
+			snprintf(word, sizeof(word), "fake/d%u/gateway/status=\"DISCONNECTED\";",
+				 k);
+			assert_non_null(strstr(w->heard.text, word));
+			assert_true(strstr(w->heard.text, word) < at);
+		}
+	}
+}
+
+static void running_false_is_announced_at_the_start(void **state)
+{
+	struct world *w = *state;
+
+	begin(w, "{\"type\":\"fake\",\"name\":\"d0\"},{\"type\":\"other\",\"name\":\"d0\"}");
+	AWAIT(w->loop, heard(w, "fake/d0/gateway/running=false;") &&
+			       heard(w, "other/d0/gateway/running=false;"));
+}
+
+static void process_events(void **state)
+{
+	struct world *w = *state;
+
+	begin(w, "{\"type\":\"fake\",\"name\":\"d0\"},{\"type\":\"other\",\"name\":\"d0\"},"
+		 "{\"type\":\"fake\",\"name\":\"a/b\"}");
+	say(w, "fake/d0", "enable", "true", true);
+	say(w, "fake/a%2Fb", "enable", "true", true);
+	AWAIT(w->loop, running(w) == 2);
+	for (int i = 0; i < 10; i++) {
+		char text[16];
+
+		snprintf(text, sizeof(text), "%d", i);
+		say(w, "fake/d0", "write/x", text, false);
+		say(w, "other/d0", "write/x", text, false);
+		say(w, "fake/d1", "write/x", text, false);
+	}
+	say(w, "fake/a%2Fb", "write/x", "99", false);
+	AWAIT(w->loop, strstr(fakes.notes.text, "=99;") != NULL);
+	assert_string_equal(fakes.notes.text,
+			    "fake/d0 write/x=0;fake/d0 write/x=1;fake/d0 write/x=2;"
+			    "fake/d0 write/x=3;fake/d0 write/x=4;fake/d0 write/x=5;"
+			    "fake/d0 write/x=6;fake/d0 write/x=7;fake/d0 write/x=8;"
+			    "fake/d0 write/x=9;fake/a/b write/x=99;");
+	json_auto_t *counters = devices_counters(w->devices);
+
+	assert_int_equal(json_integer_value(json_object_get(counters, "device_events_unknown")),
+			 10);
+	assert_int_equal(json_integer_value(json_object_get(counters, "device_events_handled")),
+			 11);
+	assert_int_equal(json_integer_value(json_object_get(counters, "device_events_dropped")),
+			 10); /* of the one that does not run */
+}
+
+static void a_retained_command_from_before_the_start_is_not_done(void **state)
+{
+	struct world *w = *state;
+
+	watcher_start(&w->watcher, w->loop, &w->broker, "gateway/gw1/+/+/gateway/#");
+	say(w, "fake/d0", "enable", "true", true);
+	say(w, "fake/d0", "command/single/1/6", "{\"value\":\"ON\"}", true);
+	write_file(w, "{\"type\":\"fake\",\"name\":\"d0\"}");
+	start(w);
+	AWAIT(w->loop, running(w) == 1);
+	say(w, "fake/d0", "write/x", "1", false);
+	AWAIT(w->loop, strstr(fakes.notes.text, "write/x=1") != NULL);
+	assert_string_equal(fakes.notes.text, "fake/d0 write/x=1;");
+}
+
+/* ---- the broker goes away ---- */
+
+static void lose_broker(struct world *w)
+{
+	broker_kill(&w->broker);
+	AWAIT(w->loop, !is_synced(w));
+}
+
+static void find_broker(struct world *w)
+{
+	notes_clear(&w->heard);
+	broker_start(&w->broker);
+	AWAIT(w->loop, is_synced(w) && w->watcher.up);
+}
+
+static void a_short_loss_closes_nothing(void **state)
+{
+	struct world *w = *state;
+
+	begin(w, "{\"type\":\"fake\",\"name\":\"d0\"}");
+	say(w, "fake/d0", "enable", "true", true);
+	AWAIT(w->loop, running(w) == 1);
+	fake_emit(fakes.alive, "status", json_string("CONNECTED"), true, -1, NULL);
+	AWAIT(w->loop, heard(w, "status=\"CONNECTED\";"));
+	lose_broker(w);
+	fake_emit(fakes.alive, "write", json_integer(1), false, -1, NULL);
+	fake_emit(fakes.alive, "write", json_integer(2), false, -1, NULL);
+	broker_start(&w->broker);
+	AWAIT(w->loop, is_synced(w));
+	assert_int_equal(fakes.created, 1);
+	assert_int_equal(fakes.closed, 0);
+	/* the broker forgot all; who comes now finds what is true, and the enable too */
+	char path[TOPIC_MAX];
+	struct watcher late = {.on_message = on_heard, .arg = w};
+
+	notes_clear(&w->heard);
+	snprintf(path, sizeof(path), "gateway/gw1/#");
+	w->watcher.bus = bus_free(w->watcher.bus);
+	watcher_start(&late, w->loop, &w->broker, path);
+	AWAIT(w->loop, heard(w, "running=true;") && heard(w, "status=\"CONNECTED\";") &&
+			       heard(w, "fake/d0/system/enable=true;"));
+	bus_free(late.bus);
+}
+
+static void a_long_loss_closes_what_has_no_store(void **state)
+{
+	struct world *w = *state;
+
+	begin(w, "{\"type\":\"fake\",\"name\":\"d0\"},"
+		 "{\"type\":\"fake\",\"name\":\"d1\",\"store\":{}}");
+	say(w, "fake/d0", "enable", "true", true);
+	say(w, "fake/d1", "enable", "true", true);
+	AWAIT(w->loop, running(w) == 2);
+	lose_broker(w);
+	assert_int_equal(running(w), 2);
+	AWAIT(w->loop, running(w) == 1);
+	assert_non_null(fake_named("fake/d1"));
+	fake_emit(fake_named("fake/d1"), "write", json_integer(1), false, -1, NULL);
+	fake_emit(fake_named("fake/d1"), "write", json_integer(2), false, -1, NULL);
+	find_broker(w);
+	/* by what is kept, as the broker forgot */
+	AWAIT(w->loop, running(w) == 2);
+	AWAIT(w->loop, heard(w, "fake/d0/gateway/running=true;") &&
+			       heard(w, "fake/d1/gateway/write=1;fake/d1/gateway/write=2;"));
+	assert_int_equal(fakes.most_alive_of_one, 1);
+	assert_int_equal(fakes.created, 3);
+	assert_false(heard(w, "fake/d1/gateway/running=false;"));
+}
+
+static void a_device_with_a_store_starts_without_a_broker(void **state)
+{
+	static const char devices[] = "{\"type\":\"fake\",\"name\":\"d0\"},"
+				      "{\"type\":\"fake\",\"name\":\"d1\",\"store\":{}}";
+	struct world *w = *state;
+	char url[TOPIC_MAX];
+
+	snprintf(url, sizeof(url), "%s/devices.db", w->broker.dir);
+	free(w->settings.devices_db.url);
+	w->settings.devices_db.url = strdup(url);
+	begin(w, devices);
+	say(w, "fake/d0", "enable", "true", true);
+	say(w, "fake/d1", "enable", "true", true);
+	AWAIT(w->loop, running(w) == 2);
+	w->devices = devices_free(w->devices);
+	broker_kill(&w->broker);
+	start(w);
+	assert_int_equal(running(w), 0);
+	AWAIT(w->loop, running(w) == 1);
+	assert_non_null(fake_named("fake/d1"));
+	find_broker(w);
+	AWAIT(w->loop, running(w) == 2);
+	static const char *const suffixes[] = {"", "-wal", "-shm"};
+
+	w->devices = devices_free(w->devices);
+	for (size_t i = 0; i < ARRAY_LEN(suffixes); i++) {
+		snprintf(url, sizeof(url), "%s/devices.db%s", w->broker.dir, suffixes[i]);
+		unlink(url);
+	}
+}
+
+/* ---- the control socket ---- */
+
+#define OP(name)                                                                 \
+	static void op_##name(void *arg, json_t *request, struct ctl_call *call) \
+	{                                                                        \
+		struct world *w = arg;                                           \
+		devices_on_##name(w->devices, request, call);                    \
+	}
+OP(list)
+OP(show)
+OP(enable)
+OP(disable)
+OP(read)
+OP(write)
+OP(reload)
+
+static const struct ctl_op ops[] = {
+	{"list", "", op_list},       {"show", "", op_show}, {"enable", "", op_enable},
+	{"disable", "", op_disable}, {"read", "", op_read}, {"write", "", op_write},
+	{"reload", "", op_reload},
+};
+
+struct asking {
+	const char *socket;
+	json_t *request, *answer;
+	struct err err;
+	int rc;
+	atomic_bool done;
+};
+
+static void *ask_there(void *arg)
+{
+	struct asking *a = arg;
+
+	a->rc = ctl_request(a->socket, a->request, WAIT_MS, &a->answer, &a->err);
+	atomic_store(&a->done, true);
+	return NULL;
+}
+
+/* ret: yours, of state ok; NULL: an error, whose reason is in *reason if that is wanted. */
+static json_t *ask(struct world *w, json_t *request, char **reason)
+{
+	struct asking a = {.socket = w->socket, .request = request};
+	pthread_t thread;
+
+	if (w->ctl == NULL)
+		assert_int_equal(
+			ctl_listen(w->loop, w->socket, ops, ARRAY_LEN(ops), w, &w->ctl, NULL), 0);
+	assert_int_equal(pthread_create(&thread, NULL, ask_there, &a), 0);
+	while (!atomic_load(&a.done)) {
+		loop_turn(w->loop, 10);
+		/* the field answers */
+		for (; fakes.n_calls > 0; fakes.n_calls--)
+			port_was_read(fakes.calls[fakes.n_calls - 1],
+				      &(struct value){.kind = VALUE_UINT, .u = 1234}, NULL);
+	}
+	pthread_join(thread, NULL);
+	json_decref(request);
+	if (reason != NULL)
+		*reason = a.rc < 0 ? strdup(a.err.text) : NULL;
+	else if (a.rc < 0)
+		fail_msg("%s", a.err.text);
+	return a.rc < 0 ? NULL : a.answer;
+}
+
+static void assert_reason(struct world *w, json_t *request, const char *part)
+{
+	CLEANUP(freep)
+	char *reason = NULL;
+	json_auto_t *answer = ask(w, request, &reason);
+
+	assert_null(answer);
+	if (strstr(reason, part) == NULL)
+		fail_msg("%s", reason);
+}
+
+static void people_see_and_switch_devices(void **state)
+{
+	struct world *w = *state;
+
+	begin(w, "{\"type\":\"fake\",\"name\":\"d0\",\"data\":[{\"name\":\"p\"}]},"
+		 "{\"type\":\"other\",\"name\":\"d0\"},{\"type\":\"fake\",\"name\":\"d1\"}");
+	fakes.answers = true;
+	json_auto_t *list = ask(w, json_pack("{s:s}", "op", "list"), NULL);
+
+	assert_int_equal(json_array_size(json_object_get(list, "devices")), 3);
+	assert_reason(w, json_pack("{s:s}", "op", "show"), "name is missing");
+	assert_reason(w, json_pack("{s:s, s:s}", "op", "show", "name", "d0"), "several");
+	assert_reason(w, json_pack("{s:s, s:s}", "op", "show", "name", "x"), "no device 'x'");
+	json_auto_t *one = ask(w, json_pack("{s:s, s:s}", "op", "enable", "name", "fake/d0"), NULL);
+
+	assert_string_equal(
+		json_string_value(json_object_get(json_object_get(one, "device"), "state")),
+		"running");
+	AWAIT(w->loop, heard(w, "fake/d0/gateway/running=true;"));
+	json_auto_t *read =
+		ask(w, json_pack("{s:s, s:s, s:s}", "op", "read", "name", "fake/d0", "point", "p"),
+		    NULL);
+
+	assert_int_equal(json_integer_value(json_array_get(json_object_get(read, "value"), 0)),
+			 1234);
+	json_auto_t *wrote = ask(w,
+				 json_pack("{s:s, s:s, s:s, s:i}", "op", "write", "name", "fake/d0",
+					   "point", "p", "value", 7),
+				 NULL);
+
+	assert_string_equal(json_string_value(json_object_get(wrote, "ack")), "ok");
+	assert_string_equal(fakes.notes.text, "read 0;write 0=7;");
+	assert_reason(w,
+		      json_pack("{s:s, s:s, s:s, s:s}", "op", "write", "name", "fake/d0", "point",
+				"p", "value", "seven"),
+		      "");
+	assert_reason(w,
+		      json_pack("{s:s, s:s, s:s, s:i}", "op", "write", "name", "fake/d0", "point",
+				"p", "value", 65536),
+		      "");
+	assert_reason(w,
+		      json_pack("{s:s, s:s, s:s}", "op", "read", "name", "fake/d0", "point", "q"),
+		      "no point 'q'");
+	json_auto_t *shown = ask(w, json_pack("{s:s, s:s}", "op", "show", "name", "fake/d0"), NULL);
+
+	assert_string_equal(
+		json_string_value(json_object_get(json_object_get(shown, "device"), "topic")),
+		"gateway/gw1/fake/d0");
+	json_auto_t *off =
+		ask(w, json_pack("{s:s, s:s}", "op", "disable", "name", "fake/d0"), NULL);
+
+	assert_string_equal(
+		json_string_value(json_object_get(json_object_get(off, "device"), "state")),
+		"disabled");
+	/* who comes later finds what people said */
+	struct watcher late = {.on_message = on_heard, .arg = w};
+
+	AWAIT(w->loop, heard(w, "fake/d0/gateway/running=false;"));
+	w->watcher.bus = bus_free(w->watcher.bus);
+	watcher_start(&late, w->loop, &w->broker, "gateway/gw1/+/+/system/enable");
+	AWAIT(w->loop, heard(w, "fake/d0/system/enable=false;"));
+	bus_free(late.bus);
+}
+
+static size_t n_of(const json_t *answer, const char *key)
+{
+	return json_array_size(json_object_get(answer, key));
+}
+
+static void reload_changes_one_device_and_leaves_the_others(void **state)
+{
+	struct world *w = *state;
+
+	begin(w, "{\"type\":\"fake\",\"name\":\"d0\"},{\"type\":\"fake\",\"name\":\"d1\"},"
+		 "{\"type\":\"fake\",\"name\":\"d2\"}");
+	say(w, "fake/d0", "enable", "true", true);
+	say(w, "fake/d1", "enable", "true", true);
+	say(w, "fake/d2", "enable", "true", true);
+	say(w, "fake/d3", "enable", "true", true); /* it is to come */
+	AWAIT(w->loop, running(w) == 3);
+	struct fake *d0 = fake_named("fake/d0"), *d1 = fake_named("fake/d1");
+
+	json_auto_t *same = ask(w, json_pack("{s:s}", "op", "reload"), NULL);
+
+	assert_int_equal(n_of(same, "changed") + n_of(same, "added") + n_of(same, "removed"), 0);
+	assert_false(json_is_true(json_object_get(same, "restart_needed")));
+	/* wrong somewhere: nothing is changed */
+	write_file(w, "{\"type\":\"fake\",\"name\":\"d0\",\"restart_delay\":5},"
+		      "{\"type\":\"nothing\",\"name\":\"d1\"}");
+	assert_reason(w, json_pack("{s:s, s:s}", "op", "reload", "name", "d0"), "devices[1]");
+	assert_int_equal(fakes.closed, 0);
+	/* d0 changed, d1 the same, d2 gone, d3 new; only d0 is asked for */
+	write_file(w, "{\"type\":\"fake\",\"name\":\"d0\",\"restart_delay\":5},"
+		      "{\"type\":\"fake\",\"name\":\"d1\"},{\"type\":\"fake\",\"name\":\"d3\"}");
+	json_auto_t *one = ask(w, json_pack("{s:s, s:s}", "op", "reload", "name", "d0"), NULL);
+
+	assert_int_equal(n_of(one, "changed"), 1);
+	assert_int_equal(n_of(one, "added") + n_of(one, "removed"), 0);
+	AWAIT(w->loop, running(w) == 3);
+	assert_int_equal(fakes.closed, 1);
+	assert_ptr_equal(fake_named("fake/d1"), d1);
+	assert_true(fakes.created == 4 && d0 != NULL);
+	assert_reason(w, json_pack("{s:s, s:s}", "op", "reload", "name", "d9"), "no device 'd9'");
+	json_auto_t *rest = ask(w, json_pack("{s:s}", "op", "reload"), NULL);
+
+	assert_int_equal(n_of(rest, "changed"), 0);
+	assert_int_equal(n_of(rest, "added"), 1);
+	assert_int_equal(n_of(rest, "removed"), 1);
+	/* the broker had told that d3 is enabled */
+	AWAIT(w->loop, fake_named("fake/d3") != NULL);
+	assert_null(fake_named("fake/d2"));
+	assert_ptr_equal(fake_named("fake/d1"), d1);
+	assert_non_null(strstr(views.notes.text, "deregister gw1-fake-d2;"));
+	/* what comes back is as it was */
+	write_file(w, "{\"type\":\"fake\",\"name\":\"d1\"},{\"type\":\"fake\",\"name\":\"d2\"}");
+	json_auto_t *back = ask(w, json_pack("{s:s}", "op", "reload"), NULL);
+
+	assert_int_equal(n_of(back, "removed"), 2);
+	AWAIT(w->loop, fake_named("fake/d2") != NULL && running(w) == 2);
+	AWAIT(w->loop, heard(w, "fake/d3/gateway/running=false;"));
+}
+
+static void what_holds_for_the_gateway_needs_a_restart(void **state)
+{
+	struct world *w = *state;
+	char text[512];
+
+	begin(w, "{\"type\":\"fake\",\"name\":\"d0\"}");
+	snprintf(text, sizeof(text),
+		 "{\"name\":\"gw2\",\"mqtt\":{\"host\":\"127.0.0.1\",\"port\":%u},"
+		 "\"csm\":{\"url\":\"http://127.0.0.1:1\"},\"devices\":[]}",
+		 w->broker.port);
+	write_text(w->broker.dir, "devices.json", text);
+	json_auto_t *answer = ask(w, json_pack("{s:s}", "op", "reload"), NULL);
+
+	assert_true(json_is_true(json_object_get(answer, "restart_needed")));
+	assert_non_null(json_object_get(answer, "note"));
+	assert_int_equal(n_of(answer, "removed"), 1);
+}
+
+static void a_wrong_file_has_no_devices_until_it_is_right(void **state)
+{
+	struct world *w = *state;
+	struct devices_status s;
+
+	write_file(w, "{\"type\":\"fake\"},{\"type\":\"x\",\"name\":\"d\"}");
+	watcher_start(&w->watcher, w->loop, &w->broker, "gateway/gw1/+/+/gateway/#");
+	start(w);
+	devices_get_status(w->devices, &s);
+	assert_non_null(strstr(s.why, "devices[0]"));
+	assert_int_equal(s.devices, 0);
+	assert_reason(w, json_pack("{s:s}", "op", "reload"), "devices[0]");
+	json_auto_t *list = ask(w, json_pack("{s:s}", "op", "list"), NULL);
+
+	assert_non_null(strstr(json_string_value(json_object_get(list, "why")), "devices[0]"));
+	write_file(w, "{\"type\":\"fake\",\"name\":\"d0\"}");
+	json_auto_t *answer = ask(w, json_pack("{s:s}", "op", "reload"), NULL);
+
+	assert_int_equal(n_of(answer, "added"), 1);
+	AWAIT(w->loop, is_synced(w));
+	devices_get_status(w->devices, &s);
+	assert_string_equal(s.why, "");
+	assert_int_equal(s.devices, 1);
+}
+
+static void a_missing_file_is_told(void **state)
+{
+	struct world *w = *state;
+	struct devices_status s;
+
+	start(w);
+	devices_get_status(w->devices, &s);
+	assert_non_null(strstr(s.why, "devices.json"));
+}
+
+int main(void)
+{
+#define IN_WORLD(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		IN_WORLD(empty_engine),
+		IN_WORLD(create_engine_with_disabled_devices),
+		IN_WORLD(create_engine_with_enabled_devices),
+		IN_WORLD(running_false_is_announced_at_the_start),
+		IN_WORLD(process_events),
+		IN_WORLD(a_retained_command_from_before_the_start_is_not_done),
+		IN_WORLD(a_short_loss_closes_nothing),
+		IN_WORLD(a_long_loss_closes_what_has_no_store),
+		IN_WORLD(a_device_with_a_store_starts_without_a_broker),
+		IN_WORLD(people_see_and_switch_devices),
+		IN_WORLD(reload_changes_one_device_and_leaves_the_others),
+		IN_WORLD(what_holds_for_the_gateway_needs_a_restart),
+		IN_WORLD(a_wrong_file_has_no_devices_until_it_is_right),
+		IN_WORLD(a_missing_file_is_told),
+	};
+
+	log_init("test_device_service", LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
