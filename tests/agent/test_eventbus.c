@@ -2,6 +2,7 @@
 #include "agent/device/eventbus.h"
 #include "common/log.h"
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 
@@ -110,6 +111,11 @@ static int begin(void **state, const char *more)
 	broker_init(&w->broker, more);
 	*state = w;
 	return loop_new(&w->loop, NULL);
+}
+
+static int setup_without_broker(void **state)
+{
+	return begin(state, "");
 }
 
 static int setup(void **state)
@@ -313,6 +319,168 @@ static void what_is_sent_is_acknowledged_or_comes_back(void **state)
 	AWAIT(w->loop, w->acked == 1002);
 }
 
+/* ---- a broker with a script: what a real one does seldom ---- */
+
+struct script {
+	int listener;
+	unsigned port;
+	bool refuse; /* the subscription to the system events */
+	bool repeat; /* says a command, and says it again */
+	pthread_t thread;
+};
+
+static size_t read_all(int fd, unsigned char *buf, size_t n)
+{
+	size_t got = 0;
+
+	while (got < n) {
+		ssize_t k = read(fd, buf + got, n - got);
+
+		if (k <= 0)
+			return 0;
+		got += (size_t)k;
+	}
+	return got;
+}
+
+static void send_all(int fd, const void *buf, size_t n)
+{
+	assert_int_equal(send(fd, buf, n, MSG_NOSIGNAL), n);
+}
+
+static void send_publish(int fd, const char *topic, const char *text, bool dup, unsigned id)
+{
+	unsigned char buf[256];
+	size_t topic_len = strlen(topic), text_len = strlen(text);
+
+	buf[0] = dup ? 0x3a : 0x32;
+	buf[1] = (unsigned char)(topic_len + text_len + 4);
+	buf[2] = 0;
+	buf[3] = (unsigned char)topic_len;
+	memcpy(buf + 4, topic, topic_len);
+	buf[4 + topic_len] = 0;
+	buf[5 + topic_len] = (unsigned char)id;
+	memcpy(buf + 6 + topic_len, text, text_len);
+	send_all(fd, buf, 6 + topic_len + text_len);
+}
+
+static void answer_subscribe(const struct script *s, int fd, const unsigned char *body, size_t n)
+{
+	unsigned char buf[16] = {0x90, 2, body[0], body[1]};
+
+	for (size_t at = 2; at < n;) {
+		size_t len = (size_t)body[at] << 8 | body[at + 1];
+		bool is_system = memmem(body + at + 2, len, "system", 6) != NULL;
+
+		buf[2 + buf[1]++] = s->refuse && is_system ? 0x80 : 1;
+		at += len + 3;
+	}
+	send_all(fd, buf, 2 + (size_t)buf[1]);
+}
+
+static void answer_publish(const struct script *s, int fd, const unsigned char *body, size_t n)
+{
+	static const char sync[] = "gateway/gw1/sync", command[] = "gateway/gw1/f/d/system/command";
+	size_t len = (size_t)body[0] << 8 | body[1];
+	const unsigned char ack[] = {0x40, 2, body[2 + len], body[3 + len]};
+	char token[64] = "";
+
+	send_all(fd, ack, sizeof(ack));
+	if (len != strlen(sync) || memcmp(body + 2, sync, len) != 0)
+		return;
+	memcpy(token, body + 4 + len, n - 4 - len);
+	send_publish(fd, sync, token, false, 1);
+	if (!s->repeat)
+		return;
+	send_publish(fd, command, "1", false, 2);
+	send_publish(fd, command, "1", true, 2);  /* it repeats itself */
+	send_publish(fd, command, "1", false, 3); /* the same said again is another */
+	send_publish(fd, command, "2", true, 4);
+	send_publish(fd, "gateway/gw1/f/d/system/enable", "true", true, 5);
+	send_publish(fd, "gateway/gw1/f/d/system/enable", "true", true, 5);
+	send_publish(fd, command, "3", false, 6);
+}
+
+static void *run_script(void *arg)
+{
+	struct script *s = arg;
+	int fd = accept(s->listener, NULL, NULL);
+	unsigned char head[2], body[1024];
+
+	while (read_all(fd, head, 2) > 0 && head[0] >> 4 != 14) {
+		size_t n = head[1];
+		unsigned char more;
+
+		if ((n & 0x80) != 0 && read_all(fd, &more, 1) > 0)
+			n = (n & 0x7f) | (size_t)more << 7;
+		assert_true(n <= sizeof(body));
+		if (n > 0 && read_all(fd, body, n) == 0)
+			break;
+		if (head[0] >> 4 == 1)
+			send_all(fd, "\x20\x02\x00\x00", 4);
+		else if (head[0] >> 4 == 8)
+			answer_subscribe(s, fd, body, n);
+		else if (head[0] >> 4 == 3)
+			answer_publish(s, fd, body, n);
+		else if (head[0] >> 4 == 12)
+			send_all(fd, "\xd0\x00", 2);
+	}
+	close(fd);
+	return NULL;
+}
+
+static void script_start(struct world *w, struct script *s)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET};
+	socklen_t len = sizeof(a);
+
+	a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	s->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(s->listener, (struct sockaddr *)&a, sizeof(a)), 0);
+	assert_int_equal(getsockname(s->listener, (struct sockaddr *)&a, &len), 0);
+	assert_int_equal(listen(s->listener, 1), 0);
+	assert_int_equal(pthread_create(&s->thread, NULL, run_script, s), 0);
+	w->broker.port = ntohs(a.sin_port);
+	start_bus(w, 5000);
+}
+
+static void script_end(struct world *w, struct script *s)
+{
+	w->bus = eventbus_free(w->bus);
+	pthread_join(s->thread, NULL);
+	close(s->listener);
+}
+
+static void a_command_that_the_broker_repeats_is_done_once(void **state)
+{
+	struct world *w = *state;
+	struct script s = {.repeat = true};
+	struct eventbus_stats stats;
+
+	script_start(w, &s);
+	AWAIT(w->loop, strstr(w->events, "command=3;") != NULL);
+	/* a state may be told twice */
+	assert_string_equal(w->events, "synced;command=1;command=1;command=2;enable=true;"
+				       "enable=true;command=3;");
+	eventbus_get_stats(w->bus, &stats);
+	assert_int_equal(stats.twice, 1);
+	script_end(w, &s);
+}
+
+static void a_refused_subscription_is_told(void **state)
+{
+	struct world *w = *state;
+	struct script s = {.refuse = true};
+	struct eventbus_stats stats;
+
+	script_start(w, &s);
+	AWAIT(w->loop, w->synced == 1);
+	assert_false(w->complete);
+	eventbus_get_stats(w->bus, &stats);
+	assert_non_null(strstr(stats.why, "refuses"));
+	script_end(w, &s);
+}
+
 static void a_gateway_has_a_name(void **state)
 {
 	struct world *w = *state;
@@ -334,7 +502,12 @@ int main(void)
 						setup_without_sync, teardown),
 		IN_WORLD(it_says_online_and_offline),
 		IN_WORLD(what_is_sent_is_acknowledged_or_comes_back),
-		IN_WORLD(a_gateway_has_a_name),
+		cmocka_unit_test_setup_teardown(a_command_that_the_broker_repeats_is_done_once,
+						setup_without_broker, teardown),
+		cmocka_unit_test_setup_teardown(a_refused_subscription_is_told,
+						setup_without_broker, teardown),
+		cmocka_unit_test_setup_teardown(a_gateway_has_a_name, setup_without_broker,
+						teardown),
 	};
 
 	log_init("test_eventbus", LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
