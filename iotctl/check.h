@@ -53,6 +53,7 @@ void check_ports(struct look *l);
 void check_plugin(struct look *l);
 void check_transport(struct look *l);
 void check_daemons(struct look *l);
+void check_devices(struct look *l);
 /* check_machine.c */
 void check_clock(struct look *l);
 void check_limits(struct look *l);

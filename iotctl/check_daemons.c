@@ -7,8 +7,10 @@
 #include "iotctl/check.h"
 #include "iotctl/show.h"
 #include "iotctl/units.h"
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define ASK_MS 3000
 
@@ -71,6 +73,57 @@ void check_transport(struct look *l)
 			  well ? NULL : "see the plugin above, and log/agent.log below userdir",
 			  "%s%s%s", transport != NULL ? transport : "unknown", told ? ": " : "",
 			  told ? why : "");
+}
+
+/* ---- devices in the field ---- */
+
+static unsigned number_in(const json_t *object, const char *key)
+{
+	return (unsigned)json_integer_value(json_object_get(object, key));
+}
+
+static void look_at_devices(struct look *l, const json_t *devices)
+{
+	const char *why = json_string_value(json_object_get(devices, "why"));
+	unsigned count = number_in(devices, "count"), failed = number_in(devices, "failed");
+	bool bus = json_is_true(json_object_get(devices, "bus"));
+
+	if (devices == NULL || json_is_null(devices))
+		look_says(l, "devices", DOCTOR_WARNING, "iotctl restart agent",
+			  "the agent runs without a device file: it was set later");
+	else if (why != NULL && why[0] != '\0')
+		look_says(l, "devices", DOCTOR_WARNING,
+			  "iotctl device check FILE; then iotctl device reload", "%s", why);
+	else if (!bus)
+		look_says(l, "devices", DOCTOR_WARNING,
+			  "see mqtt in the device file, and log/agent.log below userdir",
+			  "%u; their broker is not reached", count);
+	else if (failed > 0)
+		look_says(l, "devices", DOCTOR_WARNING, "iotctl device list says why",
+			  "%u of %u failed", failed, count);
+	else
+		look_says(l, "devices", DOCTOR_OK, NULL, "%u, of which %u run", count,
+			  number_in(devices, "running"));
+}
+
+void check_devices(struct look *l)
+{
+	const char *path = l->s->agent.devices;
+
+	if (path[0] == '\0') {
+		look_says(l, "devices", DOCTOR_OK, NULL, "none: [agent] devices names no file");
+		return;
+	}
+	if (access(path, R_OK) < 0) {
+		look_says(l, "device file", DOCTOR_WARNING, "write it, or change [agent] devices",
+			  "%s: %s", path, strerror(errno));
+		return;
+	}
+	look_says(l, "device file", DOCTOR_OK, NULL, "%s", path);
+	json_auto_t *status = daemon_status(l->s, "agent", ASK_MS);
+
+	if (status != NULL) /* else the daemons' lines say so */
+		look_at_devices(l, json_object_get(status, "devices"));
 }
 
 /* ---- daemons ---- */

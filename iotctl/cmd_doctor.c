@@ -20,6 +20,7 @@ static const struct check checks[] = {
 	{"broker", "broker", check_broker, 90000, DOCTOR_MISSING, false},
 	{"data path", "plugin", check_plugin, 10000, DOCTOR_WARNING, false},
 	{"data path", "transport", check_transport, 10000, DOCTOR_WARNING, false},
+	{"field devices", "devices", check_devices, 10000, DOCTOR_WARNING, false},
 	{"ports", "ports", check_ports, 10000, DOCTOR_WARNING, false},
 	{"clock", "clock", check_clock, 10000, DOCTOR_WARNING, true},
 	{"limits", "limits", check_limits, 10000, DOCTOR_WARNING, false},
