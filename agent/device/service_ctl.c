@@ -142,31 +142,43 @@ static void on_kept(void *arg, int rc)
 	ctl_answer_error(k->call, "it holds for now, but could not be kept on the disk");
 }
 
+/* Answer about a device when what it was told is on the disk. */
+static int answer_when_kept(struct devices *d, const struct device *dev, struct ctl_call *call,
+			    struct err *err)
+{
+	struct keeping *k = malloc(sizeof(*k));
+	json_t *told = device_tell(dev, false);
+
+	if (k == NULL) {
+		json_decref(told);
+		return err_set(err, ERR_NOMEM, "device");
+	}
+	*k = (struct keeping){.call = call};
+	if (told != NULL)
+		k->answer = json_pack("{s:s, s:o}", "state", "ok", "device", told);
+	int rc = store_on_commit(d->store, on_kept, k, err);
+
+	if (rc < 0) {
+		json_decref(k->answer);
+		free(k);
+	}
+	return rc;
+}
+
 /* What is not on the disk holds until the agent ends only: it must not seem done. */
 static void set_enabled(struct devices *d, json_t *request, bool enabled, struct ctl_call *call)
 {
 	struct device *dev = named(d, request, call);
-	struct keeping *k = dev != NULL ? malloc(sizeof(*k)) : NULL;
 	struct err err = {0};
 
 	if (dev == NULL)
 		return;
-	int rc = k != NULL ? device_set_enabled(dev, enabled, &err)
-			   : err_set(&err, ERR_NOMEM, "device");
-	if (rc == 0) {
-		json_t *told = device_tell(dev, false);
+	int rc = device_set_enabled(dev, enabled, &err);
 
-		*k = (struct keeping){.call = call};
-		if (told != NULL)
-			k->answer = json_pack("{s:s, s:o}", "state", "ok", "device", told);
-		rc = store_on_commit(d->store, on_kept, k, &err);
-		if (rc < 0)
-			json_decref(k->answer);
-	}
 	if (rc == 0)
-		return;
-	free(k);
-	ctl_answer_error(call, err.text);
+		rc = answer_when_kept(d, dev, call, &err);
+	if (rc < 0)
+		ctl_answer_error(call, err.text);
 }
 
 void devices_on_enable(struct devices *d, json_t *request, struct ctl_call *call)

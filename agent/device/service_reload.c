@@ -133,7 +133,7 @@ void devices_start(struct devices *d)
 		problems_each(p, log_problem, d);
 		problems_each(p, note_first, d);
 	}
-	if (rc == 0 && (rc = start(d, &conf, &err)) < 0) {
+	if (rc == 0 && start(d, &conf, &err) < 0) {
 		snprintf(d->why, sizeof(d->why), "%.590s", err.text);
 		log_error("devices.start_failed", KV("why", err.text));
 	}

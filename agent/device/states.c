@@ -44,24 +44,26 @@ static void state_free(void *value)
 	free(st);
 }
 
-/* ret: 0, that of the topic, made if need be. Errors: ERR_LIMIT, ERR_NOMEM. */
-static int state_of(struct states *s, const char *topic, struct state **ret, struct err *err)
+/* ret: that of the topic, made if need be; NULL: err (not NULL) says why. */
+static struct state *state_of(struct states *s, const char *topic, struct err *err)
 {
 	struct state *st = map_find(s->by_topic, topic);
 
-	if (st == NULL && map_count(s->by_topic) >= STATES_MAX)
-		return err_set(err, ERR_LIMIT, "a device has %d states already", STATES_MAX);
-	if (st == NULL) {
-		st = calloc(1, sizeof(*st));
-		if (st != NULL)
-			st->topic = strdup(topic);
-		if (st == NULL || st->topic == NULL || map_add(s->by_topic, st->topic, st) < 0) {
-			state_free(st);
-			return err_set(err, ERR_NOMEM, "state");
-		}
+	if (st != NULL)
+		return st;
+	if (map_count(s->by_topic) >= STATES_MAX) {
+		err_set(err, ERR_LIMIT, "a device has %d states already", STATES_MAX);
+		return NULL;
 	}
-	*ret = st;
-	return 0;
+	st = calloc(1, sizeof(*st));
+	if (st != NULL)
+		st->topic = strdup(topic);
+	if (st == NULL || st->topic == NULL || map_add(s->by_topic, st->topic, st) < 0) {
+		state_free(st);
+		err_set(err, ERR_NOMEM, "state");
+		return NULL;
+	}
+	return st;
 }
 
 /* ret: 0 or ERR_NOMEM (then it is as it was). */
@@ -122,11 +124,10 @@ static int on_stored(void *arg, const char *topic, const char *text, int64_t cha
 	int rc = event_body_parse(text, strlen(text), &body, NULL);
 	if (rc < 0)
 		return rc == ERR_NOMEM ? rc : 0;
-	struct state *st;
+	struct err err = {0};
+	struct state *st = state_of(s, topic, &err);
 
-	rc = state_of(s, topic, &st, NULL);
-	if (rc == 0)
-		rc = state_put(st, body.payload, text, changed_us);
+	rc = st != NULL ? state_put(st, body.payload, text, changed_us) : err.code;
 	event_body_done(&body);
 	return rc;
 }
@@ -231,11 +232,10 @@ int states_retained(struct states *s, const char *topic, const struct event_body
 		    const char *text, struct err *err)
 {
 	int64_t now = now_us();
-	struct state *st;
-	int rc = state_of(s, topic, &st, err);
+	struct state *st = state_of(s, topic, err);
 
-	if (rc < 0)
-		return rc;
+	if (st == NULL)
+		return err->code;
 	if (st->live)
 		return 0;
 	if (st->text != NULL && strcmp(st->text, text) == 0) {
@@ -253,7 +253,7 @@ int states_retained(struct states *s, const char *topic, const struct event_body
 	if (state_put(st, body->payload, text, changed) < 0)
 		return err_set(err, ERR_NOMEM, "state");
 	st->seen = true;
-	rc = mark_untold(s, st, false, err);
+	int rc = mark_untold(s, st, false, err);
 	if (rc == 0)
 		rc = keep(s, st, err);
 	return rc < 0 ? rc : 1;
@@ -264,11 +264,10 @@ static int set_now(struct states *s, const char *topic, const struct event_body 
 		   const char *text, bool by_us, struct err *err)
 {
 	int64_t now = now_us();
-	struct state *st;
-	int rc = state_of(s, topic, &st, err);
+	struct state *st = state_of(s, topic, err);
 
-	if (rc < 0)
-		return rc;
+	if (st == NULL)
+		return err->code;
 	/* what we said comes back */
 	bool same = st->text != NULL && strcmp(st->text, text) == 0;
 
@@ -277,7 +276,7 @@ static int set_now(struct states *s, const char *topic, const struct event_body 
 		return err_set(err, ERR_NOMEM, "state");
 	st->live = true;
 	st->seen = !by_us;
-	rc = mark_untold(s, st, by_us, err);
+	int rc = mark_untold(s, st, by_us, err);
 	return rc == 0 && !same ? keep(s, st, err) : rc;
 }
 

@@ -22,7 +22,8 @@ struct states *states_free(struct states *s);
 /* The device is no more: the store forgets them too. */
 int states_drop(struct states *s, struct err *err);
 
-/* A new connection to the broker: what it has retained is told next. */
+/* In what follows err is never NULL.
+ * A new connection to the broker: what it has retained is told next. */
 void states_begin_sync(struct states *s);
 /* What the broker has retained. ret: 1 it is news to us, and kept; 0 we have it, or a newer one;
  * negative: not kept on disk, but news all the same. */

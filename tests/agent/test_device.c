@@ -477,7 +477,7 @@ static void disabled_without_a_broker_stays_disabled(void **state)
 	tell(w, "enable", "true");
 	device_lost(w->d);
 	w->away = true;
-	assert_int_equal(device_set_enabled(w->d, false, NULL), 0);
+	assert_int_equal(device_set_enabled(w->d, false, &(struct err){0}), 0);
 	assert_int_equal(device_get_state(w->d), DEVICE_DISABLED);
 	remake(w, "");
 	w->away = false;
@@ -498,9 +498,9 @@ static void people_enable_as_a_system_event_would(void **state)
 	struct world *w = *state;
 
 	begin(w, "");
-	assert_int_equal(device_set_enabled(w->d, true, NULL), 0);
+	assert_int_equal(device_set_enabled(w->d, true, &(struct err){0}), 0);
 	assert_sent(w, "system/enable=true;running=true;");
-	assert_int_equal(device_set_enabled(w->d, false, NULL), 0);
+	assert_int_equal(device_set_enabled(w->d, false, &(struct err){0}), 0);
 	assert_sent(w, "system/enable=false;status=\"DISCONNECTED\";running=false;");
 }
 
