@@ -39,7 +39,7 @@ static void drop(struct device *d, const char *topic, const char *why)
 			 KV("why", why));
 }
 
-static void fifo_put(struct device *d, const char *topic, json_t *payload)
+static void fifo_put(struct device *d, const char *topic, const json_t *payload)
 {
 	struct queued *q = d->n_queued < FIFO_MAX ? calloc(1, sizeof(*q)) : NULL;
 
@@ -49,7 +49,7 @@ static void fifo_put(struct device *d, const char *topic, json_t *payload)
 		free(q);
 		return;
 	}
-	q->payload = json_incref(payload);
+	q->payload = json_incref((json_t *)(uintptr_t)payload);
 	*d->last = q;
 	d->last = &q->next;
 	if (d->n_queued++ == 0 && d->state == DEVICE_RUNNING)
@@ -235,6 +235,17 @@ void device_state_failed(const struct device *d, const struct err *err)
 		log_error("device.state_failed", KV("device", d->key), KV("why", err->text));
 }
 
+/* To the driver, if there is one. A state that comes while it is being created waits. */
+static void offer(struct device *d, const char *topic, const json_t *payload, bool is_state)
+{
+	bool waits = d->state == DEVICE_CREATING && is_state;
+
+	if ((d->state == DEVICE_RUNNING && !d->ending) || waits)
+		fifo_put(d, topic, payload);
+	else if (!is_state)
+		drop(d, topic, "the device does not run");
+}
+
 void device_event(struct device *d, const char *const *path, size_t n, const char *topic,
 		  const struct event_body *body, const char *text, bool retained)
 {
@@ -258,12 +269,7 @@ void device_event(struct device *d, const char *const *path, size_t n, const cha
 	}
 	if (is_enable)
 		return; /* device_synced() looks at it */
-	bool waits = d->state == DEVICE_CREATING && is_state;
-
-	if ((d->state == DEVICE_RUNNING && !d->ending) || waits)
-		fifo_put(d, topic, body->payload);
-	else if (!is_state)
-		drop(d, topic, "the device does not run");
+	offer(d, topic, body->payload, is_state);
 }
 
 /* By what is kept: nobody told it: disabled. */
@@ -354,9 +360,20 @@ static void tell_broker(void *arg, const char *topic, const char *text, const js
 	device_state_failed(d, &err);
 }
 
-void device_synced(struct device *d, bool complete)
+/* One that was set while we were away; device_synced() looks at `enable`. */
+static void on_state_news(void *arg, const char *topic, const char *text, const json_t *payload)
+{
+	struct device *d = arg;
+
+	(void)text;
+	if (strcmp(topic + strlen(d->prefix), "/system/enable") != 0)
+		offer(d, topic, payload, true);
+}
+
+void device_synced(struct device *d, bool complete, bool trusted)
 {
 	d->up = true;
+	states_end_sync(d->states, trusted, on_state_news, d);
 	outbox_up(d->outbox, OUTBOX_EVENTS, true);
 	device_begin_say_again(d);
 	if (complete)

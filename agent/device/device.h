@@ -65,8 +65,9 @@ void device_announce(struct device *d);
 /* A system event: path is what follows `system`. */
 void device_event(struct device *d, const char *const *path, size_t n, const char *topic,
 		  const struct event_body *body, const char *text, bool retained);
-/* All states that the broker has retained are told (complete), or as many as will be. */
-void device_synced(struct device *d, bool complete);
+/* All states that the broker has retained are told (complete), or as many as will be. trusted: as
+ * states_end_sync(). */
+void device_synced(struct device *d, bool complete, bool trusted);
 void device_lost(struct device *d);
 /* The broker has been away for too long. */
 void device_hold(struct device *d);

@@ -10,7 +10,8 @@
 #define RETRY_MIN_MS  1000
 #define RETRY_MAX_MS  30000
 #define UNDER_WAY_MAX 4096 /* sent and not acknowledged */
-#define SYSTEM_AT     4    /* gateway / <gateway> / <type> / <name> / system / ... */
+#define MARK_MAX      64
+#define SYSTEM_AT     4 /* gateway / <gateway> / <type> / <name> / system / ... */
 
 static const char online[] = "online", offline[] = "offline";
 
@@ -27,7 +28,8 @@ struct eventbus {
 	struct eventbus_events events;
 	void *arg;
 	struct bus *bus;
-	char *system_filter, *sync_topic, *online_topic;
+	char *system_filter, *sync_topic, *online_topic, *mark_topic;
+	char mark[MARK_MAX];      /* that the broker has */
 	char token[UUID_LEN + 1]; /* what we wait for on the sync topic; "": nothing */
 	unsigned sync_timeout_ms;
 	struct loop_src *sync_timer;
@@ -46,7 +48,7 @@ struct eventbus {
 static void lost(struct eventbus *b, const char *why)
 {
 	b->synced = b->up = false;
-	b->token[0] = '\0';
+	b->token[0] = b->mark[0] = '\0';
 	loop_arm(b->loop, b->sync_timer, -1);
 	snprintf(b->why, sizeof(b->why), "%s", why);
 	if (!b->told)
@@ -72,7 +74,7 @@ static void synced(struct eventbus *b, bool complete)
 	b->token[0] = '\0';
 	loop_arm(b->loop, b->sync_timer, -1);
 	b->synced = b->told = true;
-	b->events.on_synced(b->arg, complete);
+	b->events.on_synced(b->arg, complete, b->mark);
 }
 
 static void on_sync_timer(void *arg)
@@ -170,6 +172,11 @@ static void on_message(void *arg, const struct bus_msg *m)
 			synced(b, b->hears);
 		return;
 	}
+	if (strcmp(m->topic, b->mark_topic) == 0) {
+		if (m->retained)
+			snprintf(b->mark, sizeof(b->mark), "%s", m->payload);
+		return;
+	}
 	b->stats.received++;
 	int rc = event_path_parse(m->topic, &path, &err);
 	if (rc == 0 && !look(b, m, &path))
@@ -222,6 +229,12 @@ int eventbus_send(struct eventbus *b, void *who, uint64_t token, const char *top
 	return rc;
 }
 
+void eventbus_mark(struct eventbus *b, const char *mark)
+{
+	if (b->up) /* one that does not arrive is one that is not there */
+		bus_publish(b->bus, b->mark_topic, mark, strlen(mark), 1, true, NULL);
+}
+
 bool eventbus_has_room(const struct eventbus *b)
 {
 	return b->up && b->free != NULL;
@@ -250,7 +263,10 @@ static int make_topics(struct eventbus *b, const char *gateway, struct err *err)
 		b->sync_topic = NULL;
 	if (asprintf(&b->online_topic, "%s/online", base) < 0)
 		b->online_topic = NULL;
-	if (b->system_filter == NULL || b->sync_topic == NULL || b->online_topic == NULL)
+	if (asprintf(&b->mark_topic, "%s/mark", base) < 0)
+		b->mark_topic = NULL;
+	if (b->system_filter == NULL || b->sync_topic == NULL || b->online_topic == NULL ||
+	    b->mark_topic == NULL)
 		return err_set(err, ERR_NOMEM, "event bus");
 	if (strlen(b->online_topic) >= sizeof(((struct bus_will *)NULL)->topic))
 		return err_set(err, ERR_LIMIT, "the name of the gateway is too long");
@@ -287,6 +303,8 @@ static int connect_bus(struct eventbus *b, const struct eventbus_conf *conf, str
 
 	if (rc == 0)
 		rc = bus_subscribe(b->bus, b->sync_topic, 1, NULL, NULL, err);
+	if (rc == 0)
+		rc = bus_subscribe(b->bus, b->mark_topic, 1, NULL, NULL, err);
 	if (rc == 0)
 		rc = bus_subscribe(b->bus, b->system_filter, 1, NULL, NULL, err);
 	return rc;
@@ -334,6 +352,7 @@ struct eventbus *eventbus_free(struct eventbus *b)
 	free(b->system_filter);
 	free(b->sync_topic);
 	free(b->online_topic);
+	free(b->mark_topic);
 	free(b);
 	return NULL;
 }

@@ -23,8 +23,9 @@ struct eventbus_conf {
 
 struct eventbus_events {
 	/* Connected, and the retained states have been told by on_event (retained). complete: all
-	 * of them; false: the broker did not say so in time, or does not let us hear them. */
-	void (*on_synced)(void *arg, bool complete);
+	 * of them; false: the broker did not say so in time, or does not let us hear them. mark:
+	 * the one of eventbus_mark() that the broker remembers; "": none. */
+	void (*on_synced)(void *arg, bool complete, const char *mark);
 	/* Once after each on_synced, or after an on_event. */
 	void (*on_lost)(void *arg, const char *why);
 	/* path: of the whole topic, six segments at least, the fifth is `system`. What is stale
@@ -50,6 +51,9 @@ struct eventbus *eventbus_free(struct eventbus *b);
  * another negative: it cannot be sent. */
 int eventbus_send(struct eventbus *b, void *who, uint64_t token, const char *topic,
 		  const char *text, bool retain);
+/* Leave a mark with the broker (retained): if it is there at the next connection, the broker has
+ * not forgotten what it heard before it. While it is away nothing is left. */
+void eventbus_mark(struct eventbus *b, const char *mark);
 bool eventbus_has_room(const struct eventbus *b);
 /* Nobody answers to this name any more: on_sent() is not called for it. */
 void eventbus_forget(struct eventbus *b, const void *who);

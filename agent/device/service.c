@@ -119,7 +119,7 @@ static void lose(struct entry *e)
 
 static void sync_one(struct entry *e)
 {
-	device_synced(e->device, e->all->complete);
+	device_synced(e->device, e->all->complete, e->all->trusted);
 }
 
 static void start_alone(struct entry *e)
@@ -129,16 +129,20 @@ static void start_alone(struct entry *e)
 
 /* ---- the event bus ---- */
 
-static void on_synced(void *arg, bool complete)
+static void on_synced(void *arg, bool complete, const char *mark)
 {
 	struct devices *d = arg;
 
 	d->synced = d->alone = true;
 	d->complete = complete;
+	d->trusted = d->mark[0] != '\0' && strcmp(mark, d->mark) == 0;
 	loop_arm(d->loop, d->grace_timer, -1);
 	loop_arm(d->loop, d->alone_timer, -1);
-	log_info("devices.synced", KV("devices", map_count(d->entries)), KV("complete", complete));
+	log_info("devices.synced", KV("devices", map_count(d->entries)), KV("complete", complete),
+		 KV("trusted", d->trusted));
 	each(d, sync_one);
+	if (!d->trusted)
+		devices_mark_sync(d);
 }
 
 static void on_grace_timer(void *arg)
@@ -157,6 +161,7 @@ static void on_lost(void *arg, const char *why)
 
 	log_warn("devices.bus_lost", KV("why", why));
 	d->synced = false;
+	devices_lose_marks(d);
 	while (d->first_waiting != NULL) { /* told by outbox_up() */
 		d->first_waiting->waits = false;
 		d->first_waiting = d->first_waiting->next_waiting;
@@ -196,6 +201,8 @@ static void on_event(void *arg, const struct event_path *path, const char *topic
 	}
 	struct entry *e = map_find(d->entries, key);
 
+	if (!retained && event_is_state(path->segments + SYSTEM_AT + 1, path->n - SYSTEM_AT - 1))
+		devices_mark_change(d);
 	if (e != NULL) {
 		tell(e, path, topic, body, text, retained);
 		return;
@@ -296,7 +303,7 @@ int devices_add(struct devices *d, const struct device_conf *conf, bool announce
 		tell_strays(d, e);
 	/* what the broker has of a changed one is not told again: nothing is missing there */
 	if (d->synced)
-		device_synced(e->device, announce && d->complete && !d->strays_full);
+		device_synced(e->device, announce && d->complete && !d->strays_full, d->trusted);
 	else if (d->alone)
 		device_start_alone(e->device);
 	return 0;
@@ -356,6 +363,7 @@ struct devices *devices_free(struct devices *d)
 		return NULL;
 	while (d->entries != NULL && map_first(d->entries) != NULL)
 		devices_drop(d, map_first(d->entries), false);
+	devices_end_marks(d);
 	d->bus = eventbus_free(d->bus); /* after all last words */
 	map_free(d->entries, NULL);
 	map_free(d->strays, stray_free);

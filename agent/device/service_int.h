@@ -8,6 +8,7 @@
 #include "agent/device/eventbus.h"
 #include "agent/device/service.h"
 #include "agent/device/store.h"
+#include "common/id.h"
 #include "common/map.h"
 #include "dan/fetch.h"
 
@@ -34,13 +35,29 @@ struct devices {
 	struct map *entries; /* by device_key() */
 	struct map *strays;  /* states of devices we do not have: struct stray by topic */
 	bool strays_full;
-	bool synced, complete; /* as eventbus_events.on_synced() */
-	bool alone;            /* we have waited for the broker long enough */
+	bool synced, complete;   /* as eventbus_events.on_synced() */
+	bool trusted;            /* the broker has our mark: it has forgotten nothing */
+	char mark[UUID_LEN + 1]; /* left with it after the last change of a state; "": not yet */
+	bool marking;            /* one is due */
+	struct loop_src *mark_timer;
+	bool alone; /* we have waited for the broker long enough */
 	struct loop_src *grace_timer, *alone_timer;
 	struct entry *first_waiting, **last_waiting;
 	uint64_t unknown;                 /* events of devices we do not have */
 	uint64_t gone_shed, gone_emitted; /* counted by devices that are no more */
 };
+
+/* service_mark.c: */
+
+/* The mark that an earlier process left; its timer. */
+int devices_start_marks(struct devices *d, const char *gateway, struct err *err);
+/* A state has changed, or the broker is being told what it forgot. */
+void devices_mark_change(struct devices *d);
+void devices_mark_sync(struct devices *d);
+/* No more of them while the broker is away. */
+void devices_lose_marks(struct devices *d);
+/* Now, if one is due. */
+void devices_end_marks(struct devices *d);
 
 /* service.c: */
 

@@ -92,6 +92,8 @@ static int begin(struct devices *d, const struct devices_conf *conf, struct err 
 
 	if (rc == 0)
 		rc = store_each_registration(d->store, on_registration, &cleaning, err);
+	if (rc >= 0)
+		rc = devices_start_marks(d, conf->name, err);
 	return rc < 0 ? rc : devices_connect(d, conf, err);
 }
 

@@ -13,6 +13,8 @@ struct state {
 	char *topic, *text; /* the body as it was told */
 	json_t *payload;
 	int64_t changed_us;
+	char *other_text; /* what the broker has, with no time, that differs; NULL: nothing */
+	json_t *other_payload;
 	bool seen;   /* the broker has it so, in this connection */
 	bool live;   /* told in this connection, as it happened */
 	bool untold; /* we changed it, the broker has not acknowledged that */
@@ -32,12 +34,19 @@ static int64_t now_us(void)
 	return ts.tv_sec * 1000000LL + ts.tv_nsec / 1000;
 }
 
+static void forget_other(struct state *st)
+{
+	free(TAKE(st->other_text));
+	json_decref(TAKE(st->other_payload));
+}
+
 static void state_free(void *value)
 {
 	struct state *st = value;
 
 	if (st == NULL)
 		return;
+	forget_other(st);
 	free(st->topic);
 	free(st->text);
 	json_decref(st->payload);
@@ -212,6 +221,7 @@ static void forget_sync(void *arg, const char *topic, void *value)
 	(void)arg;
 	(void)topic;
 	st->seen = st->live = false;
+	forget_other(st);
 }
 
 void states_begin_sync(struct states *s)
@@ -219,19 +229,25 @@ void states_begin_sync(struct states *s)
 	map_each(s->by_topic, forget_sync, NULL);
 }
 
-/* Whether what the broker has retained counts more than what we have. What has no time is newer
- * than what the broker once had of us: somebody set it since. A time to come is taken for now. */
-static bool is_newer(const struct state *st, const struct event_body *body)
+/* It counts from now on. A time to come is taken for now. told_us 0: it has none. */
+static int adopt(struct states *s, struct state *st, json_t *payload, const char *text,
+		 int64_t told_us, struct err *err)
 {
-	if (st->text == NULL)
-		return true;
-	return body->timestamp_us == 0 ? !st->untold : body->timestamp_us > st->changed_us;
+	int64_t now = now_us(), changed = told_us != 0 && told_us < now ? told_us : now;
+
+	if (changed <= st->changed_us)
+		changed = st->changed_us + 1; /* the clock went back */
+	if (state_put(st, payload, text, changed) < 0)
+		return err_set(err, ERR_NOMEM, "state");
+	st->seen = true;
+	int rc = mark_untold(s, st, false, err);
+
+	return rc == 0 ? keep(s, st, err) : rc;
 }
 
 int states_retained(struct states *s, const char *topic, const struct event_body *body,
 		    const char *text, struct err *err)
 {
-	int64_t now = now_us();
 	struct state *st = state_of(s, topic, err);
 
 	if (st == NULL)
@@ -243,20 +259,46 @@ int states_retained(struct states *s, const char *topic, const struct event_body
 		mark_untold(s, st, false, NULL); /* at worst it is told once more */
 		return 0;
 	}
-	if (!is_newer(st, body))
+	if (st->text != NULL && body->timestamp_us == 0) {
+		forget_other(st);
+		st->other_text = strdup(text);
+		if (st->other_text == NULL)
+			return err_set(err, ERR_NOMEM, "state");
+		st->other_payload = json_incref(body->payload);
 		return 0;
-	int64_t changed =
-		body->timestamp_us != 0 && body->timestamp_us < now ? body->timestamp_us : now;
+	}
+	if (st->text != NULL && body->timestamp_us <= st->changed_us)
+		return 0;
+	int rc = adopt(s, st, body->payload, text, body->timestamp_us, err);
 
-	if (changed <= st->changed_us)
-		changed = st->changed_us + 1; /* of one without a time, or the clock went back */
-	if (state_put(st, body->payload, text, changed) < 0)
-		return err_set(err, ERR_NOMEM, "state");
-	st->seen = true;
-	int rc = mark_untold(s, st, false, err);
-	if (rc == 0)
-		rc = keep(s, st, err);
 	return rc < 0 ? rc : 1;
+}
+
+struct ending {
+	struct states *all;
+	bool trusted;
+	states_fn *fn;
+	void *arg;
+};
+
+static void end_one(void *arg, const char *topic, void *value)
+{
+	const struct ending *e = arg;
+	struct state *st = value;
+
+	if (st->other_text != NULL && e->trusted && !st->untold && !st->live) {
+		/* not on the disk it counts all the same: the broker has it */
+		adopt(e->all, st, st->other_payload, st->other_text, 0, NULL);
+		e->fn(e->arg, topic, st->text, st->payload);
+	}
+	forget_other(st);
+}
+
+void states_end_sync(struct states *s, bool trusted, states_fn *fn, void *arg)
+{
+	struct ending e = {.all = s, .trusted = trusted, .fn = fn, .arg = arg};
+
+	map_each(s->by_topic, end_one, &e);
 }
 
 /* What is said now is newer than all before, whatever the clocks are. */

@@ -25,8 +25,9 @@ int states_drop(struct states *s, struct err *err);
 /* In what follows err is never NULL.
  * A new connection to the broker: what it has retained is told next. */
 void states_begin_sync(struct states *s);
-/* What the broker has retained. ret: 1 it is news to us, and kept; 0 we have it, or a newer one;
- * negative: not kept on disk, but news all the same. */
+/* What the broker has retained. ret: 1 it is news to us, and kept; 0 we have it, or a newer one, or
+ * it has no time: then states_end_sync() decides; negative: not kept on disk, but news all the
+ * same. */
 int states_retained(struct states *s, const char *topic, const struct event_body *body,
 		    const char *text, struct err *err);
 /* Somebody says it now. Errors: it is not on the disk, but counts. */
@@ -40,6 +41,9 @@ int states_set(struct states *s, const char *topic, const struct event_body *bod
 void states_told(struct states *s, const char *topic, const char *text);
 
 typedef void states_fn(void *arg, const char *topic, const char *text, const json_t *payload);
+/* All that is retained has been told. trusted: the broker has not lost what it heard of late, so
+ * what it has without a time was set since: fn is told each that is. Else what we have counts. */
+void states_end_sync(struct states *s, bool trusted, states_fn *fn, void *arg);
 void states_each(const struct states *s, states_fn *fn, void *arg);
 /* What the broker does not have as we do, after all it has retained was told. */
 void states_each_untold(const struct states *s, states_fn *fn, void *arg);

@@ -119,7 +119,7 @@ static void make_device(struct world *w, const char *options)
 static void begin(struct world *w, const char *options)
 {
 	make_device(w, options);
-	device_synced(w->d, true);
+	device_synced(w->d, true, true);
 	turn(w);
 }
 
@@ -382,7 +382,7 @@ static void the_brokers_enable_counts_once_all_is_told(void **state)
 	told(w, "enable", "true", true);
 	turn(w);
 	assert_int_equal(fakes.created, 0);
-	device_synced(w->d, true);
+	device_synced(w->d, true, true);
 	assert_sent(w, "running=true;");
 }
 
@@ -394,7 +394,7 @@ static void a_live_enable_wins_over_the_query(void **state)
 	told(w, "enable", "true", false);
 	assert_int_equal(fakes.created, 1);
 	told(w, "enable", "false", true);
-	device_synced(w->d, true);
+	device_synced(w->d, true, true);
 	turn(w);
 	assert_int_equal(device_get_state(w->d), DEVICE_RUNNING);
 	assert_int_equal(fakes.created, 1);
@@ -418,7 +418,7 @@ static void a_broker_that_forgot_is_told(void **state)
 	tell(w, "remote_device/1/enable", "true");
 	tell(w, "data/x", "{\"value\":7}");
 	remake(w, "");
-	device_synced(w->d, true);
+	device_synced(w->d, true, true);
 	turn(w);
 	assert_non_null(strstr(w->sent.text, "system/enable=true;"));
 	assert_non_null(strstr(w->sent.text, "system/remote_device/1/enable=true;"));
@@ -433,7 +433,7 @@ static void a_broker_that_may_not_have_told_all_is_not(void **state)
 	begin(w, "");
 	tell(w, "enable", "true");
 	remake(w, "");
-	device_synced(w->d, false);
+	device_synced(w->d, false, false);
 	assert_sent(w, "running=true;");
 }
 
@@ -461,14 +461,32 @@ static void the_newer_of_broker_and_store_wins(void **state)
 		tell(w, "enable", rows[i].kept);
 		remake(w, "");
 		told(w, "enable", rows[i].retained, true);
-		device_synced(w->d, true);
+		device_synced(w->d, true, true);
 		turn(w);
 		if ((device_get_state(w->d) == DEVICE_RUNNING) != rows[i].runs)
 			fail_msg("row %zu", i);
 	}
 }
 
-/* A disabled device never comes back enabled because a broker did not hear of it. */
+/* A disabled device never comes back enabled because a broker forgot that it was disabled. */
+static void a_broker_that_lost_its_memory_enables_nothing(void **state)
+{
+	struct world *w = *state;
+
+	begin(w, "");
+	tell(w, "enable", "true");
+	tell(w, "enable", "false");
+	notes_clear(&w->sent);
+	device_lost(w->d);
+	told(w, "enable", "true", true); /* of before */
+	device_synced(w->d, true, false);
+	turn(w);
+	assert_non_null(strstr(w->sent.text, "system/enable=false;"));
+	assert_null(strstr(w->sent.text, "running=true;"));
+	assert_int_equal(device_get_state(w->d), DEVICE_DISABLED);
+}
+
+/* Nor because it did not hear of it. */
 static void disabled_without_a_broker_stays_disabled(void **state)
 {
 	struct world *w = *state;
@@ -482,14 +500,14 @@ static void disabled_without_a_broker_stays_disabled(void **state)
 	remake(w, "");
 	w->away = false;
 	told(w, "enable", "true", true);
-	device_synced(w->d, true);
+	device_synced(w->d, true, true);
 	turn(w);
 	assert_int_equal(device_get_state(w->d), DEVICE_DISABLED);
 	assert_non_null(strstr(w->sent.text, "system/enable=false;"));
 	/* once the broker has it, what it says without a time is newer again */
 	remake(w, "");
 	told(w, "enable", "true", true);
-	device_synced(w->d, true);
+	device_synced(w->d, true, true);
 	assert_int_equal(device_get_state(w->d), DEVICE_RUNNING);
 }
 
@@ -520,7 +538,7 @@ static void bus_loss_stops_what_has_no_store(void **state)
 	assert_int_equal(fakes.n_alive, 0);
 	w->away = false;
 	told(w, "enable", "true", true);
-	device_synced(w->d, true);
+	device_synced(w->d, true, true);
 	assert_sent(w, "status=\"DISCONNECTED\";running=false;running=true;");
 	assert_int_equal(fakes.created, 2);
 }
@@ -539,7 +557,7 @@ static void within_the_grace_the_instance_stays_and_states_are_said_again(void *
 	fake_emit(fakes.alive, "command", json_integer(2), false, -1, NULL);
 	w->away = false;
 	told(w, "enable", "true", true);
-	device_synced(w->d, true);
+	device_synced(w->d, true, true);
 	assert_sent(w, "command=2!;running=true;status=\"CONNECTED\";");
 	assert_int_equal(fakes.created, 1);
 }
@@ -555,12 +573,12 @@ static void what_changes_while_the_broker_is_away_is_told_when_it_is_back(void *
 	device_lost(w->d);
 	told(w, "enable", "true", true);
 	told(w, "remote_device/1/enable", "false", true);
-	device_synced(w->d, true);
+	device_synced(w->d, true, true);
 	turn(w);
 	assert_driver("fake/d1 remote_device/1/enable=false;");
 	device_lost(w->d);
 	told(w, "enable", "false", true);
-	device_synced(w->d, true);
+	device_synced(w->d, true, true);
 	assert_int_equal(device_get_state(w->d), DEVICE_DISABLED);
 }
 
@@ -844,6 +862,7 @@ int main(void)
 		IN_WORLD(a_broker_that_forgot_is_told),
 		IN_WORLD(a_broker_that_may_not_have_told_all_is_not),
 		IN_WORLD(the_newer_of_broker_and_store_wins),
+		IN_WORLD(a_broker_that_lost_its_memory_enables_nothing),
 		IN_WORLD(disabled_without_a_broker_stays_disabled),
 		IN_WORLD(people_enable_as_a_system_event_would),
 		IN_WORLD(bus_loss_stops_what_has_no_store),

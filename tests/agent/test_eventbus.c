@@ -20,12 +20,14 @@ struct world {
 	unsigned synced, lost, acked, refused;
 	bool complete;
 	char events[4096]; /* path=payload; of each, ~ if retained */
-	char online[256];
+	char online[256], mark[64];
 };
 
-static void on_synced(void *arg, bool complete)
+static void on_synced(void *arg, bool complete, const char *mark)
 {
 	struct world *w = arg;
+
+	snprintf(w->mark, sizeof(w->mark), "%s", mark);
 
 	w->synced++;
 	w->complete = complete;
@@ -236,6 +238,25 @@ static void bad_events_are_dropped_and_the_next_is_heard(void **state)
 	eventbus_get_stats(w->bus, &stats);
 	assert_int_equal(stats.dropped, ARRAY_LEN(bad) + 2);
 	assert_int_equal(stats.received, ARRAY_LEN(bad) + 3);
+}
+
+static void a_mark_is_found_again_unless_the_broker_forgot(void **state)
+{
+	struct world *w = *state;
+
+	start_bus(w, 5000);
+	AWAIT(w->loop, w->synced == 1);
+	assert_string_equal(w->mark, "");
+	eventbus_mark(w->bus, "m1");
+	eventbus_mark(w->bus, "m2");
+	w->bus = eventbus_free(w->bus);
+	start_bus(w, 5000);
+	AWAIT(w->loop, w->synced == 2);
+	assert_string_equal(w->mark, "m2");
+	broker_kill(&w->broker);
+	broker_start(&w->broker);
+	AWAIT(w->loop, w->synced == 3);
+	assert_string_equal(w->mark, "");
 }
 
 static void without_the_token_it_goes_on_after_the_timeout(void **state)
@@ -498,6 +519,7 @@ int main(void)
 		IN_WORLD(retained_states_are_told_before_it_is_synced),
 		IN_WORLD(a_retained_act_is_never_done),
 		IN_WORLD(bad_events_are_dropped_and_the_next_is_heard),
+		IN_WORLD(a_mark_is_found_again_unless_the_broker_forgot),
 		cmocka_unit_test_setup_teardown(without_the_token_it_goes_on_after_the_timeout,
 						setup_without_sync, teardown),
 		IN_WORLD(it_says_online_and_offline),
