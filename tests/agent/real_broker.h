@@ -101,7 +101,8 @@ static void broker_kill(struct broker *b)
 
 static void broker_done(struct broker *b)
 {
-	static const char *const names[] = {"conf", "acl", "devices.json"};
+	static const char *const names[] = {
+		"conf", "acl", "devices.json", "devices.db", "devices.db-wal", "devices.db-shm"};
 	char path[128];
 
 	broker_kill(b);

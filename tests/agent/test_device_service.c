@@ -130,7 +130,7 @@ static int setup(void **state)
 	broker_start(&w->broker);
 	assert_int_equal(settings_load(NULL, &w->settings, on_note, NULL, NULL), 0);
 	free(w->settings.devices_db.url);
-	w->settings.devices_db.url = strdup(":memory:");
+	assert_true(asprintf(&w->settings.devices_db.url, "%s/devices.db", w->broker.dir) > 0);
 	snprintf(w->path, sizeof(w->path), "%s/devices.json", w->broker.dir);
 	snprintf(w->socket, sizeof(w->socket), "%s/sock", w->broker.dir);
 	w->watcher.on_message = on_heard;
@@ -362,11 +362,7 @@ static void a_device_with_a_store_starts_without_a_broker(void **state)
 	static const char devices[] = "{\"type\":\"fake\",\"name\":\"d0\"},"
 				      "{\"type\":\"fake\",\"name\":\"d1\",\"store\":{}}";
 	struct world *w = *state;
-	char url[TOPIC_MAX];
 
-	snprintf(url, sizeof(url), "%s/devices.db", w->broker.dir);
-	free(w->settings.devices_db.url);
-	w->settings.devices_db.url = strdup(url);
 	begin(w, devices);
 	say(w, "fake/d0", "enable", "true", true);
 	say(w, "fake/d1", "enable", "true", true);
@@ -379,13 +375,51 @@ static void a_device_with_a_store_starts_without_a_broker(void **state)
 	assert_non_null(fake_named("fake/d1"));
 	find_broker(w);
 	AWAIT(w->loop, running(w) == 2);
-	static const char *const suffixes[] = {"", "-wal", "-shm"};
+}
 
+static void what_is_set_while_we_are_away_counts(void **state)
+{
+	struct world *w = *state;
+
+	begin(w, "{\"type\":\"fake\",\"name\":\"d0\"}");
+	say(w, "fake/d0", "enable", "true", true);
+	AWAIT(w->loop, running(w) == 1);
 	w->devices = devices_free(w->devices);
-	for (size_t i = 0; i < ARRAY_LEN(suffixes); i++) {
-		snprintf(url, sizeof(url), "%s/devices.db%s", w->broker.dir, suffixes[i]);
-		unlink(url);
-	}
+	say(w, "fake/d0", "enable", "false", true);
+	start(w);
+	AWAIT(w->loop, is_synced(w));
+	assert_int_equal(running(w), 0);
+	w->devices = devices_free(w->devices);
+	say(w, "fake/d0", "enable", "true", true);
+	start(w);
+	AWAIT(w->loop, running(w) == 1);
+}
+
+static void a_broker_of_before_enables_nothing(void **state)
+{
+	struct world *w = *state;
+
+	begin(w, "{\"type\":\"fake\",\"name\":\"d0\"}");
+	say(w, "fake/d0", "enable", "true", true);
+	AWAIT(w->loop, running(w) == 1);
+	say(w, "fake/d0", "enable", "false", true);
+	AWAIT(w->loop, running(w) == 0);
+	w->devices = devices_free(w->devices);
+	/* it dies, and has again what it had written before */
+	broker_kill(&w->broker);
+	AWAIT(w->loop, !w->watcher.up);
+	broker_start(&w->broker);
+	AWAIT(w->loop, w->watcher.up);
+	say(w, "fake/d0", "enable", "true", true);
+	start(w);
+	AWAIT(w->loop, is_synced(w));
+	assert_int_equal(running(w), 0);
+	/* and it is told */
+	char topic[] = "gateway/gw1/fake/d0/system/enable";
+
+	assert_int_equal(bus_subscribe(w->watcher.bus, topic, 1, NULL, NULL, NULL), 0);
+	AWAIT(w->loop,
+	      heard(w, "fake/d0/system/enable=false;") || heard(w, "fake/d0/system/enable=null;"));
 }
 
 /* ---- the control socket ---- */
@@ -652,6 +686,8 @@ int main(void)
 		IN_WORLD(a_short_loss_closes_nothing),
 		IN_WORLD(a_long_loss_closes_what_has_no_store),
 		IN_WORLD(a_device_with_a_store_starts_without_a_broker),
+		IN_WORLD(what_is_set_while_we_are_away_counts),
+		IN_WORLD(a_broker_of_before_enables_nothing),
 		IN_WORLD(people_see_and_switch_devices),
 		IN_WORLD(reload_changes_one_device_and_leaves_the_others),
 		IN_WORLD(what_holds_for_the_gateway_needs_a_restart),
