@@ -151,6 +151,7 @@ void view_stop(struct view *v)
 		return;
 	}
 	view_drop_writes(v);
+	view_link(v, LINK_DISCONNECTED, 0); /* whatever the device said last */
 	v->dan = dan_free(v->dan);
 	view_wanted_away(v);
 	view_drop_pushes(v);

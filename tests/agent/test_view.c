@@ -903,6 +903,7 @@ static void writes_end_with_the_device(void **state)
 	view_stop(f->view);
 	view_written(f->view, old, ACK_OK);
 	start_online(f);
+	view_link(f->view, LINK_CONNECTED, 0);
 	connect_idf(f, "pump_ack");
 	odf(f, "pump_set", "[0]");
 	view_written(f->view, old, ACK_OK); /* of the instance before */
@@ -1015,6 +1016,23 @@ static void the_login_of_csm_is_kept_for_the_next_time(void **state)
 	forget_log();
 	view_start(f->view);
 	assert_non_null(strstr(f->log, "2000 to 60000 ms as u2\n"));
+}
+
+static void a_device_that_stops_has_no_link(void **state)
+{
+	struct fixture *f = *state;
+
+	start_online(f);
+	view_link(f->view, LINK_CONNECTED, 0);
+	connect_idf(f, "link");
+	connect_idf(f, "level");
+	tell(f, LEVEL, 3, 0);
+	forget_log();
+	view_stop(f->view);
+	expect("put link [0] none state\nput level [3,64,1000000] none\n"
+	       "leave\ndown\nclose link\nclose level\n");
+	view_stop(f->view);
+	expect("");
 }
 
 /* ---- farewells ---- */
@@ -1154,6 +1172,7 @@ int main(void)
 		TEST(what_is_under_way_goes_back_when_the_device_stops),
 		TEST(points_are_found_by_their_names),
 		TEST(the_login_of_csm_is_kept_for_the_next_time),
+		TEST(a_device_that_stops_has_no_link),
 		TEST(a_removed_device_is_deregistered_and_forgotten),
 		TEST(deregistering_is_tried_until_it_is_done),
 		TEST(a_device_that_is_back_is_not_deregistered),
