@@ -62,7 +62,7 @@ int view_name_points(struct view *v, struct err *err)
 	for (size_t i = 0; i < n && rc == 0; i++)
 		rc = add_name(v, i, used, &len, &cap, err);
 	map_free(used, free);
-	if (rc < 0 || n == 0)
+	if (rc < 0 || len == 0)
 		return rc;
 	char *fitting = realloc(v->names, len);
 	if (fitting != NULL)
