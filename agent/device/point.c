@@ -45,7 +45,7 @@ static uint64_t low_bits(uint64_t u, unsigned bits)
 /* The number that a bit string stands for. */
 static struct number of_bits(const struct point *p, uint64_t u)
 {
-	unsigned bits = p->spec->bits;
+	unsigned bits = p->bits;
 	u = low_bits(u, bits);
 	if (p->format == FORMAT_FLOAT32) {
 		uint32_t half = (uint32_t)u;
@@ -90,7 +90,7 @@ static json_t *value_json(const struct point *p, const struct value *v)
 	case VALUE_TEXT:
 		return json_string(v->text);
 	case VALUE_UINT:
-		n = p->spec->bits != 0 ? of_bits(p, v->u) : of_uint(v->u);
+		n = p->bits != 0 ? of_bits(p, v->u) : of_uint(v->u);
 		break;
 	case VALUE_INT:
 		n = of_int(v->i);
@@ -244,7 +244,7 @@ static int to_float(const struct point *p, const struct number *n, double r, uin
 
 static int int_range(const struct point *p, const struct number *n, struct err *err)
 {
-	unsigned bits = p->spec->bits;
+	unsigned bits = p->bits;
 	bool has_sign = p->format == FORMAT_INT;
 	uint64_t top = low_bits(UINT64_MAX, bits - has_sign); /* the lowest is -top - 1, or 0 */
 	char value[32], low[32] = "0", high[32];
@@ -269,7 +269,7 @@ static int int_range(const struct point *p, const struct number *n, struct err *
 static int to_int(const struct point *p, const struct number *n, double r, uint64_t *ret,
 		  struct err *err)
 {
-	unsigned bits = p->spec->bits;
+	unsigned bits = p->bits;
 	bool has_sign = p->format == FORMAT_INT;
 	if (n->exact && !is_scaled(p)) {
 		uint64_t top = low_bits(UINT64_MAX, bits - has_sign);
@@ -306,7 +306,7 @@ int point_from_odf(const struct point *p, const json_t *values, struct value *re
 	if (!json_is_array(values) || json_array_size(values) != 1)
 		return err_set(err, ERR_SCHEMA, "a list of one value is needed");
 	const json_t *v = json_array_get(values, 0);
-	if (p->spec->bits == 0 && json_is_string(v)) {
+	if (p->bits == 0 && json_is_string(v)) {
 		*ret = (struct value){.kind = VALUE_TEXT, .text = json_string_value(v)};
 		return 0;
 	}
@@ -314,7 +314,7 @@ int point_from_odf(const struct point *p, const json_t *values, struct value *re
 	if (rc < 0)
 		return rc;
 	double r = is_scaled(p) ? (n.r - p->offset) / p->scale : n.r;
-	if (p->spec->bits == 0) {
+	if (p->bits == 0) {
 		to_plain(p, &n, r, ret);
 		return 0;
 	}

@@ -13,7 +13,7 @@
 
 struct point; /* the conversions of one point */
 
-/* spec: borrowed, with its options; it outlives the point. ret: yours. Errors: ERR_SCHEMA (options
+/* spec: borrowed for the call. ret: yours. Errors: ERR_SCHEMA (options
  * that contradict each other), ERR_NOMEM. */
 int point_new(const struct point_spec *spec, struct point **ret, struct err *err);
 struct point *point_free(struct point *p);
@@ -35,7 +35,7 @@ const struct value *point_last_value(const struct point *p);
  * it). */
 int point_from_odf(const struct point *p, const json_t *values, struct value *ret, struct err *err);
 
-/* For the registration. buf: POINT_UNITS_MAX; what is put there is borrowed from the options. ret:
+/* For the registration. buf: POINT_UNITS_MAX; what is put there is borrowed. ret:
  * buf, NULL-terminated; NULL: one value, and its unit is not told. */
 const char *const *point_units(const struct point *p, bool output, const char **buf);
 /* Values go only to those who need them all (dims "value_quality" and "full"): when the link goes

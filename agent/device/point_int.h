@@ -8,9 +8,10 @@ enum format { FORMAT_UINT, FORMAT_INT, FORMAT_FLOAT32, FORMAT_FLOAT64, FORMATS }
 enum dims { DIMS_VALUE, DIMS_VALUE_QUALITY, DIMS_FULL };
 
 struct point {
-	const struct point_spec *spec; /* borrowed */
 	double scale, offset;
 	struct value last; /* text: owned; VALUE_NONE: none yet */
 	uint8_t format, dims;
+	uint8_t bits; /* 0: it is no bit string */
 	bool on_change;
+	char unit[]; /* "": none */
 };

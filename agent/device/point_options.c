@@ -161,10 +161,13 @@ int point_new(const struct point_spec *spec, struct point **ret, struct err *err
 		if (rules[i].broken(spec))
 			return err_set(err, ERR_SCHEMA, "point '%s': %s: %s", spec->name,
 				       rules[i].option, rules[i].text);
-	struct point *p = calloc(1, sizeof(*p));
+	const char *unit = json_string_value(json_object_get(spec->options, "unit"));
+	size_t len = unit != NULL ? strlen(unit) : 0;
+	struct point *p = calloc(1, sizeof(*p) + len + 1);
 	if (p == NULL)
 		return err_set(err, ERR_NOMEM, "point '%s'", spec->name);
-	p->spec = spec;
+	memcpy(p->unit, unit != NULL ? unit : "", len);
+	p->bits = (uint8_t)spec->bits;
 	p->scale = option_number(spec, "scale", 1);
 	p->offset = option_number(spec, "offset", 0);
 	p->format = (uint8_t)format_of(spec);
@@ -184,15 +187,14 @@ struct point *point_free(struct point *p)
 
 const char *const *point_units(const struct point *p, bool output, const char **buf)
 {
-	const char *unit = json_string_value(json_object_get(p->spec->options, "unit"));
 	size_t n = 0;
-	buf[n++] = unit != NULL ? unit : "";
+	buf[n++] = p->unit;
 	if (!output && p->dims >= DIMS_VALUE_QUALITY)
 		buf[n++] = "quality";
 	if (!output && p->dims == DIMS_FULL)
 		buf[n++] = "us";
 	buf[n] = NULL;
-	return unit == NULL && n == 1 ? NULL : buf;
+	return p->unit[0] == '\0' && n == 1 ? NULL : buf;
 }
 
 bool point_tells_quality(const struct point *p)
