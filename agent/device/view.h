@@ -23,9 +23,8 @@ struct view_conf {
 	struct view_farewells *farewells; /* a device that is back is none of them; NULL: there
 					     are none */
 	const struct point_list *points;  /* borrowed, outlives the view; but not their options */
-	const json_t *device;             /* its configuration: store, default policy; borrowed for
- the call */
-	struct outbox *outbox;            /* of the device; borrowed */
+	const json_t *device;  /* its configuration, for the policies; borrowed for the call */
+	struct outbox *outbox; /* of the device; borrowed */
 };
 
 struct view_events {

@@ -559,6 +559,12 @@ static void a_slave_tells_its_masters(void **state)
 	       "put link [0,0] none state\nput link [1,1] none state\n"
 	       "put link [1,2] none state\nput link [0,0] none state\n");
 	/* it has no link that its values need */
+	view_link(f->view, LINK_CONNECTED, 1);
+	tell(f, LEVEL, 3, 0);
+	connect_idf(f, "level");
+	forget_log();
+	view_link(f->view, LINK_DISCONNECTED, 0);
+	expect("put link [0,0] none state\n");
 	odf(f, "pump_set", "[1]");
 	expect("write 1 1\n");
 }
@@ -693,6 +699,7 @@ static void early_words_of_a_connection_are_no_disconnect(void **state)
 	lose_broker(f);
 	forget_log();
 	connect_idf(f, "temp"); /* before dan says it is online */
+	assert_int_equal(view_send(f->view, 1, "temp", "[1]"), ERR_AGAIN);
 	find_broker(f, "temp");
 	expect("open temp\nclose temp\nup\n");
 	connect_idf(f, "temp");
@@ -767,6 +774,12 @@ static void stale_values_are_told_when_the_link_goes_down(void **state)
 	view_link(f->view, LINK_CONNECTED, 0);
 	tell(f, LEVEL, 3, 0);
 	expect("put level [3,0,1000000] none\n");
+	/* the device has said it already */
+	const struct value stale = {
+		.kind = VALUE_NONE, .quality = QUALITY_STALE, .time_us = 2000000};
+	view_value(f->view, LEVEL, &stale, NULL, NULL);
+	view_link(f->view, LINK_DISCONNECTED, 0);
+	expect("put level [3,64,2000000] none\n");
 }
 
 static void writes_are_acknowledged_with_their_outcome(void **state)
