@@ -17,11 +17,12 @@
 
 /* What IoTtalk wants of an IDF; bits. */
 enum {
-	IDF_WANTED = 1,    /* its values go to the outbox: it is in a graph, or was when the broker
-			      was seen last */
-	IDF_CONNECTED = 2, /* it is in a graph, not suspended, and the broker is there */
-	IDF_PUT = 4,       /* a value came since the broker went: the last one is in the outbox */
-	IDF_STORED = 8,    /* the store knows that it is wanted */
+	IDF_WANTED = 1,     /* its values go to the outbox: it is in a graph, or was when the broker
+			       was seen last */
+	IDF_CONNECTED = 2,  /* it is in a graph, not suspended, and the broker is there */
+	IDF_PUT = 4,        /* a value came since the broker went: the last one is in the outbox */
+	IDF_STORED = 8,     /* the store knows that it is wanted */
+	IDF_SUSPENDED = 16, /* it was, as far as is known: the last word about it was that */
 };
 
 /* The writes of one ODF. */
@@ -123,6 +124,7 @@ int view_wanted_load(struct view *v, struct err *err);
 void view_wanted_connect(struct view *v, const char *feature);
 /* Nobody wants it any more. */
 void view_wanted_disconnect(struct view *v, const char *feature);
+void view_wanted_suspend(struct view *v, const char *feature, bool suspended);
 /* The broker is gone, or forgot what is connected; what is wanted stays so. */
 void view_wanted_away(struct view *v);
 /* It is there: what is not connected soon is not wanted. */

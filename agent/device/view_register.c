@@ -48,10 +48,8 @@ static void on_disconnect(void *arg, enum dan_mode mode, const char *feature)
 
 static void on_suspend(void *arg, enum dan_mode mode, const char *feature, bool suspended)
 {
-	if (suspended)
-		on_disconnect(arg, mode, feature);
-	else
-		on_connect(arg, mode, feature);
+	if (mode == DAN_IDF)
+		view_wanted_suspend(arg, feature, suspended);
 }
 
 static void on_data(void *arg, const char *feature, json_t *values)

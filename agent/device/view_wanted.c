@@ -21,11 +21,12 @@ void view_wanted_connect(struct view *v, const char *feature)
 
 	if (!view_find_idf(v, feature, &idf) || (*idf.bits & IDF_CONNECTED) != 0)
 		return;
-	bool is_put = (*idf.bits & IDF_PUT) != 0;
+	/* a SUSPEND of before comes again, right behind the CONNECT */
+	bool hold = (*idf.bits & (IDF_PUT | IDF_SUSPENDED)) != 0;
 	*idf.bits |= IDF_WANTED | IDF_CONNECTED;
 	view_store_wanted(v, &idf);
 	/* what it is now comes once: behind what waits, if that does not end with it */
-	if (!is_put)
+	if (!hold)
 		view_put_last(v, &idf);
 	outbox_open(v->conf.outbox, OUTBOX_VALUES, feature, true);
 }
@@ -40,15 +41,35 @@ static void set_away(struct view *v, struct idf *idf)
 void view_wanted_disconnect(struct view *v, const char *feature)
 {
 	struct idf idf;
-
-	if (!view_find_idf(v, feature, &idf) || (*idf.bits & IDF_CONNECTED) == 0)
-		return;
 	/* dan forgets all that is connected before it says that the broker is back: that is no
 	 * word of csm's */
-	if (dan_is_online(v->dan))
+	bool told = dan_is_online(v->dan);
+
+	if (!view_find_idf(v, feature, &idf))
+		return;
+	if (told)
+		*idf.bits &= (uint8_t)~IDF_SUSPENDED;
+	if ((*idf.bits & IDF_CONNECTED) == 0)
+		return;
+	if (told)
 		unwant(v, &idf);
 	else
 		set_away(v, &idf);
+}
+
+void view_wanted_suspend(struct view *v, const char *feature, bool suspended)
+{
+	struct idf idf;
+
+	if (!view_find_idf(v, feature, &idf))
+		return;
+	if (suspended) {
+		unwant(v, &idf);
+		*idf.bits |= IDF_SUSPENDED;
+	} else {
+		*idf.bits &= (uint8_t)~IDF_SUSPENDED;
+		view_wanted_connect(v, feature);
+	}
 }
 
 /* ---- the broker goes and comes ---- */
@@ -70,6 +91,12 @@ static void end_wait(struct view *v, struct idf *idf)
 {
 	if ((*idf->bits & (IDF_WANTED | IDF_CONNECTED)) == IDF_WANTED)
 		unwant(v, idf);
+	/* resumed while we were away */
+	if ((*idf->bits & IDF_SUSPENDED) != 0 && (*idf->bits & IDF_CONNECTED) != 0) {
+		*idf->bits &= (uint8_t)~IDF_SUSPENDED;
+		if ((*idf->bits & IDF_PUT) == 0)
+			view_put_last(v, idf);
+	}
 }
 
 static void on_wanted_timer(void *arg)

@@ -624,6 +624,36 @@ static void suspended_is_as_disconnected(void **state)
 	expect("put level [2,0,1000000] none\nopen level\nput level [3,0,1000000] none\n");
 }
 
+static void what_is_suspended_stays_so_over_a_lost_broker(void **state)
+{
+	struct fixture *f = *state;
+
+	start_online(f);
+	connect_idf(f, "level");
+	tell(f, LEVEL, 1, 0);
+	f->dan.on_suspend(f->dan_arg, DAN_IDF, "level", true);
+	lose_broker(f);
+	forget_log();
+	find_broker(f, "level");
+	connect_idf(f, "level"); /* csm says both, one after the other */
+	f->dan.on_suspend(f->dan_arg, DAN_IDF, "level", true);
+	expect("up\nopen level\ndrop level\nopen level\n");
+	/* resumed meanwhile: then nothing follows */
+	lose_broker(f);
+	forget_log();
+	find_broker(f, "level");
+	connect_idf(f, "level");
+	expect("up\nopen level\n");
+	pass_ms(31000);
+	expect("put level [1,0,1000000] none\n");
+	/* not in a graph any more, and in one again */
+	f->dan.on_suspend(f->dan_arg, DAN_IDF, "level", true);
+	f->dan.on_disconnect(f->dan_arg, DAN_IDF, "level");
+	forget_log();
+	connect_idf(f, "level");
+	expect("put level [1,0,1000000] none\nopen level\n");
+}
+
 static void what_is_connected_stays_wanted_while_the_broker_is_away(void **state)
 {
 	struct fixture *f = *state;
@@ -1165,6 +1195,7 @@ int main(void)
 		TEST(link_is_told_once_for_each_change),
 		TEST(values_go_out_between_connect_and_disconnect),
 		TEST(suspended_is_as_disconnected),
+		TEST(what_is_suspended_stays_so_over_a_lost_broker),
 		TEST(what_is_connected_stays_wanted_while_the_broker_is_away),
 		TEST(what_is_not_connected_again_within_30_s_is_dropped),
 		TEST(a_connection_that_is_lost_again_waits_anew),
