@@ -1,6 +1,11 @@
 /* pdu.h - Modbus protocol data units: requests and answers of the functions 1, 2, 3, 4, 5, 6, 15,
  * 16, 22 and 24 (MODBUS Application Protocol V1.1b3, section 6; gateway-devices 3.13). Bytes in,
  * values out; no connection and no time here.
+ *
+ * Why not libmodbus: 3.1.6 has no ASCII, no RTU over TCP, no TCP framing on a serial line and no
+ * function 24; a context serves one connection and blocks, outside of our event loop, with a policy
+ * of its own for reconnecting and flushing. Its RTU and TCP would have to behave just like our own
+ * code for the rest. Tests use it as a counterpart (gateway-devices 3.13, "Library").
  */
 #pragma once
 
