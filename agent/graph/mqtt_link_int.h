@@ -3,7 +3,7 @@
  */
 #pragma once
 
-#include "agent/graph/dial.h"
+#include "agent/dial.h"
 #include "agent/graph/mqtt_link.h"
 #include "agent/graph/mqtt_out.h"
 

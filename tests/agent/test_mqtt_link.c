@@ -1,6 +1,6 @@
 /* A link against a broker of the test's own: a socket that says what the script wants, and checks
  * every packet it gets. */
-#include "agent/graph/dial.h"
+#include "agent/dial.h"
 #include "agent/graph/mqtt_link.h"
 #include "common/util.h"
 #include <arpa/inet.h>

@@ -1,4 +1,4 @@
-#include "agent/graph/dial.h"
+#include "agent/dial.h"
 #include "common/util.h"
 #include <fcntl.h>
 #include <netdb.h>
