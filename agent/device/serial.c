@@ -7,9 +7,8 @@
 #include <sys/ioctl.h>
 #include <termios.h>
 
-#define BAUD_MIN     50
-#define BAUD_MAX     4000000
-#define SILENT_MAX_S 10
+#define BAUD_MIN 50
+#define BAUD_MAX 4000000
 
 /* ---- the block (gateway-devices 1.7) ---- */
 
@@ -84,7 +83,7 @@ const struct field serial_fields[] = {
 	{.name = "silent_interval",
 	 .type = FIELD_NUMBER,
 	 .min = 0,
-	 .max = SILENT_MAX_S,
+	 .max = INFINITY,
 	 .def = "0.005",
 	 .unit = "s",
 	 .help = "Least pause before a write, since what we wrote or received last."},
@@ -153,6 +152,7 @@ static int set_line(int fd, const json_t *block, struct err *err)
 	if (tcgetattr(fd, &t) < 0)
 		return err_sys(err, "serial line %s", port);
 	cfmakeraw(&t);
+	t.c_iflag &= ~(tcflag_t)(IXON | IXOFF | IXANY); /* of who had the line before us */
 	t.c_iflag |= IGNBRK | (flow(block, "xonxoff") ? IXON | IXOFF : 0);
 	t.c_cflag &= ~(tcflag_t)(CSIZE | CSTOPB | PARENB | PARODD | CMSPAR | CRTSCTS);
 	t.c_cflag |= CLOCAL | CREAD | size_flags[choice(block, "bytesize", sizes)] |
