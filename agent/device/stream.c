@@ -16,6 +16,7 @@
 #define KEEP_IDLE_S  30
 #define KEEP_EVERY_S 10
 #define KEEP_COUNT   3
+#define UNHEARD_MS   60000 /* what is sent and not acknowledged for as long ends the connection */
 
 struct chunk {
 	struct chunk *next;
@@ -56,6 +57,7 @@ void stream_tune_socket(int fd)
 		{IPPROTO_TCP, TCP_KEEPIDLE, KEEP_IDLE_S},
 		{IPPROTO_TCP, TCP_KEEPINTVL, KEEP_EVERY_S},
 		{IPPROTO_TCP, TCP_KEEPCNT, KEEP_COUNT},
+		{IPPROTO_TCP, TCP_USER_TIMEOUT, UNHEARD_MS},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(options); i++)
