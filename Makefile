@@ -195,7 +195,10 @@ $(UNITBIN): $(O)/tests/%: tests/%.c $$(archives_$$(firstword $$(subst /, ,$$*)))
 	@mkdir -p $(@D)
 	@echo "  TEST  $@"
 	@$(CC) $(CPPFLAGS) $(flags_$(firstword $(subst /, ,$*))) $(CFLAGS) -MMD -MP $(LDFLAGS) $< \
-		$(archives_$(firstword $(subst /, ,$*))) $(link_$(firstword $(subst /, ,$*))) -lcmocka -o $@
+		$(archives_$(firstword $(subst /, ,$*))) $(link_$(firstword $(subst /, ,$*))) $(link_$(notdir $*)) -lcmocka -o $@
+
+# a counterpart, which no program links
+link_test_modbus_peer := -lmodbus
 
 $(BENCHBIN): $(O)/bench/bin/%: $(O)/obj/tests/bench/%.o $(BENCH_MODULES:%.c=$(O)/obj/%.o) $(archives_dan)
 	@mkdir -p $(@D)
