@@ -48,14 +48,14 @@ static void accepted(struct stream_listener *s, int fd, const struct sockaddr_st
 {
 	struct sockaddr_storage at = {0};
 	struct stream_address local, remote;
-	struct stream *stream;
 	socklen_t len = sizeof(at);
 
 	(void)getsockname(fd, (struct sockaddr *)&at, &len);
 	address_of(&at, &local);
 	address_of(from, &remote);
 	stream_tune_socket(fd);
-	if (stream_new(s->loop, fd, &stream, NULL) == 0)
+	struct stream *stream = stream_new(s->loop, fd, NULL);
+	if (stream != NULL)
 		s->fn(s->arg, stream, &local, &remote);
 }
 

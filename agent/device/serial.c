@@ -181,7 +181,6 @@ int stream_open_serial(struct loop *l, const json_t *block, const struct stream_
 		       void *arg, struct stream **ret, struct err *err)
 {
 	const char *port = text_of(block, "port");
-	struct stream *s;
 
 	if (speed_of(block) == B0)
 		return err_set(err, ERR_INVAL, "serial line %s: no speed that termios has", port);
@@ -192,10 +191,11 @@ int stream_open_serial(struct loop *l, const json_t *block, const struct stream_
 	int rc = take_line(fd, port, err);
 	if (rc == 0)
 		rc = set_line(fd, block, err);
-	if (rc == 0)
-		rc = stream_new(l, TAKE_FD(fd), &s, err);
 	if (rc < 0)
 		return rc;
+	struct stream *s = stream_new(l, TAKE_FD(fd), err);
+	if (s == NULL)
+		return ERR_NOMEM;
 	s->char_us = char_us_of(block);
 	s->silent_us =
 		(int64_t)(json_number_value(json_object_get(block, "silent_interval")) * 1e6);

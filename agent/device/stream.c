@@ -34,17 +34,17 @@ static int64_t clock_us(void)
 
 /* ---- making and closing ---- */
 
-int stream_new(struct loop *l, int fd, struct stream **ret, struct err *err)
+struct stream *stream_new(struct loop *l, int fd, struct err *err)
 {
 	struct stream *s = calloc(1, sizeof(*s));
 
 	if (s == NULL) {
 		closep(&fd);
-		return err_set(err, ERR_NOMEM, "a stream");
+		err_set(err, ERR_NOMEM, "a stream");
+		return NULL;
 	}
 	*s = (struct stream){.loop = l, .fd = fd};
-	*ret = s;
-	return 0;
+	return s;
 }
 
 void stream_tune_socket(int fd)
@@ -318,14 +318,13 @@ static void on_dialed(void *arg, int fd, const char *why)
 int stream_connect(struct loop *l, const char *host, unsigned port, unsigned timeout_ms,
 		   const struct stream_handlers *h, void *arg, struct stream **ret, struct err *err)
 {
-	struct stream *s;
-	int rc = stream_new(l, -1, &s, err);
+	struct stream *s = stream_new(l, -1, err);
 
-	if (rc < 0)
-		return rc;
+	if (s == NULL)
+		return ERR_NOMEM;
 	s->h = *h;
 	s->arg = arg;
-	rc = dial_new(l, host, port, on_dialed, s, &s->dial, err);
+	int rc = dial_new(l, host, port, on_dialed, s, &s->dial, err);
 	if (rc == 0)
 		rc = loop_add_timer(l, timeout_ms, 0, on_late, s, &s->timer, err);
 	if (rc < 0) {

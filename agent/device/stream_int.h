@@ -31,8 +31,8 @@ struct stream {
 	bool freed;        /* the memory goes when no handler runs any more */
 };
 
-/* fd: taken, on failure too; non-blocking. */
-int stream_new(struct loop *l, int fd, struct stream **ret, struct err *err);
+/* fd: taken, on failure too; non-blocking. ret: yours; NULL: out of memory. */
+struct stream *stream_new(struct loop *l, int fd, struct err *err);
 /* keepalive and no delay; what fails is not needed. */
 void stream_tune_socket(int fd);
 /* Watch the descriptor. */

@@ -261,7 +261,8 @@ static struct look look_ascii(struct modbus_framer *f, const uint8_t *b, size_t 
 	if (bytes < ASCII_MIN)
 		return skip(k.bytes, "too short");
 	for (size_t i = 0; i < bytes; i++)
-		f->decoded[i] = (uint8_t)(digit(b[1 + 2 * i]) << 4 | digit(b[2 + 2 * i]));
+		f->decoded[i] = (uint8_t)((unsigned)digit(b[1 + 2 * i]) << 4 |
+					  (unsigned)digit(b[2 + 2 * i]));
 	if (lrc(f->decoded, bytes - 1) != f->decoded[bytes - 1])
 		return skip(k.bytes, "the LRC is wrong");
 	*ret = (struct modbus_frame){
