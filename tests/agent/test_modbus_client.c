@@ -900,32 +900,58 @@ static void an_adapters_echo_is_no_answer(void **state)
 	}
 }
 
-/* The first exchange is a write, whose echo looks like its answer. */
-static void an_echo_may_look_like_an_answer(void **state)
+/* The first request is a write, whose echo looks like its answer: a read of the same place goes
+ * first. */
+static void a_write_waits_until_it_is_known_whether_there_is_an_echo(void **state)
 {
+	const struct modbus_request coil = {
+		.function = MODBUS_WRITE_COIL, .address = 9, .quantity = 1, .values = {1}};
 	struct world *w = *state;
 
 	begin(w, "RTU", true, "{\"request_timeout\": 0.2}");
 	ask_write(w, 5, 77);
+	hear_echoing(w, "01 03 0005 0001");
+	say(w, "01 03 02 0001");
 	hear_echoing(w, "01 06 0005 004D");
-	turns(w, 5);
-	assert_string_equal(w->results, "");
 	say(w, "01 86 02");
 	results(w, "1=E2");
-	ask_write(w, 5, 78); /* now it is known */
+	ask_write(w, 5, 78);
 	hear_echoing(w, "01 06 0005 004E");
 	results(w, "1=E2 2=TIMEOUT");
 	drop(w);
-	/* no echo: the second write need not wait */
-	begin(w, "RTU", true, "{\"request_timeout\": 0.2}");
-	ask_write(w, 5, 77);
-	hear(w, "01 06 0005 004D");
-	say(w, "01 06 0005 004D");
+	/* no echo; an exception tells as well */
+	begin(w, "ASCII", true, "{}");
+	ask(w, UNIT, &coil);
+	hear(w, "01 01 0009 0001");
+	say(w, "01 81 01");
+	hear(w, "01 05 0009 FF00");
+	say(w, "01 05 0009 FF00");
 	results(w, "1=OK");
 	ask_write(w, 5, 78);
 	hear(w, "01 06 0005 004E");
 	say(w, "01 06 0005 004E");
-	turns(w, 5);
+	results(w, "1=OK 2=OK");
+	drop(w);
+	/* an echo, and a device that is not there */
+	begin(w, "RTU", true, "{\"request_timeout\": 0.1}");
+	ask_write(w, 5, 77);
+	hear_echoing(w, "01 03 0005 0001");
+	hear_echoing(w, "01 06 0005 004D");
+	results(w, "1=TIMEOUT");
+	drop(w);
+	/* no word at all on the read: what looks like an answer to the write is one if nothing else
+	 * comes */
+	begin(w, "RTU", true, "{\"request_timeout\": 0.15}");
+	ask_write(w, 5, 77);
+	ask_write(w, 5, 78);
+	hear(w, "01 03 0005 0001");
+	hear(w, "01 06 0005 004D");
+	say(w, "01 06 0005 004D");
+	turns(w, 3);
+	assert_string_equal(w->results, "");
+	results(w, "1=OK");
+	hear(w, "01 06 0005 004E");
+	say(w, "01 06 0005 004E");
 	results(w, "1=OK 2=OK");
 }
 
@@ -1152,7 +1178,7 @@ int main(void)
 		TEST(ascii_in_lower_case_and_begun_anew_is_understood),
 		TEST(a_frame_split_by_silence_is_no_answer),
 		TEST(an_adapters_echo_is_no_answer),
-		TEST(an_echo_may_look_like_an_answer),
+		TEST(a_write_waits_until_it_is_known_whether_there_is_an_echo),
 		TEST(a_peer_that_accepts_and_closes_is_not_stormed),
 		TEST(a_connection_that_lasted_is_made_again_at_once),
 		TEST(failed_attempts_are_repeated_after_the_delay),

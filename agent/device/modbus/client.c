@@ -128,8 +128,13 @@ static void send_next(struct modbus_client *c)
 		return;
 	if (c->late.until_ms <= now_ms)
 		c->late.answers = 0;
-	c->current = take_first(&c->queue);
-	c->stats.waiting--;
+	c->current = modbus_wire_probe(c, c->queue.first);
+	if (c->current != NULL) {
+		c->probed = true;
+	} else {
+		c->current = take_first(&c->queue);
+		c->stats.waiting--;
+	}
 	modbus_wire_send(c);
 }
 

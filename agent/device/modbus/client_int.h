@@ -42,7 +42,8 @@ struct modbus_late {
 };
 
 /* Whether the adapter gives back what is sent. It is found out by the first exchange in which an
- * echo does not look like an answer, and kept over connections. */
+ * echo does not look like an answer, and kept over connections. The answer to a write of one value
+ * looks like its echo; if such a write comes first, a read of the same place is sent before it. */
 enum modbus_echo { ECHO_UNKNOWN, ECHO_NONE, ECHO_ALWAYS };
 
 struct modbus_client {
@@ -68,6 +69,7 @@ struct modbus_client {
 	enum modbus_echo echo;
 	size_t echoed;  /* bytes that came back */
 	bool echo_held; /* an echo came, or the answer that looks the same */
+	bool probed;    /* a read was sent to find out, on this connection */
 	struct modbus_late late;
 	struct modbus_framer framer;
 	struct modbus_client_stats stats;
@@ -106,5 +108,9 @@ int64_t modbus_wire_silence_at(const struct modbus_client *c);
 void modbus_wire_silence(struct modbus_client *c);
 /* No answer in time; also look at what came last. */
 void modbus_wire_timeout(struct modbus_client *c);
+/* The read that is to be sent before this call: a new one, yours. NULL: none, or no memory for it.
+ */
+struct modbus_call *modbus_wire_probe(const struct modbus_client *c,
+				      const struct modbus_call *call);
 /* A late answer to another request would fit this one. */
 bool modbus_wire_must_wait(const struct modbus_client *c, const struct modbus_call *call);

@@ -81,6 +81,7 @@ static void connected(struct modbus_client *c)
 	c->silence_ms = silence_ms(c);
 	c->send_ms = c->connected_ms;
 	c->late.answers = 0;
+	c->probed = false;
 	c->stats.connects++;
 	modbus_framer_clear(&c->framer);
 	tell(c, LINK_CONNECTED);

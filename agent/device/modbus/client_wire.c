@@ -244,6 +244,26 @@ static bool take_echo(struct modbus_client *c, const uint8_t **bytes, size_t *n)
 	return *n == 0 || give_up_echo(c);
 }
 
+struct modbus_call *modbus_wire_probe(const struct modbus_client *c, const struct modbus_call *call)
+{
+	static const uint8_t reads[] = {
+		[MODBUS_WRITE_COIL] = MODBUS_READ_COILS,
+		[MODBUS_WRITE_REGISTER] = MODBUS_READ_HOLDING_REGISTERS,
+		[MODBUS_MASK_WRITE_REGISTER] = MODBUS_READ_HOLDING_REGISTERS,
+	};
+	uint8_t function = call->pdu[0] < sizeof(reads) ? reads[call->pdu[0]] : 0;
+	const uint8_t pdu[] = {function, call->pdu[1], call->pdu[2], 0, 1};
+
+	if (function == 0 || ends_at_error(c) || c->echo != ECHO_UNKNOWN || c->probed)
+		return NULL;
+	struct modbus_call *probe = malloc(sizeof(*probe) + sizeof(pdu));
+	if (probe == NULL)
+		return NULL;
+	*probe = (struct modbus_call){.unit = call->unit, .len = sizeof(pdu)};
+	memcpy(probe->pdu, pdu, sizeof(pdu));
+	return probe;
+}
+
 void modbus_wire_data(struct modbus_client *c, const uint8_t *bytes, size_t n)
 {
 	c->heard_ms = loop_now_ms(c->loop);
