@@ -715,7 +715,7 @@ static void a_late_answer_on_a_line_is_waited_for(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(ways); i++) {
 		if (strcmp(ways[i].framing, "TCP") == 0)
 			continue;
-		begin(w, ways[i].framing, ways[i].serial, "{\"request_timeout\": 0.3}");
+		begin(w, ways[i].framing, ways[i].serial, "{\"request_timeout\": 0.5}");
 		ask_word(w, 5);
 		ask_word(w, 6);
 		hear(w, "01 03 0005 0001");
@@ -734,7 +734,7 @@ static void the_answers_to_all_attempts_are_waited_for(void **state)
 {
 	struct world *w = *state;
 
-	begin(w, "RTU", true, "{\"request_timeout\": 0.3, \"request_retry_immediate_count\": 1}");
+	begin(w, "RTU", true, "{\"request_timeout\": 0.5, \"request_retry_immediate_count\": 1}");
 	ask_word(w, 5);
 	ask_word(w, 6);
 	hear(w, "01 03 0005 0001");
@@ -757,7 +757,7 @@ static void requests_that_no_late_answer_fits_need_not_wait(void **state)
 	const struct modbus_request other = {
 		.function = MODBUS_READ_HOLDING_REGISTERS, .address = 5, .quantity = 1};
 
-	begin(w, "RTU", true, "{\"request_timeout\": 0.3}");
+	begin(w, "RTU", true, "{\"request_timeout\": 0.5}");
 	ask_word(w, 5);
 	hear(w, "01 03 0005 0001");
 	results(w, "1=TIMEOUT");
@@ -953,6 +953,36 @@ static void a_write_waits_until_it_is_known_whether_there_is_an_echo(void **stat
 	hear(w, "01 06 0005 004E");
 	say(w, "01 06 0005 004E");
 	results(w, "1=OK 2=OK");
+}
+
+/* ---- time ---- */
+
+static void an_answer_that_waits_in_the_kernel_is_in_time(void **state)
+{
+	struct world *w = *state;
+	const struct timespec stall = {.tv_nsec = 150000000};
+
+	begin(w, "TCP", false, "{\"request_timeout\": 0.1}");
+	ask_word(w, 5);
+	hear(w, "01 03 0005 0001");
+	say(w, "01 03 02 004D");
+	nanosleep(&stall, NULL); /* the loop is held up */
+	results(w, "1=77");
+}
+
+static void a_peer_that_never_stops_holds_no_request(void **state)
+{
+	struct world *w = *state;
+	int64_t end_ms = now_ms() + PATIENCE_MS;
+
+	begin(w, "RTU", false, "{\"request_timeout\": 0.1}");
+	ask_word(w, 5);
+	hear(w, "01 03 0005 0001");
+	while (w->results[0] == '\0' && now_ms() < end_ms) {
+		(void)!write(w->fd, "\x55\xaa\x01\x03", 4);
+		loop_turn(w->loop, 0);
+	}
+	assert_string_equal(w->results, "1=TIMEOUT");
 }
 
 /* ---- connections ---- */
@@ -1179,6 +1209,8 @@ int main(void)
 		TEST(a_frame_split_by_silence_is_no_answer),
 		TEST(an_adapters_echo_is_no_answer),
 		TEST(a_write_waits_until_it_is_known_whether_there_is_an_echo),
+		TEST(an_answer_that_waits_in_the_kernel_is_in_time),
+		TEST(a_peer_that_never_stops_holds_no_request),
 		TEST(a_peer_that_accepts_and_closes_is_not_stormed),
 		TEST(a_connection_that_lasted_is_made_again_at_once),
 		TEST(failed_attempts_are_repeated_after_the_delay),

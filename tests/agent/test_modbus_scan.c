@@ -219,7 +219,7 @@ static int setup(void **state)
 	snprintf(text, sizeof(text),
 		 "{\"modbus_type\": \"TCP\", \"transport\": {\"type\": \"TCP\", \"host\": "
 		 "\"127.0.0.1\", \"port\": %u}, \"connect_timeout\": 5, \"connect_delay\": 0.1, "
-		 "\"request_timeout\": 0.05, \"request_delay\": 0, "
+		 "\"request_timeout\": 5, \"request_delay\": 0, "
 		 "\"request_retry_immediate_count\": 0, \"request_retry_delayed_count\": 0, "
 		 "\"request_retry_delay\": 0}",
 		 w->port);
@@ -247,6 +247,11 @@ static void peer_is_there(struct world *w)
 		stream_listen(w->loop, "127.0.0.1", w->port, on_accept, w, &w->listener, NULL), 0);
 }
 
+static void wait_for_answers(struct world *w, double seconds)
+{
+	json_object_set_new(w->conf, "request_timeout", json_real(seconds));
+}
+
 static void scan(struct world *w, unsigned first_unit, unsigned last_unit, unsigned tables,
 		 unsigned last_address)
 {
@@ -271,6 +276,7 @@ static void units_that_answer_are_found(void **state)
 
 	w->units = units;
 	w->n_units = ARRAY_LEN(units);
+	wait_for_answers(w, 0.3);
 	peer_is_there(w);
 	scan(w, 1, 8, 0, 65535);
 	UNTIL(w, w->dones == 1);
@@ -426,6 +432,7 @@ static void a_connection_that_is_there_can_be_used(void **state)
 	struct world *w = *state;
 	struct modbus_client *c = NULL;
 
+	wait_for_answers(w, 0.5);
 	w->units = units;
 	w->n_units = 1;
 	peer_is_there(w);

@@ -143,6 +143,14 @@ static int64_t earlier(int64_t a, int64_t b)
 	return a < b ? a : b;
 }
 
+/* How long is waited for bytes. */
+static int64_t limit_ms(const struct modbus_client *c)
+{
+	int64_t silence = modbus_wire_silence_at(c);
+
+	return c->current != NULL ? earlier(silence, c->answer_ms) : silence;
+}
+
 static int64_t due_ms(const struct modbus_client *c)
 {
 	int64_t due = INT64_MAX;
@@ -151,13 +159,26 @@ static int64_t due_ms(const struct modbus_client *c)
 		return c->attempt_ms;
 	if (c->state != LINK_CONNECTED)
 		return due; /* the stream knows the time */
-	if (c->current != NULL)
-		due = earlier(due, c->answer_ms);
-	else if (c->queue.first != NULL)
-		due = earlier(due, send_ms(c));
+	if (c->current == NULL && c->queue.first != NULL)
+		due = send_ms(c);
 	if (c->delayed.first != NULL)
 		due = earlier(due, c->delayed.first->due_ms);
-	return earlier(due, modbus_wire_silence_at(c));
+	return earlier(due, limit_ms(c));
+}
+
+/* Timers come before descriptors: when we were held up, the answer may be there and nobody has
+ * looked. So a limit that is over counts in the next turn. */
+static void on_limit(struct modbus_client *c, int64_t now_ms)
+{
+	if (!c->overdue) {
+		c->overdue = true;
+		return;
+	}
+	c->overdue = false;
+	if (modbus_wire_silence_at(c) <= now_ms)
+		modbus_wire_silence(c);
+	if (c->current != NULL && c->answer_ms <= now_ms)
+		modbus_wire_timeout(c);
 }
 
 static void on_time(void *arg)
@@ -168,10 +189,8 @@ static void on_time(void *arg)
 	modbus_client_enter(c);
 	if (c->state == LINK_DISCONNECTED && c->attempt_ms <= now_ms)
 		modbus_link_attempt(c);
-	if (c->state == LINK_CONNECTED && modbus_wire_silence_at(c) <= now_ms)
-		modbus_wire_silence(c);
-	if (c->state == LINK_CONNECTED && c->current != NULL && c->answer_ms <= now_ms)
-		modbus_wire_timeout(c);
+	if (c->state == LINK_CONNECTED && limit_ms(c) <= now_ms)
+		on_limit(c, now_ms);
 	while (c->delayed.first != NULL && c->delayed.first->due_ms <= now_ms)
 		append(&c->queue, take_first(&c->delayed));
 	modbus_client_leave(c);

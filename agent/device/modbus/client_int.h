@@ -66,6 +66,7 @@ struct modbus_client {
 	uint64_t exchanges;
 	int64_t answer_ms; /* its limit */
 	int64_t heard_ms;
+	bool overdue; /* a limit is over; what the kernel has by now is looked at first */
 	enum modbus_echo echo;
 	size_t echoed;  /* bytes that came back */
 	bool echo_held; /* an echo came, or the answer that looks the same */

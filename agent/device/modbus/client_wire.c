@@ -55,6 +55,7 @@ void modbus_wire_send(struct modbus_client *c)
 	c->heard_ms = loop_now_ms(c->loop);
 	c->echoed = ends_at_error(c) ? ECHO_OVER : 0;
 	c->echo_held = false;
+	c->overdue = false;
 	/* A stream that is broken says so in the next turn; of one that takes nothing no answer
 	 * will come. */
 	(void)stream_write(c->stream, buf, encode(c, buf), NULL);
@@ -267,6 +268,8 @@ struct modbus_call *modbus_wire_probe(const struct modbus_client *c, const struc
 void modbus_wire_data(struct modbus_client *c, const uint8_t *bytes, size_t n)
 {
 	c->heard_ms = loop_now_ms(c->loop);
+	if (c->current == NULL || c->answer_ms > c->heard_ms)
+		c->overdue = false; /* it was the silence; the request's own limit stays */
 	if (c->current == NULL && c->late.answers == 0 && !ends_at_error(c))
 		return; /* nobody asked */
 	if (c->current != NULL && c->echoed != ECHO_OVER && !take_echo(c, &bytes, &n))
