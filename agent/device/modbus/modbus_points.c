@@ -1,4 +1,6 @@
 #include "agent/device/modbus/modbus_points.h"
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #define ADDRESSES 65536
@@ -6,15 +8,13 @@
 const struct field modbus_point_fields[] = {
 	{.name = "name",
 	 .type = FIELD_STR,
-	 .help = "Name of the point: it is in the topics of its events, and its features are named "
-		 "after "
+	 .help = "Name of the point, in the topics of its events; its features are named after "
 		 "it."},
 	{.name = "data_type",
 	 .type = FIELD_ENUM,
 	 .names = modbus_data_type_names,
-	 .help = "The table of the device that the point is in. Coils and discrete inputs are "
-		 "single "
-		 "bits, the rest are registers of 16 bits."},
+	 .help = "Table of the device that has it. Coils and discrete inputs are bits, the others "
+		 "registers."},
 	{.name = "start_address",
 	 .type = FIELD_INT,
 	 .max = ADDRESSES - 1,
@@ -23,7 +23,7 @@ const struct field modbus_point_fields[] = {
 	 .type = FIELD_INT,
 	 .max = 16.0 * ADDRESSES,
 	 .def = "0",
-	 .help = "Bits to skip from there; in a register from the most significant bit down."},
+	 .help = "Bits to skip from there, in a register from the most significant one down."},
 	{.name = "bit_count",
 	 .type = FIELD_INT,
 	 .min = 1,
@@ -33,9 +33,9 @@ const struct field modbus_point_fields[] = {
 	 .type = FIELD_ENUM,
 	 .names = modbus_order_names,
 	 .def = "\"big\"",
-	 .help = "The order of the bytes of a value of whole registers: ``big`` is ABCD, "
-		 "``little`` DCBA, "
-		 "``big_swap`` BADC, ``little_swap`` CDAB, where A is the most significant byte."},
+	 .help = "How the bytes of whole registers make the value: ``big`` is ABCD, ``little`` "
+		 "DCBA, "
+		 "``big_swap`` BADC, ``little_swap`` CDAB; A is the most significant byte."},
 	{.name = "", .type = FIELD_ROWS, .inner = point_fields},
 	{0},
 };
@@ -88,4 +88,45 @@ bool modbus_bits_check(const json_t *point, struct problems *p)
 		ok = false;
 	}
 	return ok;
+}
+
+json_t *modbus_value_json(uint64_t value)
+{
+	char digits[24];
+
+	if (value <= INT64_MAX)
+		return json_integer((json_int_t)value);
+	snprintf(digits, sizeof(digits), "%" PRIu64, value);
+	return json_string(digits);
+}
+
+/* Decimal, of 1 to 20 digits and nothing else. */
+static bool parse_digits(const char *text, uint64_t *ret)
+{
+	uint64_t v = 0;
+
+	if (*text == '\0')
+		return false;
+	for (; *text != '\0'; text++) {
+		if (*text < '0' || *text > '9' || __builtin_mul_overflow(v, 10, &v) ||
+		    __builtin_add_overflow(v, (unsigned)(*text - '0'), &v))
+			return false;
+	}
+	*ret = v;
+	return true;
+}
+
+int modbus_value_parse(const json_t *json, const struct modbus_bits *b, uint64_t *ret,
+		       struct err *err)
+{
+	uint64_t v;
+
+	if (json_is_integer(json) && json_integer_value(json) >= 0)
+		v = (uint64_t)json_integer_value(json);
+	else if (!json_is_string(json) || !parse_digits(json_string_value(json), &v))
+		return err_set(err, ERR_SCHEMA, "value is no unsigned integer");
+	if (v > modbus_bits_max(b))
+		return err_set(err, ERR_RANGE, "value does not fit into %u bits", b->count);
+	*ret = v;
+	return 0;
 }
