@@ -635,12 +635,6 @@ static void test_write(void **state)
 	char payload[100];
 
 	for (size_t i = 0; i < ARRAY_LEN(layouts); i++) {
-		create(REMOTE(
-			1, ""
-			   "{'name': 'p', 'interval': null, 'data_type': 'COIL', 'start_address': "
-			   "0, 'bit_count': 1}"));
-		teardown(state);
-		setup(state);
 		char remote[500];
 
 		snprintf(remote, sizeof(remote),
