@@ -1,0 +1,152 @@
+"""Modbus servers of others for the master: pymodbus and npm's modbus-serial as processes, pseudo-terminal pairs of socat, and a
+server of raw octets that is told what to answer."""
+
+import json
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from suite import ROOT, free_ports, until
+
+PEERS = Path(__file__).parent / "peers"
+MODULES = ROOT / "build/test-peers/node_modules"
+TABLES = {"COIL": "coil", "DISCRETE_INPUT": "discrete", "HOLDING_REGISTER": "holding", "INPUT_REGISTER": "input"}
+
+
+class Line:
+    """A serial line: two ends that are pseudo terminals."""
+
+    def __init__(self, folder, name="line"):
+        self.near, self.far = (folder / ("%s-%s" % (name, end)) for end in ("near", "far"))
+        self.popen = subprocess.Popen(["socat"] + ["pty,raw,echo=0,link=%s" % end for end in (self.near, self.far)],
+                                      stdin=subprocess.DEVNULL)
+        until(lambda: self.near.exists() and self.far.exists(), 5, "the pseudo terminals")
+
+    def close(self):
+        self.popen.terminate()
+        self.popen.wait(5)
+
+
+class Server:
+    """A peer's process, with its tables."""
+
+    def __init__(self, argv):
+        self.argv = [str(a) for a in argv]
+        self.start()
+
+    def start(self):
+        self.popen = subprocess.Popen(self.argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        line = self.popen.stdout.readline()
+        assert line and json.loads(line) == {"ready": True}, "%s said %r" % (self.argv, line)
+
+    def _ask(self, **request):
+        self.popen.stdin.write(json.dumps(request) + "\n")
+        self.popen.stdin.flush()
+        return json.loads(self.popen.stdout.readline())
+
+    def set(self, table, address, *values, unit=1):
+        self._ask(unit=unit, table=TABLES[table], address=address, values=list(values))
+
+    def get(self, table, address, count=1, unit=1):
+        return self._ask(unit=unit, table=TABLES[table], address=address, count=count)["values"]
+
+    def stop(self):
+        self.popen.kill()
+        self.popen.wait(5)
+        self.popen.stdin.close()
+        self.popen.stdout.close()
+
+    close = stop
+
+
+def pymodbus_server(framing, where):
+    """where: a port, or the end of a line."""
+    return Server([sys.executable, PEERS / "pymodbus_server.py", framing, "tcp" if isinstance(where, int) else "serial", where])
+
+
+def modbus_serial_server(where):
+    assert MODULES.exists(), "run scripts/test-peers first"
+    return Server([shutil.which("node"), PEERS / "modbus_serial_server.js", MODULES, "tcp" if isinstance(where, int) else "serial",
+                   where])
+
+
+class RawServer:
+    """Speaks TCP framing octet by octet. answer(unit, pdu): a PDU, b"" for silence, None to close, or a whole list of octet strings to
+    send as they are (answer then takes transaction, unit, pdu: `frames`). Without it, holding and input registers are in `registers`,
+    a dict; an address that it has not is exception 2."""
+
+    def __init__(self, answer=None, frames=None):
+        self.answer = answer or self.from_registers
+        self.frames = frames
+        self.registers = {}
+        self.requests = []   # (unit, pdu) as they came
+        self.connects = 0
+        self.port = free_ports(1)[0]
+        self.connections = []
+        self.listener = None
+        self.open()
+
+    def open(self):
+        self.listener = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self._accept, args=(self.listener,), daemon=True).start()
+
+    def _accept(self, listener):
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.connects += 1
+            self.connections.append(connection)
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection):
+        try:
+            with connection, connection.makefile("rb") as stream:
+                while True:
+                    head = stream.read(7)
+                    if len(head) < 7:
+                        return
+                    transaction, _, length, unit = struct.unpack(">HHHB", head)
+                    pdu = stream.read(length - 1)
+                    self.requests.append((unit, pdu))
+                    if self.frames:
+                        for frame in self.frames(transaction, unit, pdu):
+                            connection.sendall(frame)
+                        continue
+                    answer = self.answer(unit, pdu)
+                    if answer is None:
+                        return
+                    if answer:
+                        connection.sendall(mbap(transaction, unit, answer))
+        except OSError:
+            pass
+
+    def from_registers(self, unit, pdu):
+        function, address, count = struct.unpack(">BHH", pdu[:5])
+        wanted = range(address, address + count)
+        if function not in (3, 4) or any(a not in self.registers for a in wanted):
+            return bytes([function | 0x80, 2])
+        return struct.pack(">BB%dH" % count, function, 2 * count, *(self.registers[a] for a in wanted))
+
+    def cut(self):
+        """Close every connection."""
+        for connection in self.connections:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+        self.connections = []
+
+    def close(self):
+        self.listener.close()
+        self.cut()
+
+
+def mbap(transaction, unit, pdu, protocol=0, length=None):
+    return struct.pack(">HHHB", transaction, protocol, len(pdu) + 1 if length is None else length, unit) + pdu
