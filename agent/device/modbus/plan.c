@@ -195,7 +195,7 @@ static unsigned value_masks(const struct modbus_bits *b, uint32_t skipped, uint1
 
 unsigned plan_write_steps(const struct modbus_bits *b)
 {
-	uint16_t masks[VALUE_REGISTERS];
+	uint16_t masks[VALUE_REGISTERS] = {0};
 	unsigned steps = 0, n;
 
 	if (b->type == MODBUS_COIL)
@@ -218,7 +218,7 @@ static void write_coils(const struct modbus_bits *b, uint64_t value, struct modb
 void plan_write(const struct modbus_bits *b, uint64_t value, unsigned step,
 		struct modbus_request *ret)
 {
-	uint16_t masks[VALUE_REGISTERS], registers[VALUE_REGISTERS] = {0};
+	uint16_t masks[VALUE_REGISTERS] = {0}, registers[VALUE_REGISTERS] = {0};
 	struct modbus_bits at = *b;
 	struct step s;
 	unsigned n;
