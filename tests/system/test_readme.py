@@ -31,6 +31,7 @@ CHECKED = {
     "make bench-report": "make -n bench-report >/dev/null",
     "scripts/fuzz": "sh -n scripts/fuzz",
     "scripts/bench-peers": "sh -n scripts/bench-peers",
+    "scripts/test-peers": "sh -n scripts/test-peers",
     "make soak SECONDS=60": "make -n soak SECONDS=60 >/dev/null",
     "make crash KILLS=50 SEED=7": "make -n crash KILLS=50 SEED=7 >/dev/null",
     "make install DESTDIR=/tmp/iottalk PREFIX=/usr/local": "make -n install DESTDIR=/tmp/iottalk PREFIX=/usr/local >/dev/null",
@@ -233,6 +234,7 @@ def test_nothing_is_installed_when_nothing_is_missing(home, stubs, tmp_path):
 
 
 def test_scripts_are_well_formed():
-    done = subprocess.run(["shellcheck", "-x", "scripts/quickstart", "scripts/test", "scripts/packages", "scripts/deb"], cwd=ROOT,
+    done = subprocess.run(["shellcheck", "-x", "scripts/quickstart", "scripts/test", "scripts/test-peers", "scripts/packages",
+                           "scripts/deb"], cwd=ROOT,
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
