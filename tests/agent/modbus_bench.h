@@ -269,6 +269,7 @@ struct port {
 };
 
 static struct port the_port;
+static const char *the_name = "plc1";
 
 static void note(const char *fmt, ...)
 {
@@ -289,7 +290,7 @@ struct loop *port_loop(const struct port *p)
 const char *port_name(const struct port *p)
 {
 	(void)p;
-	return "plc1";
+	return the_name;
 }
 
 void port_emit(struct port *p, const struct emission *e)

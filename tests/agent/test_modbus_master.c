@@ -430,6 +430,31 @@ static void test_disabling_stops_what_is_asked(void **state)
 					    READ("a", 5, "INTERROGATE", 0));
 }
 
+/* 5.2, 14 */
+static void test_flapping_ends_where_it_should(void **state)
+{
+	const char *log;
+	unsigned connecting = 0, disabled = 0;
+
+	(void)state;
+	start(WORD("a", 0));
+	for (int i = 0; i < 101; i++) {
+		assert_int_equal(event("remote_device/1/enable", "false"), 0);
+		assert_string_equal(wire(), "");
+		assert_int_equal(event("remote_device/1/enable", "true"), 0);
+		assert_int_equal(the_client.n, 1);
+	}
+	log = told();
+	for (const char *at = log; (at = strstr(at, "CONNECTING")) != NULL; at++)
+		connecting++;
+	for (const char *at = log; (at = strstr(at, "DISABLED")) != NULL; at++)
+		disabled++;
+	assert_int_equal(connecting, 101);
+	assert_int_equal(disabled, 101);
+	answer(1, 5);
+	assert_string_equal(told(), STATUS("CONNECTED") READ("a", 5, "INTERROGATE", 0));
+}
+
 static void test_what_was_enabled_is_after_a_reconnection(void **state)
 {
 	(void)state;
@@ -498,6 +523,31 @@ static void test_the_grid_does_not_drift(void **state)
 		pass(0);
 		assert_int_equal(next_poll(), 700);
 	}
+}
+
+static void test_devices_that_start_together_are_not_polled_together(void **state)
+{
+	bool taken[11] = {false};
+	unsigned tenths = 0;
+
+	for (int i = 0; i < 50; i++) {
+		char name[20];
+		int64_t gap;
+
+		snprintf(name, sizeof(name), "meter%d", i);
+		the_name = name;
+		start(WORD("a", 0));
+		answer(1, 5); /* at once */
+		gap = next_poll();
+		assert_true(gap > 0 && gap <= 1000);
+		tenths += !taken[gap / 100];
+		taken[gap / 100] = true;
+		assert_int_equal(next_poll(), 1000);
+		teardown(state);
+		setup(state);
+	}
+	the_name = "plc1";
+	assert_true(tenths >= 8);
 }
 
 static json_int_t figure(const char *name)
@@ -891,9 +941,11 @@ int main(void)
 		TEST(test_a_timeout_skips_the_cycle_and_pauses),
 		TEST(test_an_exception_connects_too),
 		TEST(test_disabling_stops_what_is_asked),
+		TEST(test_flapping_ends_where_it_should),
 		TEST(test_what_was_enabled_is_after_a_reconnection),
 		TEST(test_the_configuration_enables_until_an_event_says),
 		TEST(test_the_grid_does_not_drift),
+		TEST(test_devices_that_start_together_are_not_polled_together),
 		TEST(test_missed_cycles_are_counted_and_not_made_up_for),
 		TEST(test_groups_of_different_intervals_have_their_own_times),
 		TEST(test_an_interval_of_zero_polls_without_a_pause),

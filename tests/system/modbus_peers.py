@@ -77,11 +77,12 @@ def modbus_serial_server(where):
 class RawServer:
     """Speaks TCP framing octet by octet. answer(unit, pdu): a PDU, b"" for silence, None to close, or a whole list of octet strings to
     send as they are (answer then takes transaction, unit, pdu: `frames`). Without it, holding and input registers are in `registers`,
-    a dict; an address that it has not is exception 2."""
+    a dict; an address that it has not is exception 2. deaf: it closes every connection at once."""
 
-    def __init__(self, answer=None, frames=None):
+    def __init__(self, answer=None, frames=None, deaf=False):
         self.answer = answer or self.from_registers
         self.frames = frames
+        self.deaf = deaf
         self.registers = {}
         self.requests = []   # (unit, pdu) as they came
         self.connects = 0
@@ -102,6 +103,9 @@ class RawServer:
                 return
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.connects += 1
+            if self.deaf:
+                connection.close()
+                continue
             self.connections.append(connection)
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 

@@ -4,6 +4,7 @@ are told of it."""
 import json
 import random
 import struct
+import time
 
 import pytest
 
@@ -298,7 +299,7 @@ def test_statuses_and_reconnection(gateway, closing):
     suite, device = gateway(master("plc", port, None, remotes=[
         remote([point("a", "HOLDING_REGISTER", 0, 16)]), remote([], device_id=2)]))
     device.enable()
-    assert device.event("running") is True
+    device.event("running", lambda running: running is True)
     assert [device.event("status") for _ in range(2)] == ["CONNECTING", "CONNECTED"]
     assert device.event("remote_device/2/status") == "DISABLED"
     assert [device.event("remote_device/1/status") for _ in range(2)] == ["CONNECTING", "CONNECTED"]
@@ -338,6 +339,20 @@ def test_a_serial_line_that_goes_and_comes_back(gateway, closing, tmp_path):
     server = closing(pymodbus_server("RTU", line.far))
     server.set("HOLDING_REGISTER", 0, 9)
     assert device.read("a", 9)["cause"] == "INTERROGATE"
+
+
+def test_a_peer_that_closes_at_once_is_not_stormed(gateway, closing):
+    server = closing(RawServer(deaf=True))
+    _, device = gateway(master("plc", server.port, [point("a", "HOLDING_REGISTER", 0, 16)], connect_delay=5))
+    device.enable()
+    assert [device.event("status") for _ in range(2)] == ["CONNECTING", "CONNECTED"]
+    began = time.monotonic()
+    for _ in range(3):
+        assert [device.event("status") for _ in range(2)] == ["DISCONNECTED", "CONNECTING"]
+        assert device.event("status") == "CONNECTED"
+    assert time.monotonic() - began > 2.5   # one a second
+    device.enable(False, units=())
+    device.event("running", lambda running: running is False)
 
 
 def test_a_silent_unit_is_disconnected_and_the_others_go_on(gateway, closing):
@@ -475,19 +490,17 @@ def test_a_register_goes_through_a_function_into_the_register_of_another_device(
     sink.enable()
     source.read("temperature", 65536 - 150)
     devices = clients.device_api(suite)
-    found = {}
 
     def registered():
-        for da in devices.attach():
-            found[da["profile"].get("device")] = da["id"]
-        return "source" in found and "sink" in found
-    until(registered, 10, "both devices to be registered")
+        found = {da["profile"].get("device"): da["id"] for da in devices.attach().values() if da["state"] == "online"}
+        return found if {"source", "sink"} <= found.keys() else None
+    found = until(registered, 10, "both devices to be online")
     g = clients.graph(suite)
     g.ok("attach")
-    code = "def run(x):\n    return [int(x[0]) + 1000]\n"
+    code = "def run(x):\n    return [int(x) + 1000]\n"
     digest = g.add_funcs(code)
-    g.ok("add_link", da_id=found["source"], idf="temperature", func=digest)
     g.ok("add_link", da_id=found["sink"], odf="setting_set", func=None)
+    g.ok("add_link", da_id=found["source"], idf="temperature", func=digest)
     assert sink.event("remote_device/1/write/setting")["result"] == "SUCCESS"
     assert servers[1].get("HOLDING_REGISTER", 5, 2) == [985, 0]
     servers[0].set("INPUT_REGISTER", 0, 200)
