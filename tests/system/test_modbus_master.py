@@ -4,13 +4,14 @@ are told of it."""
 import json
 import random
 import struct
+import subprocess
 import time
 
 import pytest
 
 from clients import Inbox
 from modbus_peers import Line, RawServer, mbap, modbus_serial_server, pymodbus_server
-from suite import free_ports, until
+from suite import BIN, free_ports, until
 
 GATEWAY = "gw1"
 ORDERS = ("big", "little", "big_swap", "little_swap")
@@ -475,6 +476,24 @@ def test_bad_events_do_nothing(peer, gateway):
         device.tell(path, payload)
     assert device.write("a", 77, "good") == "SUCCESS"
     assert server.get("HOLDING_REGISTER", 0) == [77]
+
+
+# ---- the page of the type
+
+def test_the_example_of_its_page_runs(gateway, closing):
+    page = subprocess.run([str(BIN / "iotctl"), "device", "doc", "modbus_master"], capture_output=True, text=True, timeout=30, check=True)
+    example = json.loads(page.stdout[page.stdout.index("\n    {"):])
+    port = example["connection"]["transport"]["port"] = free_ports(1)[0]
+    server = closing(pymodbus_server("TCP", port))
+    server.set("INPUT_REGISTER", 0, 215)
+    server.set("HOLDING_REGISTER", 100, *registers(70000, 32, "little_swap"), 0x0a00)
+    server.set("COIL", 7, 1)
+    _, device = gateway(example)
+    device.enable(units=())
+    for name, value in (("temperature", 215), ("energy", 70000), ("mode", 5), ("pump", 1)):
+        device.read(name, value)
+    assert device.write("reset", 1) == "SUCCESS"
+    assert server.get("COIL", 8) == [1]
 
 
 # ---- IoTtalk
