@@ -66,8 +66,8 @@ static struct transport *the_transport(struct transport *set)
 }
 
 static int fake_start(struct loop *l, const struct settings *s, const char *agent_id,
-				   const struct transport_events *ev, void *arg,
-				   struct transport **ret, struct err *err)
+		      const struct transport_events *ev, void *arg, struct transport **ret,
+		      struct err *err)
 {
 	(void)s, (void)agent_id, (void)err;
 	*ret = calloc(1, sizeof(**ret));
@@ -148,7 +148,7 @@ static int later(struct transport_port *p)
 }
 
 static int fake_port_hold(struct transport_port *p, transport_held_fn *fn, void *arg,
-				       struct err *err)
+			  struct err *err)
 {
 	char payload[256];
 
@@ -162,8 +162,8 @@ static int fake_port_hold(struct transport_port *p, transport_held_fn *fn, void 
 	return later(p);
 }
 
-static int fake_port_retire(struct transport_port *p, bool skip_current,
-					 transport_done_fn *done, void *arg, struct err *err)
+static int fake_port_retire(struct transport_port *p, bool skip_current, transport_done_fn *done,
+			    void *arg, struct err *err)
 {
 	(void)err;
 	tap_retire(p->tap, skip_current, NULL);
@@ -172,8 +172,8 @@ static int fake_port_retire(struct transport_port *p, bool skip_current,
 	return later(p);
 }
 
-static int fake_port_resume(struct transport_port *p, const struct tap_fds *fds,
-					 int wake_fd, int result_fd, struct err *err)
+static int fake_port_resume(struct transport_port *p, const struct tap_fds *fds, int wake_fd,
+			    int result_fd, struct err *err)
 {
 	(void)result_fd;
 	assert_int_equal(tap_set_out(p->tap, fds->out_fd, err), 0);
@@ -183,9 +183,8 @@ static int fake_port_resume(struct transport_port *p, const struct tap_fds *fds,
 	return 0;
 }
 
-static int fake_port_add(struct transport *t, const char *name,
-				      const struct tap_fds *fds, int wake_fd, int result_fd,
-				      struct transport_port **ret, struct err *err)
+static int fake_port_add(struct transport *t, const char *name, const struct tap_fds *fds,
+			 int wake_fd, int result_fd, struct transport_port **ret, struct err *err)
 {
 	struct transport_port *p = calloc(1, sizeof(*p));
 
@@ -254,7 +253,7 @@ static unsigned refs_of(const struct fake_topic *list, const char *name)
 }
 
 static int fake_tap(struct transport_port *p, const char *topic, uint32_t *ret_slot,
-				 transport_done_fn *done, void *arg, struct err *err)
+		    transport_done_fn *done, void *arg, struct err *err)
 {
 	(void)err;
 	*ret_slot = topic_slot(p->in, topic, 1);
@@ -269,7 +268,7 @@ static void fake_untap(struct transport_port *p, const char *topic)
 }
 
 static int fake_out(struct transport_port *p, const char *topic, uint32_t *ret_slot,
-				 transport_done_fn *done, void *arg, struct err *err)
+		    transport_done_fn *done, void *arg, struct err *err)
 {
 	(void)err;
 	assert_true(p->n_outs < 64);
@@ -283,8 +282,7 @@ static void fake_drop_out(struct transport_port *p, const char *topic)
 	topic_slot(p->out, topic, -1);
 }
 
-static int fake_publish(struct transport_port *p, uint32_t slot, const char *payload,
-				     size_t len)
+static int fake_publish(struct transport_port *p, uint32_t slot, const char *payload, size_t len)
 {
 	p->said_slot = slot;
 	snprintf(p->said, sizeof(p->said), "%.*s", (int)len, payload);
@@ -298,7 +296,7 @@ static json_t *fake_stats(const struct transport *t)
 }
 
 static int fake_port_stats(struct transport_port *p, transport_slots_fn *fn, void *arg,
-					struct err *err)
+			   struct err *err)
 {
 	(void)err;
 	p->slots = fn;

@@ -361,6 +361,7 @@ static const struct field remote_fields[] = {
 	 .max = LONGEST_S,
 	 .unit = "s",
 	 .help = "Pause after each failed ping."},
+	{.name = "", .type = FIELD_ROWS, .inner = point_fields},
 	{0},
 };
 
