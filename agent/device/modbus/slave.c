@@ -6,6 +6,10 @@
 #include <math.h>
 #include <string.h>
 
+/* Up to so many connections each change is told. Of more, all that changed in a turn is told at
+ * once: a list of each is long, and they may come and go faster than it is read. */
+#define TELL_EACH_MAX 64
+
 /* ---- what is told ---- */
 
 static json_t *address_json(const struct stream_address *a)
@@ -21,7 +25,7 @@ static json_t *conn_json(const struct slave_conn *c)
 			 "local", address_json(&c->local), "remote", address_json(&c->remote));
 }
 
-void slave_tell_connections(struct slave *s)
+static void tell_connections(struct slave *s)
 {
 	static const char *const path[] = {"connections"};
 	unsigned long shortages = shortage_count();
@@ -43,6 +47,20 @@ void slave_tell_connections(struct slave *s)
 	port_link(s->port, s->n_conns > 0 ? LINK_CONNECTED : LINK_DISCONNECTED, s->n_conns);
 }
 
+static void on_tell(void *arg)
+{
+	tell_connections(arg);
+}
+
+void slave_tell_connections(struct slave *s)
+{
+	bool later = s->n_conns > TELL_EACH_MAX;
+
+	loop_arm(s->loop, s->tell_timer, later ? 0 : -1);
+	if (!later)
+		tell_connections(s);
+}
+
 void slave_end(struct slave *s, const char *why)
 {
 	if (s->ended)
@@ -62,6 +80,7 @@ static void release(struct slave *s)
 {
 	slave_close(s);
 	slave_free_writes(s);
+	loop_remove(s->loop, s->tell_timer);
 	modbus_cache_free(s->cache);
 	map_free(s->by_name, NULL);
 	free(s->points);
@@ -150,7 +169,9 @@ static int slave_create(struct port *port, const json_t *conf, void **ret, struc
 	s->last_conn = &s->conns;
 	s->instance = uuid4();
 	read_conf(s, conf);
-	int rc = add_points(s, conf, err);
+	int rc = loop_add_timer(s->loop, -1, 0, on_tell, s, &s->tell_timer, err);
+	if (rc == 0)
+		rc = add_points(s, conf, err);
 	if (rc == 0) {
 		port_each_state(port, on_state, s);
 		slave_tell_connections(s);

@@ -65,11 +65,13 @@ void slave_conn_alive(struct slave_conn *c)
 
 /* ---- bytes in ---- */
 
-/* How long a line is silent between frames; 0: bytes of this framing need no pauses. */
+/* For how long nothing may come inside a frame; -1: for ever, as lengths tell where frames end. */
 static int64_t silence_ms(const struct slave_conn *c)
 {
 	unsigned char_us = stream_char_us(c->stream);
 
+	if (c->slave->framing == MODBUS_TCP && !c->slave->serial)
+		return -1;
 	if (c->slave->framing != MODBUS_RTU || char_us == 0)
 		return SILENCE_MS;
 	int64_t ms = (7 * (int64_t)char_us / 2 + 999) / 1000;

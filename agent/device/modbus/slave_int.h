@@ -64,6 +64,7 @@ struct slave {
 	struct stream_listener *listener;
 	struct slave_conn *conns, **last_conn; /* in the order of their ids */
 	unsigned last_id, n_conns;             /* n_conns: with an id */
+	struct loop_src *tell_timer;
 	struct slave_write *writes;
 	struct uuid_text instance;
 	uint64_t last_write;
