@@ -775,7 +775,7 @@ static void test_half_open_connections(void **state)
 		fds[i] = dial_from(w, "127.0.0.1");
 		if (i % 2 == 0)
 			assert_int_equal(write(fds[i], "\0\1\0\0\0\6", 6), 6);
-		if (i % 64 == 0)
+		if (i % 16 == 0)
 			loop_turn(w->loop, 0);
 	}
 	UNTIL(w, w->port->count == HALF_OPEN);
@@ -783,7 +783,7 @@ static void test_half_open_connections(void **state)
 	assert_int_equal(read_cells(w, c, MODBUS_INPUT_REGISTER, 0, 1), 0);
 	for (size_t i = 0; i < HALF_OPEN; i++) {
 		closep(&fds[i]);
-		if (i % 64 == 0)
+		if (i % 16 == 0)
 			loop_turn(w->loop, 0);
 	}
 	UNTIL(w, w->port->count == 1);
