@@ -371,7 +371,7 @@ def test_a_master_s_write_goes_through_a_function_into_another_slave(gateway, cl
     until(registered, 10, "both devices to be registered")
     g = clients.graph(suite)
     g.ok("attach")
-    digest = g.add_funcs("def run(x):\n    return [int(x[0]) + 1000]\n")
+    digest = g.add_funcs("def run(x):\n    return [x + 1000]\n")
     g.ok("add_link", da_id=found["source"], idf="setpoint", func=digest)
     g.ok("add_link", da_id=found["sink"], odf="shown_set", func=None)
     writer, reader = closing(client("pymodbus TCP", ports[0])), closing(client("modbus-serial TCP", ports[1]))
