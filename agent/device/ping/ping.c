@@ -1,6 +1,6 @@
 #include "agent/device/ping/ping.h"
 #include "agent/device/ping/icmp.h"
-#include "agent/device/ping/lookup.h"
+#include "agent/lookup.h"
 #include "common/util.h"
 #include <math.h>
 #include <stdio.h>
@@ -113,8 +113,10 @@ static void on_echo(void *arg, int rc, int64_t round_trip_us, const char *why)
 	end_round(r, true);
 }
 
-static void ask(struct remote *r, const struct lookup_address *a)
+/* The first of its addresses. */
+static void ask(struct remote *r, const struct lookup_addrs *found)
 {
+	const struct lookup_addr *a = &found->items[0];
 	int64_t left_ms = r->until_ms - loop_now_ms(r->ping->loop);
 	struct err err = {0};
 	int rc = icmp_echo_new(r->ping->icmp, (const struct sockaddr *)&a->addr, a->len,
@@ -155,7 +157,7 @@ static void unresolved(struct remote *r, const char *why)
 	failed(r, why);
 }
 
-static void on_name(void *arg, const struct lookup_address *found, const char *why)
+static void on_name(void *arg, const struct lookup_addrs *found, const char *why)
 {
 	struct remote *r = arg;
 	struct ping *p = r->ping;
@@ -180,7 +182,7 @@ static void look_up(struct remote *r)
 		*p->last_name = r;
 		p->last_name = &r->next_name;
 		r->queued = true;
-	} else if (lookup_new(p->loop, r->host, on_name, r, &r->lookup, &err) == 0) {
+	} else if (lookup_new(p->loop, r->host, 0, on_name, r, &r->lookup, &err) == 0) {
 		p->lookups++;
 	} else {
 		unresolved(r, err.text);
@@ -190,11 +192,11 @@ static void look_up(struct remote *r)
 static void begin(struct remote *r)
 {
 	int64_t timeout_ms = to_ms(r->timeout_s);
-	struct lookup_address a;
+	struct lookup_addrs found;
 
 	r->until_ms = loop_now_ms(r->ping->loop) + timeout_ms;
-	if (lookup_numeric(r->host, &a)) {
-		ask(r, &a);
+	if (lookup_numeric(r->host, 0, &found)) {
+		ask(r, &found);
 		return;
 	}
 	r->state = LOOKS_UP;

@@ -1,4 +1,4 @@
-#include "agent/device/ping/lookup.h"
+#include "agent/lookup.h"
 #include "common/util.h"
 #include <fcntl.h>
 #include <netdb.h>
@@ -8,18 +8,18 @@
 #include <string.h>
 #include <strings.h>
 
-#define HOST_MAX    255
 #define STACK_BYTES (256 * 1024) /* many names at once: not eight megabytes each */
 
 /* Shared with the thread: the last of the two frees it, so neither has to wait for the other. The
  * thread knows nothing of the loop, only its end of a pipe. */
 struct work {
 	atomic_int users;
-	char host[HOST_MAX + 1];
+	char host[LOOKUP_HOST_MAX + 1];
+	unsigned port;
 	int done_fd;      /* the thread's: closed to wake the loop */
 	atomic_bool done; /* rc and found are there */
 	int rc;           /* of getaddrinfo() */
-	struct lookup_address found;
+	struct lookup_addrs found;
 };
 
 struct lookup {
@@ -31,28 +31,40 @@ struct lookup {
 	struct loop_src *src;
 };
 
-/* A datagram type, as each address is to be told once. */
-static int resolve(const char *host, int flags, struct lookup_address *ret)
+/* Adds to ret. ret: as getaddrinfo(). */
+static int resolve(const char *host, unsigned port, int flags, struct lookup_addrs *ret)
 {
-	const struct addrinfo hints = {.ai_socktype = SOCK_DGRAM, .ai_flags = flags};
+	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, /* each address once */
+				       .ai_flags = flags | AI_NUMERICSERV};
 	struct addrinfo *found = NULL;
-	int rc = getaddrinfo(host, NULL, &hints, &found);
+	char service[12];
 
+	snprintf(service, sizeof(service), "%u", port);
+	int rc = getaddrinfo(host, service, &hints, &found);
 	if (rc != 0)
 		return rc;
-	if (found->ai_addrlen > sizeof(ret->addr))
-		rc = EAI_FAMILY;
-	else
-		memcpy(&ret->addr, found->ai_addr, ret->len = found->ai_addrlen);
+	for (const struct addrinfo *a = found; a != NULL && ret->n < LOOKUP_ADDRS_MAX;
+	     a = a->ai_next) {
+		struct lookup_addr *to = &ret->items[ret->n];
+
+		if (a->ai_addrlen > sizeof(to->addr))
+			continue;
+		memcpy(&to->addr, a->ai_addr, a->ai_addrlen);
+		to->len = a->ai_addrlen;
+		ret->n++;
+	}
 	freeaddrinfo(found);
-	return rc;
+	return ret->n > 0 ? 0 : EAI_FAMILY;
 }
 
-bool lookup_numeric(const char *host, struct lookup_address *ret)
+bool lookup_numeric(const char *host, unsigned port, struct lookup_addrs *ret)
 {
-	if (strcasecmp(host, "localhost") == 0)
-		host = "127.0.0.1";
-	return resolve(host, AI_NUMERICHOST, ret) == 0;
+	ret->n = 0;
+	if (strcasecmp(host, "localhost") != 0)
+		return resolve(host, port, AI_NUMERICHOST, ret) == 0;
+	resolve("127.0.0.1", port, AI_NUMERICHOST, ret);
+	resolve("::1", port, AI_NUMERICHOST, ret);
+	return ret->n > 0;
 }
 
 static void work_unref(struct work *w)
@@ -65,7 +77,7 @@ static void *look_up(void *arg)
 {
 	struct work *w = arg;
 
-	w->rc = resolve(w->host, 0, &w->found);
+	w->rc = resolve(w->host, w->port, 0, &w->found);
 	int done_fd = w->done_fd;
 	atomic_store(&w->done, true);
 	close(done_fd);
@@ -102,16 +114,16 @@ static void on_done(void *arg, uint32_t events)
 		k->fn(k->arg, NULL, why); /* k may be gone */
 		return;
 	}
-	struct lookup_address found = w->found;
+	struct lookup_addrs found = w->found; /* w may go with k */
 	k->fn(k->arg, &found, NULL);
 }
 
-int lookup_new(struct loop *l, const char *host, lookup_fn *fn, void *arg, struct lookup **ret,
-	       struct err *err)
+int lookup_new(struct loop *l, const char *host, unsigned port, lookup_fn *fn, void *arg,
+	       struct lookup **ret, struct err *err)
 {
 	int fds[2];
 
-	if (strlen(host) > HOST_MAX)
+	if (strlen(host) > LOOKUP_HOST_MAX)
 		return err_set(err, ERR_INVAL, "looking up %.60s...: too long", host);
 	struct lookup *k = calloc(1, sizeof(*k));
 	struct work *w = calloc(1, sizeof(*w));
@@ -122,6 +134,7 @@ int lookup_new(struct loop *l, const char *host, lookup_fn *fn, void *arg, struc
 	}
 	*k = (struct lookup){.loop = l, .fn = fn, .arg = arg, .work = w, .fd = -1};
 	atomic_init(&w->users, 1);
+	w->port = port;
 	snprintf(w->host, sizeof(w->host), "%s", host);
 	if (pipe2(fds, O_CLOEXEC) < 0) {
 		err_sys(err, "looking up %s", host);
