@@ -370,3 +370,143 @@ static MAYBE_UNUSED const char *told(void)
 	the_port.log[0] = '\0';
 	return log;
 }
+
+/* ---- the master ---- */
+
+static void *instance;
+static json_t *conf;
+
+static MAYBE_UNUSED int setup(void **state)
+{
+	(void)state;
+	the_loop.now_ms = 100000;
+	the_port = (struct port){.states = json_object()};
+	the_client = (struct modbus_client){0};
+	return 0;
+}
+
+static MAYBE_UNUSED int teardown(void **state)
+{
+	(void)state;
+	if (instance != NULL)
+		modbus_master_type.ops->close(instance);
+	instance = NULL;
+	json_decref(conf);
+	conf = NULL;
+	json_decref(the_port.states);
+	assert_int_equal(the_loop.n, 0);
+	return 0;
+}
+
+static MAYBE_UNUSED void on_problem(void *arg, bool is_error, const char *text)
+{
+	(void)is_error;
+	snprintf(arg, 300, "%s", text);
+}
+
+/* Check a configuration. ret: the last thing that is wrong with it; "". */
+static MAYBE_UNUSED const char *check(const char *remotes)
+{
+	static char text[300];
+	struct problems *p = problems_new();
+	char whole[2000];
+
+	json_decref(conf);
+	snprintf(whole, sizeof(whole),
+		 "{'connection': {'modbus_type': 'TCP'}, 'remote_devices': [%s]}", remotes);
+	for (char *c = whole; *c != '\0'; c++)
+		if (*c == '\'')
+			*c = '"';
+	conf = json_loads(whole, 0, NULL);
+	assert_non_null(conf);
+	if (fields_check(modbus_master_type.fields, conf, p) == 0)
+		modbus_master_type.check(conf, p);
+	text[0] = '\0';
+	problems_each(p, on_problem, text);
+	problems_free(p);
+	return text;
+}
+
+static MAYBE_UNUSED void create(const char *remotes)
+{
+	assert_string_equal(check(remotes), "");
+	assert_int_equal(modbus_master_type.ops->create(&the_port, conf, &instance, NULL), 0);
+	assert_true(the_port.created);
+}
+
+#define REMOTE(id, points) "{'device_id': " #id ", 'timeout_poll_delay': 5, 'data': [" points "]}"
+#define POINT(name, interval, type, address, offset, count)                   \
+	"{'name': '" name "', 'interval': " #interval ", 'data_type': '" type \
+	"', 'start_address': " #address ", 'bit_offset': " #offset ", 'bit_count': " #count "}"
+
+static MAYBE_UNUSED void kept(const char *path, bool enabled)
+{
+	json_object_set_new(the_port.states, path, json_boolean(enabled));
+}
+
+static MAYBE_UNUSED int event(const char *path, const char *payload)
+{
+	char copy[200], *rest = copy, *part, text[200];
+	const char *parts[8];
+	size_t n = 0;
+	struct err err;
+	json_t *json;
+	int rc;
+
+	snprintf(copy, sizeof(copy), "%s", path);
+	snprintf(text, sizeof(text), "%s", payload);
+	for (char *c = text; *c != '\0'; c++)
+		if (*c == '\'')
+			*c = '"';
+	while ((part = strsep(&rest, "/")) != NULL)
+		parts[n++] = part;
+	json = json_loads(text, JSON_DECODE_ANY, NULL);
+	rc = modbus_master_type.ops->event(instance, parts, n, json, &err);
+	json_decref(json);
+	return rc;
+}
+
+/* One enabled remote device, connected; what is told so far is forgotten. */
+static MAYBE_UNUSED void start(const char *points)
+{
+	char remote[1500];
+
+	snprintf(remote, sizeof(remote),
+		 "{'device_id': 1, 'timeout_poll_delay': 5, 'merge_gap': 0, 'data': [%s]}", points);
+	kept("remote_device/1/enable", true);
+	create(remote);
+	connected();
+	told();
+}
+
+/* When the next request comes, from now; it is answered. */
+static MAYBE_UNUSED int64_t next_poll(void)
+{
+	int64_t from = the_loop.now_ms;
+
+	for (int i = 0; i < 100000 && the_client.n == 0; i++)
+		pass(1);
+	answer(1, 5);
+	return the_loop.now_ms - from;
+}
+
+static MAYBE_UNUSED json_int_t figure(const char *name)
+{
+	json_t *s = modbus_master_type.ops->status(instance);
+	json_t *r = json_array_get(json_object_get(s, "remote_devices"), 0);
+	json_int_t n = json_integer_value(json_object_get(r, name));
+
+	assert_non_null(s);
+	json_decref(s);
+	return n;
+}
+
+#define READ(name, value, cause, index)                                           \
+	"remote_device/1/read/" name " {\"result\":\"SUCCESS\",\"value\":" #value \
+	",\"cause\":\"" cause "\"} [" #index "]=" #value "\n"
+#define BAD(name, result, index) \
+	"remote_device/1/read/" name " {\"result\":\"" result "\"} [" #index "]q1\n"
+#define STATUS(status)      "remote_device/1/status \"" status "\"\n"
+#define WORD(name, address) POINT(name, 1, "HOLDING_REGISTER", address, 0, 16)
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
