@@ -107,14 +107,12 @@ int outbox_put(struct outbox *o, const struct outbox_item *spec, struct err *err
 	return 0;
 }
 
-void outbox_forget_windows(struct outbox_queue *q)
+void outbox_read_again(struct outbox_queue *q, enum outbox_keep keep)
 {
-	for (int keep = KEEP_LATEST; keep <= KEEP_ALL; keep++) {
-		while (q->window[keep].first != NULL)
-			outbox_dispose(q->window[keep].first);
-		q->cursor[keep] = 0;
-		q->more[keep] = true;
-	}
+	while (q->window[keep].first != NULL)
+		outbox_dispose(q->window[keep].first);
+	q->cursor[keep] = 0;
+	q->more[keep] = true;
 }
 
 void outbox_open(struct outbox *o, enum outbox_sink sink, const char *address, bool open)
@@ -126,7 +124,8 @@ void outbox_open(struct outbox *o, enum outbox_sink sink, const char *address, b
 	if (a == NULL || a->closed == !open)
 		return;
 	a->closed = !open;
-	outbox_forget_windows(q);
+	outbox_read_again(q, KEEP_LATEST);
+	outbox_read_again(q, KEEP_ALL);
 	outbox_forget_address(a);
 	outbox_pump(o, q);
 	outbox_schedule(o);
@@ -158,7 +157,8 @@ void outbox_drop(struct outbox *o, enum outbox_sink sink, const char *address)
 	for (struct item *it = q->flight.first; it != NULL; it = it->next)
 		if (it->address == a)
 			it->unwanted = true;
-	outbox_forget_windows(q);
+	outbox_read_again(q, KEEP_LATEST);
+	outbox_read_again(q, KEEP_ALL);
 	if (a->backlog > 0 || a->row != 0)
 		outbox_drop_rows(o, q, a);
 	a->items--;

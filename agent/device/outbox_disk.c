@@ -110,10 +110,6 @@ static void refused(struct outbox *o, struct item *it)
 static void committed(struct outbox *o, struct item *it)
 {
 	it->saving = false;
-	if (it->address == NULL) {
-		free(it);
-		return;
-	}
 	outbox_settle(o, it, 0);
 	if (it->list != NULL) {
 		it->stored = true;
@@ -123,22 +119,31 @@ static void committed(struct outbox *o, struct item *it)
 	outbox_dispose(it);
 }
 
+/* It has been counted as deleted already, or what comes of it is over now: so is the row that it
+ * had taken the place of. */
+static void rolled_back_over(struct outbox *o, struct item *it)
+{
+	struct address *a = it->address;
+
+	if (it->keep == KEEP_LATEST && a->row == it->seq) {
+		outbox_delete_row(o, it->q, KEEP_LATEST, it->seq, it->bytes, a);
+		a->row = 0;
+	}
+	if (it->replaced != 0)
+		note_gone(o, it->q, KEEP_LATEST, it->replaced, a);
+	if (it->list != NULL)
+		return;
+	outbox_settle(o, it, 0);
+	outbox_dispose(it);
+}
+
 static void rolled_back(struct outbox *o, struct item *it)
 {
 	struct address *a = it->address;
 
 	it->saving = false;
-	if (a == NULL || (it->keep == KEEP_LATEST && a->row != it->seq)) {
-		/* it was counted as deleted meanwhile; so is the row that it had taken the place of
-		 */
-		if (it->replaced != 0)
-			note_gone(o, it->q, it->keep, it->replaced, a);
-		if (a == NULL) {
-			free(it);
-		} else if (it->list == NULL) {
-			outbox_settle(o, it, 0);
-			outbox_dispose(it);
-		}
+	if (it->over || (it->keep == KEEP_LATEST && a->row != it->seq)) {
+		rolled_back_over(o, it);
 		return;
 	}
 	o->disk_items -= it->replaced == 0;
@@ -292,6 +297,8 @@ void outbox_keep_item(struct outbox *o, struct item *it)
 	if (a->waiting == it)
 		a->waiting = NULL;
 	a->backlog += it->keep == KEEP_ALL;
+	if (it->seq <= it->q->cursor[it->keep]) /* it was lost: what is behind it waits for it */
+		outbox_read_again(it->q, it->keep);
 	int rc = outbox_write(o, it, &err);
 
 	if (rc == 0)
@@ -380,13 +387,17 @@ static int on_waiting(void *arg, const struct db_value *v, size_t n)
 	return 0;
 }
 
-/* Rows of the open transaction are in memory, too, and may be no rows in the end. */
-static int64_t first_saving(const struct outbox *o, const struct outbox_queue *q,
-			    enum outbox_keep keep)
+/* Rows of the open transaction are in memory, too, and may be no rows in the end; nothing goes
+ * before what is to be one. */
+static int64_t first_unsaved(const struct outbox *o, const struct outbox_queue *q,
+			     enum outbox_keep keep)
 {
 	int64_t least = INT64_MAX;
 
 	for (const struct item *it = o->saving; it != NULL; it = it->next_saving)
+		if (it->q == q && it->keep == keep && it->seq < least)
+			least = it->seq;
+	for (const struct item *it = o->unsaved.first; it != NULL; it = it->next)
 		if (it->q == q && it->keep == keep && it->seq < least)
 			least = it->seq;
 	return least;
@@ -403,7 +414,7 @@ size_t outbox_refill(struct outbox *o, struct outbox_queue *q, enum outbox_keep 
 			"SELECT seq, address, body, retain, put_us, size" OUTBOX_OF_KIND
 			"AND seq > $4 AND seq < $5 ORDER BY seq LIMIT 64",
 			OUTBOX_KIND(o, q, keep), DB_V_INT(q->cursor[keep]),
-			DB_V_INT(first_saving(o, q, keep)));
+			DB_V_INT(first_unsaved(o, q, keep)));
 
 	q->more[keep] = r.rows == READ_ROWS;
 	q->unread |= rc < 0;

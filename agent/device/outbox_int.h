@@ -61,7 +61,7 @@ struct item {
 	struct item *prev, *next;
 	struct item_list *list;   /* NULL: in none */
 	struct item *next_saving; /* in the open transaction, the one before it */
-	struct address *address;  /* NULL: it is over */
+	struct address *address;
 	struct outbox_queue *q;
 	uint64_t token;
 	int64_t seq;
@@ -72,6 +72,7 @@ struct item {
 	bool retain, state;
 	bool stored;   /* its row is on the disk */
 	bool saving;   /* its row is in the open transaction */
+	bool over;     /* it is only there because its row is in the open transaction */
 	bool unwanted; /* not to be sent again */
 	struct hearers hearers;
 	char text[];
@@ -171,8 +172,8 @@ void outbox_wait(struct outbox *o, struct item *it);
 /* ---- outbox.c ---- */
 
 void outbox_schedule(struct outbox *o);
-/* Rows are read anew: others are to come, or in another order. */
-void outbox_forget_windows(struct outbox_queue *q);
+/* From the first row: others are to come, or in another order. */
+void outbox_read_again(struct outbox_queue *q, enum outbox_keep keep);
 
 /* ---- outbox_disk.c ---- */
 

@@ -112,15 +112,17 @@ struct item *outbox_item_new(struct outbox *o, struct address *a, const char *te
 
 void outbox_dispose(struct item *it)
 {
-	struct address *a = TAKE(it->address);
+	struct address *a = it->address;
 
 	outbox_take(it);
 	if (a->waiting == it)
 		a->waiting = NULL;
+	it->over = it->saving;
+	if (it->over)
+		return;
 	a->items--;
 	outbox_forget_address(a);
-	if (!it->saving)
-		free(it);
+	free(it);
 }
 
 static void hearers_append(struct hearers *l, struct hearer *h)
@@ -224,8 +226,7 @@ void outbox_lose(struct outbox *o, struct item *it, int rc)
 
 	if (outbox_is_state(it) && a->newest == it->seq && a->row != 0) {
 		a->newest = a->row;
-		q->cursor[KEEP_LATEST] = 0;
-		q->more[KEEP_LATEST] = true;
+		outbox_read_again(q, KEEP_LATEST);
 	}
 	outbox_settle(o, it, rc);
 	outbox_dispose(it);

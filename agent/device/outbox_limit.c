@@ -71,7 +71,7 @@ static void lose_row(struct outbox *o, struct outbox_queue *q, enum outbox_keep 
 	while (it != NULL && it->seq != row->seq)
 		it = it->next;
 	for (struct item *s = o->saving; it == NULL && s != NULL; s = s->next_saving)
-		if (s->address != NULL && s->q == q && s->keep == keep && s->seq == row->seq)
+		if (!s->over && s->q == q && s->keep == keep && s->seq == row->seq)
 			it = s;
 	outbox_delete_row(o, q, keep, row->seq, row->bytes, a);
 	if (it != NULL) {

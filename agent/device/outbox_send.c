@@ -167,8 +167,7 @@ static void leave_on_disk(struct item *it)
 {
 	struct outbox_queue *q = it->q;
 
-	q->cursor[it->keep] = 0;
-	q->more[it->keep] = true;
+	outbox_read_again(q, it->keep);
 	it->address->backlog += it->keep == KEEP_ALL;
 	if (it->stored)
 		outbox_dispose(it);
@@ -253,7 +252,8 @@ void outbox_up(struct outbox *o, enum outbox_sink sink, bool up)
 			if (it->keep != KEEP_NONE)
 				outbox_keep_item(o, it);
 		}
-		outbox_forget_windows(q);
+		outbox_read_again(q, KEEP_LATEST);
+		outbox_read_again(q, KEEP_ALL);
 	} else {
 		q->up = true;
 		give_credit(o);

@@ -1,8 +1,8 @@
 /* test_outbox_disk.c - what is kept on the disk: order over restarts, the latest, quota, age, room
  * given back, a disk that refuses. */
 #include "tests/agent/outbox_bench.h"
-#include <fcntl.h>
-#include <sqlite3.h>
+
+#include "tests/agent/bad_disk.h"
 
 static int on_number(void *arg, const struct db_value *v, size_t n)
 {
@@ -20,48 +20,18 @@ static int64_t ask(struct bench *b, const char *sql)
 	return n;
 }
 
-/* ---- a disk that fails ---- */
-
-static int write_error, sync_error; /* errno; 0: none */
-static unsigned writes_refused;
-
-static ssize_t failing_pwrite(int fd, const void *buf, size_t len, off_t at)
-{
-	if (write_error == 0)
-		return pwrite(fd, buf, len, at);
-	writes_refused++;
-	errno = write_error;
-	return -1;
-}
-
-/* SQLite calls it by name. */
-int fdatasync(int fd)
-{
-	if (sync_error == 0)
-		return fsync(fd);
-	errno = sync_error;
-	return -1;
-}
-
 static int setup_failing(void **state)
 {
-	sqlite3_vfs *vfs = sqlite3_vfs_find(NULL);
-
-	assert_int_equal(vfs->xSetSystemCall(vfs, "pwrite", (sqlite3_syscall_ptr)failing_pwrite),
-			 SQLITE_OK);
-	assert_int_equal(vfs->xSetSystemCall(vfs, "pwrite64", (sqlite3_syscall_ptr)failing_pwrite),
-			 SQLITE_OK);
+	bad_disk_begin();
 	return bench_setup(state);
 }
 
 static int teardown_failing(void **state)
 {
-	sqlite3_vfs *vfs = sqlite3_vfs_find(NULL);
-
-	write_error = sync_error = 0;
+	bad_disk_recover();
 	int rc = bench_teardown(state);
 
-	vfs->xSetSystemCall(vfs, NULL, NULL);
+	bad_disk_end();
 	return rc;
 }
 
@@ -423,19 +393,19 @@ static void test_disk_full(void **state)
 		bench_all(b, "a", i);
 	bench_latest(b, "l", 50);
 	bench_until(b, bench_is_told(b, 50));
-	write_error = ENOSPC;
+	bad_disk_write = ENOSPC;
 	for (size_t i = 51; i < 100; i++)
 		bench_all(b, "a", i);
 	bench_latest(b, "l", 100);
 	bench_until(b, bench_is_told(b, 100));
-	assert_true(writes_refused > 0);
+	assert_true(bad_disk_refused > 0);
 	for (size_t i = 51; i <= 100; i++) {
 		assert_int_equal(b->told[i].times, 1);
 		assert_true(b->told[i].rc < 0);
 	}
 	assert_int_equal(bench_status(b).failed, 50);
 	assert_int_equal(bench_status(b).disk_items, 51); /* what was on the disk stays */
-	write_error = 0;
+	bad_disk_write = 0;
 	bench_until(b, ({
 			    static size_t next = 101; /* it recovers by itself */
 			    size_t i = next++;
@@ -461,14 +431,14 @@ static void test_disk_full_for_a_moment(void **state)
 
 	bench_all(b, "a", 1);
 	bench_until(b, bench_is_told(b, 1));
-	write_error = ENOSPC;
+	bad_disk_write = ENOSPC;
 	bench_all(b, "a", 2);
 	bench_latest(b, "l", 3);
-	bench_until(b, writes_refused > 0);
+	bench_until(b, bad_disk_refused > 0);
 	bench_all(b, "a", 4);
 	bench_latest(b, "l", 5);
 	bench_turns(b, 100);
-	write_error = 0;
+	bad_disk_write = 0;
 	bench_until(b, bench_is_told(b, 4) && bench_is_told(b, 5));
 	for (size_t i = 1; i <= 5; i++)
 		bench_expect_told(b, i, 0);
@@ -486,11 +456,11 @@ static void test_sink_before_disk(void **state)
 {
 	struct bench *b = *state;
 
-	write_error = ENOSPC;
+	bad_disk_write = ENOSPC;
 	bench_all(b, "a", 1);
 	bench_latest(b, "l", 2);
 	bench_all(b, "a", 3);
-	bench_until(b, writes_refused > 0);
+	bench_until(b, bad_disk_refused > 0);
 	bench_up(b);
 	bench_all(b, "a", 4);
 	bench_until(b, b->n == 4);
@@ -515,11 +485,11 @@ static void test_sync_fails(void **state)
 {
 	struct bench *b = *state;
 
-	sync_error = EIO;
+	bad_disk_sync = EIO;
 	bench_all(b, "a", 1);
 	bench_until(b, bench_is_told(b, 1));
 	assert_true(b->told[1].rc < 0); /* it is not sure to be on the disk */
-	sync_error = 0;
+	bad_disk_sync = 0;
 	bench_turns(b, 1100);
 	bench_all(b, "a", 2);
 	bench_until(b, bench_is_told(b, 2));
@@ -534,13 +504,13 @@ static void test_deleting_fails(void **state)
 	for (size_t i = 0; i < 200; i++)
 		bench_all(b, "a", i);
 	bench_until(b, bench_is_told(b, 199));
-	write_error = ENOSPC;
+	bad_disk_write = ENOSPC;
 	b->room = 100;
 	bench_up(b);
 	bench_until(b, b->n == 100);
 	bench_answer(b);
-	writes_refused = 0;
-	bench_until(b, writes_refused > 0);
+	bad_disk_refused = 0;
+	bench_until(b, bad_disk_refused > 0);
 	bench_down(b);
 	b->room = SIZE_MAX;
 	bench_up(b);
@@ -551,7 +521,7 @@ static void test_deleting_fails(void **state)
 	assert_int_equal(b->n, 200);
 	for (size_t i = 0; i < 200; i++)
 		assert_int_equal(strtoul(b->log[i].text, NULL, 10), i);
-	write_error = 0;
+	bad_disk_write = 0;
 	bench_until(b, ask(b, "SELECT count(*) FROM outbox") == 0);
 }
 
