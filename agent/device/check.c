@@ -3,7 +3,9 @@
 #include "agent/device/conf.h"
 #include "agent/device/point.h"
 #include "common/conf_near.h"
+#include "common/util.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define TYPES_MAX 32
@@ -72,53 +74,96 @@ const struct device_type *check_type(const json_t *device, const char *of_templa
 
 /* ---- points ---- */
 
-/* Where in `at` the object `sought` is: "data[3]". ret: false: nowhere. */
-static bool find_path(const json_t *at, const json_t *sought, char *path, size_t cap)
+/* Points stand in lists of lists of the device; what is deeper is no point. */
+#define POINT_DEPTH_MAX 8
+
+struct points {
+	const struct point_spec **sorted; /* by options */
+	size_t n;
+	struct problems *p;
+};
+
+static int by_options(const void *a, const void *b)
+{
+	const struct point_spec *const *x = a, *const *y = b;
+
+	return ((*x)->options > (*y)->options) - ((*x)->options < (*y)->options);
+}
+
+static void check_here(const struct points *points, const json_t *object)
+{
+	const struct point_spec sought = {.options = object}, *key = &sought;
+	const struct point_spec **found =
+		bsearch(&key, points->sorted, points->n, sizeof(points->sorted[0]), by_options);
+
+	if (found != NULL)
+		point_check(*found, points->p);
+}
+
+/* Check the points that are in a value, whose path has been entered. */
+static void check_within(const struct points *points, json_t *value, unsigned depth)
 {
 	const char *key;
-	json_t *value;
-	size_t i, len = strlen(path);
+	json_t *inner;
+	size_t i;
 
-	if (at == sought)
-		return true;
-	json_object_foreach ((json_t *)(uintptr_t)at, key, value) {
-		snprintf(path + len, cap - len, "%s%s", len > 0 ? "." : "", key);
-		if (find_path(value, sought, path, cap))
-			return true;
+	if (depth == POINT_DEPTH_MAX)
+		return;
+	if (json_is_object(value))
+		check_here(points, value);
+	json_object_foreach (value, key, inner) {
+		if (!json_is_object(inner) && !json_is_array(inner))
+			continue;
+		problem_enter(points->p, "%s", key);
+		check_within(points, inner, depth + 1);
+		problem_leave(points->p);
 	}
-	json_array_foreach (at, i, value) {
-		snprintf(path + len, cap - len, "[%zu]", i);
-		if (find_path(value, sought, path, cap))
-			return true;
+	json_array_foreach (value, i, inner) {
+		if (!json_is_object(inner) && !json_is_array(inner))
+			continue;
+		problem_enter(points->p, "[%zu]", i);
+		check_within(points, inner, depth + 1);
+		problem_leave(points->p);
 	}
-	path[len] = '\0';
-	return false;
 }
 
-/* ret: 0 or ERR_SCHEMA */
-static int check_point(const json_t *device, const struct point_spec *spec, struct problems *p)
+/* Most files have points that are all right; then nobody needs their paths. */
+static bool all_right(const struct point_list *list)
 {
-	size_t before = problems_errors(p);
-	char path[400] = "";
-	struct problems *trial = problems_new();
+	struct problems *p = problems_new();
 
-	/* most are right, and to find the path takes a while */
-	if (trial != NULL)
-		point_check(spec, trial);
-	bool good = trial != NULL && problems_errors(trial) == 0;
+	for (size_t i = 0; p != NULL && i < list->n; i++)
+		point_check(&list->items[i], p);
+	bool right = p != NULL && problems_errors(p) == 0;
 
-	problems_free(trial);
-	if (good)
-		return 0;
-	if (!find_path(device, spec->options, path, sizeof(path)))
-		snprintf(path, sizeof(path), "%s", spec->name);
-	problem_enter(p, "%s", path);
-	point_check(spec, p);
-	problem_leave(p);
-	return problems_errors(p) > before ? ERR_SCHEMA : 0;
+	problems_free(p);
+	return right;
 }
 
-static int check_points(const struct device_type *type, const json_t *device, struct problems *p)
+/* ret: 0 or ERR_NOMEM */
+static int tell_points(const struct point_list *list, json_t *device, struct problems *p)
+{
+	CLEANUP(freep)
+	const struct point_spec **sorted = calloc(list->n + 1, sizeof(struct point_spec *));
+
+	if (sorted == NULL)
+		return ERR_NOMEM;
+	for (size_t i = 0; i < list->n; i++)
+		sorted[i] = &list->items[i];
+	qsort(sorted, list->n, sizeof(sorted[0]), by_options);
+	size_t before = problems_errors(p);
+
+	check_within(&(struct points){sorted, list->n, p}, device, 0);
+	/* options that the type has made up stand nowhere in the file */
+	for (size_t i = 0; problems_errors(p) == before && i < list->n; i++) {
+		problem_enter(p, "%s", list->items[i].name);
+		point_check(&list->items[i], p);
+		problem_leave(p);
+	}
+	return 0;
+}
+
+static int check_points(const struct device_type *type, json_t *device, struct problems *p)
 {
 	struct point_list points = {0};
 	struct err err = {0};
@@ -126,11 +171,13 @@ static int check_points(const struct device_type *type, const json_t *device, st
 
 	if (rc < 0 && rc != ERR_NOMEM)
 		problem_add(p, "", "%s", err.text);
-	for (size_t i = 0; rc == 0 && i < points.n; i++)
-		check_point(device, &points.items[i], p);
+	if (rc == 0 && !all_right(&points))
+		rc = tell_points(&points, device, p);
 	free(points.items);
 	return rc;
 }
+
+/* ---- all ---- */
 
 int check_device(const struct device_type *type, json_t *device, struct problems *p)
 {
