@@ -67,9 +67,10 @@ struct device {
 	struct telling *tellings;  /* states that the broker is being told */
 	struct emitting *emitting; /* whose done is still to be called */
 	struct port_call *calls;
+	struct said_point **said_points; /* what each point said last; NULL: nothing */
 	struct map *said; /* states as the broker has them of us: struct said by topic */
 	void **again;     /* those to say again, from again_at on; NULL: none */
-	size_t again_at;
+	size_t again_at, again_point;
 	unsigned connections; /* to the broker that were lost */
 	struct device_counters counters;
 };

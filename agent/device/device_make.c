@@ -51,7 +51,8 @@ static int make_points(struct device *d, struct err *err)
 	d->keep_default = keep_named(store, KEEP_NONE);
 	d->keeps = calloc(d->points.n + 1, sizeof(*d->keeps));
 	d->lasts = calloc(d->points.n + 1, sizeof(*d->lasts));
-	if (d->keeps == NULL || d->lasts == NULL)
+	d->said_points = calloc(d->points.n + 1, sizeof(struct said_point *));
+	if (d->keeps == NULL || d->lasts == NULL || d->said_points == NULL)
 		return err_set(err, ERR_NOMEM, "points");
 	for (size_t i = 0; i < d->points.n; i++)
 		d->keeps[i] = keep_named(d->points.items[i].options, d->keep_default);

@@ -24,6 +24,13 @@ struct said {
 	unsigned connection; /* how many there had been */
 };
 
+/* The same of a point. There may be very many of them, each with one topic. */
+struct said_point {
+	unsigned connection;
+	size_t topic_len;
+	char text[]; /* what follows <prefix>/gateway/, NUL, the body */
+};
+
 int64_t now_us(void)
 {
 	struct timespec ts;
@@ -123,17 +130,39 @@ static void remember_said(struct device *d, const char *topic, const char *text,
 	s->connection = d->connections;
 }
 
+/* ret: false: the point has said something else before. */
+static bool remember_point(struct device *d, unsigned point, const char *suffix, const char *text)
+{
+	struct said_point **at = &d->said_points[point], *s = *at;
+	size_t topic_len = strlen(suffix), len = strlen(text);
+
+	if (s != NULL && strcmp(s->text, suffix) != 0)
+		return false;
+	s = realloc(s, sizeof(*s) + topic_len + len + 2);
+	if (s == NULL)
+		return true;
+	s->connection = d->connections;
+	s->topic_len = topic_len;
+	memcpy(s->text, suffix, topic_len + 1);
+	memcpy(s->text + topic_len + 1, text, len + 1);
+	*at = s;
+	return true;
+}
+
 void device_forget_said(struct device *d)
 {
 	free(TAKE(d->again));
 	d->said = map_free(d->said, said_free);
+	for (size_t i = 0; d->said_points != NULL && i < d->points.n; i++)
+		free(d->said_points[i]);
+	free(TAKE(d->said_points));
 }
 
 void device_begin_say_again(struct device *d)
 {
 	free(TAKE(d->again));
 	d->again = map_values(d->said);
-	d->again_at = 0;
+	d->again_at = d->again_point = 0;
 	device_say_again(d);
 }
 
@@ -146,28 +175,52 @@ static size_t in_memory(const struct device *d)
 	return s.waiting > s.disk_items ? s.waiting - s.disk_items : 0;
 }
 
+static void say(struct device *d, const char *topic, const char *text, enum outbox_keep keep)
+{
+	outbox_put(d->outbox,
+		   &(struct outbox_item){.sink = OUTBOX_EVENTS,
+					 .address = topic,
+					 .text = text,
+					 .retain = true,
+					 .state = true,
+					 .keep = keep},
+		   NULL); /* counted by the outbox */
+}
+
+/* What was said since the connection was lost is on its way. */
+static void say_point(struct device *d, size_t point)
+{
+	const struct said_point *s = d->said_points[point];
+	CLEANUP(freep)
+	char *topic = NULL;
+
+	if (s == NULL || s->connection == d->connections)
+		return;
+	if (asprintf(&topic, "%s/gateway/%s", d->prefix, s->text) < 0)
+		topic = NULL;
+	else
+		say(d, topic, s->text + s->topic_len + 1,
+		    d->has_store ? d->keeps[point] : KEEP_NONE);
+}
+
 void device_say_again(struct device *d)
 {
 	while (d->again != NULL) {
 		const struct said *s = d->again[d->again_at];
 
-		if (s == NULL) {
+		if (s == NULL && d->again_point == d->points.n) {
 			free(TAKE(d->again));
 			return;
 		}
 		if (in_memory(d) >= SAY_AGAIN_WAITING)
 			return; /* device_sent() goes on */
+		if (s == NULL) {
+			say_point(d, d->again_point++);
+			continue;
+		}
 		d->again_at++;
-		if (s->connection == d->connections)
-			continue; /* said since: it is on its way */
-		outbox_put(d->outbox,
-			   &(struct outbox_item){.sink = OUTBOX_EVENTS,
-						 .address = s->topic,
-						 .text = s->text,
-						 .retain = true,
-						 .state = true,
-						 .keep = s->keep},
-			   NULL); /* counted by the outbox */
+		if (s->connection != d->connections)
+			say(d, s->topic, s->text, s->keep);
 	}
 }
 
@@ -228,7 +281,9 @@ static int put_event(struct device *d, const struct emission *e, struct emitting
 		topic = NULL;
 	if (text == NULL || topic == NULL)
 		return err_set(err, ERR_NOMEM, "event");
-	if (e->retain)
+	bool of_point = e->point >= 0 && (size_t)e->point < d->points.n;
+
+	if (e->retain && !(of_point && remember_point(d, (unsigned)e->point, suffix, text)))
 		remember_said(d, topic, text, keep);
 	if (asked != NULL)
 		asked->open++;

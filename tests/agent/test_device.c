@@ -756,6 +756,39 @@ static void done_when_both_views_are(void **state)
 	assert_int_equal(w->done, 2);
 }
 
+static void what_points_said_is_said_again(void **state)
+{
+	struct world *w = *state;
+	static const char *const other[] = {"other"};
+
+	begin(w, ",\"data\":[{\"name\":\"p0\"},{\"name\":\"p1\"}]");
+	tell(w, "enable", "true");
+	emit_point(w, 5);
+	emit_point(w, 65535);
+	/* the same point under another topic */
+	port_emit(fakes.alive->port, &(struct emission){.path = other,
+							.n_path = 1,
+							.payload = json_integer(8),
+							.retain = true,
+							.point = 0,
+							.value = {.kind = VALUE_UINT, .u = 8}});
+	turn(w);
+	notes_clear(&w->sent);
+	device_lost(w->d);
+	device_synced(w->d, true, true);
+	turn(w);
+	assert_string_equal(w->sent.text, "other=8;running=true;read/p0=65535;system/enable=true;");
+	/* what is said now is not said twice */
+	notes_clear(&w->sent);
+	device_lost(w->d);
+	emit_point(w, 6);
+	device_synced(w->d, true, true);
+	turn(w);
+	assert_null(strstr(w->sent.text, "65535"));
+	assert_non_null(strstr(w->sent.text, "read/p0=6;"));
+	assert_null(strstr(strstr(w->sent.text, "read/p0=6;") + 1, "read/p0=6;"));
+}
+
 static void topics_are_encoded(void **state)
 {
 	struct world *w = *state;
@@ -874,6 +907,7 @@ int main(void)
 		IN_WORLD(enable_passes_the_queue),
 		IN_WORLD(states_count_whenever_they_came),
 		IN_WORLD(done_when_both_views_are),
+		IN_WORLD(what_points_said_is_said_again),
 		IN_WORLD(topics_are_encoded),
 		IN_WORLD(reads_and_writes_are_answered_once),
 		IN_WORLD(it_can_be_looked_at),
