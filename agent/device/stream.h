@@ -45,7 +45,9 @@ unsigned stream_char_us(const struct stream *s);
 
 typedef void stream_accept_fn(void *arg, struct stream *s, const struct stream_address *local,
 			      const struct stream_address *remote);
-/* s: yours; give it handlers with stream_start() or free it. */
+/* host: an address (0.0.0.0 and :: are all of this machine) or localhost; a name would need a
+ * look-up. fn gets connections as they come, s is yours: give it handlers with stream_start() or
+ * free it. Errors: ERR_INVAL, ERR_SYS, ERR_NOMEM. */
 int stream_listen(struct loop *l, const char *host, unsigned port, stream_accept_fn *fn, void *arg,
 		  struct stream_listener **ret, struct err *err);
 struct stream_listener *stream_listener_free(struct stream_listener *s);

@@ -21,7 +21,7 @@ struct modbus_result {
 		MODBUS_DONE,      /* answered; answer->exception may be set */
 		MODBUS_TIMED_OUT, /* all attempts */
 		MODBUS_LOST,      /* the connection went away, or there was none */
-		MODBUS_FULL,      /* too many wait */
+		MODBUS_FULL,      /* too many wait: a client refuses at once, its users tell */
 	} kind;
 	const struct modbus_answer *answer; /* of MODBUS_DONE; borrowed for the call */
 };
