@@ -1,17 +1,15 @@
 """The device type modbus_slave against masters of others: what they read and write, to the bit, and what the event bus and IoTtalk
 are told of it and tell it."""
 
-import json
 import struct
 
 import pytest
 
-from clients import Inbox
+from field_devices import FieldDevice, closing, registered_devices, start_gateway  # noqa: F401: fixtures
 from modbus_masters import Mbpoll, NoAnswer, Raw, Refused, client
 from modbus_peers import Line
 from suite import free_ports, until
 
-GATEWAY = "gw1"
 ORDERS = ("big", "little", "big_swap", "little_swap")
 CLIENTS = ("pymodbus TCP", "pymodbus RTU over TCP", "pymodbus ASCII over TCP", "pymodbus RTU", "pymodbus ASCII",
            "modbus-serial TCP", "modbus-serial RTU over TCP", "modbus-serial RTU", "modbus-serial ASCII", "jsmodbus TCP",
@@ -35,27 +33,7 @@ def point(name, table, address, count, offset=0, device_id=1, **more):
                  "bit_count": count}, **more)
 
 
-class Device:
-    """A device of the gateway as the event bus sees it."""
-
-    def __init__(self, mqtt, name):
-        self.mqtt = mqtt
-        self.prefix = "gateway/%s/modbus_slave/%s/" % (GATEWAY, name)
-        self.inbox = Inbox("event of " + name)
-        mqtt.subscribe_then(self.prefix + "gateway/#", 1, self.inbox.put, lambda: None)
-
-    def tell(self, path, payload, retain=False):
-        self.mqtt.publish(self.prefix + "system/" + path, payload, 1, retain)
-
-    def enable(self, on=True):
-        self.tell("enable", on, retain=True)
-        self.event("running", lambda p: p is on)
-
-    def event(self, path, match=lambda payload: True, timeout=10):
-        """The next event of a path that fits; ret: its payload."""
-        topic = self.prefix + "gateway/" + path
-        return self.inbox.get(lambda m: m.topic == topic and match(m.json["payload"]), timeout).json["payload"]
-
+class Device(FieldDevice):
     def set(self, name, value):
         self.tell("data/" + name, {"value": value}, retain=True)
 
@@ -70,31 +48,9 @@ class Device:
 
 
 @pytest.fixture
-def gateway(make_suite, clients, tmp_path):
-    """gateway(device, ...) starts a suite whose agent has these devices, and enables them; ret: the suite and each device's events."""
-    def start(*devices):
-        path = tmp_path / "devices.json"
-        path.write_text(json.dumps({"name": GATEWAY, "devices": devices}))
-        suite = make_suite({"agent.devices": path})
-        mqtt = clients.mqtt(suite)
-        seen = [Device(mqtt, d["name"]) for d in devices]
-        for device in seen:
-            device.enable()
-        return [suite] + seen
-    return start
-
-
-@pytest.fixture
-def closing():
-    """What is given to it is closed at the end."""
-    made = []
-
-    def add(thing):
-        made.append(thing)
-        return thing
-    yield add
-    for thing in reversed(made):
-        thing.close()
+def gateway(start_gateway):
+    """gateway(device, ...): a suite whose agent has these devices, enabled; ret: the suite and each device's events."""
+    return lambda *devices: start_gateway(*devices, seen_as=Device)
 
 
 @pytest.fixture
@@ -362,13 +318,7 @@ def test_a_master_s_write_goes_through_a_function_into_another_slave(gateway, cl
     ports = free_ports(2)
     suite, source, sink = gateway(slave("source", ports[0], [point("setpoint", "HOLDING_REGISTER", 0, 16, signed=True)]),
                                   slave("sink", ports[1], [point("shown", "INPUT_REGISTER", 5, 32, order="little_swap")]))
-    devices = clients.device_api(suite)
-    found = {}
-
-    def registered():
-        found.update((da["profile"].get("device"), da["id"]) for da in devices.attach().values())
-        return "source" in found and "sink" in found
-    until(registered, 10, "both devices to be registered")
+    found = registered_devices(clients, suite, "source", "sink")
     g = clients.graph(suite)
     g.ok("attach")
     digest = g.add_funcs("def run(x):\n    return [x + 1000]\n")
