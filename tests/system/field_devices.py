@@ -43,6 +43,7 @@ def start_gateway(make_suite, clients, tmp_path):
         mqtt = clients.mqtt(suite)
         seen = [seen_as(mqtt, d["type"], d["name"]) for d in devices]
         for device in seen:
+            device.event("running", lambda p: p is False)   # said at the start
             device.enable()
         return [suite] + seen
     return start
