@@ -88,16 +88,22 @@ void view_on_data(struct view *v, const char *feature, json_t *values)
 	if (point < 0)
 		return;
 	v->writes++;
+	/* a graph sends the scalar that a function gave as it is, and not as a list of one */
+	json_auto_t *list = json_is_array(values) ? json_incref(values) : json_pack("[O]", values);
 	struct write *w = v->points[point].write;
+	if (list == NULL) {
+		refuse(v, (unsigned)point, ACK_REJECTED, NULL);
+		return;
+	}
 	if (w == NULL) {
-		start(v, (unsigned)point, values);
+		start(v, (unsigned)point, list);
 		return;
 	}
 	/* what cannot be written does not take the place of what can */
-	if (!acceptable(v, (unsigned)point, values, &value))
+	if (!acceptable(v, (unsigned)point, list, &value))
 		return;
 	json_auto_t *overtaken = w->waiting;
-	w->waiting = json_incref(values);
+	w->waiting = json_incref(list);
 	if (overtaken != NULL)
 		refuse(v, (unsigned)point, ACK_CANCELLED, overtaken);
 }

@@ -90,7 +90,7 @@ static void bad_values_are_refused(void **state)
 		const char *odf, *ack;
 	} cases[] = {
 		{"[null]", "[4,null]"},     {"[]", "[4,null]"},           {"[1,2]", "[4,1]"},
-		{"7", "[4,null]"},          {"[65536]", "[4,65536]"},     {"[\"x\"]", "[4,\"x\"]"},
+		{"null", "[4,null]"},       {"[65536]", "[4,65536]"},     {"[\"x\"]", "[4,\"x\"]"},
 		{"[[1]]", "[4,null]"},      {"[{\"a\": 1}]", "[4,null]"}, {"[-1.5]", "[4,-1.5]"},
 		{"{\"a\": 1}", "[4,null]"},
 	};
@@ -110,7 +110,12 @@ static void bad_values_are_refused(void **state)
 	}
 	view_get_status(f->view, &s);
 	assert_int_equal(s.refused, ARRAY_LEN(cases));
-	assert_string_equal(s.why, "a list of one value is needed");
+	assert_string_equal(s.why, "a number is needed, not a list or an object");
+	/* a scalar is a list of one */
+	odf(f, "valve_1_set", "7");
+	expect("write 3 7\n");
+	view_written(f->view, f->number, ACK_OK);
+	expect("put valve_1_ack [0,7] none\n");
 	/* a long text is not repeated */
 	snprintf(longer, sizeof(longer), "[\"%0300d\"]", 7);
 	odf(f, "valve_1_set", longer);
