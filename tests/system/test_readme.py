@@ -28,6 +28,7 @@ CHECKED = {
     "make SAN=address,undefined test-unit": "make -n SAN=address,undefined test-unit >/dev/null",
     "make bench": "make -n bench >/dev/null",
     "make bench-ccm": "make -n bench-ccm >/dev/null",
+    "make bench-devices": "make -n bench-devices >/dev/null",
     "make bench-report": "make -n bench-report >/dev/null",
     "scripts/fuzz": "sh -n scripts/fuzz",
     "scripts/bench-peers": "sh -n scripts/bench-peers",
