@@ -322,6 +322,9 @@ struct outbox *outbox_free(struct outbox *o)
 {
 	if (o == NULL)
 		return NULL;
+	if (o->store != NULL)
+		store_forget(o->store, o);
+	o->listening = false;
 	if (o->keeping)
 		save_all(o);
 	if (o->store != NULL)

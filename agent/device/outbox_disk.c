@@ -198,20 +198,27 @@ static void on_commit(void *arg, int rc)
 		ordered = it->next_saving;
 		committed(o, it);
 	}
+	outbox_retry(o); /* what came before this was told */
 	for (int i = 0; i < OUTBOX_SINKS; i++)
 		outbox_pump(o, &o->q[i]);
 	outbox_schedule(o);
 	outbox_tell(o);
 }
 
+/* ret: 0; ERR_AGAIN: what has come of the last transaction is to be told first; other negative */
 static int begin(struct outbox *o, struct err *err)
 {
 	int rc = store_begin(o->store, err);
 
-	if (rc == 0 && !o->listening) {
-		rc = store_on_commit(o->store, on_commit, o, err);
-		o->listening = rc == 0;
-	}
+	if (rc < 0)
+		return rc;
+	if (o->listening)
+		return o->transaction == store_transaction(o->store)
+			       ? 0
+			       : err_set(err, ERR_AGAIN, "the transaction before has just ended");
+	rc = store_on_commit(o->store, on_commit, o, err);
+	o->listening = rc == 0;
+	o->transaction = store_transaction(o->store);
 	return rc;
 }
 
@@ -228,7 +235,7 @@ void outbox_flush(struct outbox *o)
 			    DB_V_INT(g->sink), DB_V_INT(g->keep), DB_V_INT(g->seq));
 		o->n_deleted += rc == 0;
 	}
-	if (rc < 0 && log_allowed("outbox.not_deleted", o->device))
+	if (rc < 0 && rc != ERR_AGAIN && log_allowed("outbox.not_deleted", o->device))
 		log_warn("outbox.not_deleted", KV("device", o->device), KV("why", err.text));
 }
 
@@ -303,7 +310,7 @@ void outbox_keep_item(struct outbox *o, struct item *it)
 
 	if (rc == 0)
 		return;
-	if (log_allowed("outbox.not_saved", o->device))
+	if (rc != ERR_AGAIN && log_allowed("outbox.not_saved", o->device))
 		log_warn("outbox.not_saved", KV("device", o->device), KV("why", err.text));
 	if (rc != ERR_LIMIT) {
 		refused(o, it);

@@ -119,6 +119,7 @@ struct outbox {
 	struct item *saving;      /* rows of the open transaction, the latest first */
 	bool failing;             /* the last transaction was rolled back */
 	bool listening;           /* hears of its end */
+	uint64_t transaction;     /* of which */
 	struct gone *gone;
 	size_t n_gone, gone_cap;
 	size_t n_deleted;     /* of gone, in the open transaction */

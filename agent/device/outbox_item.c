@@ -254,6 +254,8 @@ static void drop_oldest(struct outbox *o, struct outbox_queue *q)
 		if (!it->state)
 			break;
 	}
+	if (victim == NULL)
+		return;
 	o->dropped++;
 	complain_dropped(o);
 	outbox_lose(o, victim, ERR_LIMIT);

@@ -306,7 +306,7 @@ static void keep_old(struct outbox *o, struct outbox_queue *q)
 	for (struct item *it = q->flight.first; it != NULL && rc == 0; it = it->next)
 		if (it->keep != KEEP_NONE && !it->stored && !it->saving && it->put_ms <= limit)
 			rc = keep_sent(o, it, &err);
-	if (rc < 0 && log_allowed("outbox.not_saved", o->device))
+	if (rc < 0 && rc != ERR_AGAIN && log_allowed("outbox.not_saved", o->device))
 		log_warn("outbox.not_saved", KV("device", o->device), KV("why", err.text));
 	for (struct item *it = q->live.first, *next; it != NULL; it = next) {
 		next = it->next;

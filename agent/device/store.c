@@ -34,6 +34,7 @@ struct store {
 	struct loop *loop;
 	struct db *db;
 	struct loop_src *timer;
+	uint64_t number;          /* of transactions that have ended */
 	bool open;                /* a transaction is */
 	int64_t committed_ms;     /* the last time */
 	int64_t refused_until_ms; /* after a failure */
@@ -107,6 +108,7 @@ int store_commit(struct store *s)
 			     : db_run(s->db, &err, NULL, NULL, "COMMIT");
 
 	s->open = false;
+	s->number++;
 	s->committed_ms = loop_now_ms(s->loop);
 	decide(s, rc);
 	if (rc == 0 && s->vacuum_ms == 0)
@@ -193,6 +195,11 @@ int store_on_commit(struct store *s, store_done_fn *fn, void *arg, struct err *e
 	if (!s->open)
 		arm(s);
 	return 0;
+}
+
+uint64_t store_transaction(const struct store *s)
+{
+	return s->number;
 }
 
 void store_forget(struct store *s, const void *arg)

@@ -8,6 +8,7 @@
 #include "common/err.h"
 #include "common/loop.h"
 #include "common/settings.h"
+#include <stdint.h>
 
 struct store;
 
@@ -24,6 +25,8 @@ int store_begin(struct store *s, struct err *err);
 /* End it now; those who wait hear of it when the turn has ended. ret: 0: nothing is open, all is on
  * the disk; negative: it has been rolled back (logged). */
 int store_commit(struct store *s);
+/* The number of the open transaction, or of the next one. */
+uint64_t store_transaction(const struct store *s);
 /* fn is called once what has been written so far is on the disk (0), or could not be (negative: it
  * has been rolled back, all of it). */
 typedef void store_done_fn(void *arg, int rc);

@@ -275,6 +275,52 @@ static void test_devices_are_apart(void **state)
 	bench_expect(b, "a=1");
 }
 
+struct other_put {
+	struct bench *b;
+	struct outbox *other;
+	int64_t seen; /* rows on the disk when the second was done */
+};
+
+static void second_done(void *arg, int rc)
+{
+	struct other_put *p = arg;
+	struct db *db;
+
+	assert_int_equal(rc, 0);
+	assert_int_equal(db_open_sqlite_look(p->b->path, &db, NULL), 0);
+	assert_int_equal(db_run(db, NULL, on_number, &p->seen, "SELECT count(*) FROM outbox"), 0);
+	db_close(db);
+}
+
+static void put_in_other(void *arg, int rc)
+{
+	struct other_put *p = arg;
+	const struct outbox_item item = {
+		.address = "b", .text = "2", .keep = KEEP_ALL, .done = second_done, .arg = p};
+
+	assert_int_equal(rc, 0);
+	assert_int_equal(outbox_put(p->other, &item, NULL), 0);
+}
+
+/* What is put when one commit is told is of the next one, also where that is told of the first
+ * later. */
+static void test_told_of_its_own_commit(void **state)
+{
+	struct bench *b = *state;
+	struct other_put p = {.b = b};
+	const struct outbox_item first = {
+		.address = "a", .text = "1", .keep = KEEP_ALL, .done = put_in_other, .arg = &p};
+	const struct outbox_item plain = {.address = "b", .text = "1", .keep = KEEP_ALL};
+
+	assert_int_equal(
+		outbox_new(b->loop, b->store, "ping/x", b->conf, &bench_ops, b, &p.other, NULL), 0);
+	assert_int_equal(outbox_put(b->o, &first, NULL), 0);
+	assert_int_equal(outbox_put(p.other, &plain, NULL), 0);
+	bench_until(b, p.seen != 0);
+	assert_int_equal(p.seen, 3);
+	p.other = outbox_free(p.other);
+}
+
 static void test_quota(void **state)
 {
 	struct bench *b = *state;
@@ -566,6 +612,7 @@ int main(void)
 		DISK_TEST(test_end_keeps),
 		DISK_TEST(test_reload),
 		DISK_TEST(test_devices_are_apart),
+		DISK_TEST(test_told_of_its_own_commit),
 		DISK_TEST(test_quota),
 		DISK_TEST(test_larger_than_quota),
 		DISK_TEST(test_states_fill_the_quota),
