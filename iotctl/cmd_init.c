@@ -83,19 +83,23 @@ static void print_store(const struct settings *s, enum schema_store store, bool 
 {
 	bool in_memory = strcmp(schema_path(s, store), ":memory:") == 0;
 
-	printf("%-8s %s (%s)\n", store == SCHEMA_CSM ? "store" : "projects", schema_path(s, store),
+	static const char *const titles[] = {
+		[SCHEMA_CSM] = "store", [SCHEMA_CCM] = "projects", [SCHEMA_DEVICES] = "devices"};
+
+	printf("%-8s %s (%s)\n", titles[store], schema_path(s, store),
 	       in_memory   ? "kept in memory only"
 	       : was_there ? "was there, up to date"
 			   : "new");
 }
 
-static int make_csm_store(const struct settings *s, bool quiet, struct err *err)
+static int make_store(const struct settings *s, enum schema_store store, bool quiet,
+		      struct err *err)
 {
-	bool was_there = is_there(s, SCHEMA_CSM);
-	int rc = schema_migrate(s, SCHEMA_CSM, err);
+	bool was_there = is_there(s, store);
+	int rc = schema_migrate(s, store, err);
 
 	if (rc == 0 && !(quiet && was_there))
-		print_store(s, SCHEMA_CSM, was_there);
+		print_store(s, store, was_there);
 	return rc;
 }
 
@@ -130,7 +134,9 @@ int init_make(struct iotctl *app, unsigned what, bool quiet)
 		printf("key      %s (%s)\n", key, rc == 1 ? "new" : "was there");
 	}
 	if (rc >= 0 && (what & INIT_CSM))
-		rc = make_csm_store(s, quiet, &err);
+		rc = make_store(s, SCHEMA_CSM, quiet, &err);
+	if (rc >= 0 && (what & INIT_DEVICES))
+		rc = make_store(s, SCHEMA_DEVICES, quiet, &err);
 	if (rc < 0) {
 		complain("initdb: %s", err.text);
 		return rc;
@@ -157,10 +163,12 @@ bool confirmed(const char *question)
 /* By bit of INIT_*. */
 static const struct {
 	enum schema_store store;
-	const char *what; /* it holds */
+	const char *daemon; /* whose it is */
+	const char *what;   /* it holds */
 } stores[] = {
-	{SCHEMA_CSM, "registrations, graphs and functions"},
-	{SCHEMA_CCM, "accounts, projects, models and devices"},
+	{SCHEMA_CSM, "csm", "registrations, graphs and functions"},
+	{SCHEMA_CCM, "ccm", "accounts, projects, models and devices"},
+	{SCHEMA_DEVICES, "agent", "states of field devices and what they have still to say"},
 };
 
 /* ret: enum exit_code */
@@ -206,9 +214,8 @@ static int reset_stores(const struct iotctl *app, unsigned what)
 	if (fclose(out) != 0)
 		return complain("out of memory");
 	for (size_t i = 0; i < ARRAY_LEN(stores); i++)
-		if ((what & 1u << i) && daemon_runs(app, schema_name(stores[i].store)))
-			return complain("initdb: %s is running; stop it first",
-					schema_name(stores[i].store));
+		if ((what & 1u << i) && daemon_runs(app, stores[i].daemon))
+			return complain("initdb: %s is running; stop it first", stores[i].daemon);
 	if (doomed != 0 && !confirmed(question))
 		return complain("initdb: nothing was deleted (--reset asks on the terminal)");
 	for (size_t i = 0; i < ARRAY_LEN(stores); i++)
@@ -235,13 +242,15 @@ int cmd_initdb(struct iotctl *app, const struct options *o)
 		unsigned bit = store_named(o->argv[i]);
 
 		if (bit == 0)
-			return misused("initdb: unknown name '%s' (choose from csm, ccm)",
+			return misused("initdb: unknown name '%s' (choose from csm, ccm, devices)",
 				       o->argv[i]);
 		what |= bit;
 	}
-	what = what == 0 ? INIT_ALL : what;
 	if (iotctl_settings(app) < 0 || iotctl_own(app) < 0)
 		return EXIT_ERROR;
+	if (what == 0)
+		what = INIT_ALL |
+		       (exists(schema_path(&app->settings, SCHEMA_DEVICES)) ? INIT_DEVICES : 0);
 	if (options_has(o, "reset") && reset_stores(app, what) != EXIT_OK)
 		return EXIT_ERROR;
 	return init_make(app, what, false) < 0 ? EXIT_ERROR : EXIT_OK;

@@ -156,10 +156,10 @@ const struct option_row global_options[] = {
 /* A table reads best as a table. */
 /* clang-format off */
 const struct command commands[] = {
-	{"initdb", "[csm|ccm]", "initialize database",
+	{"initdb", "[csm|ccm|devices]", "initialize database",
 	 "Make the state directory, the key of the suite and the databases (that of csm: registrations, graphs, functions; that of ccm: accounts, "
 	 "projects, models) as far as they are missing, and bring older ones up to date (after a copy of them). A new one of ccm has the common "
-	 "models, units and functions, and no account: see user. No name: both. Nothing is destroyed, unless --reset is given and confirmed.",
+	 "models, units and functions, and no account: see user. No name: both, and that of the devices if it is there (the agent makes it). Nothing is destroyed, unless --reset is given and confirmed.",
 	 .options = initdb_options, .operands = {OPERAND_STORE}, .repeats = true, .run = cmd_initdb},
 	{"start", "[csm|ccm|gui|agent|broker ...]", "start server",
 	 "Start what is named and what that needs; no name: everything. Returns when all of it is ready, or says what is not, why, and the end "

@@ -183,7 +183,7 @@ static void offer_operand(struct completion *c, enum operand kind)
 {
 	static const char *const modes[] = {"idf", "odf", NULL};
 	static const char *const levels[] = {"error", "warn", "info", "debug", "default", NULL};
-	static const char *const stores[] = {"csm", "ccm", NULL};
+	static const char *const stores[] = {"csm", "ccm", "devices", NULL};
 	static const char *const shells[] = {"bash", "zsh", NULL};
 	/* gateway-agent, which has their table, is another program */
 	static const char *const device_types[] = {"modbus_master", "modbus_slave", "ping", NULL};

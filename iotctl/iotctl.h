@@ -38,9 +38,10 @@ int iotctl_settings(struct iotctl *app);
 int cmd_initdb(struct iotctl *app, const struct options *o);
 int cmd_genconf(struct iotctl *app, const struct options *o);
 int cmd_config(struct iotctl *app, const struct options *o);
-#define INIT_CSM 1u /* its store */
-#define INIT_CCM 2u
-#define INIT_ALL (INIT_CSM | INIT_CCM)
+#define INIT_CSM     1u /* its store */
+#define INIT_CCM     2u
+#define INIT_ALL     (INIT_CSM | INIT_CCM) /* what the suite cannot do without */
+#define INIT_DEVICES 4u                    /* the agent makes it when there are devices */
 /* Finish a restore that was interrupted, then make userdir, key and what is named as far as they
  * are missing. quiet: say nothing of what was there. ret: 0 or negative (told). */
 int init_make(struct iotctl *app, unsigned what, bool quiet);

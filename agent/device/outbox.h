@@ -28,8 +28,8 @@ struct outbox;
 enum outbox_sink { OUTBOX_EVENTS, OUTBOX_VALUES, OUTBOX_SINKS };
 enum outbox_keep { KEEP_NONE, KEEP_LATEST, KEEP_ALL };
 
-/* Rows of a device's `store` (quota_bytes, max_age, catch_up_rate, default policy of its points).
- */
+/* Rows of a device's `store` (quota_bytes, max_age, catch_up_rate, and keep, the policy of points
+ * that have none of their own). */
 extern const struct field outbox_fields[];
 /* The words of a policy in files: "none", "latest", "all"; NULL-terminated, in the order of the
  * enum. */
@@ -42,7 +42,10 @@ struct outbox_item {
 	bool retain;
 	bool state; /* only the latest of its address matters, to whoever comes */
 	enum outbox_keep keep;
-	void (*done)(void *arg, int rc); /* NULL, or as emitted_fn */
+	/* NULL, or as emitted_fn: 0 once the sink has acknowledged it or it is on the disk; of a
+	 * state that a newer one overtakes: what comes of that. Negative also from within
+	 * outbox_put(). Not called any more once outbox_free() has begun. */
+	void (*done)(void *arg, int rc);
 	void *arg;
 };
 
@@ -69,7 +72,7 @@ int outbox_new(struct loop *l, struct store *store, const char *device, const js
 /* What is on the disk stays there; the rest is written to it if its policy says so. */
 struct outbox *outbox_free(struct outbox *o);
 
-/* Errors: ERR_NOMEM; then it is lost and counted. */
+/* Errors: ERR_NOMEM; then it is lost and counted, and done is not called. */
 int outbox_put(struct outbox *o, const struct outbox_item *item, struct err *err);
 /* The sink is there (send what waits), or is not (what was sent and not acknowledged is sent again
  * when it is back). */

@@ -238,7 +238,7 @@ def test_foreground_stays_and_stops_everything(ctl):
 def test_unknown_and_unbuilt_names(ctl):
     for args, rc, words in [
         (("start", "gui"), 1, "not part of this build"),
-        (("initdb", "gui"), 2, "unknown name 'gui' (choose from csm, ccm)"),
+        (("initdb", "gui"), 2, "unknown name 'gui' (choose from csm, ccm, devices)"),
         (("stop", "cms"), 2, "unknown name 'cms' (choose from broker, csm, agent, ccm)"),
         (("status", "cms"), 2, "unknown name 'cms'"),
         (("start", "foo"), 2, "unknown name 'foo'"),
