@@ -105,8 +105,8 @@ static void put_commands(FILE *out)
 		if (c->help == NULL || c->run == NULL)
 			continue;
 		command_spell(c, "", spelt, sizeof(spelt));
-		fputs(".SS ", out);
-		put(out, spelt);
+		fputs(".SS iotctl\\ ", out); /* one that fills its line is not torn apart here */
+		put(out, spelt + strlen("iotctl "));
 		fputc('\n', out);
 		put_paragraphs(out, c->about != NULL ? c->about : c->help);
 		put_options(out, c->options);
