@@ -34,4 +34,4 @@ def test_the_example_runs_as_printed(make_suite, tmp_path):
 def test_its_commands_are_those_of_iotctl():
     text = subprocess.run([str(BIN / "iotctl"), "man", "iotctl"], capture_output=True, text=True, check=True).stdout.replace("\\-", "-")
     for command in re.findall(r"^``(?:iotctl )?(\w+) ", PAGE.split("\nOn the command line\n")[1], re.M):
-        assert ".SS iotctl %s " % command in text, command
+        assert ".SS iotctl\\ %s " % command in text, command
