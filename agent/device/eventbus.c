@@ -123,6 +123,13 @@ static void on_up(void *arg, bool fresh)
 		on_subscribed(b, err.code);
 }
 
+static void on_failed(void *arg, const char *why)
+{
+	struct eventbus *b = arg;
+
+	snprintf(b->why, sizeof(b->why), "%s", why);
+}
+
 static void on_down(void *arg, const char *why)
 {
 	lost(arg, why);
@@ -277,6 +284,7 @@ static int connect_bus(struct eventbus *b, const struct eventbus_conf *conf, str
 {
 	static const struct bus_handlers handlers = {
 		.on_connecting = on_connecting,
+		.on_failed = on_failed,
 		.on_up = on_up,
 		.on_down = on_down,
 		.on_message = on_message,

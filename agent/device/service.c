@@ -141,7 +141,7 @@ static void on_synced(void *arg, bool complete, const char *mark)
 	log_info("devices.synced", KV("devices", map_count(d->entries)), KV("complete", complete),
 		 KV("trusted", d->trusted));
 	each(d, sync_one);
-	if (!d->trusted)
+	if (complete && !d->trusted)
 		devices_mark_sync(d);
 }
 

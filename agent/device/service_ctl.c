@@ -90,12 +90,16 @@ static void list_one(void *arg, const char *key, void *value)
 void devices_on_list(struct devices *d, json_t *request, struct ctl_call *call)
 {
 	unsigned long before = shortage_count();
+	struct eventbus_stats bus = {.why = ""};
 	json_t *list = json_array();
 
+	if (d->bus != NULL)
+		eventbus_get_stats(d->bus, &bus);
 	(void)request;
 	map_each(d->entries, list_one, list);
-	json_t *answer = json_pack("{s:s, s:s, s:b, s:s, s:o}", "state", "ok", "file", d->path,
-				   "bus", d->synced, "why", d->why, "devices", list);
+	json_t *answer =
+		json_pack("{s:s, s:s, s:b, s:s, s:s, s:o}", "state", "ok", "file", d->path, "bus",
+			  d->synced, "bus_why", bus.why, "why", d->why, "devices", list);
 
 	if (shortage_count() != before ||
 	    json_array_size(json_object_get(answer, "devices")) != map_count(d->entries)) {

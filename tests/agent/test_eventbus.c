@@ -316,6 +316,7 @@ static void what_is_sent_is_acknowledged_or_comes_back(void **state)
 	assert_int_equal(stats.published, 1000);
 	/* a broker that does not answer any more */
 	kill(w->broker.pid, SIGSTOP);
+	assert_int_equal(waitpid(w->broker.pid, NULL, WUNTRACED), w->broker.pid);
 	unsigned sent = 0;
 
 	while (eventbus_has_room(w->bus) &&
