@@ -50,6 +50,8 @@ static void check_body(const char *text, size_t len)
 	event_body_done(&body);
 }
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
 /* The topic ends with the first NUL, the rest is the body. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
