@@ -62,6 +62,7 @@ struct place {
 	/* What stands in it; NULL: any may. */
 	int (*check)(const char *path, struct err *err);
 	const char *remedy; /* then */
+	bool may_lack;      /* the agent makes it if it is needed */
 };
 
 static int check_key(const char *path, struct err *err)
@@ -72,18 +73,19 @@ static int check_key(const char *path, struct err *err)
 }
 
 static const struct place places[] = {
-	{"userdir", "", 0, true, DOCTOR_WARNING, NULL, NULL},
-	{"run", "run", 0, true, DOCTOR_WARNING, NULL, NULL},
-	{"log", "log", 0, true, DOCTOR_WARNING, NULL, NULL},
+	{"userdir", "", 0, true, DOCTOR_WARNING, NULL, NULL, false},
+	{"run", "run", 0, true, DOCTOR_WARNING, NULL, NULL, false},
+	{"log", "log", 0, true, DOCTOR_WARNING, NULL, NULL, false},
 	/* The daemons refuse one that others can read. */
 	{"key", "key", 0, false, DOCTOR_MISSING, check_key,
 	 "put back a copy (iotctl restore), or stop everything, move it away and run iotctl "
 	 "initdb: "
-	 "agents on other machines need the new one"},
-	{"store file", NULL, SCHEMA_CSM, false, DOCTOR_WARNING, NULL, NULL},
-	{"ccm store file", NULL, SCHEMA_CCM, false, DOCTOR_WARNING, NULL, NULL},
-	{"devices store file", NULL, SCHEMA_DEVICES, false, DOCTOR_WARNING, NULL, NULL},
-	{"agent-id", "agent-id", 0, false, DOCTOR_WARNING, NULL, NULL},
+	 "agents on other machines need the new one",
+	 false},
+	{"store file", NULL, SCHEMA_CSM, false, DOCTOR_WARNING, NULL, NULL, false},
+	{"ccm store file", NULL, SCHEMA_CCM, false, DOCTOR_WARNING, NULL, NULL, false},
+	{"devices store file", NULL, SCHEMA_DEVICES, false, DOCTOR_WARNING, NULL, NULL, true},
+	{"agent-id", "agent-id", 0, false, DOCTOR_WARNING, NULL, NULL, true},
 };
 
 static const char *user_name(uid_t uid, char *buf, size_t cap)
@@ -169,7 +171,7 @@ static void look_for(struct look *l, const struct place *p, uid_t owner)
 	else if (errno != ENOENT)
 		look_says(l, p->name, DOCTOR_MISSING, "run doctor as the user who runs the suite",
 			  "%s: %s", path, strerror(errno));
-	else if (strcmp(p->name, "agent-id") != 0) /* the agent makes it, unless settings name it */
+	else if (!p->may_lack)
 		look_says(l, p->name, DOCTOR_WARNING, "iotctl initdb, or start, makes it",
 			  "%s is not there yet", path);
 }

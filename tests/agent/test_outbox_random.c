@@ -6,7 +6,7 @@
 
 #include "tests/agent/bad_disk.h"
 
-#define BAD_SEEDS 15 /* with a disk that refuses now and then: each takes a second */
+#define BAD_SEEDS 6 /* with a disk that refuses now and then: each takes a second */
 #define SEEDS     150
 #define STEPS     400
 #define ADDRESSES 6 /* two of each policy */

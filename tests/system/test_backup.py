@@ -207,6 +207,31 @@ def test_without_a_store_there_is_no_backup(make_ctl, tmp_path):
     assert not fresh.userdir.exists() and list(tmp_path.glob("b.tar*")) == []
 
 
+def test_the_devices_store(make_ctl, tmp_path):
+    """It is in a backup if it is there; a backup without one leaves it alone."""
+    c = make_ctl()
+    c.run("initdb")
+    c.run("backup", str(tmp_path / "without.tar"))
+    c.run("initdb", "devices")
+    with sqlite3.connect(c.userdir / "devices.db") as db:
+        db.execute("INSERT INTO state VALUES ('gateway/g/ping/a/system/enable', 'true', 5)")
+    c.run("backup", str(tmp_path / "with.tar"))
+    assert "devices.db" in names_in(tmp_path / "with.tar") and "devices.db" not in names_in(tmp_path / "without.tar")
+    with sqlite3.connect(c.userdir / "devices.db") as db:
+        db.execute("UPDATE state SET body = 'false'")
+
+    def bodies():
+        with sqlite3.connect(c.userdir / "devices.db") as db:
+            return db.execute("SELECT body FROM state").fetchall()
+    c.run("restore", "--yes", str(tmp_path / "without.tar"))
+    assert bodies() == [("false",)]
+    c.run("restore", "--yes", str(tmp_path / "with.tar"))
+    assert bodies() == [("true",)]
+    bad = repacked(tmp_path / "with.tar", tmp_path / "bad.tar", devices_db=member(tmp_path / "with.tar", "csm.db"))
+    assert "devices's store in the backup" in c.run("restore", "--yes", str(bad), rc=1).stderr
+    assert bodies() == [("true",)]
+
+
 def test_not_both_at_once(backed_up, tmp_path):
     """While another restore runs: no backup, which could be of both states, no second restore, no start."""
     before = picture(backed_up.userdir)

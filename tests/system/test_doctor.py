@@ -75,8 +75,8 @@ class Elsewhere:
                             % (self.userdir, *self.ports, sandbox, transport, extra))
         return self
 
-    def initdb(self):
-        subprocess.run([str(self.program), "-c", str(self.ini), "initdb"], check=True, capture_output=True, timeout=30)
+    def initdb(self, *stores):
+        subprocess.run([str(self.program), "-c", str(self.ini), "initdb", *stores], check=True, capture_output=True, timeout=30)
         return self
 
     def doctor(self, *args, **kw):
@@ -145,6 +145,7 @@ def test_nothing_is_there_yet(elsewhere):
     assert "not there yet" in found["userdir"]["why"] and "initdb" in found["userdir"]["remedy"]
     for name in ("csm", "agent", "ccm", "mqtt", "websocket", "database", "ccm database", "transport"):
         assert found[name]["state"] in ("warning", "ok"), found[name]
+    assert "devices database" not in found  # there may be no devices
     assert "is free" in found["http port"]["why"] and "is free" in found["ccm port"]["why"]
 
 
@@ -278,8 +279,10 @@ def test_a_full_disk_and_a_read_only_one(elsewhere):
 
 
 @pytest.mark.parametrize("file, name, other", [("iottalk.db", "database", "iottalk-gui.db"),
-                                               ("iottalk-gui.db", "ccm database", "iottalk.db")])
+                                               ("iottalk-gui.db", "ccm database", "iottalk.db"),
+                                               ("devices.db", "devices database", "iottalk.db")])
 def test_a_store_that_is_spoilt(ready, file, name, other):
+    ready.initdb("devices")
     store = ready.userdir / file
     good = store.read_bytes()
     db = sqlite3.connect(store)
