@@ -4,7 +4,7 @@
 #pragma once
 
 #include "agent/device/stream.h"
-#include "agent/dial.h"
+#include "common/dial.h"
 #include <stdbool.h>
 
 struct chunk; /* one write, or what is left of it */

@@ -10,7 +10,7 @@
 #pragma once
 
 #include "agent/graph/backlog.h"
-#include "agent/graph/mqtt_link.h"
+#include "common/mqtt/mqtt_link.h"
 #include "agent/graph/slots.h"
 #include "common/topic_table.h"
 #include "agent/graph/transport.h"

@@ -1,5 +1,5 @@
 /* plugin_probe.c - a message to the broker and back through its plugin. */
-#include "agent/graph/mqtt_link.h"
+#include "common/mqtt/mqtt_link.h"
 #include "agent/graph/plug_link.h"
 #include "agent/graph/transport_plugin.h"
 #include "common/id.h"

@@ -1,7 +1,7 @@
-/* fuzz: agent common */
+/* fuzz: common */
 /* What a broker could send: the same packets come out whole and in pieces, nothing points outside,
  * and a PUBLISH that is written again reads the same. */
-#include "agent/graph/mqtt_wire.h"
+#include "common/mqtt/mqtt_wire.h"
 #include "common/util.h"
 
 #include <assert.h>

@@ -1,6 +1,6 @@
 #include "agent/device/ping/ping.h"
 #include "agent/device/ping/icmp.h"
-#include "agent/lookup.h"
+#include "common/lookup.h"
 #include "common/util.h"
 #include <math.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-#include "agent/lookup.h"
+#include "common/lookup.h"
 #include "common/util.h"
 #include <fcntl.h>
 #include <netdb.h>

@@ -7,7 +7,7 @@
  */
 #pragma once
 
-#include "agent/graph/mqtt_wire.h"
+#include "common/mqtt/mqtt_wire.h"
 
 /* Packet identifiers 1 to MQTT_OUT_IDS are used here; those above are free for others. */
 #define MQTT_OUT_IDS 61439

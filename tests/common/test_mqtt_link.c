@@ -1,7 +1,7 @@
 /* A link against a broker of the test's own: a socket that says what the script wants, and checks
  * every packet it gets. */
-#include "agent/dial.h"
-#include "agent/graph/mqtt_link.h"
+#include "common/dial.h"
+#include "common/mqtt/mqtt_link.h"
 #include "common/util.h"
 #include <arpa/inet.h>
 #include <errno.h>

@@ -9,10 +9,10 @@
  */
 #pragma once
 
-#include "agent/graph/mqtt_subs.h"
-#include "agent/graph/mqtt_wire.h"
 #include "common/err.h"
 #include "common/loop.h"
+#include "common/mqtt/mqtt_subs.h"
+#include "common/mqtt/mqtt_wire.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

@@ -3,9 +3,9 @@
  */
 #pragma once
 
-#include "agent/dial.h"
-#include "agent/graph/mqtt_link.h"
-#include "agent/graph/mqtt_out.h"
+#include "common/dial.h"
+#include "common/mqtt/mqtt_link.h"
+#include "common/mqtt/mqtt_out.h"
 
 #define LINK_KEEP_BYTES  (1 << 20) /* an emptied buffer larger than this gives its memory back */
 #define LINK_WRITE_BYTES (1 << 20) /* messages wait in the queue beyond */

@@ -7,7 +7,7 @@
  */
 #pragma once
 
-#include "agent/graph/mqtt_wire.h"
+#include "common/mqtt/mqtt_wire.h"
 
 struct mqtt_subs;
 

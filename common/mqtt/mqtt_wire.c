@@ -1,4 +1,4 @@
-#include "agent/graph/mqtt_wire.h"
+#include "common/mqtt/mqtt_wire.h"
 #include "common/util.h"
 #include <string.h>
 

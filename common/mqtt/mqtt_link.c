@@ -1,5 +1,5 @@
-#include "agent/graph/mqtt_link_int.h"
 #include "common/log.h"
+#include "common/mqtt/mqtt_link_int.h"
 #include "common/util.h"
 #include <poll.h>
 #include <sodium.h>

@@ -1,5 +1,5 @@
-#include "agent/dial.h"
-#include "agent/lookup.h"
+#include "common/dial.h"
+#include "common/lookup.h"
 #include "common/util.h"
 #include <netinet/in.h>
 #include <netinet/tcp.h>

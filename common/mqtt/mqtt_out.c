@@ -1,4 +1,4 @@
-#include "agent/graph/mqtt_out.h"
+#include "common/mqtt/mqtt_out.h"
 #include "common/util.h"
 
 #define MSGS_MIN   64

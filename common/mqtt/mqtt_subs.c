@@ -1,7 +1,7 @@
-#include "agent/graph/mqtt_subs.h"
-#include "agent/graph/mqtt_out.h"
-#include "common/topic_table.h"
+#include "common/mqtt/mqtt_subs.h"
 #include "common/log.h"
+#include "common/mqtt/mqtt_out.h"
+#include "common/topic_table.h"
 #include "common/util.h"
 #include <string.h>
 
