@@ -221,7 +221,7 @@ int uplink_new(struct loop *l, const struct settings *settings, const struct sea
 	if (rc < 0)
 		goto fail;
 	snprintf(client_id, sizeof(client_id), "agent-%s", agent_id);
-	rc = bus_new(l, &conf, &handlers, u, &u->bus, err);
+	rc = bus_new_paho(l, &conf, &handlers, u, &u->bus, err);
 	if (rc < 0)
 		goto fail;
 	rc = bus_subscribe(u->bus, session_req_topic(u->session), 1, NULL, NULL, err);

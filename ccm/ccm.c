@@ -69,7 +69,7 @@ static int connect_bus(struct ccm *ccm, struct err *err)
 		.client_id = client_id,
 		.clean_session = true, /* what must not be lost is in the store */
 	};
-	int rc = bus_new(ccm->loop, &conf, &bus_handlers, ccm, &ccm->bus, err);
+	int rc = bus_new_paho(ccm->loop, &conf, &bus_handlers, ccm, &ccm->bus, err);
 	if (rc == 0)
 		rc = drive_subscribe(ccm->drive, err);
 	return rc == 0 ? bus_subscribe(ccm->bus, GUI_REQUEST_PREFIX "+", 2, NULL, NULL, err) : rc;

@@ -1,5 +1,5 @@
-#include "common/bus.h"
-
+/* bus.c - a bus of paho's client: connecting, receiving on the loop, freeing. */
+#include "common/bus_check.h"
 #include "common/bus_int.h"
 #include "common/log.h"
 #include "common/util.h"
@@ -29,7 +29,7 @@
 
 /* ---- connecting, on the loop ---- */
 
-static void retry_later(struct bus *b)
+static void retry_later(struct paho *b)
 {
 	b->state = BUS_WAITING;
 	int64_t jitter_ms = randombytes_uniform((uint32_t)(b->retry_ms * 2 / 5 + 1));
@@ -37,7 +37,7 @@ static void retry_later(struct bus *b)
 	b->retry_ms = b->retry_ms * 2 > b->retry_max_ms ? b->retry_max_ms : b->retry_ms * 2;
 }
 
-static void attempt_failed(struct bus *b, const char *why)
+static void attempt_failed(struct paho *b, const char *why)
 {
 	if (log_allowed("bus.connect_failed", b->uri))
 		log_warn("bus.connect_failed", KV("broker", b->uri), KV("why", why));
@@ -50,7 +50,7 @@ static void attempt_failed(struct bus *b, const char *why)
 
 static void nudge(void *arg)
 {
-	struct bus *b = arg;
+	struct paho *b = arg;
 	int64_t now_ms = loop_now_ms(b->loop);
 	bool again = false;
 	if (b->state == BUS_CONNECTING && b->nudges++ < NUDGES) {
@@ -63,7 +63,7 @@ static void nudge(void *arg)
 		loop_arm(b->loop, b->nudge_timer, NUDGE_MS);
 }
 
-static int make_client(struct bus *b, struct err *err)
+static int make_client(struct paho *b, struct err *err)
 {
 	MQTTAsync_createOptions options = MQTTAsync_createOptions_initializer;
 	options.sendWhileDisconnected = 1;
@@ -84,7 +84,7 @@ static int make_client(struct bus *b, struct err *err)
 /* A broker that takes us and hangs up at once, time and again, does not like what the library repeats at every connection: a message
  * that is too large, or, after some deaths of a broker, one that the library has spoilt. Without it there is a way on; with it, none.
  * What was not acknowledged goes with it, and is counted. */
-static int renew_client(struct bus *b, struct err *err)
+static int renew_client(struct paho *b, struct err *err)
 {
 	if (b->client != NULL) {
 		log_error("bus.renewed", KV("broker", b->uri), KV("lost", atomic_load(&b->unacked)));
@@ -102,7 +102,7 @@ static int renew_client(struct bus *b, struct err *err)
 
 static void attempt(void *arg)
 {
-	struct bus *b = arg;
+	struct paho *b = arg;
 	struct err err = {0};
 	struct bus_will will = {0};
 	MQTTAsync_willOptions will_options = MQTTAsync_willOptions_initializer;
@@ -149,7 +149,7 @@ static void attempt(void *arg)
 		attempt_failed(b, bus_explain(rc));
 }
 
-static void came_up(struct bus *b, bool fresh)
+static void came_up(struct paho *b, bool fresh)
 {
 	b->fresh = fresh;
 	b->state = BUS_SYNCING;
@@ -161,7 +161,7 @@ static void came_up(struct bus *b, bool fresh)
 	bus_subs_connected(b->subs, b->client, fresh);
 }
 
-static void went_down(struct bus *b, const char *why)
+static void went_down(struct paho *b, const char *why)
 {
 	bool was_up = b->state == BUS_UP;
 	b->short_lives = loop_now_ms(b->loop) - b->up_since_ms < SHORT_LIFE_MS ? b->short_lives + 1 : 0;
@@ -176,7 +176,7 @@ static void went_down(struct bus *b, const char *why)
 /* All subscriptions of this connection are acknowledged. */
 static void synced(void *arg, bool fresh)
 {
-	struct bus *b = arg;
+	struct paho *b = arg;
 	b->state = BUS_UP;
 	b->retry_ms = b->retry_min_ms;
 	log_info("bus.up", KV("broker", b->uri), KV("fresh", fresh));
@@ -190,7 +190,7 @@ static void synced(void *arg, bool fresh)
  */
 static void watch(void *arg)
 {
-	struct bus *b = arg;
+	struct paho *b = arg;
 	int64_t waiting_ms = loop_now_ms(b->loop) - b->connecting_since_ms;
 	bool silent = b->state == BUS_CONNECTING && waiting_ms > 4000 * CONNECT_TIMEOUT_S;
 	bool gone = b->state >= BUS_SYNCING && !MQTTAsync_isConnected(b->client);
@@ -213,7 +213,7 @@ static void watch(void *arg)
 
 /* ---- receiving, on the loop ---- */
 
-static void deliver(struct bus *b)
+static void deliver(struct paho *b)
 {
 	struct bus_queue *q = &b->handling;
 	size_t begin = b->handled_at;
@@ -243,7 +243,7 @@ static void deliver(struct bus *b)
 static void on_wake(void *arg, uint32_t events)
 {
 	(void)events;
-	struct bus *b = arg;
+	struct paho *b = arg;
 	uint64_t count;
 	char why[sizeof(b->conn.why)];
 
@@ -292,28 +292,19 @@ static int copy_string(char **ret, const char *s)
 	return *ret == NULL ? ERR_NOMEM : 0;
 }
 
-static int check_conf(const struct bus_conf *c, struct err *err)
-{
-	if (c->host == NULL || *c->host == '\0' || strpbrk(c->host, " \t\r\n/@") != NULL ||
-	    strlen(c->host) > 255)
-		return err_set(err, ERR_BUS, "bad broker address '%s'",
-			       c->host != NULL ? c->host : "");
-	if (c->port == 0 || c->port > 65535)
-		return err_set(err, ERR_BUS, "bad broker port %u", c->port);
-	if (c->client_id == NULL || *c->client_id == '\0')
-		return err_set(err, ERR_BUS, "no MQTT client id");
-	return 0;
-}
+static struct bus *paho_free(struct bus *bus);
+static const struct bus_ops ops;
 
-int bus_new(struct loop *l, const struct bus_conf *c, const struct bus_handlers *h, void *arg,
-	    struct bus **ret, struct err *err)
+int bus_new_paho(struct loop *l, const struct bus_conf *c, const struct bus_handlers *h, void *arg,
+		 struct bus **ret, struct err *err)
 {
-	int rc = check_conf(c, err);
+	int rc = bus_check_conf(c, err);
 	if (rc < 0)
 		return rc;
-	struct bus *b = calloc(1, sizeof(*b));
+	struct paho *b = calloc(1, sizeof(*b));
 	if (b == NULL)
 		return err_set(err, ERR_NOMEM, "MQTT connection");
+	b->bus.ops = &ops;
 	b->loop = l;
 	b->handlers = *h;
 	b->arg = arg;
@@ -360,36 +351,49 @@ int bus_new(struct loop *l, const struct bus_conf *c, const struct bus_handlers 
 		rc = make_client(b, err);
 	if (rc < 0)
 		goto fail;
-	*ret = b;
+	*ret = &b->bus;
 	return 0;
 fail:
-	bus_free(b);
+	paho_free(&b->bus);
 	return rc;
+}
+
+static struct timespec in_ms(long ms)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	t.tv_nsec += ms * 1000000;
+	t.tv_sec += t.tv_nsec / 1000000000;
+	t.tv_nsec %= 1000000000;
+	return t;
 }
 
 /* Wait until nothing is unacknowledged (want_disconnect false) or the connection is closed; lock
  * held. */
-static void await(struct bus *b, bool want_disconnect, long ms)
+static void await(struct paho *b, bool want_disconnect, struct timespec until)
 {
-	struct timespec until;
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += ms * 1000000;
-	until.tv_sec += until.tv_nsec / 1000000000;
-	until.tv_nsec %= 1000000000;
 	while (!b->disconnected && (want_disconnect || atomic_load(&b->unacked) > 0))
 		if (pthread_cond_timedwait(&b->changed, &b->lock, &until) != 0)
 			return;
 }
 
-static void say_goodbye(struct bus *b)
+static void paho_part(struct bus *bus)
 {
+	struct paho *b = (struct paho *)bus;
 	pthread_mutex_lock(&b->lock);
+	if (!b->closing)
+		b->goodbye_until = in_ms(GOODBYE_MS);
 	b->closing = true;
 	pthread_mutex_unlock(&b->lock);
+}
+
+static void say_goodbye(struct paho *b)
+{
+	paho_part(&b->bus);
 	if (!MQTTAsync_isConnected(b->client))
 		return;
 	pthread_mutex_lock(&b->lock);
-	await(b, false, GOODBYE_MS);
+	await(b, false, b->goodbye_until);
 	pthread_mutex_unlock(&b->lock);
 	MQTTAsync_disconnectOptions options = MQTTAsync_disconnectOptions_initializer;
 	options.onSuccess = bus_on_library_disconnected;
@@ -397,14 +401,13 @@ static void say_goodbye(struct bus *b)
 	if (MQTTAsync_disconnect(b->client, &options) != MQTTASYNC_SUCCESS)
 		return;
 	pthread_mutex_lock(&b->lock);
-	await(b, true, DISCONNECT_MS);
+	await(b, true, in_ms(DISCONNECT_MS));
 	pthread_mutex_unlock(&b->lock);
 }
 
-struct bus *bus_free(struct bus *b)
+static struct bus *paho_free(struct bus *bus)
 {
-	if (b == NULL)
-		return NULL;
+	struct paho *b = (struct paho *)bus;
 	if (b->busy > 0)
 		abort(); /* our own mistake: freed from inside its callback */
 	bus_peer_down(&b->peer);
@@ -431,36 +434,47 @@ struct bus *bus_free(struct bus *b)
 	return NULL;
 }
 
-int bus_subscribe(struct bus *b, const char *topic, uint8_t qos, bus_done_fn *done, void *arg,
-		  struct err *err)
+static int paho_subscribe(struct bus *bus, const char *topic, uint8_t qos, bus_done_fn *done, void *arg, struct err *err)
 {
-	return bus_subs_set(b->subs, topic, true, qos, done, arg, err);
+	return bus_subs_set(((struct paho *)bus)->subs, topic, true, qos, done, arg, err);
 }
 
-int bus_unsubscribe(struct bus *b, const char *topic, bus_done_fn *done, void *arg, struct err *err)
+static int paho_unsubscribe(struct bus *bus, const char *topic, bus_done_fn *done, void *arg, struct err *err)
 {
-	return bus_subs_set(b->subs, topic, false, 0, done, arg, err);
+	return bus_subs_set(((struct paho *)bus)->subs, topic, false, 0, done, arg, err);
 }
 
-bool bus_is_fresh(const struct bus *b)
+static bool paho_is_fresh(const struct bus *bus)
 {
-	return b->fresh;
+	return ((const struct paho *)bus)->fresh;
 }
 
-bool bus_is_up(const struct bus *b)
+static bool paho_is_up(const struct bus *bus)
 {
-	return b->state == BUS_UP;
+	return ((const struct paho *)bus)->state == BUS_UP;
 }
 
-void bus_get_stats(const struct bus *b, struct bus_stats *ret)
+static void paho_get_stats(const struct bus *bus, struct bus_stats *ret)
 {
-	struct bus *shared = (struct bus *)b; /* the lock is the only thing written */
-	pthread_mutex_lock(&shared->lock);
+	struct paho *b = (struct paho *)bus; /* the lock is the only thing written */
+	pthread_mutex_lock(&b->lock);
 	ret->received = b->received;
 	ret->dropped_inbound = b->dropped_inbound;
-	pthread_mutex_unlock(&shared->lock);
+	pthread_mutex_unlock(&b->lock);
 	ret->published = b->published;
-	ret->publish_failed = b->publish_refused + atomic_load(&shared->lost);
+	ret->publish_failed = b->publish_refused + atomic_load(&b->lost);
 	ret->connects = b->connects;
 	ret->up = b->state == BUS_UP;
 }
+
+static const struct bus_ops ops = {
+	.free = paho_free,
+	.part = paho_part,
+	.subscribe = paho_subscribe,
+	.unsubscribe = paho_unsubscribe,
+	.publish = paho_publish,
+	.publish_acked = paho_publish_acked,
+	.is_up = paho_is_up,
+	.is_fresh = paho_is_fresh,
+	.get_stats = paho_get_stats,
+};

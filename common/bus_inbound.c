@@ -13,7 +13,7 @@ struct rec { /* followed by topic, NUL, payload, NUL, up to `size` bytes (a mult
 
 /* Everything here but bus_queue_next() runs on the library's threads: copy, hand over, leave. */
 
-void bus_wake(struct bus *b) /* lock held */
+void bus_wake(struct paho *b) /* lock held */
 {
 	if (b->woken)
 		return;
@@ -38,7 +38,7 @@ static bool queue_reserve(struct bus_queue *q, size_t more)
 	return true;
 }
 
-static bool queue_message(struct bus *b, const char *topic, size_t topic_len,
+static bool queue_message(struct paho *b, const char *topic, size_t topic_len,
 			  const MQTTAsync_message *m) /* lock held */
 {
 	size_t len = (size_t)m->payloadlen;
@@ -83,7 +83,7 @@ bool bus_queue_next(const struct bus_queue *q, size_t *at, struct bus_msg *ret)
 
 int bus_on_library_message(void *context, char *topic, int topic_len, MQTTAsync_message *m)
 {
-	struct bus *b = context;
+	struct paho *b = context;
 	size_t len = topic_len > 0 ? (size_t)topic_len : strlen(topic);
 
 	pthread_mutex_lock(&b->lock);
@@ -105,7 +105,7 @@ int bus_on_library_message(void *context, char *topic, int topic_len, MQTTAsync_
 
 void bus_on_library_lost(void *context, char *cause)
 {
-	struct bus *b = context;
+	struct paho *b = context;
 	pthread_mutex_lock(&b->lock);
 	b->conn.lost = true;
 	snprintf(b->conn.why, sizeof(b->conn.why), "%s", cause != NULL ? cause : "connection lost");
@@ -117,7 +117,7 @@ void bus_on_library_lost(void *context, char *cause)
 
 void bus_on_library_connected(void *context, MQTTAsync_successData *data)
 {
-	struct bus *b = context;
+	struct paho *b = context;
 	pthread_mutex_lock(&b->lock);
 	b->conn.decided = b->conn.accepted = true;
 	b->conn.session_present = data != NULL && data->alt.connect.sessionPresent;
@@ -134,7 +134,7 @@ void bus_on_library_refused(void *context, MQTTAsync_failureData *data)
 		[3] = "broker unavailable",       [4] = "bad user name or password",
 		[5] = "not authorized",
 	};
-	struct bus *b = context;
+	struct paho *b = context;
 	int code = data != NULL ? data->code : MQTTASYNC_FAILURE;
 	const char *why = data != NULL ? data->message : NULL;
 	if (code > 0 && (size_t)code < ARRAY_LEN(refusals))
@@ -147,7 +147,7 @@ void bus_on_library_refused(void *context, MQTTAsync_failureData *data)
 	pthread_mutex_unlock(&b->lock);
 }
 
-void bus_one_less_unacked(struct bus *b)
+void bus_one_less_unacked(struct paho *b)
 {
 	if (atomic_fetch_sub(&b->unacked, 1) != 1)
 		return;
@@ -166,7 +166,7 @@ void bus_on_library_acked(void *context, MQTTAsync_successData *data)
 void bus_on_library_gave_up(void *context, MQTTAsync_failureData *data)
 {
 	(void)data;
-	struct bus *b = context;
+	struct paho *b = context;
 	atomic_fetch_add(&b->lost, 1);
 	bus_one_less_unacked(b);
 }
@@ -174,7 +174,7 @@ void bus_on_library_gave_up(void *context, MQTTAsync_failureData *data)
 void bus_on_library_disconnected(void *context, MQTTAsync_successData *data)
 {
 	(void)data;
-	struct bus *b = context;
+	struct paho *b = context;
 	pthread_mutex_lock(&b->lock);
 	b->disconnected = true;
 	pthread_cond_signal(&b->changed);
@@ -183,7 +183,7 @@ void bus_on_library_disconnected(void *context, MQTTAsync_successData *data)
 
 void bus_on_call_answered(void *arg, struct bus_call *call)
 {
-	struct bus *b = arg;
+	struct paho *b = arg;
 	pthread_mutex_lock(&b->lock);
 	call->next_answered = b->answered;
 	b->answered = call;

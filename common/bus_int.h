@@ -1,4 +1,4 @@
-/* bus_int.h - shared by bus.c (loop side), bus_publish.c (sending) and bus_inbound.c (library side) only. */
+/* bus_int.h - the paho client; shared by bus.c (loop side), bus_publish.c (sending) and bus_inbound.c (library side) only. */
 #pragma once
 
 #include "common/bus.h"
@@ -24,14 +24,15 @@ struct bus_queue {
 
 /* A message whose sender wants to hear what became of it. */
 struct bus_ack {
-	struct bus *bus;
+	struct paho *bus;
 	bus_done_fn *done;
 	void *arg;
 	int rc;
 	struct bus_ack *prev, *next;
 };
 
-struct bus {
+struct paho {
+	struct bus bus;
 	bool fresh; /* the broker had no session of ours at the last connection */
 	struct loop *loop;
 	struct bus_handlers handlers;
@@ -61,6 +62,7 @@ struct bus {
 	pthread_mutex_t lock;      /* for the rest */
 	pthread_cond_t changed;    /* unacked is 0 or disconnected, only while closing */
 	bool closing, disconnected, woken;
+	struct timespec goodbye_until; /* once closing */
 	struct bus_queue incoming;
 	size_t inbound_bytes; /* in both queues, not handled */
 	uint64_t received, dropped_inbound;
@@ -76,16 +78,16 @@ struct bus {
 /* The library's words for its codes; it has none for some. */
 const char *bus_explain(int rc);
 /* Make the loop look at what is new; lock held. */
-void bus_wake(struct bus *b);
+void bus_wake(struct paho *b);
 /* The message at *at, which moves on to the next. ret: false at the end. */
 bool bus_queue_next(const struct bus_queue *q, size_t *at, struct bus_msg *ret);
-void bus_one_less_unacked(struct bus *b);
+void bus_one_less_unacked(struct paho *b);
 /* The library, which had them, is gone: all that are awaited failed. */
-void bus_acks_give_up(struct bus *b);
+void bus_acks_give_up(struct paho *b);
 /* Tell what became of them; a chain by next, which it releases. */
 void bus_acks_tell(struct bus_ack *acks);
 /* Forget them all, after the client is destroyed. */
-void bus_acks_drop(struct bus *b);
+void bus_acks_drop(struct paho *b);
 
 /* Callbacks for the library; context is the bus. */
 int bus_on_library_message(void *context, char *topic, int topic_len, MQTTAsync_message *m);
@@ -96,3 +98,8 @@ void bus_on_library_acked(void *context, MQTTAsync_successData *data);
 void bus_on_library_gave_up(void *context, MQTTAsync_failureData *data);
 void bus_on_library_disconnected(void *context, MQTTAsync_successData *data);
 void bus_on_call_answered(void *arg, struct bus_call *call);
+
+int paho_publish(struct bus *bus, const char *topic, const void *payload, size_t len, uint8_t qos,
+		 bool retain, struct err *err);
+int paho_publish_acked(struct bus *bus, const char *topic, const void *payload, size_t len, bool retain,
+		       bus_done_fn *done, void *arg, struct err *err);

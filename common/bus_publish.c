@@ -1,5 +1,6 @@
 /* bus_publish.c - sending, and telling on the loop what became of a message whose sender wants to know. */
 #include "common/bus_int.h"
+#include "common/bus_check.h"
 #include "common/util.h"
 
 #define PAYLOAD_MAX 268000000 /* MQTT ends at 2^28 - 1 with the headers */
@@ -13,7 +14,7 @@ const char *bus_explain(int rc)
 /* ---- acknowledgements ---- */
 
 /* ret: awaited from now on; NULL: out of memory. */
-static struct bus_ack *ack_new(struct bus *b, bus_done_fn *done, void *arg)
+static struct bus_ack *ack_new(struct paho *b, bus_done_fn *done, void *arg)
 {
 	struct bus_ack *a = calloc(1, sizeof(*a));
 	if (a == NULL)
@@ -51,7 +52,7 @@ static void ack_free(struct bus_ack *a)
 
 static void decide(struct bus_ack *a, int rc) /* lock held */
 {
-	struct bus *b = a->bus;
+	struct paho *b = a->bus;
 	unlink_awaited(a);
 	a->rc = rc;
 	if (b->ack_first == NULL)
@@ -66,7 +67,7 @@ static void on_library_acked_one(void *context, MQTTAsync_successData *data)
 {
 	(void)data;
 	struct bus_ack *a = context;
-	struct bus *b = a->bus;
+	struct paho *b = a->bus;
 	pthread_mutex_lock(&b->lock);
 	decide(a, 0);
 	pthread_mutex_unlock(&b->lock);
@@ -76,14 +77,14 @@ static void on_library_acked_one(void *context, MQTTAsync_successData *data)
 static void on_library_gave_one_up(void *context, MQTTAsync_failureData *data)
 {
 	struct bus_ack *a = context;
-	struct bus *b = a->bus;
+	struct paho *b = a->bus;
 	pthread_mutex_lock(&b->lock);
 	decide(a, ERR_AGAIN);
 	pthread_mutex_unlock(&b->lock);
 	bus_on_library_gave_up(b, data);
 }
 
-void bus_acks_give_up(struct bus *b)
+void bus_acks_give_up(struct paho *b)
 {
 	pthread_mutex_lock(&b->lock);
 	while (b->ack_awaited != NULL)
@@ -101,7 +102,7 @@ void bus_acks_tell(struct bus_ack *acks)
 	}
 }
 
-void bus_acks_drop(struct bus *b)
+void bus_acks_drop(struct paho *b)
 {
 	bus_acks_give_up(b);
 	while (b->ack_first != NULL) {
@@ -113,7 +114,7 @@ void bus_acks_drop(struct bus *b)
 
 /* ---- sending ---- */
 
-static int publish_error(struct bus *b, int rc, const char *topic, struct err *err)
+static int publish_error(struct paho *b, int rc, const char *topic, struct err *err)
 {
 	b->publish_refused++;
 	switch (rc) {
@@ -128,7 +129,7 @@ static int publish_error(struct bus *b, int rc, const char *topic, struct err *e
 }
 
 /* ack: of this message, only with QoS 1; NULL: nobody waits for it. */
-static int send(struct bus *b, const char *topic, MQTTAsync_message *m, struct bus_ack *ack, struct err *err)
+static int send(struct paho *b, const char *topic, MQTTAsync_message *m, struct bus_ack *ack, struct err *err)
 {
 	MQTTAsync_responseOptions options = MQTTAsync_responseOptions_initializer;
 	if (m->qos > 0) {
@@ -147,7 +148,7 @@ static int send(struct bus *b, const char *topic, MQTTAsync_message *m, struct b
 	return publish_error(b, rc, topic, err);
 }
 
-static int check_message(struct bus *b, const char *topic, size_t len, uint8_t qos, struct err *err)
+static int check_message(struct paho *b, const char *topic, size_t len, uint8_t qos, struct err *err)
 {
 	/* brokers cut the connection for such a topic */
 	bool valid = bus_topic_valid(topic, false);
@@ -168,9 +169,10 @@ static MQTTAsync_message message_of(const void *payload, size_t len, uint8_t qos
 	return m;
 }
 
-int bus_publish(struct bus *b, const char *topic, const void *payload, size_t len, uint8_t qos,
-		bool retain, struct err *err)
+int paho_publish(struct bus *bus, const char *topic, const void *payload, size_t len, uint8_t qos,
+		 bool retain, struct err *err)
 {
+	struct paho *b = (struct paho *)bus;
 	int rc = check_message(b, topic, len, qos, err);
 	if (rc < 0)
 		return rc;
@@ -178,9 +180,10 @@ int bus_publish(struct bus *b, const char *topic, const void *payload, size_t le
 	return send(b, topic, &m, NULL, err);
 }
 
-int bus_publish_acked(struct bus *b, const char *topic, const void *payload, size_t len, bool retain,
-		      bus_done_fn *done, void *arg, struct err *err)
+int paho_publish_acked(struct bus *bus, const char *topic, const void *payload, size_t len, bool retain,
+		       bus_done_fn *done, void *arg, struct err *err)
 {
+	struct paho *b = (struct paho *)bus;
 	int rc = check_message(b, topic, len, 1, err);
 	if (rc < 0)
 		return rc;

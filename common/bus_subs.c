@@ -1,11 +1,11 @@
 #include "common/bus_subs.h"
 
+#include "common/bus_check.h"
 #include "common/log.h"
 #include "common/map.h"
 #include "common/util.h"
 #include <string.h>
 
-#define TOPIC_MAX     65535
 #define REFUSED       0x80
 #define SEND_AGAIN_MS 100
 
@@ -50,23 +50,6 @@ struct bus_subs {
 	struct bus_call *calls;
 	struct loop_src *flush_timer;
 };
-
-bool bus_topic_valid(const char *topic, bool filter)
-{
-	const unsigned char *s = (const unsigned char *)topic;
-	size_t i = 0;
-	for (; s[i] != '\0'; i++) {
-		bool level_begins = i == 0 || s[i - 1] == '/';
-		bool level_ends = s[i + 1] == '\0' || s[i + 1] == '/';
-		if (s[i] < 0x20 || s[i] == 0x7f || (s[i] == 0xc2 && s[i + 1] < 0xa0))
-			return false; /* control characters */
-		if (s[i] == '+' && !(filter && level_begins && level_ends))
-			return false;
-		if (s[i] == '#' && !(filter && level_begins && s[i + 1] == '\0'))
-			return false;
-	}
-	return i > 0 && i <= TOPIC_MAX;
-}
 
 static void sub_free(void *value)
 {

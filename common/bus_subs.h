@@ -40,7 +40,3 @@ int bus_subs_set(struct bus_subs *s, const char *topic, bool want, uint8_t qos, 
 void bus_subs_connected(struct bus_subs *s, MQTTAsync client, bool fresh);
 void bus_subs_disconnected(struct bus_subs *s);
 void bus_subs_answered(struct bus_subs *s, struct bus_call *calls);
-
-/* May this go to a broker without being thrown out: a topic name, or with filter true a topic
- * filter. */
-bool bus_topic_valid(const char *topic, bool filter);

@@ -165,7 +165,7 @@ static int connect_bus(struct csm *csm, struct err *err)
 		.client_id = client_id,
 		/* what must not be lost is in our own store */
 	};
-	rc = bus_new(csm->loop, &conf, &bus_handlers, csm, &csm->bus, err);
+	rc = bus_new_paho(csm->loop, &conf, &bus_handlers, csm, &csm->bus, err);
 	for (size_t i = 0; i < ARRAY_LEN(subscriptions) && rc == 0; i++)
 		rc = bus_subscribe(csm->bus, subscriptions[i].topic, subscriptions[i].qos, NULL, NULL,
 				   err);

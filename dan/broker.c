@@ -116,7 +116,7 @@ int dan_connect_broker(struct dan_client *c, struct err *err)
 		.password = c->reg.password,
 		.clean_session = true,
 	};
-	int rc = bus_new(c->loop, &conf, &handlers, c, &c->bus, err);
+	int rc = bus_new_own(c->loop, &conf, &handlers, c, &c->bus, err);
 	if (rc == 0)
 		rc = bus_subscribe(c->bus, c->reg.ctrl_down, CTRL_QOS, NULL, NULL, err);
 	if (rc < 0)

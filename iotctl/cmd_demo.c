@@ -427,7 +427,7 @@ static int new_bus(struct demo *d, const struct settings *s, struct err *err)
 		.client_id = d->client_id,
 		.clean_session = true,
 	};
-	int rc = bus_new(d->loop, &conf, &handlers, d, &d->bus, err);
+	int rc = bus_new_paho(d->loop, &conf, &handlers, d, &d->bus, err);
 
 	return rc < 0 ? rc : bus_subscribe(d->bus, d->answer_topic, 2, NULL, NULL, err);
 }

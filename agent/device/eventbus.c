@@ -307,7 +307,7 @@ static int connect_bus(struct eventbus *b, const struct eventbus_conf *conf, str
 		.retry_min_ms = RETRY_MIN_MS,
 		.retry_max_ms = RETRY_MAX_MS,
 	};
-	int rc = bus_new(b->loop, &bus_conf, &handlers, b, &b->bus, err);
+	int rc = bus_new_own(b->loop, &bus_conf, &handlers, b, &b->bus, err);
 
 	if (rc == 0)
 		rc = bus_subscribe(b->bus, b->sync_topic, 1, NULL, NULL, err);

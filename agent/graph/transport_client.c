@@ -96,6 +96,8 @@ static void on_subscribed(void *arg, int rc)
 
 static int subscribe(struct topic *topic, struct err *err)
 {
+	if (!mqtt_topic_valid(topic->name, strlen(topic->name)))
+		return err_set(err, ERR_INVAL, "not a topic: '%.100s'", topic->name);
 	topic->acks_pending++;
 	topic->subs_pending++;
 	int rc = mqtt_link_subscribe(topic->t->in, topic->name, TOPIC_QOS, on_subscribed, topic,

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #define READ_BYTES    (128 << 10)
+#define READ_MIN      4096      /* of a frugal link, as long as that takes all there is */
 #define ACK_BYTES     (4 << 20) /* a broker that does not take its acknowledgements is not read */
 #define SUBS_AGAIN_MS 100
 
@@ -40,32 +41,33 @@ void mqtt_io_send(struct mqtt_link *k)
 			continue;
 		if (n <= 0)
 			break;
-		mqtt_bytes_consume(&k->out, (size_t)n, LINK_KEEP_BYTES);
+		mqtt_bytes_consume(&k->out, (size_t)n, mqtt_link_keep_bytes(k));
 		k->said_ms = loop_now_ms(k->loop);
 	}
 }
 
 /* ---- packets ---- */
 
-static bool is_taken(const struct mqtt_link *k, uint16_t id)
-{
-	return k->taken[id / 8] >> id % 8 & 1;
-}
-
-static void set_taken(struct mqtt_link *k, uint16_t id, bool taken)
-{
-	uint8_t bit = (uint8_t)(1 << id % 8);
-
-	k->taken[id / 8] = taken ? k->taken[id / 8] | bit : k->taken[id / 8] & (uint8_t)~bit;
-}
-
 static int acknowledge(struct mqtt_link *k, uint8_t qos, uint16_t id)
 {
-	if (qos == 0)
+	if (qos == 0 || k->closing) /* what is not acknowledged is still the broker's */
 		return 0;
-	if (qos == 2)
-		set_taken(k, id, true);
+	if (qos == 2 && mqtt_ids_add(&k->taken, id) < 0)
+		return ERR_NOMEM;
 	return mqtt_put_ack(&k->out, qos == 1 ? MQTT_PUBACK : MQTT_PUBREC, id);
+}
+
+/* ret: whether it is taken. */
+static bool offer(struct mqtt_link *k, const struct mqtt_packet *p)
+{
+	uint8_t *beyond = k->in.data + k->in.begin + p->used, was = *beyond;
+
+	if (k->handlers.on_message == NULL)
+		return true;
+	*beyond = '\0'; /* mqtt_io_read() has left room for it */
+	bool taken = k->handlers.on_message(k->arg, &p->publish);
+	*beyond = was;
+	return taken;
 }
 
 /* ret: ERR_AGAIN: not taken. */
@@ -76,12 +78,10 @@ static int handle_publish(struct mqtt_link *k, const struct mqtt_packet *p, stru
 	(void)err;
 	/* One without DUP is new, whatever we remember: a broker that was killed may have come back
 	 * without this exchange, and what it sends again carries DUP (3.3.1.1). */
-	if (m->qos == 2 && m->dup && is_taken(k, m->id)) {
+	if (m->qos == 2 && m->dup && mqtt_ids_has(&k->taken, m->id)) {
 		k->repeated++;
 	} else {
-		bool taken = k->handlers.on_message == NULL || k->handlers.on_message(k->arg, m);
-
-		if (!taken && p->skip == 0)
+		if (!offer(k, p) && p->skip == 0)
 			return ERR_AGAIN;
 		k->batch = true;
 	}
@@ -96,13 +96,18 @@ static int handle_publish(struct mqtt_link *k, const struct mqtt_packet *p, stru
 static int handle_pubrel(struct mqtt_link *k, const struct mqtt_packet *p, struct err *err)
 {
 	(void)err;
-	set_taken(k, p->id, false);
+	mqtt_ids_remove(&k->taken, p->id);
 	return mqtt_put_ack(&k->out, MQTT_PUBCOMP, p->id);
 }
 
 static int handle_ack(struct mqtt_link *k, const struct mqtt_packet *p, struct err *err)
 {
-	return mqtt_out_acked(&k->outgoing, p->type, p->id, &k->out, err);
+	struct mqtt_out_waiter waiter;
+	int rc = mqtt_out_acked(&k->outgoing, p->type, p->id, &k->out, &waiter, err);
+
+	if (waiter.done != NULL && !k->closing)
+		waiter.done(waiter.arg, 0);
+	return rc;
 }
 
 static int handle_pong(struct mqtt_link *k, const struct mqtt_packet *p, struct err *err)
@@ -137,8 +142,7 @@ static int handle_suback(struct mqtt_link *k, const struct mqtt_packet *p, struc
 static int handle_connack(struct mqtt_link *k, const struct mqtt_packet *p, struct err *err)
 {
 	if (p->connack.code != 0)
-		return err_set(err, ERR_PEER, "%s (CONNACK %u)", mqtt_connack_text(p->connack.code),
-			       p->connack.code);
+		return err_set(err, ERR_PEER, "%s", mqtt_connack_text(p->connack.code));
 	if (k->forget) {
 		/* A clean session ends with its connection; ours begins with the next. */
 		k->forget = false;
@@ -150,8 +154,10 @@ static int handle_connack(struct mqtt_link *k, const struct mqtt_packet *p, stru
 	k->connected_ms = loop_now_ms(k->loop);
 	k->fresh = !p->connack.session_present;
 	if (k->fresh)
-		memset(k->taken, 0, sizeof(k->taken));
-	loop_arm(k->loop, k->retry_timer, -1);
+		mqtt_ids_clear(&k->taken);
+	loop_arm(k->loop, k->timer, k->keepalive_ms / 2);
+	if (k->fresh && k->give_up)
+		mqtt_link_give_up(k);
 	mqtt_out_connected(&k->outgoing, !k->fresh);
 	mqtt_subs_connected(k->subs, k->fresh);
 	mqtt_io_flush_subs(k);
@@ -191,7 +197,7 @@ static bool skip_some(struct mqtt_link *k)
 	size_t waiting = mqtt_bytes_waiting(&k->in);
 	size_t n = k->skip < waiting ? k->skip : waiting;
 
-	mqtt_bytes_consume(&k->in, n, LINK_KEEP_BYTES);
+	mqtt_bytes_consume(&k->in, n, mqtt_link_keep_bytes(k));
 	k->skip -= n;
 	return k->skip == 0;
 }
@@ -223,21 +229,50 @@ int mqtt_io_process(struct mqtt_link *k, struct err *err)
 		k->stopped = rc == ERR_AGAIN;
 		if (rc < 0)
 			return k->stopped ? 0 : rc;
-		mqtt_bytes_consume(&k->in, p.used, LINK_KEEP_BYTES);
+		mqtt_bytes_consume(&k->in, p.used, mqtt_link_keep_bytes(k));
 	}
 	return 0;
 }
 
-int mqtt_io_read(struct mqtt_link *k, struct err *err)
+/* ret: for what comes next, and a NUL behind it (mqtt_link_handlers.on_message); 0: out of memory.
+ */
+static size_t make_room(struct mqtt_link *k)
 {
 	size_t waiting = mqtt_bytes_waiting(&k->in);
-	size_t want = k->need > waiting + READ_BYTES / 2 ? k->need - waiting : READ_BYTES / 2;
+	size_t least = k->read_bytes / 2; /* of an old buffer; a new one is whole */
+	size_t want = k->need > waiting + least ? k->need - waiting + 1 : least;
 
-	if (k->in.cap == 0 && want < READ_BYTES)
-		want = READ_BYTES;
+	if (k->in.cap == 0 && want < k->read_bytes)
+		want = k->read_bytes;
 	if (mqtt_bytes_reserve(&k->in, want) < 0)
+		return 0;
+	return k->in.cap - k->in.end - 1;
+}
+
+/* The next read asks for more if this one was not enough. */
+static void adapt(struct mqtt_link *k, size_t asked, size_t came)
+{
+	if (!k->frugal)
+		k->read_bytes = READ_BYTES;
+	else if (came < asked)
+		k->read_bytes = READ_MIN;
+	else if (k->read_bytes < READ_BYTES)
+		k->read_bytes *= 2;
+}
+
+int mqtt_io_read(struct mqtt_link *k, struct err *err)
+{
+	if (k->read_bytes == 0)
+		k->read_bytes = k->frugal ? READ_MIN : READ_BYTES;
+	size_t room = make_room(k);
+	if (room == 0)
 		return err_set(err, ERR_NOMEM, "out of memory");
-	ssize_t n = recv(k->fd, k->in.data + k->in.end, k->in.cap - k->in.end, 0);
+	ssize_t n = recv(k->fd, k->in.data + k->in.end, room, 0);
+	if (n > 0)
+		k->in.end += (size_t)n;
+	size_t waiting = mqtt_bytes_waiting(&k->in);
+	if (waiting == 0)
+		mqtt_bytes_consume(&k->in, 0, mqtt_link_keep_bytes(k));
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;
 	if (n < 0)
@@ -247,8 +282,11 @@ int mqtt_io_read(struct mqtt_link *k, struct err *err)
 			       waiting > 0 || k->skip > 0
 				       ? "the broker closed the connection within a packet"
 				       : "the broker closed the connection");
-	k->in.end += (size_t)n;
+	adapt(k, room, (size_t)n);
 	k->heard_ms = loop_now_ms(k->loop);
 	k->ping_ms = 0;
-	return mqtt_io_process(k, err);
+	if (!k->bye)
+		return mqtt_io_process(k, err);
+	mqtt_bytes_consume(&k->in, waiting, mqtt_link_keep_bytes(k));
+	return 0;
 }

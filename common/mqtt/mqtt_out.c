@@ -1,7 +1,7 @@
 #include "common/mqtt/mqtt_out.h"
 #include "common/util.h"
 
-#define MSGS_MIN   64
+#define MSGS_MIN   8
 #define KEEP_BYTES (1 << 20) /* an emptied store larger than this gives its memory back */
 
 enum state {
@@ -17,14 +17,17 @@ struct mqtt_out_msg {
 	uint8_t qos, state;
 };
 
-void mqtt_out_init(struct mqtt_out *o, size_t max_msgs, size_t max_bytes)
+void mqtt_out_init(struct mqtt_out *o, const struct mqtt_out_limits *max)
 {
-	*o = (struct mqtt_out){.max_msgs = max_msgs, .max_bytes = max_bytes};
+	*o = (struct mqtt_out){.max = *max};
+	if (o->max.in_flight == 0 || o->max.in_flight > MQTT_OUT_IDS)
+		o->max.in_flight = MQTT_OUT_IDS;
 }
 
 void mqtt_out_done(struct mqtt_out *o)
 {
 	free(o->msgs);
+	free(o->waiters);
 	mqtt_bytes_done(&o->store);
 	*o = (struct mqtt_out){0};
 }
@@ -46,36 +49,58 @@ static uint16_t id_of(uint64_t n)
 
 /* ---- taking ---- */
 
-static int make_room(struct mqtt_out *o)
+/* Room for one more, and for those who wait if there is one or was. */
+static int make_room(struct mqtt_out *o, bool awaited)
 {
-	if (o->next - o->first < o->cap)
-		return 0;
+	bool full = o->next - o->first >= o->cap, with_waiters = awaited || o->waiters != NULL;
+	size_t cap = full ? o->cap > 0 ? o->cap * 2 : MSGS_MIN : o->cap;
 	struct mqtt_out old = *o;
-	size_t cap = old.cap > 0 ? old.cap * 2 : MSGS_MIN;
-	struct mqtt_out_msg *msgs = calloc(cap, sizeof(*msgs));
 
-	if (msgs == NULL)
+	if (!full && (o->waiters != NULL) == with_waiters)
+		return 0;
+	struct mqtt_out_msg *msgs = calloc(cap, sizeof(*msgs));
+	struct mqtt_out_waiter *waiters =
+		with_waiters && msgs != NULL ? calloc(cap, sizeof(*waiters)) : NULL;
+	if (msgs == NULL || (with_waiters && waiters == NULL)) {
+		free(msgs);
 		return ERR_NOMEM;
+	}
 	o->msgs = msgs;
+	o->waiters = waiters;
 	o->cap = cap;
-	for (uint64_t n = old.first; n < old.next; n++)
+	for (uint64_t n = old.first; n < old.next; n++) {
 		*msg_at(o, n) = *msg_at(&old, n);
+		if (old.waiters != NULL)
+			waiters[n & (cap - 1)] = old.waiters[n & (old.cap - 1)];
+	}
 	free(old.msgs);
+	free(old.waiters);
 	return 0;
 }
 
-int mqtt_out_add(struct mqtt_out *o, const struct mqtt_publish *p)
+static bool is_full(const struct mqtt_out *o, size_t size)
+{
+	if (o->max.waiting > 0 && o->next - o->cursor >= o->max.waiting)
+		return true;
+	return o->next > o->first && (mqtt_out_kept(o) >= o->max.msgs ||
+				      mqtt_bytes_waiting(&o->store) + size > o->max.bytes);
+}
+
+int mqtt_out_add(struct mqtt_out *o, const struct mqtt_publish *p, const struct mqtt_out_waiter *w)
 {
 	size_t size = mqtt_publish_bytes(p), kept = mqtt_bytes_waiting(&o->store);
 	struct mqtt_publish mine = *p;
 
 	if (size == 0)
 		return ERR_RANGE;
-	if (o->next > o->first && (mqtt_out_kept(o) >= o->max_msgs || kept + size > o->max_bytes))
+	if (is_full(o, size))
 		return ERR_LIMIT;
 	mine.id = id_of(o->next);
-	if (make_room(o) < 0 || mqtt_put_publish(&o->store, &mine) < 0)
+	if (make_room(o, w != NULL) < 0 || mqtt_put_publish(&o->store, &mine) < 0)
 		return ERR_NOMEM;
+	if (o->waiters != NULL)
+		o->waiters[o->next & (o->cap - 1)] =
+			w != NULL ? *w : (struct mqtt_out_waiter){NULL, NULL};
 	*msg_at(o, o->next++) = (struct mqtt_out_msg){
 		.at = o->popped + kept, .size = (uint32_t)size, .qos = p->qos};
 	return 0;
@@ -89,7 +114,12 @@ static void drop_done(struct mqtt_out *o)
 		size_t size = msg_at(o, o->first++)->size;
 
 		o->popped += size;
-		mqtt_bytes_consume(&o->store, size, KEEP_BYTES);
+		mqtt_bytes_consume(&o->store, size, o->max.frugal ? 0 : KEEP_BYTES);
+	}
+	if (o->max.frugal && o->first == o->next && o->cap > MSGS_MIN) {
+		free(TAKE(o->msgs));
+		free(TAKE(o->waiters));
+		o->cap = 0;
 	}
 }
 
@@ -115,7 +145,7 @@ static int send_one(const struct mqtt_out *o, uint64_t n, struct mqtt_bytes *w)
 
 bool mqtt_out_ready(const struct mqtt_out *o)
 {
-	return o->cursor < o->next && o->cursor - o->first < MQTT_OUT_IDS;
+	return o->cursor < o->next && o->cursor - o->first < o->max.in_flight;
 }
 
 int mqtt_out_pump(struct mqtt_out *o, struct mqtt_bytes *w, size_t max_waiting)
@@ -166,12 +196,24 @@ static bool find(const struct mqtt_out *o, uint16_t id, uint64_t *ret)
 	return *ret < o->cursor;
 }
 
-int mqtt_out_acked(struct mqtt_out *o, enum mqtt_type type, uint16_t id, struct mqtt_bytes *w,
-		   struct err *err)
+static struct mqtt_out_waiter take_waiter(struct mqtt_out *o, uint64_t n)
 {
-	uint64_t n;
+	struct mqtt_out_waiter taken = {NULL, NULL};
+
+	if (o->waiters != NULL) {
+		taken = o->waiters[n & (o->cap - 1)];
+		o->waiters[n & (o->cap - 1)].done = NULL;
+	}
+	return taken;
+}
+
+int mqtt_out_acked(struct mqtt_out *o, enum mqtt_type type, uint16_t id, struct mqtt_bytes *w,
+		   struct mqtt_out_waiter *ret, struct err *err)
+{
+	uint64_t n = 0;
 	struct mqtt_out_msg *m = find(o, id, &n) ? msg_at(o, n) : NULL;
 
+	ret->done = NULL;
 	if (m != NULL && m->state == SENT) {
 		if (type != (m->qos == 1 ? MQTT_PUBACK : MQTT_PUBREC))
 			return err_set(err, ERR_PEER,
@@ -181,9 +223,32 @@ int mqtt_out_acked(struct mqtt_out *o, enum mqtt_type type, uint16_t id, struct 
 	} else if (m != NULL && m->state == RELEASED && type == MQTT_PUBCOMP) {
 		m->state = DONE;
 	}
+	if (m != NULL && m->state == DONE)
+		*ret = take_waiter(o, n);
 	drop_done(o);
 	/* Also for one we know nothing of: the broker would wait for it for ever (4.3.3). */
 	return type == MQTT_PUBREC ? mqtt_put_ack(w, MQTT_PUBREL, id) : 0;
+}
+
+size_t mqtt_out_give_up(struct mqtt_out *o)
+{
+	uint64_t end = o->next;
+	size_t given_up = 0;
+
+	/* up to the last, as in mqtt_out_connected(); what is added meanwhile comes behind */
+	for (uint64_t n = o->first; n < end; n++) {
+		struct mqtt_out_msg *m = n >= o->first ? msg_at(o, n) : NULL;
+
+		if (m == NULL || (m->state != SENT && m->state != RELEASED))
+			continue;
+		m->state = DONE;
+		struct mqtt_out_waiter waiter = take_waiter(o, n);
+		drop_done(o);
+		given_up++;
+		if (waiter.done != NULL)
+			waiter.done(waiter.arg, ERR_AGAIN);
+	}
+	return given_up;
 }
 
 size_t mqtt_out_kept(const struct mqtt_out *o)
@@ -191,8 +256,20 @@ size_t mqtt_out_kept(const struct mqtt_out *o)
 	return (size_t)(o->next - o->first);
 }
 
+size_t mqtt_out_unsent(const struct mqtt_out *o)
+{
+	return (size_t)(o->next - o->cursor);
+}
+
+size_t mqtt_out_unsent_bytes(const struct mqtt_out *o)
+{
+	if (o->cursor == o->next)
+		return 0;
+	return mqtt_bytes_waiting(&o->store) - (size_t)(msg_at(o, o->cursor)->at - o->popped);
+}
+
 bool mqtt_out_has_room(const struct mqtt_out *o)
 {
-	return mqtt_out_kept(o) <= o->max_msgs / 4 * 3 &&
-	       mqtt_bytes_waiting(&o->store) <= o->max_bytes / 4 * 3;
+	return mqtt_out_kept(o) <= o->max.msgs / 4 * 3 &&
+	       mqtt_bytes_waiting(&o->store) <= o->max.bytes / 4 * 3;
 }

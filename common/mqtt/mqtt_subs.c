@@ -113,7 +113,8 @@ static void tell(struct waiter *w, bool subscribe, int rc)
 	while (w != NULL) {
 		struct waiter *next = w->next;
 
-		w->done(w->arg, w->subscribe == subscribe ? rc : ERR_CONFLICT);
+		if (w->done != NULL)
+			w->done(w->arg, w->subscribe == subscribe ? rc : ERR_CONFLICT);
 		free(w);
 		w = next;
 	}
@@ -339,8 +340,8 @@ int mqtt_subs_set(struct mqtt_subs *s, const char *topic, bool want, uint8_t qos
 {
 	struct sub *sub;
 
-	if (!mqtt_topic_valid(topic, strlen(topic)) || qos > 2)
-		return err_set(err, ERR_INVAL, "not a topic: '%.100s' (QoS %u)", topic, qos);
+	if (!mqtt_filter_valid(topic, strlen(topic)) || qos > 2)
+		return err_set(err, ERR_INVAL, "not a topic filter: '%.100s' (QoS %u)", topic, qos);
 	struct waiter *w = malloc(sizeof(*w));
 	if (w == NULL || sub_get(s, topic, &sub) < 0) {
 		free(w);

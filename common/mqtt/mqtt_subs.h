@@ -18,7 +18,8 @@ typedef void mqtt_done_fn(void *arg, int rc);
 int mqtt_subs_new(struct mqtt_subs **ret, struct err *err);
 struct mqtt_subs *mqtt_subs_free(struct mqtt_subs *s); /* no done is called; returns NULL */
 
-/* done: called once, never in here. ret: 0, ERR_INVAL (no topic name) or ERR_NOMEM. */
+/* topic: a filter. done: called once, never in here; NULL: nobody waits. ret: 0, ERR_INVAL (no
+ * filter) or ERR_NOMEM. */
 int mqtt_subs_set(struct mqtt_subs *s, const char *topic, bool want, uint8_t qos,
 		  mqtt_done_fn *done, void *arg, struct err *err);
 /* fresh: the broker has forgotten everything. */

@@ -2,13 +2,20 @@
 #include "common/util.h"
 #include <string.h>
 
-#define BYTES_MIN     4096
-#define FLAG_RETAIN   0x01
-#define FLAG_DUP      0x08
-#define HEAD_MAX      5    /* of a fixed header */
-#define SUBACK_MAX    4098 /* an id and more codes than anybody asks for in one packet */
+#define BYTES_MIN   4096
+#define FLAG_RETAIN 0x01
+#define FLAG_DUP    0x08
+#define HEAD_MAX    5    /* of a fixed header */
+#define SUBACK_MAX  4098 /* an id and more codes than anybody asks for in one packet */
+#define LEVEL_3_1_1 4
+
+/* connect flags (3.1.2.3) */
 #define CLEAN_SESSION 0x02
-#define LEVEL_3_1_1   4
+#define HAS_WILL      0x04
+#define WILL_QOS_AT   3
+#define WILL_RETAIN   0x20
+#define HAS_PASSWORD  0x40
+#define HAS_USERNAME  0x80
 
 /* ---- bytes that wait ---- */
 
@@ -92,18 +99,40 @@ static size_t long_char(const uint8_t *s, size_t n)
 	return 0;
 }
 
-bool mqtt_topic_valid(const char *topic, size_t len)
+/* ret: whether it is 1 to 65535 bytes of UTF-8 without NUL. */
+static bool string_valid(const char *string, size_t len)
 {
-	const uint8_t *s = (const uint8_t *)topic;
+	const uint8_t *s = (const uint8_t *)string;
 
 	for (size_t i = 0; i < len;) {
 		size_t n = s[i] >= 0x80 ? long_char(s + i, len - i) : 1;
 
-		if (n == 0 || s[i] == '\0' || s[i] == '+' || s[i] == '#')
+		if (n == 0 || s[i] == '\0')
 			return false;
 		i += n;
 	}
 	return len > 0 && len <= MQTT_TOPIC_MAX;
+}
+
+bool mqtt_topic_valid(const char *topic, size_t len)
+{
+	return string_valid(topic, len) && memchr(topic, '+', len) == NULL &&
+	       memchr(topic, '#', len) == NULL;
+}
+
+bool mqtt_filter_valid(const char *filter, size_t len)
+{
+	if (!string_valid(filter, len))
+		return false;
+	for (size_t i = 0; i < len; i++) {
+		bool begins = i == 0 || filter[i - 1] == '/';
+
+		if (filter[i] == '+' && !(begins && (i + 1 == len || filter[i + 1] == '/')))
+			return false;
+		if (filter[i] == '#' && !(begins && i + 1 == len))
+			return false;
+	}
+	return true;
 }
 
 /* ---- parsing ---- */
@@ -307,7 +336,8 @@ static uint8_t *put_u16(uint8_t *at, size_t value)
 static uint8_t *put_string(uint8_t *at, const char *s, size_t len)
 {
 	at = put_u16(at, len);
-	memcpy(at, s, len);
+	if (len > 0)
+		memcpy(at, s, len);
 	return at + len;
 }
 
@@ -334,21 +364,48 @@ static uint8_t *put_head(struct mqtt_bytes *b, unsigned type_and_flags, size_t r
 	return at;
 }
 
-int mqtt_put_connect(struct mqtt_bytes *b, const char *client_id, bool clean_session,
-		     uint16_t keepalive_s)
+int mqtt_put_connect(struct mqtt_bytes *b, const struct mqtt_connect *c)
 {
-	size_t id_len = strlen(client_id);
-	int rc = ERR_RANGE;
-	uint8_t *at =
-		id_len <= UINT16_MAX ? put_head(b, MQTT_CONNECT << 4, 10 + 2 + id_len, &rc) : NULL;
+	const struct mqtt_publish *w = c->will;
+	/* what follows the flags, in its order (3.1.3) */
+	const struct {
+		bool there;
+		unsigned flags;
+		const char *s;
+		size_t len;
+	} parts[] = {
+		{true, c->clean_session ? CLEAN_SESSION : 0, c->client_id, strlen(c->client_id)},
+		{w != NULL, HAS_WILL, w != NULL ? w->topic : NULL, w != NULL ? w->topic_len : 0},
+		{w != NULL,
+		 w != NULL ? (unsigned)w->qos << WILL_QOS_AT | (w->retained ? WILL_RETAIN : 0) : 0,
+		 w != NULL ? w->payload : NULL, w != NULL ? w->len : 0},
+		{c->username != NULL, HAS_USERNAME, c->username,
+		 c->username != NULL ? strlen(c->username) : 0},
+		{c->username != NULL && c->password != NULL, HAS_PASSWORD, c->password,
+		 c->password != NULL ? strlen(c->password) : 0},
+	};
+	size_t remaining = 10;
+	unsigned flags = 0;
+	int rc = 0;
 
+	for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+		if (!parts[i].there)
+			continue;
+		if (parts[i].len > UINT16_MAX)
+			return ERR_RANGE;
+		remaining += 2 + parts[i].len;
+		flags |= parts[i].flags;
+	}
+	uint8_t *at = put_head(b, MQTT_CONNECT << 4, remaining, &rc);
 	if (at == NULL)
 		return rc;
 	at = put_string(at, "MQTT", 4);
 	*at++ = LEVEL_3_1_1;
-	*at++ = clean_session ? CLEAN_SESSION : 0;
-	at = put_u16(at, keepalive_s);
-	put_string(at, client_id, id_len);
+	*at++ = (uint8_t)flags;
+	at = put_u16(at, c->keepalive_s);
+	for (size_t i = 0; i < ARRAY_LEN(parts); i++)
+		if (parts[i].there)
+			at = put_string(at, parts[i].s, parts[i].len);
 	return 0;
 }
 

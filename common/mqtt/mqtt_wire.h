@@ -94,8 +94,14 @@ const char *mqtt_connack_text(uint8_t code); /* why a connection was refused (3.
 
 /* ---- to the broker: each appends one packet; ret: 0, ERR_NOMEM, or ERR_RANGE (too large) ---- */
 
-int mqtt_put_connect(struct mqtt_bytes *b, const char *client_id, bool clean_session,
-		     uint16_t keepalive_s);
+struct mqtt_connect {
+	const char *client_id;
+	const char *username, *password; /* NULL: none; no password without a user name (3.1.2.9) */
+	const struct mqtt_publish *will; /* NULL: none */
+	bool clean_session;
+	uint16_t keepalive_s;
+};
+int mqtt_put_connect(struct mqtt_bytes *b, const struct mqtt_connect *c);
 size_t mqtt_publish_bytes(const struct mqtt_publish *p); /* size of the packet; 0: too large */
 int mqtt_put_publish(struct mqtt_bytes *b, const struct mqtt_publish *p);
 void mqtt_mark_dup(uint8_t *publish, bool dup); /* in a PUBLISH that was put */
@@ -115,3 +121,5 @@ int mqtt_put_unsubscribe(struct mqtt_bytes *b, uint16_t id, const struct mqtt_fi
 
 /* A topic name: UTF-8 without NUL, + and #, 1 to 65535 bytes. */
 bool mqtt_topic_valid(const char *topic, size_t len);
+/* The same, and + and # may stand for whole levels (4.7.1). */
+bool mqtt_filter_valid(const char *filter, size_t len);

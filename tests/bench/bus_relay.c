@@ -67,7 +67,7 @@ int main(int argc, char *argv[])
 	if (rc == 0)
 		rc = loop_new(&r.loop, &r.err);
 	if (rc == 0)
-		rc = bus_new(r.loop, &conf, &handlers, &r, &r.bus, &r.err);
+		rc = bus_new_paho(r.loop, &conf, &handlers, &r, &r.bus, &r.err);
 	if (rc == 0)
 		rc = bus_subscribe(r.bus, topic, 2, NULL, NULL, &r.err);
 	if (rc == 0)

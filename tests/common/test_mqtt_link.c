@@ -787,7 +787,7 @@ static void the_last_wish_for_a_topic_wins(void **state)
 	assert_int_equal(first.rc, ERR_CONFLICT);
 	assert_int_equal(second.rc, 0);
 	assert_int_equal(second.calls, 2);
-	assert_int_equal(mqtt_link_subscribe(w->k, "t/#", 1, on_answer, &first, NULL), ERR_INVAL);
+	assert_int_equal(mqtt_link_subscribe(w->k, "t#", 1, on_answer, &first, NULL), ERR_INVAL);
 }
 
 /* ---- connections ---- */

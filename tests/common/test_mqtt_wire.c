@@ -1,3 +1,4 @@
+#include "common/mqtt/mqtt_ids.h"
 #include "common/mqtt/mqtt_wire.h"
 #include "common/util.h"
 #include <setjmp.h>
@@ -257,15 +258,93 @@ static void expect_bytes(struct mqtt_bytes *b, const uint8_t *data, size_t n)
 	assert_null(b->data); /* given back */
 }
 
+static void a_connect_has_a_will_and_a_login_if_asked_to(void **state)
+{
+	static char long_text[70000];
+	const struct mqtt_publish will = {.topic = "w/t",
+					  .topic_len = 3,
+					  .payload = "\0x",
+					  .len = 2,
+					  .qos = 2,
+					  .retained = true};
+	const struct mqtt_publish least = {.topic = "w", .topic_len = 1};
+	struct mqtt_connect c = {.client_id = "me", .username = "u", .password = "pw"};
+	struct mqtt_bytes b = {0};
+
+	(void)state;
+	c.will = &will;
+	assert_int_equal(mqtt_put_connect(&b, &c), 0);
+	expect_bytes(&b, BYTES(0x10, 30, 0, 4, 'M', 'Q', 'T', 'T', 4, 0xf4, 0, 0, 0, 2, 'm', 'e', 0,
+			       3, 'w', '/', 't', 0, 2, 0, 'x', 0, 1, 'u', 0, 2, 'p', 'w'));
+	c.will = &least;
+	c.password = NULL;
+	assert_int_equal(mqtt_put_connect(&b, &c), 0);
+	expect_bytes(&b, BYTES(0x10, 22, 0, 4, 'M', 'Q', 'T', 'T', 4, 0x84, 0, 0, 0, 2, 'm', 'e', 0,
+			       1, 'w', 0, 0, 0, 1, 'u'));
+	c = (struct mqtt_connect){.client_id = "me", .password = "alone"};
+	assert_int_equal(mqtt_put_connect(&b, &c), 0);
+	expect_bytes(&b, BYTES(0x10, 14, 0, 4, 'M', 'Q', 'T', 'T', 4, 0, 0, 0, 0, 2, 'm', 'e'));
+	memset(long_text, 'x', sizeof(long_text) - 1);
+	c.username = long_text;
+	assert_int_equal(mqtt_put_connect(&b, &c), ERR_RANGE);
+	assert_int_equal(mqtt_bytes_waiting(&b), 0);
+	mqtt_bytes_done(&b);
+}
+
+static void filters_have_wildcards_for_whole_levels(void **state)
+{
+	static const char *const good[] = {"a", "#", "+", "/", "a/#", "+/+", "/+", "+/", "a/+/#"};
+	static const char *const bad[] = {"",      "a#", "#/a",  "a+",  "+a",
+					  "a/#/b", "##", "\xff", "a/b#"};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(good); i++)
+		if (!mqtt_filter_valid(good[i], strlen(good[i])))
+			fail_msg("%s", good[i]);
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+		if (mqtt_filter_valid(bad[i], strlen(bad[i])))
+			fail_msg("%s", bad[i]);
+	assert_false(mqtt_filter_valid("a\0b", 3));
+}
+
+static void identifiers_are_few_or_many(void **state)
+{
+	struct mqtt_ids s = {0};
+
+	(void)state;
+	for (unsigned round = 0; round < 2; round++) { /* the second time with all bits */
+		for (unsigned id = 1; id <= 65535; id += round == 0 ? 9000 : 7)
+			assert_int_equal(mqtt_ids_add(&s, (uint16_t)id), 0);
+		assert_int_equal(mqtt_ids_add(&s, 9001), 0); /* again */
+		for (unsigned id = 1; id <= 65535; id++)
+			if (mqtt_ids_has(&s, (uint16_t)id) !=
+			    ((id - 1) % 9000 == 0 || (round == 1 && (id - 1) % 7 == 0)))
+				fail_msg("%u", id);
+		assert_true((s.bits != NULL) == (round == 1));
+		mqtt_ids_remove(&s, 9001);
+		mqtt_ids_remove(&s, 3); /* never there */
+		assert_false(mqtt_ids_has(&s, 9001));
+		assert_true(mqtt_ids_has(&s, 18001));
+		assert_int_equal(mqtt_ids_add(&s, 9001), 0);
+	}
+	mqtt_ids_clear(&s);
+	assert_false(mqtt_ids_has(&s, 1));
+}
+
 static void what_a_client_says_is_written_as_the_standard_has_it(void **state)
 {
 	const struct mqtt_filter filters[] = {{"a/b", 2}, {"c", 0}};
 	struct mqtt_bytes b = {0};
 
 	(void)state;
-	assert_int_equal(mqtt_put_connect(&b, "me", false, 30), 0);
+	assert_int_equal(
+		mqtt_put_connect(&b, &(struct mqtt_connect){.client_id = "me", .keepalive_s = 30}),
+		0);
 	expect_bytes(&b, BYTES(0x10, 14, 0, 4, 'M', 'Q', 'T', 'T', 4, 0, 0, 30, 0, 2, 'm', 'e'));
-	assert_int_equal(mqtt_put_connect(&b, "", true, 0x1234), 0);
+	assert_int_equal(mqtt_put_connect(&b, &(struct mqtt_connect){.client_id = "",
+								     .clean_session = true,
+								     .keepalive_s = 0x1234}),
+			 0);
 	expect_bytes(&b, BYTES(0x10, 12, 0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0x12, 0x34, 0, 0));
 	assert_int_equal(mqtt_put_ack(&b, MQTT_PUBREL, 0x0203), 0);
 	expect_bytes(&b, BYTES(0x62, 2, 2, 3));
@@ -355,6 +434,9 @@ int main(void)
 		cmocka_unit_test(the_largest_packet_has_a_limit_too),
 		cmocka_unit_test(malformed_packets_are_named),
 		cmocka_unit_test(topics_are_utf8_without_wildcards),
+		cmocka_unit_test(a_connect_has_a_will_and_a_login_if_asked_to),
+		cmocka_unit_test(filters_have_wildcards_for_whole_levels),
+		cmocka_unit_test(identifiers_are_few_or_many),
 		cmocka_unit_test(what_a_client_says_is_written_as_the_standard_has_it),
 		cmocka_unit_test(lengths_are_written_so_that_they_read_back),
 		cmocka_unit_test(a_buffer_keeps_what_waits_while_it_moves_and_grows),
