@@ -178,7 +178,7 @@ static void watcher_start(struct watcher *w, struct loop *l, const struct broker
 				      .client_id = "watcher",
 				      .clean_session = true};
 
-	assert_int_equal(bus_new(l, &conf, &handlers, w, &w->bus, NULL), 0);
+	assert_int_equal(bus_new_own(l, &conf, &handlers, w, &w->bus, NULL), 0);
 	if (filter != NULL)
 		assert_int_equal(bus_subscribe(w->bus, filter, 1, NULL, NULL, NULL), 0);
 	AWAIT(l, w->up);

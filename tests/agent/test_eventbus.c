@@ -288,7 +288,7 @@ static void it_says_online_and_offline(void **state)
 				      .clean_session = true};
 	static const struct bus_handlers nobody = {0};
 
-	assert_int_equal(bus_new(w->loop, &conf, &nobody, NULL, &thief, NULL), 0);
+	assert_int_equal(bus_new_own(w->loop, &conf, &nobody, NULL, &thief, NULL), 0);
 	AWAIT(w->loop, strncmp(w->online, "online;offline;", 15) == 0);
 	bus_free(thief);
 	AWAIT(w->loop,

@@ -134,34 +134,15 @@ static void http_answer(int rc, long status, const char *body)
 
 /* ---- fake bus ---- */
 
-struct bus {
-	int dummy;
-};
-
-int bus_new(struct loop *l, const struct bus_conf *conf, const struct bus_handlers *h, void *arg,
-	    struct bus **ret, struct err *err)
+static struct bus *fake_bus_free(struct bus *b)
 {
-	static struct bus bus;
-	(void)l;
-	(void)err;
-	note("bus %s:%u %s%s%s%s%s", conf->host, conf->port, conf->client_id,
-	     conf->username != NULL ? " as " : "", conf->username != NULL ? conf->username : "",
-	     conf->password != NULL ? " " : "", conf->password != NULL ? conf->password : "");
-	here->handlers = h;
-	here->bus_arg = arg;
-	*ret = &bus;
-	return 0;
-}
-
-struct bus *bus_free(struct bus *b)
-{
-	if (b != NULL)
-		note("bus gone");
+	(void)b;
+	note("bus gone");
 	return NULL;
 }
 
-int bus_subscribe(struct bus *b, const char *topic, uint8_t qos, bus_done_fn *done, void *arg,
-		  struct err *err)
+static int fake_bus_subscribe(struct bus *b, const char *topic, uint8_t qos, bus_done_fn *done,
+			      void *arg, struct err *err)
 {
 	(void)b;
 	if (here->subscribe_rc < 0)
@@ -174,7 +155,8 @@ int bus_subscribe(struct bus *b, const char *topic, uint8_t qos, bus_done_fn *do
 	return 0;
 }
 
-int bus_unsubscribe(struct bus *b, const char *topic, bus_done_fn *done, void *arg, struct err *err)
+static int fake_bus_unsubscribe(struct bus *b, const char *topic, bus_done_fn *done, void *arg,
+				struct err *err)
 {
 	(void)b;
 	(void)done;
@@ -184,8 +166,8 @@ int bus_unsubscribe(struct bus *b, const char *topic, bus_done_fn *done, void *a
 	return 0;
 }
 
-int bus_publish(struct bus *b, const char *topic, const void *payload, size_t len, uint8_t qos,
-		bool retain, struct err *err)
+static int fake_bus_publish(struct bus *b, const char *topic, const void *payload, size_t len,
+			    uint8_t qos, bool retain, struct err *err)
 {
 	(void)b;
 	if (here->publish_rc < 0)
@@ -195,15 +177,37 @@ int bus_publish(struct bus *b, const char *topic, const void *payload, size_t le
 	return 0;
 }
 
-int bus_publish_acked(struct bus *b, const char *topic, const void *payload, size_t len,
-		      bool retain, bus_done_fn *done, void *arg, struct err *err)
+static int fake_bus_publish_acked(struct bus *b, const char *topic, const void *payload, size_t len,
+				  bool retain, bus_done_fn *done, void *arg, struct err *err)
 {
-	int rc = bus_publish(b, topic, payload, len, 1, retain, err);
+	int rc = fake_bus_publish(b, topic, payload, len, 1, retain, err);
 	if (rc < 0)
 		return rc;
 	assert_null(here->published); /* one at a time */
 	here->published = done;
 	here->published_arg = arg;
+	return 0;
+}
+
+int bus_new_own(struct loop *l, const struct bus_conf *conf, const struct bus_handlers *h,
+		void *arg, struct bus **ret, struct err *err)
+{
+	static const struct bus_ops ops = {
+		.free = fake_bus_free,
+		.subscribe = fake_bus_subscribe,
+		.unsubscribe = fake_bus_unsubscribe,
+		.publish = fake_bus_publish,
+		.publish_acked = fake_bus_publish_acked,
+	};
+	static struct bus bus = {&ops};
+	(void)l;
+	(void)err;
+	note("bus %s:%u %s%s%s%s%s", conf->host, conf->port, conf->client_id,
+	     conf->username != NULL ? " as " : "", conf->username != NULL ? conf->username : "",
+	     conf->password != NULL ? " " : "", conf->password != NULL ? conf->password : "");
+	here->handlers = h;
+	here->bus_arg = arg;
+	*ret = &bus;
 	return 0;
 }
 
