@@ -60,8 +60,7 @@ static void on_up(void *arg, bool fresh)
 		return;
 	if (c->was_online) {
 		/* as the SDKs do: forget all, say so, and be told anew what is connected */
-		for (size_t i = 0; i < c->own.n_channels; i++)
-			dan_drop_channel(c, &c->own.channels[i]);
+		dan_drop_channels(c);
 		dan_publish_up(c, control_state(false, c->reg.rev), CTRL_QOS, true);
 		dan_check_registration(c);
 	}

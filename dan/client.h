@@ -6,24 +6,26 @@
 #include "common/map.h"
 #include "dan/control.h"
 #include "dan/dan.h"
+#include "dan/features.h"
 #include "dan/fetch.h"
 #include "dan/registration.h"
 
 #define CTRL_QOS 2
 
-/* A feature and its place in the graphs. */
+/* A feature that is in a graph. */
 struct channel {
 	enum dan_mode mode;
-	char *name;
-	char *topic; /* NULL: in no graph */
-	bool told;   /* on_connect was called for topic */
+	bool told; /* on_connect was called */
 	bool suspended;
+	const char *name; /* as the features have it */
+	struct channel *prev, *next;
+	char topic[];
 };
 
 /* A CONNECT of an ODF that waits for the broker to acknowledge the subscription. */
 struct pending {
 	struct dan_client *client;
-	struct channel *channel;
+	const char *name; /* of the ODF, as the features have it */
 	char *topic;
 	json_t *msg_id; /* owned */
 	struct pending *prev, *next;
@@ -34,12 +36,13 @@ enum phase { PHASE_REGISTERING, PHASE_REGISTERED, PHASE_LEAVING, PHASE_LEFT };
 /* What became of a struct dan_conf. */
 struct dan_own {
 	char *url;                 /* of this device at csm */
-	char *body;                /* of the PUT */
+	char *name;                /* NULL: csm makes one */
+	char *profile;             /* JSON text */
+	char *body;                /* of the first PUT; NULL: it was sent */
 	char *username, *password; /* of an earlier registration; NULL: none */
 	unsigned http_timeout_ms, retry_min_ms, retry_max_ms;
 	uint8_t qos;
-	struct channel *channels;
-	size_t n_channels;
+	struct features features;
 };
 
 struct dan_client {
@@ -60,13 +63,17 @@ struct dan_client {
 	bool online, was_online;
 	char *trouble; /* with the broker, as told last; NULL: none since we were online */
 
-	struct map *by_topic; /* connected ODFs */
+	struct channel *channels, *last_channel; /* in the order in which they came */
+	struct map *by_name[2];                  /* of them, IDFs and ODFs */
+	struct map *by_topic;                    /* ODFs of them */
 	struct pending *pending;
 
 	dan_left_fn *left;
 	void *left_arg;
 };
 
+/* The body of the PUT; a string, yours to free(). */
+int dan_own_body(struct dan_own *own, char **ret, struct err *err);
 /* Zero *own before. id: empty before the first time, then it must be the same. Release with
  * dan_own_done() in both cases. */
 int dan_own_read(struct dan_own *own, struct uuid_text *id, const struct dan_conf *conf,
@@ -84,9 +91,13 @@ int dan_connect_broker(struct dan_client *c, struct err *err);
 void dan_report(struct dan_client *c, const struct err *err);
 /* Publish on the uplink. payload: taken; NULL: was out of memory. */
 void dan_publish_up(struct dan_client *c, char *payload, uint8_t qos, bool retain);
+/* NULL: it is in no graph. */
 struct channel *dan_find_channel(const struct dan_client *c, enum dan_mode mode, const char *name);
 /* The channel is in no graph any more. */
 void dan_drop_channel(struct dan_client *c, struct channel *ch);
+void dan_drop_channels(struct dan_client *c);
+/* Without a word to anybody; the client is going. */
+void dan_free_channels(struct dan_client *c);
 /* A message on the downlink. */
 void dan_on_command(struct dan_client *c, const struct bus_msg *m);
 /* Forget the commands that still wait for the broker. */

@@ -16,10 +16,7 @@ void dan_report(struct dan_client *c, const struct err *err)
 
 struct channel *dan_find_channel(const struct dan_client *c, enum dan_mode mode, const char *name)
 {
-	for (size_t i = 0; i < c->own.n_channels; i++)
-		if (c->own.channels[i].mode == mode && strcmp(c->own.channels[i].name, name) == 0)
-			return &c->own.channels[i];
-	return NULL;
+	return map_find(c->by_name[mode], name);
 }
 
 static void channel_connected(struct dan_client *c, struct channel *ch)
@@ -31,44 +28,86 @@ static void channel_connected(struct dan_client *c, struct channel *ch)
 		c->handlers.on_connect(c->arg, ch->mode, ch->name);
 }
 
-void dan_drop_channel(struct dan_client *c, struct channel *ch)
+static void channel_unlink(struct dan_client *c, struct channel *ch)
 {
-	if (ch->topic == NULL)
-		return;
-	if (ch->mode == DAN_ODF) {
-		struct err err = {0};
+	map_remove(c->by_name[ch->mode], ch->name);
+	if (ch->mode == DAN_ODF)
 		map_remove(c->by_topic, ch->topic);
-		if (bus_unsubscribe(c->bus, ch->topic, NULL, NULL, &err) < 0)
-			dan_report(c, &err);
-	}
-	free(TAKE(ch->topic));
-	ch->suspended = false;
-	if (ch->told && c->handlers.on_disconnect != NULL) {
-		ch->told = false;
-		c->handlers.on_disconnect(c->arg, ch->mode, ch->name);
-	}
-	ch->told = false;
+	*(ch->prev != NULL ? &ch->prev->next : &c->channels) = ch->next;
+	*(ch->next != NULL ? &ch->next->prev : &c->last_channel) = ch->prev;
 }
 
-/* Give the channel its topic; the same one again changes nothing. */
-static int channel_set_topic(struct dan_client *c, struct channel *ch, const char *topic,
-			     struct err *err)
+void dan_drop_channel(struct dan_client *c, struct channel *ch)
 {
-	if (ch->topic != NULL && strcmp(ch->topic, topic) == 0)
-		return 0;
-	dan_drop_channel(c, ch);
-	CLEANUP(freep)
-	char *copy = strdup(topic);
-	if (copy == NULL)
-		return err_set(err, ERR_NOMEM, "feature '%s'", ch->name);
-	if (ch->mode == DAN_ODF) {
-		int rc = map_add(c->by_topic, copy, ch);
-		if (rc < 0)
-			return err_set(err, rc, "feature '%s': its topic is another feature's",
-				       ch->name);
+	enum dan_mode mode = ch->mode;
+	const char *name = ch->name;
+	bool told = ch->told;
+	struct err err = {0};
+	channel_unlink(c, ch);
+	if (mode == DAN_ODF && bus_unsubscribe(c->bus, ch->topic, NULL, NULL, &err) < 0)
+		dan_report(c, &err);
+	free(ch);
+	if (told && c->handlers.on_disconnect != NULL)
+		c->handlers.on_disconnect(c->arg, mode, name);
+}
+
+void dan_drop_channels(struct dan_client *c)
+{
+	while (c->channels != NULL)
+		dan_drop_channel(c, c->channels);
+}
+
+void dan_free_channels(struct dan_client *c)
+{
+	map_free(c->by_topic, NULL); /* before the channels: they own the keys */
+	map_free(c->by_name[DAN_IDF], NULL);
+	map_free(c->by_name[DAN_ODF], NULL);
+	while (c->channels != NULL) {
+		struct channel *ch = c->channels;
+		c->channels = ch->next;
+		free(ch);
 	}
-	ch->topic = TAKE(copy);
+}
+
+/* Into the maps and the list, or nothing. */
+static int channel_link(struct dan_client *c, struct channel *ch, struct err *err)
+{
+	int rc = map_add(c->by_name[ch->mode], ch->name, ch);
+	if (rc < 0)
+		return err_set(err, rc, "feature '%s'", ch->name);
+	if (ch->mode == DAN_ODF && (rc = map_add(c->by_topic, ch->topic, ch)) < 0) {
+		map_remove(c->by_name[ch->mode], ch->name);
+		return rc == ERR_EXIST
+			       ? err_set(err, rc, "feature '%s': its topic is another feature's",
+					 ch->name)
+			       : err_set(err, rc, "feature '%s'", ch->name);
+	}
+	ch->prev = c->last_channel;
+	*(ch->prev != NULL ? &ch->prev->next : &c->channels) = ch;
+	c->last_channel = ch;
 	return 0;
+}
+
+/* The feature is in a graph, with this topic; the same one again changes nothing. name: as the
+ * features have it. */
+static int channel_set_topic(struct dan_client *c, enum dan_mode mode, const char *name,
+			     const char *topic, struct err *err)
+{
+	struct channel *ch = dan_find_channel(c, mode, name);
+	if (ch != NULL && strcmp(ch->topic, topic) == 0)
+		return 0;
+	if (ch != NULL)
+		dan_drop_channel(c, ch);
+	ch = calloc(1, sizeof(*ch) + strlen(topic) + 1);
+	if (ch == NULL)
+		return err_set(err, ERR_NOMEM, "feature '%s'", name);
+	ch->mode = mode;
+	ch->name = name;
+	memcpy(ch->topic, topic, strlen(topic) + 1);
+	int rc = channel_link(c, ch, err);
+	if (rc < 0)
+		free(ch);
+	return rc;
 }
 
 /* ---- answers ---- */
@@ -118,10 +157,10 @@ static void on_subscribed(void *arg, int rc)
 {
 	struct pending *p = arg;
 	struct dan_client *c = p->client;
-	struct channel *ch = p->channel;
 	if (c->phase != PHASE_REGISTERED)
 		return; /* dan_free() releases it */
-	bool current = ch->topic != NULL && strcmp(ch->topic, p->topic) == 0;
+	struct channel *ch = dan_find_channel(c, DAN_ODF, p->name);
+	bool current = ch != NULL && strcmp(ch->topic, p->topic) == 0;
 	if (rc < 0 && current)
 		dan_drop_channel(c, ch);
 	else if (current)
@@ -131,16 +170,16 @@ static void on_subscribed(void *arg, int rc)
 	pending_free(p);
 }
 
-static int subscribe(struct dan_client *c, struct channel *ch, const struct control *cmd,
+static int subscribe(struct dan_client *c, const char *name, const struct control *cmd,
 		     struct err *err)
 {
 	struct pending *p = calloc(1, sizeof(*p));
 	if (p == NULL || (p->topic = strdup(cmd->topic)) == NULL) {
 		pending_free(p);
-		return err_set(err, ERR_NOMEM, "feature '%s'", ch->name);
+		return err_set(err, ERR_NOMEM, "feature '%s'", name);
 	}
 	p->client = c;
-	p->channel = ch;
+	p->name = name;
 	p->msg_id = json_incref(cmd->msg_id);
 	p->next = c->pending;
 	if (p->next != NULL)
@@ -155,60 +194,61 @@ static int subscribe(struct dan_client *c, struct channel *ch, const struct cont
 }
 
 /* Handlers of commands return 1 when they are done, 0 when the answer comes later, or a negative
- * code. */
-static int do_connect(struct dan_client *c, struct channel *ch, const struct control *cmd,
+ * code. name: of the feature, as the features have it. */
+static int do_connect(struct dan_client *c, const char *name, const struct control *cmd,
 		      struct err *err)
 {
-	int rc = channel_set_topic(c, ch, cmd->topic, err);
-	if (rc == 0 && ch->mode == DAN_ODF)
-		rc = subscribe(c, ch, cmd, err);
-	if (rc < 0) {
+	int rc = channel_set_topic(c, cmd->mode, name, cmd->topic, err);
+	if (rc == 0 && cmd->mode == DAN_ODF)
+		rc = subscribe(c, name, cmd, err);
+	struct channel *ch = dan_find_channel(c, cmd->mode, name);
+	if (rc < 0 && ch != NULL)
 		dan_drop_channel(c, ch);
+	if (rc < 0 || cmd->mode == DAN_ODF)
 		return rc;
-	}
-	if (ch->mode == DAN_ODF)
-		return 0;
-	channel_connected(c, ch);
+	if (ch != NULL)
+		channel_connected(c, ch);
 	return 1;
 }
 
-static int do_disconnect(struct dan_client *c, struct channel *ch, const struct control *cmd,
+static int do_disconnect(struct dan_client *c, const char *name, const struct control *cmd,
 			 struct err *err)
 {
+	struct channel *ch = dan_find_channel(c, cmd->mode, name);
 	(void)err;
 	/* a topic that is not ours any more: a late command, and what it wants is so already */
-	if (cmd->topic == NULL || ch->topic == NULL || strcmp(cmd->topic, ch->topic) == 0)
+	if (ch != NULL && (cmd->topic == NULL || strcmp(cmd->topic, ch->topic) == 0))
 		dan_drop_channel(c, ch);
 	return 1;
 }
 
-static int set_suspended(struct dan_client *c, struct channel *ch, bool suspended, struct err *err)
+static int set_suspended(struct dan_client *c, const char *name, const struct control *cmd,
+			 bool suspended, struct err *err)
 {
-	if (ch->topic == NULL)
-		return err_set(err, ERR_AGAIN, "feature '%s' is not connected", ch->name);
+	struct channel *ch = dan_find_channel(c, cmd->mode, name);
+	if (ch == NULL)
+		return err_set(err, ERR_AGAIN, "feature '%s' is not connected", name);
 	if (ch->suspended == suspended)
 		return 1;
 	ch->suspended = suspended;
 	if (c->handlers.on_suspend != NULL)
-		c->handlers.on_suspend(c->arg, ch->mode, ch->name, suspended);
+		c->handlers.on_suspend(c->arg, cmd->mode, name, suspended);
 	return 1;
 }
 
-static int do_suspend(struct dan_client *c, struct channel *ch, const struct control *cmd,
+static int do_suspend(struct dan_client *c, const char *name, const struct control *cmd,
 		      struct err *err)
 {
-	(void)cmd;
-	return set_suspended(c, ch, true, err);
+	return set_suspended(c, name, cmd, true, err);
 }
 
-static int do_resume(struct dan_client *c, struct channel *ch, const struct control *cmd,
+static int do_resume(struct dan_client *c, const char *name, const struct control *cmd,
 		     struct err *err)
 {
-	(void)cmd;
-	return set_suspended(c, ch, false, err);
+	return set_suspended(c, name, cmd, false, err);
 }
 
-typedef int command_fn(struct dan_client *c, struct channel *ch, const struct control *cmd,
+typedef int command_fn(struct dan_client *c, const char *name, const struct control *cmd,
 		       struct err *err);
 
 static command_fn *const command_handlers[] = {
@@ -220,10 +260,10 @@ static command_fn *const command_handlers[] = {
 
 static int run_command(struct dan_client *c, const struct control *cmd, struct err *err)
 {
-	struct channel *ch = dan_find_channel(c, cmd->mode, cmd->feature);
-	if (ch == NULL)
+	const char *name = features_find(&c->own.features, cmd->mode, cmd->feature);
+	if (name == NULL)
 		return err_set(err, ERR_NOENT, "feature '%.255s' unknown", cmd->feature);
-	return command_handlers[cmd->command](c, ch, cmd, err);
+	return command_handlers[cmd->command](c, name, cmd, err);
 }
 
 void dan_on_command(struct dan_client *c, const struct bus_msg *m)

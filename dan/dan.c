@@ -11,28 +11,14 @@
 
 /* ---- the whole ---- */
 
-static int copy_features(struct dan_own *own, const struct dan_conf *conf, struct err *err)
+static int copy_about(struct dan_own *own, const struct dan_conf *conf, struct err *err)
 {
-	const struct {
-		enum dan_mode mode;
-		const struct dan_feature *list;
-		size_t n;
-	} lists[] = {{DAN_IDF, conf->idfs, conf->n_idfs}, {DAN_ODF, conf->odfs, conf->n_odfs}};
-
-	own->channels = calloc(conf->n_idfs + conf->n_odfs + 1, sizeof(*own->channels));
-	if (own->channels == NULL)
-		return err_set(err, ERR_NOMEM, "features");
-	for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
-		for (size_t k = 0; k < lists[i].n; k++) {
-			struct channel *ch = &own->channels[own->n_channels];
-			ch->mode = lists[i].mode;
-			ch->name = strdup(lists[i].list[k].name);
-			if (ch->name == NULL)
-				return err_set(err, ERR_NOMEM, "features");
-			own->n_channels++;
-		}
-	}
-	return 0;
+	own->name = conf->name != NULL ? strdup(conf->name) : NULL;
+	own->profile = shortage_dumps(conf->profile);
+	if ((conf->name != NULL && own->name == NULL) || own->profile == NULL)
+		return err_set(err, ERR_NOMEM, "profile");
+	return features_copy(&own->features, conf->idfs, conf->n_idfs, conf->odfs, conf->n_odfs,
+			     err);
 }
 
 static int copy_login(struct dan_own *own, const struct dan_conf *conf, struct err *err)
@@ -72,17 +58,40 @@ int dan_own_read(struct dan_own *own, struct uuid_text *id, const struct dan_con
 	int rc = registration_body(conf, &own->body, err);
 	if (rc == 0)
 		rc = copy_login(own, conf, err);
-	return rc < 0 ? rc : copy_features(own, conf, err);
+	return rc < 0 ? rc : copy_about(own, conf, err);
+}
+
+int dan_own_body(struct dan_own *own, char **ret, struct err *err)
+{
+	CLEANUP(features_lists_done)
+	struct features_lists lists = {0};
+	if (own->body != NULL) {
+		*ret = TAKE(own->body);
+		return 0;
+	}
+	json_auto_t *profile = json_loads(own->profile, 0, NULL);
+	if (profile == NULL)
+		return err_set(err, ERR_NOMEM, "registration");
+	int rc = features_lists(&own->features, &lists, err);
+	if (rc < 0)
+		return rc;
+	const struct dan_conf conf = {
+		.name = own->name,
+		.profile = profile,
+		.idfs = lists.items,
+		.n_idfs = own->features.n_idfs,
+		.odfs = lists.items + own->features.n_idfs,
+		.n_odfs = own->features.n_odfs,
+	};
+	return registration_body(&conf, ret, err);
 }
 
 void dan_own_done(struct dan_own *own)
 {
-	for (size_t i = 0; i < own->n_channels; i++) {
-		free(own->channels[i].name);
-		free(own->channels[i].topic);
-	}
-	free(own->channels);
+	features_done(&own->features);
 	free(own->url);
+	free(own->name);
+	free(own->profile);
 	free(own->body);
 	free(own->username);
 	free(own->password);
@@ -101,7 +110,10 @@ int dan_new(struct loop *l, const struct dan_conf *conf, const struct dan_handle
 	int rc = dan_own_read(&c->own, &c->id, conf, err);
 	c->retry_ms = c->own.retry_min_ms;
 	c->by_topic = map_new();
-	if (rc == 0 && c->by_topic == NULL)
+	c->by_name[DAN_IDF] = map_new();
+	c->by_name[DAN_ODF] = map_new();
+	if (rc == 0 &&
+	    (c->by_topic == NULL || c->by_name[DAN_IDF] == NULL || c->by_name[DAN_ODF] == NULL))
 		rc = err_set(err, ERR_NOMEM, "device '%s'", c->id.s);
 	if (rc == 0 && c->fetch == NULL) {
 		rc = fetch_new(l, &c->own_fetch, err);
@@ -132,7 +144,7 @@ struct dan_client *dan_free(struct dan_client *c)
 	fetch_cancel(c->call);
 	fetch_free(c->own_fetch);
 	loop_remove(c->loop, c->timer);
-	map_free(c->by_topic, NULL); /* before the channels: they own its keys */
+	dan_free_channels(c);
 	dan_own_done(&c->own);
 	if (c->next != NULL)
 		dan_own_done(c->next);
@@ -148,9 +160,9 @@ static int find_topic(const struct dan_client *c, const char *idf, const char **
 		      struct err *err)
 {
 	const struct channel *ch = dan_find_channel(c, DAN_IDF, idf);
-	if (ch == NULL)
+	if (ch == NULL && features_find(&c->own.features, DAN_IDF, idf) == NULL)
 		return err_set(err, ERR_NOENT, "IDF '%.255s' unknown", idf);
-	if (ch->topic == NULL || c->phase != PHASE_REGISTERED)
+	if (ch == NULL || c->phase != PHASE_REGISTERED)
 		return err_set(err, ERR_AGAIN, "IDF '%s' is not connected", idf);
 	if (ch->suspended)
 		return err_set(err, ERR_AGAIN, "IDF '%s' is suspended", idf);

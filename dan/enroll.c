@@ -66,7 +66,10 @@ static int request(struct dan_client *c, const char *method, const char *body, f
 
 int dan_register(struct dan_client *c, struct err *err)
 {
-	return request(c, "PUT", c->own.body, on_put_done, err);
+	CLEANUP(freep)
+	char *body = NULL;
+	int rc = dan_own_body(&c->own, &body, err);
+	return rc < 0 ? rc : request(c, "PUT", body, on_put_done, err);
 }
 
 static void try_register(struct dan_client *c)
@@ -88,8 +91,7 @@ static void begin_anew(struct dan_client *c)
 	if (was_online)
 		dan_publish_up(c, control_state(false, c->reg.rev), CTRL_QOS, true);
 	c->online = c->was_online = false;
-	for (size_t i = 0; i < c->own.n_channels; i++)
-		dan_drop_channel(c, &c->own.channels[i]);
+	dan_drop_channels(c);
 	if (was_online && c->handlers.on_offline != NULL)
 		c->handlers.on_offline(c->arg, "registering again");
 	if (c->phase != PHASE_REGISTERING)

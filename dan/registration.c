@@ -35,6 +35,32 @@ static json_t *feature_tuple(const struct dan_feature *f)
 	return json_pack("[s, O]", f->name, units);
 }
 
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static int check_features(const char *list, const struct dan_feature *features, size_t n,
+			  struct err *err)
+{
+	CLEANUP(freep)
+	const char **names = malloc((n + 1) * sizeof(*names));
+	if (names == NULL)
+		return err_set(err, ERR_NOMEM, "%s", list);
+	for (size_t i = 0; i < n; i++) {
+		int rc = check_feature(&features[i], list, err);
+		if (rc < 0)
+			return rc;
+		names[i] = features[i].name;
+	}
+	qsort(names, n, sizeof(*names), by_name);
+	for (size_t i = 1; i < n; i++)
+		if (strcmp(names[i - 1], names[i]) == 0)
+			return err_set(err, ERR_SCHEMA, "%s: feature '%s' is there twice", list,
+				       names[i]);
+	return 0;
+}
+
 /* csm wants no empty list: without features the field is left out */
 static int add_features(json_t *body, const char *list, const struct dan_feature *features,
 			size_t n, struct err *err)
@@ -42,18 +68,13 @@ static int add_features(json_t *body, const char *list, const struct dan_feature
 	json_auto_t *array = json_array();
 	if (n == 0)
 		return 0;
-	for (size_t i = 0; i < n; i++) {
-		int rc = check_feature(&features[i], list, err);
-		if (rc < 0)
-			return rc;
-		for (size_t k = 0; k < i; k++)
-			if (strcmp(features[k].name, features[i].name) == 0)
-				return err_set(err, ERR_SCHEMA, "%s: feature '%s' is there twice",
-					       list, features[i].name);
+	int rc = check_features(list, features, n, err);
+	if (rc < 0)
+		return rc;
+	for (size_t i = 0; i < n; i++)
 		if (json_array_append_new(array, feature_tuple(&features[i])) < 0)
 			return err_set(err, ERR_SCHEMA, "%s: feature '%s' is not UTF-8", list,
 				       features[i].name);
-	}
 	return json_object_set(body, list, array) < 0 ? err_set(err, ERR_NOMEM, "%s", list) : 0;
 }
 
@@ -84,20 +105,20 @@ static const char *short_string(const json_t *value, size_t max)
 	return s != NULL && s[0] != '\0' && strlen(s) <= max ? s : NULL;
 }
 
-static int read_answer(struct registration *r, struct err *err)
+static int read_answer(const json_t *doc, struct registration *r, struct err *err)
 {
-	json_t *url = json_object_get(r->doc, "url");
-	json_t *channels = json_object_get(r->doc, "ctrl_chans");
+	json_t *url = json_object_get(doc, "url");
+	json_t *channels = json_object_get(doc, "ctrl_chans");
 	const char *scheme = json_string_value(json_object_get(url, "scheme"));
 	json_int_t port = json_integer_value(json_object_get(url, "port"));
 
-	r->rev = short_string(json_object_get(r->doc, "rev"), REV_BYTES_MAX);
-	r->name = json_string_value(json_object_get(r->doc, "name"));
+	r->rev = short_string(json_object_get(doc, "rev"), REV_BYTES_MAX);
+	r->name = json_string_value(json_object_get(doc, "name"));
 	r->host = short_string(json_object_get(url, "host"), 255);
 	r->ctrl_up = short_string(json_array_get(channels, 0), TOPIC_BYTES_MAX);
 	r->ctrl_down = short_string(json_array_get(channels, 1), TOPIC_BYTES_MAX);
-	r->username = json_string_value(json_object_get(r->doc, "username"));
-	r->password = json_string_value(json_object_get(r->doc, "password"));
+	r->username = json_string_value(json_object_get(doc, "username"));
+	r->password = json_string_value(json_object_get(doc, "password"));
 	if (r->rev == NULL)
 		return err_set(err, ERR_SCHEMA, "answer of csm: `rev` is missing or wrong");
 	if (r->host == NULL || port < 1 || port > 65535)
@@ -114,24 +135,49 @@ static int read_answer(struct registration *r, struct err *err)
 	return 0;
 }
 
+/* The strings are the document's: have them in one piece of memory, and leave it. */
+static int keep_texts(struct registration *r, struct err *err)
+{
+	const char **const strings[] = {&r->rev,       &r->name,     &r->host,    &r->ctrl_up,
+					&r->ctrl_down, &r->username, &r->password};
+	size_t len = 0;
+	for (size_t i = 0; i < ARRAY_LEN(strings); i++)
+		len += *strings[i] != NULL ? strlen(*strings[i]) + 1 : 0;
+	char *at = r->texts = malloc(len);
+	if (at == NULL)
+		return err_set(err, ERR_NOMEM, "answer of csm");
+	for (size_t i = 0; i < ARRAY_LEN(strings); i++)
+		if (*strings[i] != NULL) {
+			char *end = stpcpy(at, *strings[i]);
+			*strings[i] = at;
+			at = end + 1;
+		}
+	return 0;
+}
+
 int registration_parse(long status, const char *body, size_t len, struct registration *ret,
 		       struct err *err)
 {
 	json_error_t why;
 	*ret = (struct registration){0};
-	ret->doc = json_loadb(body, len, 0, &why);
+	json_auto_t *doc = json_loadb(body, len, 0, &why);
 	if (status != 200) {
-		const char *reason = json_string_value(json_object_get(ret->doc, "reason"));
+		const char *reason = json_string_value(json_object_get(doc, "reason"));
 		return err_set(err, ERR_PEER, "csm answers %ld%s%.400s", status,
 			       reason != NULL ? ": " : "", reason != NULL ? reason : "");
 	}
-	if (ret->doc == NULL)
+	if (doc == NULL)
 		return err_set(err, ERR_PARSE, "answer of csm: %s", why.text);
-	return read_answer(ret, err);
+	int rc = read_answer(doc, ret, err);
+	if (rc == 0)
+		rc = keep_texts(ret, err);
+	if (rc < 0)
+		*ret = (struct registration){0};
+	return rc;
 }
 
 void registration_done(struct registration *r)
 {
-	json_decref(r->doc);
+	free(r->texts);
 	*r = (struct registration){0};
 }

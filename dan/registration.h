@@ -8,7 +8,7 @@
 
 /* csm's answer to a registration. */
 struct registration {
-	json_t *doc; /* owned; the strings below are its */
+	char *texts; /* owned; the strings below are in it */
 	const char *rev, *name;
 	const char *host; /* of the broker */
 	unsigned port;
