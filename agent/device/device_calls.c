@@ -149,15 +149,16 @@ void device_write(struct device *d, unsigned point, const struct value *v, unsig
 void device_read(struct device *d, unsigned point, unsigned timeout_ms, device_done_fn *done,
 		 void *arg)
 {
-	const struct last *last = &d->lasts[point];
+	const struct value *last = &d->lasts[point];
+	bool known = last->kind != VALUE_NONE;
 
 	if (d->state != DEVICE_RUNNING || d->closing || d->ending) {
 		done(arg, ACK_LINK_DOWN, NULL, "the device does not run");
 		return;
 	}
 	if (d->type->ops->read == NULL) {
-		done(arg, last->known ? ACK_OK : ACK_REJECTED, last->known ? &last->value : NULL,
-		     last->known ? "" : "no value has come yet");
+		done(arg, known ? ACK_OK : ACK_REJECTED, known ? last : NULL,
+		     known ? "" : "no value has come yet");
 		return;
 	}
 	struct port_call *c = call_new(d, timeout_ms);

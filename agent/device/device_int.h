@@ -5,6 +5,7 @@
 
 #include "agent/device/device.h"
 #include "agent/device/outbox.h"
+#include "agent/device/said.h"
 #include "agent/device/states.h"
 #include "agent/device/view.h"
 #include "common/map.h"
@@ -23,12 +24,6 @@ struct queued {
 	json_t *payload;
 };
 
-/* The last a point was said to be. */
-struct last {
-	struct value value; /* text: owned */
-	bool known;
-};
-
 struct device {
 	const struct device_env *env;
 	void *owner; /* for env->send() */
@@ -37,8 +32,8 @@ struct device {
 	char *name, *key, *prefix; /* prefix: topic */
 	char id[37];
 	struct point_list points;
-	enum outbox_keep *keeps; /* of each point */
-	struct last *lasts;      /* of each point */
+	uint8_t *keeps;      /* enum outbox_keep of each point */
+	struct value *lasts; /* what each point was said to be; text: owned */
 	bool has_store;
 	enum outbox_keep keep_default; /* of what tells no point */
 	int64_t restart_ms;            /* -1: never */
@@ -67,8 +62,8 @@ struct device {
 	struct telling *tellings;  /* states that the broker is being told */
 	struct emitting *emitting; /* whose done is still to be called */
 	struct port_call *calls;
-	struct said_point **said_points; /* what each point said last; NULL: nothing */
-	struct map *said; /* states as the broker has them of us: struct said by topic */
+	struct said_points *said_points;
+	struct map *said; /* the other states that we told the broker: struct said by topic */
 	void **again;     /* those to say again, from again_at on; NULL: none */
 	size_t again_at, again_point;
 	unsigned connections; /* to the broker that were lost */

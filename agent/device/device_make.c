@@ -51,11 +51,11 @@ static int make_points(struct device *d, struct err *err)
 	d->keep_default = keep_named(store, KEEP_NONE);
 	d->keeps = calloc(d->points.n + 1, sizeof(*d->keeps));
 	d->lasts = calloc(d->points.n + 1, sizeof(*d->lasts));
-	d->said_points = calloc(d->points.n + 1, sizeof(struct said_point *));
+	d->said_points = said_points_new(&d->points);
 	if (d->keeps == NULL || d->lasts == NULL || d->said_points == NULL)
 		return err_set(err, ERR_NOMEM, "points");
 	for (size_t i = 0; i < d->points.n; i++)
-		d->keeps[i] = keep_named(d->points.items[i].options, d->keep_default);
+		d->keeps[i] = (uint8_t)keep_named(d->points.items[i].options, d->keep_default);
 	return 0;
 }
 
@@ -135,8 +135,8 @@ struct device *device_free(struct device *d)
 	d->end_timer = loop_remove(d->env->loop, d->end_timer);
 	d->restart_timer = loop_remove(d->env->loop, d->restart_timer);
 	for (size_t i = 0; d->lasts != NULL && i < d->points.n; i++)
-		if (d->lasts[i].value.kind == VALUE_TEXT)
-			free((char *)(uintptr_t)d->lasts[i].value.text);
+		if (d->lasts[i].kind == VALUE_TEXT)
+			free((char *)(uintptr_t)d->lasts[i].text);
 	free(d->lasts);
 	free(d->keeps);
 	free(d->points.items);

@@ -82,19 +82,20 @@ static json_t *feature_told(const struct device *d, unsigned point, bool output)
 
 static json_t *point_told(const struct device *d, unsigned i)
 {
-	const struct last *last = &d->lasts[i];
+	const struct value *last = &d->lasts[i];
+	bool known = last->kind != VALUE_NONE;
 	json_t *value = view_last(d->view, i);
 
-	if (value == NULL && last->known)
-		value = device_show_value(d, i, &last->value);
+	if (value == NULL && known)
+		value = device_show_value(d, i, last);
 	const struct row rows[] = {
 		{"name", json_string(d->points.items[i].name)},
 		{"idf", feature_told(d, i, false)},
 		{"odf", feature_told(d, i, true)},
 		{"keep", json_string(outbox_keep_names[d->has_store ? d->keeps[i] : KEEP_NONE])},
 		{"value", value != NULL ? value : json_null()},
-		{"quality", last->known ? json_integer(last->value.quality) : json_null()},
-		{"time_us", last->known ? json_integer(last->value.time_us) : json_null()},
+		{"quality", known ? json_integer(last->quality) : json_null()},
+		{"time_us", known ? json_integer(last->time_us) : json_null()},
 	};
 	json_t *told = json_object();
 

@@ -1,6 +1,8 @@
 #include "agent/device/event.h"
 #include "common/shortage.h"
 #include "common/util.h"
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 /* ---- characters ---- */
@@ -200,13 +202,25 @@ bool event_segment_number(const char *segment, uint64_t max, uint64_t *ret)
 
 /* ---- bodies ---- */
 
+char *event_body_text(int64_t timestamp_us, const int64_t *source_us, const char *payload)
+{
+	char source[24] = "null";
+	char *text = NULL;
+
+	if (source_us != NULL)
+		snprintf(source, sizeof(source), "%" PRId64, *source_us);
+	int rc = asprintf(&text,
+			  "{\"timestamp\":%" PRId64 ",\"source_timestamp\":%s,\"payload\":%s}",
+			  timestamp_us, source, payload);
+	return rc < 0 ? NULL : text;
+}
+
 char *event_body(int64_t timestamp_us, const int64_t *source_us, json_t *payload)
 {
-	json_t *source = source_us != NULL ? json_integer(*source_us) : json_null();
-	json_auto_t *body = json_pack("{s:I, s:o, s:O}", "timestamp", (json_int_t)timestamp_us,
-				      "source_timestamp", source, "payload", payload);
+	CLEANUP(freep)
+	char *text = shortage_dumps(payload);
 
-	return shortage_dumps(body);
+	return text != NULL ? event_body_text(timestamp_us, source_us, text) : NULL;
 }
 
 /* A time of an envelope. ret: whether there is one; ERR_SCHEMA. */

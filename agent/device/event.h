@@ -35,6 +35,8 @@ bool event_segment_number(const char *segment, uint64_t max, uint64_t *ret);
 /* {"timestamp": us, "source_timestamp": us or null, "payload": payload}; payload: borrowed. ret: a
  * new string, yours; NULL: out of memory. */
 char *event_body(int64_t timestamp_us, const int64_t *source_us, json_t *payload);
+/* The same of a payload that is JSON text already. */
+char *event_body_text(int64_t timestamp_us, const int64_t *source_us, const char *payload);
 
 struct event_body {
 	json_t *payload;      /* owned */

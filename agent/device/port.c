@@ -1,6 +1,7 @@
 /* port.c - the driver's side of a device: what it emits. */
 #include "agent/device/device_int.h"
 #include "common/log.h"
+#include "common/shortage.h"
 #include "common/util.h"
 #include <stdio.h>
 #include <string.h>
@@ -22,13 +23,6 @@ struct said {
 	char *topic, *text; /* topic: the key */
 	enum outbox_keep keep;
 	unsigned connection; /* how many there had been */
-};
-
-/* The same of a point. There may be very many of them, each with one topic. */
-struct said_point {
-	unsigned connection;
-	size_t topic_len;
-	char text[]; /* what follows <prefix>/gateway/, NUL, the body */
 };
 
 int64_t now_us(void)
@@ -130,32 +124,11 @@ static void remember_said(struct device *d, const char *topic, const char *text,
 	s->connection = d->connections;
 }
 
-/* ret: false: the point has said something else before. */
-static bool remember_point(struct device *d, unsigned point, const char *suffix, const char *text)
-{
-	struct said_point **at = &d->said_points[point], *s = *at;
-	size_t topic_len = strlen(suffix), len = strlen(text);
-
-	if (s != NULL && strcmp(s->text, suffix) != 0)
-		return false;
-	s = realloc(s, sizeof(*s) + topic_len + len + 2);
-	if (s == NULL)
-		return true;
-	s->connection = d->connections;
-	s->topic_len = topic_len;
-	memcpy(s->text, suffix, topic_len + 1);
-	memcpy(s->text + topic_len + 1, text, len + 1);
-	*at = s;
-	return true;
-}
-
 void device_forget_said(struct device *d)
 {
 	free(TAKE(d->again));
 	d->said = map_free(d->said, said_free);
-	for (size_t i = 0; d->said_points != NULL && i < d->points.n; i++)
-		free(d->said_points[i]);
-	free(TAKE(d->said_points));
+	d->said_points = said_points_free(d->said_points);
 }
 
 void device_begin_say_again(struct device *d)
@@ -188,19 +161,19 @@ static void say(struct device *d, const char *topic, const char *text, enum outb
 }
 
 /* What was said since the connection was lost is on its way. */
-static void say_point(struct device *d, size_t point)
+static void say_point(struct device *d, unsigned point)
 {
-	const struct said_point *s = d->said_points[point];
+	CLEANUP(said_text_done)
+	struct said_text s;
 	CLEANUP(freep)
 	char *topic = NULL;
 
-	if (s == NULL || s->connection == d->connections)
+	if (said_points_get(d->said_points, point, d->connections, &s) <= 0)
 		return;
-	if (asprintf(&topic, "%s/gateway/%s", d->prefix, s->text) < 0)
+	if (asprintf(&topic, "%s/gateway/%s", d->prefix, s.suffix) < 0)
 		topic = NULL;
 	else
-		say(d, topic, s->text + s->topic_len + 1,
-		    d->has_store ? d->keeps[point] : KEEP_NONE);
+		say(d, topic, s.body, d->has_store ? d->keeps[point] : KEEP_NONE);
 }
 
 void device_say_again(struct device *d)
@@ -215,7 +188,7 @@ void device_say_again(struct device *d)
 		if (in_memory(d) >= SAY_AGAIN_WAITING)
 			return; /* device_sent() goes on */
 		if (s == NULL) {
-			say_point(d, d->again_point++);
+			say_point(d, (unsigned)d->again_point++);
 			continue;
 		}
 		d->again_at++;
@@ -226,26 +199,25 @@ void device_say_again(struct device *d)
 
 /* ---- emitting ---- */
 
-static void last_put(struct last *last, const struct value *v)
+static void last_put(struct value *last, const struct value *v)
 {
 	char *text = NULL;
 
 	if (v->kind == VALUE_NONE) {
-		last->value.quality = v->quality;
+		last->quality = v->quality;
 		return;
 	}
 	if (v->kind == VALUE_TEXT)
 		text = strdup(v->text);
 	if (v->kind == VALUE_TEXT && text == NULL)
 		return; /* the one before stays */
-	if (last->value.kind == VALUE_TEXT)
-		free((char *)(uintptr_t)last->value.text);
-	last->value = *v;
+	if (last->kind == VALUE_TEXT)
+		free((char *)(uintptr_t)last->text);
+	*last = *v;
 	if (v->kind == VALUE_TEXT)
-		last->value.text = text;
-	if (last->value.time_us == 0)
-		last->value.time_us = now_us();
-	last->known = true;
+		last->text = text;
+	if (last->time_us == 0)
+		last->time_us = now_us();
 }
 
 static enum outbox_keep keep_of(const struct device *d, const struct emission *e)
@@ -274,8 +246,11 @@ static int put_event(struct device *d, const struct emission *e, struct emitting
 	int rc = event_topic(e->path, e->n_path, &suffix, err);
 	if (rc < 0)
 		return rc;
+	int64_t at = now_us();
 	CLEANUP(freep)
-	char *text = event_body(now_us(), e->source_us, e->payload);
+	char *payload = shortage_dumps(e->payload);
+	CLEANUP(freep)
+	char *text = payload != NULL ? event_body_text(at, e->source_us, payload) : NULL;
 
 	if (asprintf(&topic, "%s/gateway/%s", d->prefix, suffix) < 0)
 		topic = NULL;
@@ -283,7 +258,13 @@ static int put_event(struct device *d, const struct emission *e, struct emitting
 		return err_set(err, ERR_NOMEM, "event");
 	bool of_point = e->point >= 0 && (size_t)e->point < d->points.n;
 
-	if (e->retain && !(of_point && remember_point(d, (unsigned)e->point, suffix, text)))
+	const struct said_event said = {.suffix = suffix,
+					.timestamp_us = at,
+					.source_us = e->source_us,
+					.payload = payload,
+					.connection = d->connections};
+
+	if (e->retain && !(of_point && said_points_put(d->said_points, (unsigned)e->point, &said)))
 		remember_said(d, topic, text, keep);
 	if (asked != NULL)
 		asked->open++;

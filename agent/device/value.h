@@ -18,15 +18,18 @@ enum quality {
 	QUALITY_TEST = 128,
 };
 
+enum value_kind { VALUE_NONE, VALUE_UINT, VALUE_INT, VALUE_REAL, VALUE_TEXT };
+
+/* 24 bytes: the last ones of very many points are kept. */
 struct value {
-	enum value_kind { VALUE_NONE, VALUE_UINT, VALUE_INT, VALUE_REAL, VALUE_TEXT } kind;
+	enum value_kind kind : 8;
+	uint8_t quality;
+	bool periodic; /* its cause is periodic or background */
 	union {
 		uint64_t u; /* a bit string of the point's bits, or a number */
 		int64_t i;
 		double r;
 		const char *text; /* borrowed */
 	};
-	unsigned quality;
 	int64_t time_us; /* since 1970, of the field; 0: when it is told */
-	bool periodic;   /* its cause is periodic or background */
 };
