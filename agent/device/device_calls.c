@@ -176,25 +176,25 @@ void device_read(struct device *d, unsigned point, unsigned timeout_ms, device_d
 
 json_t *device_show_value(const struct device *d, unsigned point, const struct value *v)
 {
-	struct point *p;
+	struct points *p;
 
-	if (point_new(&d->points.items[point], &p, NULL) < 0)
+	if (points_new(&d->points.items[point], 1, &p, NULL) < 0)
 		return NULL;
-	json_t *shown = point_to_idf(p, v, now_us());
+	json_t *shown = point_to_idf(points_at(p, 0), v, now_us());
 
-	point_free(p);
+	points_free(p);
 	return shown;
 }
 
 int device_parse_value(const struct device *d, unsigned point, const json_t *values,
 		       struct value *ret, struct err *err)
 {
-	struct point *p;
-	int rc = point_new(&d->points.items[point], &p, err);
+	struct points *p;
+	int rc = points_new(&d->points.items[point], 1, &p, err);
 
 	if (rc < 0)
 		return rc;
-	rc = point_from_odf(p, values, ret, err);
-	point_free(p);
+	rc = point_from_odf(points_at(p, 0), values, ret, err);
+	points_free(p);
 	return rc;
 }

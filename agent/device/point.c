@@ -45,27 +45,27 @@ static uint64_t low_bits(uint64_t u, unsigned bits)
 /* The number that a bit string stands for. */
 static struct number of_bits(const struct point *p, uint64_t u)
 {
-	unsigned bits = p->bits;
+	unsigned bits = p->how->bits;
 	u = low_bits(u, bits);
-	if (p->format == FORMAT_FLOAT32) {
+	if (p->how->format == FORMAT_FLOAT32) {
 		uint32_t half = (uint32_t)u;
 		float f;
 		memcpy(&f, &half, sizeof(f));
 		return of_real(f);
 	}
-	if (p->format == FORMAT_FLOAT64) {
+	if (p->how->format == FORMAT_FLOAT64) {
 		double r;
 		memcpy(&r, &u, sizeof(r));
 		return of_real(r);
 	}
-	if (p->format == FORMAT_INT && (u >> (bits - 1)) != 0)
+	if (p->how->format == FORMAT_INT && (u >> (bits - 1)) != 0)
 		u |= ~low_bits(UINT64_MAX, bits);
-	return p->format == FORMAT_INT ? of_int((int64_t)u) : of_uint(u);
+	return p->how->format == FORMAT_INT ? of_int((int64_t)u) : of_uint(u);
 }
 
 static bool is_scaled(const struct point *p)
 {
-	return p->scale != 1 || p->offset != 0;
+	return p->how->scale != 1 || p->how->offset != 0;
 }
 
 static json_t *number_json(const struct number *n)
@@ -90,7 +90,7 @@ static json_t *value_json(const struct point *p, const struct value *v)
 	case VALUE_TEXT:
 		return json_string(v->text);
 	case VALUE_UINT:
-		n = p->bits != 0 ? of_bits(p, v->u) : of_uint(v->u);
+		n = p->how->bits != 0 ? of_bits(p, v->u) : of_uint(v->u);
 		break;
 	case VALUE_INT:
 		n = of_int(v->i);
@@ -102,7 +102,7 @@ static json_t *value_json(const struct point *p, const struct value *v)
 		return NULL;
 	}
 	if (is_scaled(p))
-		n = of_real(n.r * p->scale + p->offset);
+		n = of_real(n.r * p->how->scale + p->how->offset);
 	return number_json(&n);
 }
 
@@ -112,9 +112,9 @@ static json_t *idf_array(const struct point *p, const struct value *v, json_t *v
 	unsigned quality = v->quality | (value == NULL ? QUALITY_INVALID : 0);
 	json_auto_t *array = json_array();
 	int rc = json_array_append_new(array, value != NULL ? value : json_integer(0));
-	if (rc == 0 && p->dims >= DIMS_VALUE_QUALITY)
+	if (rc == 0 && p->how->dims >= DIMS_VALUE_QUALITY)
 		rc = json_array_append_new(array, json_integer(quality));
-	if (rc == 0 && p->dims == DIMS_FULL)
+	if (rc == 0 && p->how->dims == DIMS_FULL)
 		rc = json_array_append_new(array, json_integer(v->time_us));
 	return rc == 0 ? TAKE(array) : NULL;
 }
@@ -150,13 +150,13 @@ json_t *point_to_idf(struct point *p, const struct value *v, int64_t now_us)
 		next.periodic = v->periodic;
 	}
 	next.time_us = v->time_us != 0 ? v->time_us : now_us;
-	if (next.periodic && p->on_change && same_value(&next, &p->last)) {
+	if (next.periodic && p->how->on_change && same_value(&next, &p->last)) {
 		p->last.time_us = next.time_us;
 		return NULL;
 	}
 	json_auto_t *value = value_json(p, &next);
 	bool good = value != NULL && (next.quality & (QUALITY_INVALID | QUALITY_TEST)) == 0;
-	if (p->dims == DIMS_VALUE && !good) {
+	if (p->how->dims == DIMS_VALUE && !good) {
 		/* the last good one stays; that the field doubts it is known */
 		p->last.quality = next.quality | (value == NULL ? QUALITY_INVALID : 0);
 		return NULL;
@@ -227,7 +227,7 @@ static int float_range(double value, double largest, struct err *err)
 static int to_float(const struct point *p, const struct number *n, double r, uint64_t *ret,
 		    struct err *err)
 {
-	if (p->format == FORMAT_FLOAT64) {
+	if (p->how->format == FORMAT_FLOAT64) {
 		if (!isfinite(r))
 			return float_range(n->r, DBL_MAX, err);
 		memcpy(ret, &r, sizeof(r));
@@ -244,15 +244,16 @@ static int to_float(const struct point *p, const struct number *n, double r, uin
 
 static int int_range(const struct point *p, const struct number *n, struct err *err)
 {
-	unsigned bits = p->bits;
-	bool has_sign = p->format == FORMAT_INT;
+	unsigned bits = p->how->bits;
+	bool has_sign = p->how->format == FORMAT_INT;
 	uint64_t top = low_bits(UINT64_MAX, bits - has_sign); /* the lowest is -top - 1, or 0 */
 	char value[32], low[32] = "0", high[32];
 	if (is_scaled(p)) {
-		double ends[2] = {(has_sign ? -(double)top - 1 : 0) * p->scale + p->offset,
-				  (double)top * p->scale + p->offset};
-		snprintf(low, sizeof(low), "%.15g", ends[p->scale < 0]);
-		snprintf(high, sizeof(high), "%.15g", ends[p->scale > 0]);
+		double ends[2] = {(has_sign ? -(double)top - 1 : 0) * p->how->scale +
+					  p->how->offset,
+				  (double)top * p->how->scale + p->how->offset};
+		snprintf(low, sizeof(low), "%.15g", ends[p->how->scale < 0]);
+		snprintf(high, sizeof(high), "%.15g", ends[p->how->scale > 0]);
 	} else {
 		if (has_sign)
 			snprintf(low, sizeof(low), "-%" PRIu64, top + 1);
@@ -269,8 +270,8 @@ static int int_range(const struct point *p, const struct number *n, struct err *
 static int to_int(const struct point *p, const struct number *n, double r, uint64_t *ret,
 		  struct err *err)
 {
-	unsigned bits = p->bits;
-	bool has_sign = p->format == FORMAT_INT;
+	unsigned bits = p->how->bits;
+	bool has_sign = p->how->format == FORMAT_INT;
 	if (n->exact && !is_scaled(p)) {
 		uint64_t top = low_bits(UINT64_MAX, bits - has_sign);
 		bool fits = !n->negative || n->magnitude == 0 ? n->magnitude <= top
@@ -306,21 +307,21 @@ int point_from_odf(const struct point *p, const json_t *values, struct value *re
 	if (!json_is_array(values) || json_array_size(values) != 1)
 		return err_set(err, ERR_SCHEMA, "a list of one value is needed");
 	const json_t *v = json_array_get(values, 0);
-	if (p->bits == 0 && json_is_string(v)) {
+	if (p->how->bits == 0 && json_is_string(v)) {
 		*ret = (struct value){.kind = VALUE_TEXT, .text = json_string_value(v)};
 		return 0;
 	}
 	int rc = parse_number(v, &n, err);
 	if (rc < 0)
 		return rc;
-	double r = is_scaled(p) ? (n.r - p->offset) / p->scale : n.r;
-	if (p->bits == 0) {
+	double r = is_scaled(p) ? (n.r - p->how->offset) / p->how->scale : n.r;
+	if (p->how->bits == 0) {
 		to_plain(p, &n, r, ret);
 		return 0;
 	}
 	uint64_t bits = 0;
-	rc = p->format >= FORMAT_FLOAT32 ? to_float(p, &n, r, &bits, err)
-					 : to_int(p, &n, r, &bits, err);
+	rc = p->how->format >= FORMAT_FLOAT32 ? to_float(p, &n, r, &bits, err)
+					      : to_int(p, &n, r, &bits, err);
 	if (rc == 0)
 		*ret = (struct value){.kind = VALUE_UINT, .u = bits};
 	return rc;

@@ -11,12 +11,14 @@
 #define FEATURE_NAME_MAX 64 /* bytes, without what a suffix adds */
 #define POINT_UNITS_MAX  4  /* with the NULL at the end */
 
-struct point; /* the conversions of one point */
+struct point;  /* the conversions of one point */
+struct points; /* of all of a device */
 
-/* spec: borrowed for the call. ret: yours. Errors: ERR_SCHEMA (options
- * that contradict each other), ERR_NOMEM. */
-int point_new(const struct point_spec *spec, struct point **ret, struct err *err);
-struct point *point_free(struct point *p);
+/* specs: borrowed for the call. ret: yours. Errors: ERR_SCHEMA (options that contradict each
+ * other), ERR_NOMEM. */
+int points_new(const struct point_spec *specs, size_t n, struct points **ret, struct err *err);
+struct points *points_free(struct points *all);
+struct point *points_at(const struct points *all, size_t i);
 /* The same checks for the file, told with problem_add(). */
 void point_check(const struct point_spec *spec, struct problems *p);
 

@@ -7,11 +7,17 @@
 enum format { FORMAT_UINT, FORMAT_INT, FORMAT_FLOAT32, FORMAT_FLOAT64, FORMATS };
 enum dims { DIMS_VALUE, DIMS_VALUE_QUALITY, DIMS_FULL };
 
-struct point {
+/* How values are converted; mostly that of many points. */
+struct conversion {
 	double scale, offset;
-	struct value last; /* text: owned; VALUE_NONE: none yet */
 	uint8_t format, dims;
 	uint8_t bits; /* 0: it is no bit string */
 	bool on_change;
 	char unit[]; /* "": none */
+};
+
+/* There may be very many of them: 32 bytes. */
+struct point {
+	const struct conversion *how;
+	struct value last; /* text: owned; VALUE_NONE: none yet */
 };

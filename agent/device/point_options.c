@@ -4,6 +4,8 @@
 #include "common/util.h"
 #include <string.h>
 
+#define LOOK_BACK 8 /* different conversions in turn that are still found to be the same */
+
 static const char *const format_names[] = {"uint", "int", "float32", "float64", NULL};
 static const char *const dims_names[] = {"value", "value_quality", "full", NULL};
 
@@ -153,51 +155,124 @@ void point_check(const struct point_spec *spec, struct problems *p)
 			problem_add(p, rules[i].option, "%s", rules[i].text);
 }
 
-/* ---- the point ---- */
+/* ---- how it is converted ---- */
 
-int point_new(const struct point_spec *spec, struct point **ret, struct err *err)
+static bool same_conversion(const struct conversion *a, const struct conversion *b)
+{
+	return a->scale == b->scale && a->offset == b->offset && a->format == b->format &&
+	       a->dims == b->dims && a->bits == b->bits && a->on_change == b->on_change &&
+	       strcmp(a->unit, b->unit) == 0;
+}
+
+/* ret: NULL: out of memory */
+static struct conversion *conversion_new(const struct point_spec *spec)
+{
+	const char *unit = json_string_value(json_object_get(spec->options, "unit"));
+	size_t len = unit != NULL ? strlen(unit) : 0;
+	struct conversion *c = calloc(1, sizeof(*c) + len + 1);
+	if (c == NULL)
+		return NULL;
+	memcpy(c->unit, unit != NULL ? unit : "", len);
+	c->bits = (uint8_t)spec->bits;
+	c->scale = option_number(spec, "scale", 1);
+	c->offset = option_number(spec, "offset", 0);
+	c->format = (uint8_t)format_of(spec);
+	c->dims = option_word(spec, "dims", dims_names);
+	c->on_change = option_true(spec, "on_change");
+	return c;
+}
+
+static int check_rules(const struct point_spec *spec, struct err *err)
 {
 	for (size_t i = 0; i < ARRAY_LEN(rules); i++)
 		if (rules[i].broken(spec))
 			return err_set(err, ERR_SCHEMA, "point '%s': %s: %s", spec->name,
 				       rules[i].option, rules[i].text);
-	const char *unit = json_string_value(json_object_get(spec->options, "unit"));
-	size_t len = unit != NULL ? strlen(unit) : 0;
-	struct point *p = calloc(1, sizeof(*p) + len + 1);
-	if (p == NULL)
-		return err_set(err, ERR_NOMEM, "point '%s'", spec->name);
-	memcpy(p->unit, unit != NULL ? unit : "", len);
-	p->bits = (uint8_t)spec->bits;
-	p->scale = option_number(spec, "scale", 1);
-	p->offset = option_number(spec, "offset", 0);
-	p->format = (uint8_t)format_of(spec);
-	p->dims = option_word(spec, "dims", dims_names);
-	p->on_change = option_true(spec, "on_change");
-	*ret = p;
 	return 0;
 }
 
-struct point *point_free(struct point *p)
+/* ---- points ---- */
+
+struct points {
+	struct conversion **hows; /* those that differ, as far as it was looked */
+	size_t n, n_hows;
+	struct point items[];
+};
+
+/* Take c, or what an earlier point has of the same. ret: NULL: out of memory */
+static const struct conversion *share(struct points *all, struct conversion *c)
 {
-	if (p != NULL && p->last.kind == VALUE_TEXT)
-		free((char *)p->last.text);
-	free(p);
+	for (size_t i = all->n_hows; i-- > 0 && all->n_hows - i <= LOOK_BACK;) {
+		if (!same_conversion(all->hows[i], c))
+			continue;
+		free(c);
+		return all->hows[i];
+	}
+	struct conversion **more =
+		reallocarray(all->hows, all->n_hows + 1, sizeof(struct conversion *));
+	if (more == NULL) {
+		free(c);
+		return NULL;
+	}
+	all->hows = more;
+	all->hows[all->n_hows++] = c;
+	return c;
+}
+
+int points_new(const struct point_spec *specs, size_t n, struct points **ret, struct err *err)
+{
+	struct points *all = calloc(1, sizeof(*all) + n * sizeof(all->items[0]));
+	int rc = all != NULL ? 0 : err_set(err, ERR_NOMEM, "points");
+	for (size_t i = 0; i < n && rc == 0; i++) {
+		rc = check_rules(&specs[i], err);
+		if (rc < 0)
+			break;
+		struct conversion *c = conversion_new(&specs[i]);
+		all->items[i].how = c != NULL ? share(all, c) : NULL;
+		all->n++;
+		if (all->items[i].how == NULL)
+			rc = err_set(err, ERR_NOMEM, "point '%s'", specs[i].name);
+	}
+	if (rc < 0) {
+		points_free(all);
+		return rc;
+	}
+	*ret = all;
+	return 0;
+}
+
+struct points *points_free(struct points *all)
+{
+	if (all == NULL)
+		return NULL;
+	for (size_t i = 0; i < all->n; i++)
+		if (all->items[i].last.kind == VALUE_TEXT)
+			free((char *)(uintptr_t)all->items[i].last.text);
+	for (size_t i = 0; i < all->n_hows; i++)
+		free(all->hows[i]);
+	free(all->hows);
+	free(all);
 	return NULL;
+}
+
+struct point *points_at(const struct points *all, size_t i)
+{
+	return (struct point *)(uintptr_t)&all->items[i];
 }
 
 const char *const *point_units(const struct point *p, bool output, const char **buf)
 {
 	size_t n = 0;
-	buf[n++] = p->unit;
-	if (!output && p->dims >= DIMS_VALUE_QUALITY)
+	buf[n++] = p->how->unit;
+	if (!output && p->how->dims >= DIMS_VALUE_QUALITY)
 		buf[n++] = "quality";
-	if (!output && p->dims == DIMS_FULL)
+	if (!output && p->how->dims == DIMS_FULL)
 		buf[n++] = "us";
 	buf[n] = NULL;
-	return p->unit[0] == '\0' && n == 1 ? NULL : buf;
+	return p->how->unit[0] == '\0' && n == 1 ? NULL : buf;
 }
 
 bool point_tells_quality(const struct point *p)
 {
-	return p->dims != DIMS_VALUE;
+	return p->how->dims != DIMS_VALUE;
 }

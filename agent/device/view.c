@@ -82,14 +82,15 @@ void view_put_last(struct view *v, const struct idf *idf)
 	if (idf->point < 0)
 		view_put(v, idf, link_values(v), NULL, NULL);
 	else if (!idf->ack) /* what came of a write is no state */
-		view_put(v, idf, point_last(v->points[idf->point].point), NULL, NULL);
+		view_put(v, idf, point_last(points_at(v->conversions, (size_t)idf->point)), NULL,
+			 NULL);
 }
 
 void view_value(struct view *v, unsigned point, const struct value *value, emitted_fn *done,
 		void *arg)
 {
 	struct idf idf;
-	json_auto_t *values = point_to_idf(v->points[point].point, value, now_us());
+	json_auto_t *values = point_to_idf(points_at(v->conversions, point), value, now_us());
 
 	view_idf_point(v, point, &idf);
 	view_put(v, &idf, TAKE(values), done, arg);
@@ -99,7 +100,7 @@ void view_value(struct view *v, unsigned point, const struct value *value, emitt
 static void mark_stale(struct view *v)
 {
 	for (size_t i = 0; i < v->conf.points->n; i++) {
-		const struct point *p = v->points[i].point;
+		const struct point *p = points_at(v->conversions, i);
 		const struct value *last = point_last_value(p);
 		if (last == NULL || !point_tells_quality(p) || (last->quality & QUALITY_STALE) != 0)
 			continue;
@@ -239,8 +240,7 @@ static int prepare(struct view *v, struct err *err)
 	v->points = calloc(n + 1, sizeof(*v->points));
 	if (v->points == NULL)
 		return err_set(err, ERR_NOMEM, "points");
-	for (size_t i = 0; i < n && rc == 0; i++)
-		rc = point_new(&v->conf.points->items[i], &v->points[i].point, err);
+	rc = points_new(v->conf.points->items, n, &v->conversions, err);
 	if (rc < 0)
 		return rc;
 	set_keep(v);
@@ -283,8 +283,7 @@ struct view *view_free(struct view *v)
 		view_stop(v);
 	loop_remove(v->loop, v->ready_timer);
 	loop_remove(v->loop, v->wanted_timer);
-	for (size_t i = 0; v->points != NULL && i < v->conf.points->n; i++)
-		point_free(v->points[i].point);
+	points_free(v->conversions);
 	free(v->points);
 	free(v->by_name);
 	free(v->names);
@@ -319,5 +318,5 @@ void view_get_status(const struct view *v, struct view_status *ret)
 
 json_t *view_last(const struct view *v, unsigned point)
 {
-	return point < v->conf.points->n ? point_last(v->points[point].point) : NULL;
+	return point < v->conf.points->n ? point_last(points_at(v->conversions, point)) : NULL;
 }

@@ -33,7 +33,6 @@ struct write {
 };
 
 struct view_point {
-	struct point *point;
 	struct write *write; /* NULL: none in progress */
 	uint32_t name;       /* where in names; the name of an ODF follows */
 	uint8_t idf, ack;    /* bits */
@@ -56,7 +55,8 @@ struct view {
 	bool slave;
 
 	struct view_point *points; /* as many as conf.points has */
-	uint32_t *by_name;         /* their indices, by name */
+	struct points *conversions;
+	uint32_t *by_name; /* their indices, by name */
 	char *names;
 
 	struct dan_client *dan; /* NULL: stopped */

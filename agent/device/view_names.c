@@ -212,7 +212,7 @@ static void add_point(struct view *v, unsigned point, struct texts *t, struct vi
 {
 	static const char *const ack_units[] = {"code", "value", NULL};
 	const struct point_spec *spec = &v->conf.points->items[point];
-	const struct point *p = v->points[point].point;
+	const struct point *p = points_at(v->conversions, point);
 
 	if (spec->input)
 		f->idfs[f->n_idfs++] = (struct dan_feature){

@@ -51,7 +51,7 @@ static bool acceptable(struct view *v, unsigned point, const json_t *values, str
 {
 	struct err err = {0};
 
-	if (point_from_odf(v->points[point].point, values, value, &err) < 0) {
+	if (point_from_odf(points_at(v->conversions, point), values, value, &err) < 0) {
 		view_set_why(v, err.text);
 		refuse(v, point, ACK_BAD_VALUE, values);
 		return false;

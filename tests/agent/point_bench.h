@@ -24,7 +24,8 @@ static json_t *options_of(const char *text)
 struct held {
 	json_t *options;
 	struct point_spec spec;
-	struct point *point;
+	struct points *points;
+	struct point *point; /* the one of them */
 };
 
 MAYBE_UNUSED static void hold(struct held *h, unsigned bits, const char *options)
@@ -34,12 +35,13 @@ MAYBE_UNUSED static void hold(struct held *h, unsigned bits, const char *options
 	*h = (struct held){.options = options_of(options)};
 	h->spec = (struct point_spec){
 		.name = "p", .options = h->options, .input = true, .output = true, .bits = bits};
-	if (point_new(&h->spec, &h->point, &err) < 0)
+	if (points_new(&h->spec, 1, &h->points, &err) < 0)
 		fail_msg("%s: %s", options, err.text);
+	h->point = points_at(h->points, 0);
 }
 
 MAYBE_UNUSED static void drop(struct held *h)
 {
-	point_free(h->point);
+	points_free(h->points);
 	json_decref(h->options);
 }

@@ -47,7 +47,7 @@ static void contradicting_options_are_told(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		char told[400] = "";
 		struct err err = {0};
-		struct point *p = NULL;
+		struct points *p = NULL;
 		struct problems *problems = problems_new();
 		json_auto_t *options = options_of(cases[i].options);
 		const struct point_spec spec = {
@@ -55,7 +55,7 @@ static void contradicting_options_are_told(void **state)
 		point_check(&spec, problems);
 		problems_each(problems, note, told);
 		assert_string_equal(told, cases[i].told);
-		assert_int_equal(point_new(&spec, &p, &err), ERR_SCHEMA);
+		assert_int_equal(points_new(&spec, 1, &p, &err), ERR_SCHEMA);
 		assert_string_equal(err.text, cases[i].first);
 		assert_null(p);
 		problems_free(problems);
@@ -257,9 +257,41 @@ static void a_feature_of_the_options_names_it(void **state)
 	assert_string_equal(point_feature(&plain), "I 1");
 }
 
+/* Whatever they have in common: each is converted as its own options say, and has its own last
+ * value. */
+static void many_points_keep_their_own_options_and_values(void **state)
+{
+	enum { MANY = 60 };
+	struct point_spec specs[MANY];
+	struct points *all = NULL;
+	(void)state;
+	for (size_t i = 0; i < MANY; i++)
+		specs[i] = (struct point_spec){.name = "p",
+					       .options = json_pack("{s:i, s:s}", "scale",
+								    (int)(i % 20 + 1), "unit",
+								    i % 2 ? "V" : "A"),
+					       .bits = 16};
+	assert_int_equal(points_new(specs, MANY, &all, NULL), 0);
+	for (size_t i = 0; i < MANY; i++) {
+		const struct value v = {.kind = VALUE_UINT, .u = i, .time_us = 1};
+		json_decref(point_to_idf(points_at(all, i), &v, 1));
+	}
+	for (size_t i = 0; i < MANY; i++) {
+		const char *buf[POINT_UNITS_MAX];
+		json_auto_t *last = point_last(points_at(all, i));
+		assert_true(json_number_value(json_array_get(last, 0)) ==
+			    (double)(i * (i % 20 + 1)));
+		assert_string_equal(point_units(points_at(all, i), false, buf)[0],
+				    i % 2 ? "V" : "A");
+		json_decref((json_t *)(uintptr_t)specs[i].options);
+	}
+	points_free(all);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(many_points_keep_their_own_options_and_values),
 		cmocka_unit_test(contradicting_options_are_told),
 		cmocka_unit_test(the_table_checks_and_completes_options),
 		cmocka_unit_test(units_are_those_of_the_dimensions),

@@ -73,14 +73,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	unsigned bits = input_choose(&in, 65);
 	json_auto_t *options = choose_options(&in, &scaled);
 	struct point_spec spec = {.name = "p", .options = options, .input = true, .bits = bits};
-	struct point *p = NULL;
+	struct points *all = NULL;
 	struct value v = {0};
 	struct err err = {0};
 
 	char *text = strndup((const char *)in.data, in.left);
 	check_name(text, bits % 2 != 0);
 	json_auto_t *values = json_loadb(text, strlen(text), JSON_DECODE_ANY, NULL);
-	if (values != NULL && point_new(&spec, &p, NULL) == 0) {
+	if (values != NULL && points_new(&spec, 1, &all, NULL) == 0) {
+		struct point *p = points_at(all, 0);
 		if (point_from_odf(p, values, &v, &err) < 0) {
 			if (err.text[0] == '\0')
 				abort();
@@ -91,7 +92,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			json_decref(point_last(p));
 		}
 	}
-	point_free(p);
+	points_free(all);
 	free(text);
 	return 0;
 }
