@@ -17,7 +17,10 @@ class FieldDevice:
         self.mqtt = mqtt
         self.prefix = "gateway/%s/%s/%s/" % (GATEWAY, device_type, name)
         self.inbox = Inbox("event of " + name)
-        mqtt.subscribe_then(self.prefix + "gateway/#", 1, self.inbox.put, lambda: None)
+        mqtt.subscribe_then(self.prefix + "gateway/#", 1, self.take, lambda: None)
+
+    def take(self, message):
+        self.inbox.put(message)
 
     def tell(self, path, payload, retain=False):
         self.mqtt.publish(self.prefix + "system/" + path, payload, 1, retain)
@@ -35,12 +38,12 @@ class FieldDevice:
 @pytest.fixture
 def start_gateway(make_suite, clients, tmp_path):
     """start_gateway(device, ...) starts a suite whose agent has these devices, and enables them; ret: the suite and each device's
-    events."""
-    def start(*devices, seen_as=FieldDevice):
+    events. conf: the rest of the file; clean_session: whether the broker forgets who hears the events; userdir: the suite's."""
+    def start(*devices, seen_as=FieldDevice, clean_session=True, userdir=None, **conf):
         path = tmp_path / "devices.json"
-        path.write_text(json.dumps({"name": GATEWAY, "devices": devices}))
-        suite = make_suite({"agent.devices": path})
-        mqtt = clients.mqtt(suite)
+        path.write_text(json.dumps(dict({"name": GATEWAY, "devices": devices}, **conf)))
+        suite = make_suite({"agent.devices": path}, userdir=userdir)
+        mqtt = clients.mqtt(suite, clean_session=clean_session)
         seen = [seen_as(mqtt, d["type"], d["name"]) for d in devices]
         for device in seen:
             device.event("running", lambda p: p is False)   # said at the start

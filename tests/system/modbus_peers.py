@@ -148,8 +148,26 @@ class RawServer:
         self.connections = []
 
     def close(self):
+        try:
+            self.listener.shutdown(socket.SHUT_RDWR)   # else who waits for a connection gets one more
+        except OSError:
+            pass
         self.listener.close()
         self.cut()
+
+
+class CountingServer(RawServer):
+    """All registers are the number of the read that finds them: each read is one more than the one before, until it is held."""
+
+    def __init__(self):
+        self.n = 0
+        self.held = False
+        super().__init__(self.count)
+
+    def count(self, unit, pdu):
+        function, _, count = struct.unpack(">BHH", pdu[:5])
+        self.n += not self.held
+        return struct.pack(">BB", function, 2 * count) + struct.pack(">H", self.n) * count
 
 
 def mbap(transaction, unit, pdu, protocol=0, length=None):
