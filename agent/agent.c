@@ -14,6 +14,8 @@
  */
 #define PLUGIN_GONE_MS 10000
 #define PLUGIN_LOOK_MS 1000
+/* How long values of devices wait, once the broker is there, for graphs that do not come. */
+#define VALUES_WAIT_MS 10000
 #define DESCRIPTORS    8192 /* with devices: each has connections of its own */
 #define KEEPER_TRIES   3    /* then it is no passing trouble */
 
@@ -92,6 +94,26 @@ static json_t *stats(const struct agent *a)
 	return json_pack("{s:s, s:o, s:o}", "op", "stats", "counters", totals, "gauges", now);
 }
 
+/* csm may tell a device that it is in a graph before that is in force at an agent that has just
+ * started, or whose broker has: what the device has kept meanwhile would meet nobody. */
+static void hold_values(struct agent *a)
+{
+	struct service_status graphs;
+	int64_t now = loop_now_ms(a->loop);
+
+	if (a->devices == NULL)
+		return;
+	service_get_status(a->graphs, &graphs);
+	bool in_force = graphs.open && graphs.link;
+	if (in_force || !a->link)
+		a->served_ms = now;
+	bool held = !in_force && now - a->served_ms < VALUES_WAIT_MS;
+	if (held == a->values_held)
+		return;
+	a->values_held = held;
+	devices_hold_values(a->devices, held);
+}
+
 /* ---- events ---- */
 
 static void on_service_answer(void *arg, const struct request_tag *tag, json_t *answer)
@@ -111,6 +133,7 @@ static int on_service_report(void *arg, json_t *report)
 static void on_service_change(void *arg)
 {
 	check_ready(arg);
+	hold_values(arg);
 }
 
 /* Without engines nothing of an agent is of use to anybody: csm shall not count on it. */
@@ -141,6 +164,7 @@ static void on_link(void *arg, bool up)
 	a->link = up;
 	tell_status(a);
 	check_ready(a);
+	hold_values(a);
 }
 
 static void on_session(void *arg, bool open)
@@ -160,6 +184,7 @@ static void on_stats(void *arg)
 	struct agent *a = arg;
 	struct uplink_status up;
 
+	hold_values(a);
 	if (a->uplink == NULL)
 		return;
 	uplink_get_status(a->uplink, &up);
@@ -271,6 +296,8 @@ static int start_services(struct agent *a, struct err *err)
 	if (s->agent.devices[0] != '\0') {
 		daemon_raise_descriptors(DESCRIPTORS);
 		rc = devices_new(a->loop, s, s->agent.devices, &a->devices, err);
+		if (rc == 0)
+			hold_values(a);
 	}
 	if (rc == 0)
 		rc = control_listen(a, socket_path, err);

@@ -27,6 +27,8 @@ struct agent {
 	char transport_why[300]; /* why it is not the plugin; empty: it is, or need not be */
 	struct loop_src *stats_timer, *plugin_timer;
 	int64_t plugin_lost_ms;   /* since when it does not answer; 0: it does */
+	int64_t served_ms;        /* when graphs were in force last, or there was no broker */
+	bool values_held;         /* of devices */
 	json_t *reported;         /* stats as csm has them */
 	bool link, ready;         /* the broker is reached; ready was announced */
 	unsigned keeper_failures; /* before there was one */

@@ -397,6 +397,11 @@ void device_hold(struct device *d)
 	device_stop(d);
 }
 
+void device_hold_values(struct device *d, bool held)
+{
+	view_hold(d->view, held);
+}
+
 void device_start_alone(struct device *d)
 {
 	if (d->has_store && !d->synced)

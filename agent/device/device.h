@@ -28,6 +28,7 @@ struct device_env {
 	struct fetch *fetch;
 	struct view_farewells *farewells;
 	const char *gateway, *csm_url;
+	bool values_held; /* now, for one that is made; device_hold_values() for the others */
 	/* Publish. ret: 0, then device_sent() answers; ERR_AGAIN: device_ready() tells when;
 	 * another negative: never. */
 	int (*send)(void *owner, uint64_t token, const char *topic, const char *text, bool retain);
@@ -71,6 +72,8 @@ void device_synced(struct device *d, bool complete, bool trusted);
 void device_lost(struct device *d);
 /* The broker has been away for too long. */
 void device_hold(struct device *d);
+/* As view_hold(). */
+void device_hold_values(struct device *d, bool held);
 /* There is no broker, and has not been: start by what is kept. */
 void device_start_alone(struct device *d);
 /* The answer to env->send(), and that there is room again after its ERR_AGAIN. */

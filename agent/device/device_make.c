@@ -81,7 +81,10 @@ static int make_views(struct device *d, struct err *err)
 		.device = d->conf,
 		.outbox = d->outbox,
 	};
-	return view_new(env->loop, &conf, &events, d, &d->view, err);
+	rc = view_new(env->loop, &conf, &events, d, &d->view, err);
+	if (rc == 0)
+		view_hold(d->view, env->values_held);
+	return rc;
 }
 
 int device_new(const struct device_env *env, const struct device_conf *conf, void *owner,

@@ -378,6 +378,17 @@ struct devices *devices_free(struct devices *d)
 	return NULL;
 }
 
+static void hold_values(struct entry *e)
+{
+	device_hold_values(e->device, e->all->env.values_held);
+}
+
+void devices_hold_values(struct devices *d, bool held)
+{
+	d->env.values_held = held;
+	each(d, hold_values);
+}
+
 /* ---- sums ---- */
 
 struct sums {

@@ -26,6 +26,9 @@ int devices_new(struct loop *l, const struct settings *settings, const char *pat
 		struct devices **ret, struct err *err);
 struct devices *devices_free(struct devices *d);
 
+/* What the devices tell IoTtalk waits, as view_hold() has it. Not at first. */
+void devices_hold_values(struct devices *d, bool held);
+
 void devices_get_status(const struct devices *d, struct devices_status *ret);
 /* For the page of metrics; a new object of names and numbers. */
 json_t *devices_counters(const struct devices *d);

@@ -56,6 +56,10 @@ void view_link(struct view *v, enum link_state state, unsigned count);
 /* A number that is not known any more is ignored. */
 void view_written(struct view *v, uint64_t number, enum ack ack);
 
+/* Values wait, though the broker is there: whom they are for does not listen yet. It applies from
+ * the next connection on; that it is over applies at once. Not at first. */
+void view_hold(struct view *v, bool held);
+
 /* An IDF value of the outbox goes out here; ops->send of OUTBOX_VALUES. */
 int view_send(struct view *v, uint64_t token, const char *feature, const char *text);
 

@@ -61,6 +61,7 @@ struct view {
 
 	struct dan_client *dan; /* NULL: stopped */
 	bool registered;
+	bool held;                     /* view_hold() */
 	bool blocked;                  /* the outbox was told ERR_AGAIN and waits */
 	struct loop_src *ready_timer;  /* of blocked */
 	struct loop_src *wanted_timer; /* for csm to connect; without dan: for the next start */

@@ -84,7 +84,17 @@ void view_wanted_away(struct view *v)
 void view_wanted_back(struct view *v)
 {
 	loop_arm(v->loop, v->wanted_timer, CONNECT_WITHIN_MS);
-	outbox_up(v->conf.outbox, OUTBOX_VALUES, true);
+	if (!v->held)
+		outbox_up(v->conf.outbox, OUTBOX_VALUES, true);
+}
+
+void view_hold(struct view *v, bool held)
+{
+	bool ends = v->held && !held;
+
+	v->held = held;
+	if (ends && v->dan != NULL && dan_is_online(v->dan))
+		outbox_up(v->conf.outbox, OUTBOX_VALUES, true);
 }
 
 static void end_wait(struct view *v, struct idf *idf)

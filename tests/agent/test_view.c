@@ -173,6 +173,31 @@ static void what_is_connected_stays_wanted_while_the_broker_is_away(void **state
 	expect("down\nclose temp\nup\nput temp [3.0] all\nopen temp\n");
 }
 
+static void values_wait_for_whom_they_are_for(void **state)
+{
+	struct fixture *f = *state;
+
+	start_online(f);
+	connect_idf(f, "temp");
+	forget_log();
+	view_hold(f->view, true);
+	expect(""); /* who listens now goes on listening */
+	lose_broker(f);
+	find_broker(f, "temp");
+	connect_idf(f, "temp");
+	expect("down\nclose temp\nopen temp\n");
+	view_hold(f->view, false);
+	expect("up\n");
+	view_hold(f->view, false);
+	expect("");
+	lose_broker(f);
+	view_hold(f->view, true);
+	view_hold(f->view, false); /* there is nobody at all */
+	expect("down\nclose temp\n");
+	find_broker(f, "temp");
+	expect("up\n");
+}
+
 static void what_is_not_connected_again_within_30_s_is_dropped(void **state)
 {
 	struct fixture *f = *state;
@@ -372,6 +397,7 @@ int main(void)
 		TEST(suspended_is_as_disconnected),
 		TEST(what_is_suspended_stays_so_over_a_lost_broker),
 		TEST(what_is_connected_stays_wanted_while_the_broker_is_away),
+		TEST(values_wait_for_whom_they_are_for),
 		TEST(what_is_not_connected_again_within_30_s_is_dropped),
 		TEST(a_connection_that_is_lost_again_waits_anew),
 		TEST(early_words_of_a_connection_are_no_disconnect),

@@ -38,11 +38,11 @@ class FieldDevice:
 @pytest.fixture
 def start_gateway(make_suite, clients, tmp_path):
     """start_gateway(device, ...) starts a suite whose agent has these devices, and enables them; ret: the suite and each device's
-    events. conf: the rest of the file; clean_session: whether the broker forgets who hears the events; userdir: the suite's."""
-    def start(*devices, seen_as=FieldDevice, clean_session=True, userdir=None, **conf):
+    events. conf: the rest of the file; clean_session: whether the broker forgets who hears the events; suite_options: of make_suite."""
+    def start(*devices, seen_as=FieldDevice, clean_session=True, suite_options=None, **conf):
         path = tmp_path / "devices.json"
         path.write_text(json.dumps(dict({"name": GATEWAY, "devices": devices}, **conf)))
-        suite = make_suite({"agent.devices": path}, userdir=userdir)
+        suite = make_suite({"agent.devices": path}, **(suite_options or {}))
         mqtt = clients.mqtt(suite, clean_session=clean_session)
         seen = [seen_as(mqtt, d["type"], d["name"]) for d in devices]
         for device in seen:
