@@ -9,6 +9,7 @@
 
 #define RETRY_MIN_MS  1000
 #define RETRY_MAX_MS  30000
+#define DEAF_AGAIN_MS 5000 /* a subscription that was refused */
 #define UNDER_WAY_MAX 4096 /* sent and not acknowledged */
 #define MARK_MAX      64
 #define SYSTEM_AT     4 /* gateway / <gateway> / <type> / <name> / system / ... */
@@ -74,13 +75,21 @@ static void synced(struct eventbus *b, bool complete)
 	b->token[0] = '\0';
 	loop_arm(b->loop, b->sync_timer, -1);
 	b->synced = b->told = true;
+	if (!b->hears)
+		loop_arm(b->loop, b->sync_timer, DEAF_AGAIN_MS);
 	b->events.on_synced(b->arg, complete, b->mark);
 }
+
+static void subscribe(struct eventbus *b);
 
 static void on_sync_timer(void *arg)
 {
 	struct eventbus *b = arg;
 
+	if (b->synced) { /* deaf */
+		subscribe(b);
+		return;
+	}
 	if (log_allowed("device.sync_late", b->sync_topic))
 		log_warn("device.sync_late", KV("topic", b->sync_topic),
 			 KV("why", "what the broker has retained may have come in part"));
@@ -100,12 +109,36 @@ static void on_subscribed(void *arg, int rc)
 	if (!b->hears) {
 		snprintf(b->why, sizeof(b->why), "the broker refuses the subscription to %.100s",
 			 b->system_filter);
-		log_error("device.deaf", KV("topic", b->system_filter), KV("why", err_name(rc)));
+		if (log_allowed("device.deaf", b->system_filter))
+			log_error("device.deaf", KV("topic", b->system_filter),
+				  KV("why", err_name(rc)));
+	}
+	if (b->synced && !b->hears) {
+		loop_arm(b->loop, b->sync_timer, DEAF_AGAIN_MS);
+		return;
+	}
+	if (b->synced) { /* as if the connection were a new one: all is to come yet */
+		lost(b, "the broker lets us hear from now on");
+		b->up = true;
+		b->why[0] = '\0';
 	}
 	snprintf(b->token, sizeof(b->token), "%s", uuid4().s);
 	loop_arm(b->loop, b->sync_timer, b->sync_timeout_ms);
 	if (bus_publish(b->bus, b->sync_topic, b->token, strlen(b->token), 1, false, &err) < 0)
 		log_warn("device.sync_failed", KV("why", err.text)); /* the timer goes on */
+}
+
+/* Once more, to learn whether we are allowed to. */
+static void subscribe(struct eventbus *b)
+{
+	struct err err = {0};
+
+	if (b->synced) { /* what is refused may be these, too */
+		bus_subscribe(b->bus, b->sync_topic, 1, NULL, NULL, NULL);
+		bus_subscribe(b->bus, b->mark_topic, 1, NULL, NULL, NULL);
+	}
+	if (bus_subscribe(b->bus, b->system_filter, 1, on_subscribed, b, &err) < 0)
+		on_subscribed(b, err.code);
 }
 
 static void on_up(void *arg, bool fresh)
@@ -118,9 +151,7 @@ static void on_up(void *arg, bool fresh)
 	b->why[0] = '\0';
 	if (bus_publish(b->bus, b->online_topic, online, strlen(online), 1, true, &err) < 0)
 		log_warn("device.online_failed", KV("why", err.text));
-	/* once more, to learn whether we are allowed to */
-	if (bus_subscribe(b->bus, b->system_filter, 1, on_subscribed, b, &err) < 0)
-		on_subscribed(b, err.code);
+	subscribe(b);
 }
 
 static void on_failed(void *arg, const char *why)

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 
 #include <cmocka.h>
 
@@ -348,8 +349,8 @@ static void what_is_sent_is_acknowledged_or_comes_back(void **state)
 struct script {
 	int listener;
 	unsigned port;
-	bool refuse; /* the subscription to the system events */
-	bool repeat; /* says a command, and says it again */
+	atomic_bool refuse; /* the subscription to the system events */
+	bool repeat;        /* says a command, and says it again */
 	pthread_t thread;
 };
 
@@ -491,7 +492,7 @@ static void a_command_that_the_broker_repeats_is_done_once(void **state)
 	script_end(w, &s);
 }
 
-static void a_refused_subscription_is_told(void **state)
+static void a_refused_subscription_is_told_and_asked_for_again(void **state)
 {
 	struct world *w = *state;
 	struct script s = {.refuse = true};
@@ -502,6 +503,15 @@ static void a_refused_subscription_is_told(void **state)
 	assert_false(w->complete);
 	eventbus_get_stats(w->bus, &stats);
 	assert_non_null(strstr(stats.why, "refuses"));
+	/* it is asked again, and all is as at the start */
+	s.refuse = false;
+	AWAIT(w->loop, w->synced == 2);
+	assert_true(w->complete);
+	assert_int_equal(w->lost, 1);
+	eventbus_get_stats(w->bus, &stats);
+	assert_string_equal(stats.why, "");
+	assert_int_equal(eventbus_send(w->bus, w, 100, "gateway/gw1/f/d/gateway/x", "1", false), 0);
+	AWAIT(w->loop, w->acked == 1);
 	script_end(w, &s);
 }
 
@@ -529,7 +539,7 @@ int main(void)
 		IN_WORLD(what_is_sent_is_acknowledged_or_comes_back),
 		cmocka_unit_test_setup_teardown(a_command_that_the_broker_repeats_is_done_once,
 						setup_without_broker, teardown),
-		cmocka_unit_test_setup_teardown(a_refused_subscription_is_told,
+		cmocka_unit_test_setup_teardown(a_refused_subscription_is_told_and_asked_for_again,
 						setup_without_broker, teardown),
 		cmocka_unit_test_setup_teardown(a_gateway_has_a_name, setup_without_broker,
 						teardown),
