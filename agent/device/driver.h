@@ -79,12 +79,12 @@ void port_link(struct port *p, enum link_state state, unsigned count);
 /* A value for the IoTtalk view alone; most values come with an event. */
 void port_value(struct port *p, unsigned point, const struct value *v);
 
-/* The creation that create() began is done: RUNNING, running=true is emitted. Or it failed: the
- * instance is gone already (close() is not called). Exactly one of them, also from within create().
- */
+/* The creation that create() began is done: RUNNING, running=true is emitted. Once, also from
+ * within create(). */
 void port_created(struct port *p);
-/* A running instance ends by itself: close() is called soon, not from within; running=false and
- * FAILED follow. why: for the log and the status. */
+/* An instance ends by itself, or its creation fails after create() has returned: close() is called
+ * soon, not from within; running=false (if it was true) and FAILED follow. why: for the log and the
+ * status. */
 void port_ended(struct port *p, const char *why);
 
 /* The answer to ops->write() and ops->read(), exactly once for each, also from within; those that

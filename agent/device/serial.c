@@ -7,8 +7,9 @@
 #include <sys/ioctl.h>
 #include <termios.h>
 
-#define BAUD_MIN 50
-#define BAUD_MAX 4000000
+#define BAUD_MIN     50
+#define BAUD_MAX     4000000
+#define SILENT_MAX_S 60
 
 /* ---- the block (gateway-devices 1.7) ---- */
 
@@ -83,7 +84,7 @@ const struct field serial_fields[] = {
 	{.name = "silent_interval",
 	 .type = FIELD_NUMBER,
 	 .min = 0,
-	 .max = INFINITY,
+	 .max = SILENT_MAX_S,
 	 .def = "0.005",
 	 .unit = "s",
 	 .help = "Least pause before a write, since what we wrote or received last."},

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <termios.h>
 #include <time.h>
 
 #define READ_BYTES 4096
@@ -78,6 +79,9 @@ static void drop_chunk(struct stream *s)
 
 static void release(struct stream *s)
 {
+	/* close() waits for what a line does not take, half a minute where its peer holds it up */
+	if (s->char_us > 0 && s->fd >= 0)
+		(void)tcflush(s->fd, TCOFLUSH);
 	s->dial = dial_free(s->dial);
 	s->src = loop_remove(s->loop, s->src);
 	s->timer = loop_remove(s->loop, s->timer);

@@ -503,6 +503,29 @@ static void test_invalid_conf(void **state)
 			    "data[2].device_id: more than 247 is only for modbus_type TCP\n");
 }
 
+/* A line whose characters cannot hold the framing's. */
+static void test_invalid_line(void **state)
+{
+	static const struct {
+		enum modbus_framing framing;
+		const char *bytesize, *wrong;
+	} cases[] = {
+		{MODBUS_TCP, "SEVENBITS", "transport.bytesize: TCP needs characters of 8 bits\n"},
+		{MODBUS_RTU, "SEVENBITS", "transport.bytesize: RTU needs characters of 8 bits\n"},
+		{MODBUS_ASCII, "SEVENBITS", ""},
+		{MODBUS_ASCII, "SIXBITS",
+		 "transport.bytesize: ASCII needs characters of 7 or 8 bits\n"},
+	};
+	struct world *w = *state;
+
+	use_line(w, 1);
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		set_framing(w, cases[i].framing);
+		json_object_set_new(transport(w), "bytesize", json_string(cases[i].bytesize));
+		assert_string_equal(problems_of(w->conf), cases[i].wrong);
+	}
+}
+
 /* ---- connections ---- */
 
 static void test_create(void **state)
@@ -1747,6 +1770,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_valid_conf),
 		TEST(test_invalid_conf),
+		TEST(test_invalid_line),
 		TEST(test_create),
 		TEST(test_connections_tcp_tcp),
 		TEST(test_connections_tcp_rtu),

@@ -12,6 +12,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -293,6 +294,19 @@ static void a_block_has_defaults(void **state)
 	assert_true(json_equal(b, expected));
 }
 
+static void a_silence_for_ever_is_refused(void **state)
+{
+	json_auto_t *b =
+		json_loads("{\"port\": \"/dev/null\", \"silent_interval\": 1e300}", 0, NULL);
+	struct problems *p = problems_new();
+
+	(void)state;
+	assert_non_null(p);
+	fields_check(serial_fields, b, p);
+	assert_int_equal(problems_errors(p), 1);
+	problems_free(p);
+}
+
 static void a_line_that_cannot_be_opened_is_told(void **state)
 {
 	struct world *w = *state;
@@ -319,6 +333,29 @@ static void a_line_has_one_owner(void **state)
 	assert_null(other);
 	w->s = stream_free(w->s);
 	assert_int_equal(open_line(w, "{}", NULL), 0);
+}
+
+/* The kernel waits for bytes that a stopped line does not take when it is closed; pseudo terminals
+ * do not stop so, hence we look at what is asked of it. */
+static int flushes[8];
+static unsigned n_flushes;
+
+int tcflush(int fd, int queue)
+{
+	flushes[n_flushes++ % ARRAY_LEN(flushes)] = queue;
+	return ioctl(fd, TCFLSH, queue);
+}
+
+static void what_a_line_does_not_take_does_not_hold_up_its_end(void **state)
+{
+	struct world *w = *state;
+
+	make_line(w);
+	assert_int_equal(open_line(w, "{}", NULL), 0);
+	n_flushes = 0;
+	w->s = stream_free(w->s);
+	assert_int_equal(n_flushes, 1);
+	assert_int_equal(flushes[0], TCOFLUSH);
 }
 
 static void writes_keep_silence_between_them(void **state)
@@ -648,8 +685,10 @@ int main(void)
 		TEST(a_line_is_set_as_the_block_says),
 		TEST(what_termios_has_not_is_told),
 		TEST(a_block_has_defaults),
+		TEST(a_silence_for_ever_is_refused),
 		TEST(a_line_that_cannot_be_opened_is_told),
 		TEST(a_line_has_one_owner),
+		TEST(what_a_line_does_not_take_does_not_hold_up_its_end),
 		TEST(writes_keep_silence_between_them),
 		TEST(an_unplugged_line_is_told_once),
 		TEST(input_that_was_not_told_can_be_forgotten),

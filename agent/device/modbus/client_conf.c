@@ -1,4 +1,5 @@
 #include "agent/device/modbus/client_int.h"
+#include "agent/device/modbus/modbus_points.h"
 #include "common/util.h"
 #include <limits.h>
 #include <math.h>
@@ -73,16 +74,11 @@ static bool is_serial(const json_t *transport)
 void modbus_connection_check(const json_t *connection, struct problems *p)
 {
 	const json_t *transport = json_object_get(connection, "transport");
-	const char *size = text_of(transport, "bytesize");
-	bool ascii = strcmp(text_of(connection, "modbus_type"), "ASCII") == 0;
 
 	if (!is_serial(transport))
 		return;
 	problem_enter(p, "transport");
-	serial_check(transport, p);
-	if (strcmp(size, "EIGHTBITS") != 0 && !(ascii && strcmp(size, "SEVENBITS") == 0))
-		problem_add(p, "bytesize", "%s needs characters of %s",
-			    text_of(connection, "modbus_type"), ascii ? "7 or 8 bits" : "8 bits");
+	modbus_line_check(transport, text_of(connection, "modbus_type"), p);
 	problem_leave(p);
 }
 

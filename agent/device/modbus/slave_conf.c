@@ -163,7 +163,7 @@ void modbus_slave_check(const json_t *conf, struct problems *p)
 
 	problem_enter(p, "transport");
 	if (type != NULL && strcmp(type, "SERIAL") == 0)
-		serial_check(transport, p);
+		modbus_line_check(transport, framing_names[modbus_slave_framing(conf)], p);
 	else
 		check_hosts(json_object_get(transport, "remote_hosts"), p);
 	problem_leave(p);
