@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 /* after the four above */
 #include <cmocka.h>
@@ -13,6 +14,8 @@
 	"\"mqtt\",\"host\":\"h\","                                                               \
 	"\"port\":1883,\"ws_scheme\":\"ws\",\"ws_port\":1884},\"ctrl_chans\":[\"i/ctrl/i\",\"i/" \
 	"ctrl/o\"]" more "}"
+
+#define MANY 100000
 
 static const char *const one_unit[] = {"dB", NULL};
 static const char *const no_units[] = {NULL};
@@ -80,6 +83,33 @@ static void body_refuses_what_csm_would(void **state)
 			fail_msg("%s: got %s", cases[i].why, err_name(rc));
 		assert_null(body);
 	}
+}
+
+/* Of a device with very many points; each must not be compared with all others. */
+static void many_features_are_looked_through_once(void **state)
+{
+	static struct dan_feature list[MANY];
+	static char names[MANY][12];
+	json_auto_t *profile = json_pack("{s:s}", "model", "m");
+	const struct dan_conf conf = {.idfs = list, .n_idfs = MANY, .profile = profile};
+	CLEANUP(freep)
+	char *body = NULL;
+	struct err err = {0};
+	(void)state;
+	for (unsigned i = 0; i < MANY; i++) {
+		snprintf(names[i], sizeof(names[i]), "f%u", MANY - i);
+		list[i].name = names[i];
+	}
+	assert_int_equal(registration_body(&conf, &body, &err), 0);
+	json_auto_t *doc = json_loads(body, 0, NULL);
+	const json_t *told = json_object_get(doc, "idf_list");
+	assert_int_equal(json_array_size(told), MANY);
+	assert_string_equal(json_string_value(json_array_get(json_array_get(told, 1), 0)),
+			    names[1]);
+	list[MANY / 2].name = names[7];
+	free(TAKE(body));
+	assert_int_equal(registration_body(&conf, &body, &err), ERR_SCHEMA);
+	assert_non_null(strstr(err.text, names[7]));
 }
 
 static void reads_the_answer(void **state)
@@ -163,6 +193,7 @@ int main(void)
 		cmocka_unit_test(body_holds_feature_tuples),
 		cmocka_unit_test(body_leaves_out_what_is_empty),
 		cmocka_unit_test(body_refuses_what_csm_would),
+		cmocka_unit_test(many_features_are_looked_through_once),
 		cmocka_unit_test(reads_the_answer),
 		cmocka_unit_test(tells_csm_s_reason_for_a_refusal),
 		cmocka_unit_test(refuses_wrong_answers),
