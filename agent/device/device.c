@@ -8,6 +8,7 @@
 #define FIFO_SLICE       64   /* events handled in one turn */
 #define SHORT_LIFE_MS    1000 /* an instance that lives shorter is not restarted at once */
 #define RESTART_LEAST_MS 1000
+#define SELDOM_MS        1000 /* beginnings and ends that follow sooner are not all logged */
 
 /* ---- the queue of events ---- */
 
@@ -137,13 +138,25 @@ static void create(struct device *d)
 	failed(d);
 }
 
+/* Who may enable it may do so a thousand times a second. */
+static bool may_log(struct device *d, const char *event)
+{
+	int64_t now_ms = loop_now_ms(d->env->loop);
+	bool seldom = d->logged_ms == 0 || now_ms - d->logged_ms >= SELDOM_MS;
+
+	if (seldom)
+		d->logged_ms = now_ms;
+	return seldom || log_allowed(event, d->key);
+}
+
 void device_created(struct device *d)
 {
 	if (d->state != DEVICE_CREATING || d->closing)
 		return;
 	d->state = DEVICE_RUNNING;
 	d->why[0] = '\0';
-	log_info("device.running", KV("device", d->key));
+	if (may_log(d, "device.running"))
+		log_info("device.running", KV("device", d->key));
 	device_emit_running(d, true);
 	view_start(d->view);
 	if (d->first != NULL)
@@ -171,7 +184,8 @@ static void close_instance(struct device *d)
 		device_emit_running(d, false);
 		view_stop(d->view);
 	}
-	log_info("device.closed", KV("device", d->key));
+	if (may_log(d, "device.closed"))
+		log_info("device.closed", KV("device", d->key));
 	d->closing = false;
 }
 
@@ -181,7 +195,8 @@ void device_fail_soon(struct device *d, const char *why)
 		return;
 	d->ending = true;
 	note_why(d, why);
-	log_error("device.ended", KV("device", d->key), KV("why", why));
+	if (log_allowed("device.ended", d->key))
+		log_error("device.ended", KV("device", d->key), KV("why", why));
 	loop_arm(d->env->loop, d->fifo_timer, -1);
 	loop_arm(d->env->loop, d->end_timer, 0);
 }

@@ -44,7 +44,7 @@ struct device {
 	bool up;     /* the broker is there */
 	bool ending, closing;
 	char why[200]; /* what failed last; "" */
-	int64_t created_ms;
+	int64_t created_ms, logged_ms;
 	struct port port;
 	void *instance;
 	struct loop_src *end_timer, *restart_timer;

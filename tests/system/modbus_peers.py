@@ -2,6 +2,8 @@
 server of raw octets that is told what to answer."""
 
 import json
+import os
+import select
 import shutil
 import socket
 import struct
@@ -168,6 +170,50 @@ class CountingServer(RawServer):
         function, _, count = struct.unpack(">BHH", pdu[:5])
         self.n += not self.held
         return struct.pack(">BB", function, 2 * count) + struct.pack(">H", self.n) * count
+
+
+class RtuServer:
+    """Answers function 3 on a serial line, for all units: register(unit, address) is what an address has."""
+
+    def __init__(self, path, register):
+        self.register = register
+        self.answers = {}    # by request
+        self.fd = os.open(path, os.O_RDWR | os.O_NOCTTY)
+        self.thread = threading.Thread(target=self._serve)
+        self.ending = False
+        self.thread.start()
+
+    def _answer(self, request):
+        if request not in self.answers:
+            unit, function, address, count = struct.unpack(">BBHH", request[:6])
+            assert (function, crc16(request[:6])) == (3, request[6:]), request
+            body = struct.pack(">BBB%dH" % count, unit, 3, 2 * count, *(self.register(unit, a) for a in range(address, address + count)))
+            self.answers[request] = body + crc16(body)
+        return self.answers[request]
+
+    def _serve(self):
+        got = b""
+        while not self.ending:
+            if not select.select([self.fd], [], [], 0.1)[0]:
+                continue
+            got += os.read(self.fd, 256)
+            while len(got) >= 8:
+                request, got = got[:8], got[8:]
+                os.write(self.fd, self._answer(request))
+
+    def close(self):
+        self.ending = True
+        self.thread.join(5)
+        os.close(self.fd)
+
+
+def crc16(octets):
+    crc = 0xffff
+    for octet in octets:
+        crc ^= octet
+        for _ in range(8):
+            crc = crc >> 1 ^ (0xa001 if crc & 1 else 0)
+    return struct.pack("<H", crc)
 
 
 def mbap(transaction, unit, pdu, protocol=0, length=None):

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from clients import Inbox
-from modbus_peers import Line, RawServer, mbap, modbus_serial_server, pymodbus_server
+from modbus_peers import Line, RawServer, RtuServer, mbap, modbus_serial_server, pymodbus_server
 from suite import BIN, free_ports, until
 
 GATEWAY = "gw1"
@@ -292,6 +292,63 @@ def test_two_writes_to_one_point_keep_their_order_while_it_is_polled(gateway, cl
 
 
 # ---- the connection
+
+@pytest.mark.parametrize("carrier", ["TCP", "SERIAL"])
+@pytest.mark.parametrize("framing", ["TCP", "RTU", "ASCII"])
+def test_create(gateway, closing, tmp_path, framing, carrier):
+    """Any framing on any transport is connected."""
+    if carrier == "SERIAL":
+        reach = {"port": None, "line": closing(Line(tmp_path))}
+    else:
+        reach = {"port": closing(RawServer()).port}
+    _, device = gateway(master("plc", points=[], framing=framing, **reach))
+    device.enable()
+    assert device.event("running", lambda running: running is True)
+    assert [device.event("status") for _ in range(2)] == ["CONNECTING", "CONNECTED"]
+    assert device.event("remote_device/1/status", lambda s: s != "DISABLED") == "CONNECTED"
+
+
+def test_reconnect(gateway, closing):
+    """A slave that closes gets a new connection, of the same instance."""
+    server = closing(RawServer())
+    server.registers = {0: 7}
+    suite, device = gateway(master("plc", server.port, [point("a", "HOLDING_REGISTER", 0, 16)]))
+    device.enable()
+    device.read("a", 7)
+    for value in (8, 9):
+        server.registers = {0: value}
+        server.cut()
+        device.event("status", lambda s: s == "DISCONNECTED")
+        device.event("status", lambda s: s == "CONNECTED")
+        device.read("a", value)
+    assert server.connects >= 3
+    assert suite.control("agent", {"op": "device_show", "name": "plc"})["device"]["counters"]["creations"] == 1
+    assert device.seen("running") == [False, True]
+
+
+def test_master_perf_read(gateway, closing, tmp_path):
+    """50 devices of 1,000 points on one serial line, asked for ten times more often than it can take: all are read, in turns, and what
+    is missed is counted."""
+    points = [point("r%d" % n, "HOLDING_REGISTER", n, 16, interval=0.1) for n in range(1000)]
+    line = closing(Line(tmp_path))
+    closing(RtuServer(line.far, lambda unit, address: unit << 8 | address & 0xff))
+    device = master("plc", None, None, framing="RTU", line=line, remotes=[remote(points, unit, enabled=True) for unit in range(1, 51)])
+    device["connection"]["transport"].update(baudrate=4000000, silent_interval=0)
+    suite, device = gateway(device)
+    device.enable(units=())
+
+    def status():
+        return suite.control("agent", {"op": "device_show", "name": "plc"})["device"]["driver"]
+    until(lambda: all(r["polls"] >= 3 * 8 for r in (status() or {"remote_devices": [{"polls": 0}]})["remote_devices"]), 120,
+          "each device to be read three times")
+    told = status()
+    assert {(r["status"], r["groups"], r["timeouts"]) for r in told["remote_devices"]} == {("CONNECTED", 8, 0)}
+    assert sum(r["missed"] for r in told["remote_devices"]) > 0
+    polls = [r["polls"] for r in told["remote_devices"]]
+    assert max(polls) - min(polls) <= 16    # nobody is starved
+    for unit, name, value in ((1, "r0", 1 << 8), (50, "r999", 50 << 8 | 999 & 0xff)):
+        device.read(name, value, unit=unit)
+
 
 def test_statuses_and_reconnection(gateway, closing):
     port = free_ports(1)[0]

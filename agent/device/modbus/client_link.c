@@ -47,10 +47,12 @@ static void complain(const struct modbus_client *c, const char *why)
 		snprintf(peer, sizeof(peer), "%.250s", c->conf.host);
 	else
 		snprintf(peer, sizeof(peer), "%.250s:%u", c->conf.host, c->conf.port);
-	if (c->state == LINK_CONNECTED)
-		log_info("modbus.disconnected", KV("peer", peer), KV("why", why));
-	else if (log_allowed("modbus.connect_failed", peer))
+	if (c->state == LINK_CONNECTED) {
+		if (log_allowed("modbus.disconnected", peer))
+			log_info("modbus.disconnected", KV("peer", peer), KV("why", why));
+	} else if (log_allowed("modbus.connect_failed", peer)) {
 		log_warn("modbus.connect_failed", KV("peer", peer), KV("why", why));
+	}
 }
 
 /* After an attempt that failed the delay; after a connection nothing, unless it was a short one. */

@@ -55,7 +55,8 @@ json_t *master_result(const char *text)
 static int emit(struct master *m, struct emission *e)
 {
 	if (e->payload == NULL) {
-		log_error("modbus_master.no_memory", KV("device", port_name(m->port)));
+		if (log_allowed("modbus_master.no_memory", port_name(m->port)))
+			log_error("modbus_master.no_memory", KV("device", port_name(m->port)));
 		return ERR_NOMEM;
 	}
 	port_emit(m->port, e);
