@@ -1,11 +1,12 @@
 """What tests of field devices share: an agent with a device file, and the events of its devices."""
 
 import json
+import subprocess
 
 import pytest
 
 from clients import Inbox
-from suite import until
+from suite import BIN, until
 
 GATEWAY = "gw1"
 
@@ -63,6 +64,12 @@ def closing():
     yield add
     for thing in reversed(made):
         thing.close()
+
+
+def example_of(device_type):
+    """The device on the page of its type."""
+    page = subprocess.run([str(BIN / "iotctl"), "device", "doc", device_type], capture_output=True, text=True, timeout=30, check=True)
+    return json.loads(page.stdout[page.stdout.index("\n    {"):])
 
 
 def registered_devices(clients, suite, *names):

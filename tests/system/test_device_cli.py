@@ -95,6 +95,27 @@ def test_everything_wrong_is_told_with_its_place(tmp_path):
         ["error: " + e for e in errors] + ["warning: " + w for w in warnings], key=told.stderr.index)
 
 
+LINE = {"type": "SERIAL", "port": "/dev/ttyS0", "baudrate": 19200, "parity": "EVEN"}
+
+
+@pytest.mark.parametrize("carrier", ["TCP", "SERIAL"])
+@pytest.mark.parametrize("framing", ["TCP", "RTU", "ASCII"])
+@pytest.mark.parametrize("kind", ["modbus_master", "modbus_slave"])
+def test_valid_conf(tmp_path, kind, framing, carrier):
+    """Any framing goes over any transport; characters that are too short for it are an error."""
+    device = json.loads(blocks(iotctl("device", "doc", kind).stdout)[0])
+    end, place = (device["connection"], "connection.") if kind == "modbus_master" else (device, "")
+    end["modbus_type"] = framing
+    if carrier == "SERIAL":
+        end["transport"] = dict(LINE, **({} if kind == "modbus_master" else {"response_timeout": 5, "keep_alive_timeout": 60}))
+    assert errors_of(device_file(tmp_path, device), rc=0) == ([], [])
+    if carrier == "SERIAL":
+        end["transport"]["bytesize"] = "SIXBITS"
+        errors, _ = errors_of(device_file(tmp_path, device))
+        assert errors == ["devices[0].%stransport.bytesize: %s needs characters of %s" % (
+            place, framing, "7 or 8 bits" if framing == "ASCII" else "8 bits")]
+
+
 def test_points_that_contradict_themselves_are_told_with_their_place(tmp_path):
     master = json.loads(blocks(iotctl("device", "doc", "modbus_master").stdout)[0])
     master["remote_devices"][0]["data"][1].update(format="float32", bit_count=16, order="big")

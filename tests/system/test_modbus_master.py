@@ -4,16 +4,15 @@ are told of it."""
 import json
 import random
 import struct
-import subprocess
+import socket
 import time
 
 import pytest
 
-from clients import Inbox
+from field_devices import GATEWAY, FieldDevice, closing, example_of  # noqa: F401: a fixture
 from modbus_peers import Line, RawServer, RtuServer, mbap, modbus_serial_server, pymodbus_server
-from suite import BIN, free_ports, until
+from suite import free_ports, until
 
-GATEWAY = "gw1"
 ORDERS = ("big", "little", "big_swap", "little_swap")
 SERVERS = ("pymodbus TCP", "pymodbus RTU over TCP", "pymodbus ASCII over TCP", "pymodbus RTU", "pymodbus ASCII", "modbus-serial TCP",
            "modbus-serial RTU")
@@ -39,27 +38,11 @@ def point(name, table, address, count, offset=0, interval=0.1, **more):
                  "bit_count": count}, **more)
 
 
-class Device:
-    """A device of the gateway as the event bus sees it."""
-
-    def __init__(self, mqtt, name):
-        self.mqtt = mqtt
-        self.prefix = "gateway/%s/modbus_master/%s/" % (GATEWAY, name)
-        self.inbox = Inbox("event of " + name)
-        mqtt.subscribe_then(self.prefix + "gateway/#", 1, self.inbox.put, lambda: None)
-
-    def tell(self, path, payload, retain=False):
-        self.mqtt.publish(self.prefix + "system/" + path, payload, 1, retain)
-
+class Device(FieldDevice):
     def enable(self, on=True, units=(1,)):
         for unit in units:
             self.tell("remote_device/%d/enable" % unit, on, retain=True)
         self.tell("enable", on, retain=True)
-
-    def event(self, path, match=lambda payload: True, timeout=10):
-        """The next event of a path that fits; ret: its payload."""
-        topic = self.prefix + "gateway/" + path
-        return self.inbox.get(lambda m: m.topic == topic and match(m.json["payload"]), timeout).json["payload"]
 
     def read(self, name, value, unit=1):
         """Wait for a value of a point; ret: the event's payload."""
@@ -85,21 +68,8 @@ def gateway(make_suite, clients, tmp_path):
         path.write_text(json.dumps({"name": GATEWAY, "devices": devices}))
         suite = make_suite({"agent.devices": path})
         mqtt = clients.mqtt(suite)
-        return [suite] + [Device(mqtt, d["name"]) for d in devices]
+        return [suite] + [Device(mqtt, d["type"], d["name"]) for d in devices]
     return start
-
-
-@pytest.fixture
-def closing():
-    """What is given to it is closed at the end."""
-    made = []
-
-    def add(thing):
-        made.append(thing)
-        return thing
-    yield add
-    for thing in reversed(made):
-        thing.close()
 
 
 @pytest.fixture
@@ -413,6 +383,39 @@ def test_a_peer_that_closes_at_once_is_not_stormed(gateway, closing):
     device.event("running", lambda running: running is False)
 
 
+def test_stop_in_any_state(gateway, closing):
+    """A device is closed at once, whatever it waits for, and so is the agent."""
+    full = closing(socket.socket())         # what comes next is neither taken nor refused
+    full.bind(("127.0.0.1", 0))
+    full.listen(0)
+    fillers = [closing(socket.socket()) for _ in range(4)]
+    for s in fillers:
+        s.setblocking(False)
+        s.connect_ex(full.getsockname())
+    silent = closing(RawServer(answer=lambda unit, pdu: b""))
+    where = {"connecting": ("127.0.0.1", full.getsockname()[1]), "resolving": ("no-host.invalid", 1502),
+             "waiting": ("127.0.0.1", free_ports(1)[0]), "asking": ("127.0.0.1", silent.port)}
+    devices = []
+    for name, (host, port) in where.items():
+        device = master(name, port, [point("a", "HOLDING_REGISTER", 0, 16)], connect_timeout=600, connect_delay=600, request_timeout=600)
+        device["connection"]["transport"]["host"] = host
+        devices.append(device)
+    suite, *seen = gateway(*devices)
+
+    for again in range(2):
+        for device in seen:
+            device.enable()
+            device.event("running", lambda running: running is True)
+        until(lambda: silent.requests, 10, "the request that is not answered")
+        for device in seen if again == 0 else []:
+            device.enable(False)
+            device.event("running", lambda running: running is False)
+        silent.requests.clear()
+    suite.stop("agent")
+    for device in seen:
+        device.event("running", lambda running: running is False)
+
+
 def test_a_silent_unit_is_disconnected_and_the_others_go_on(gateway, closing):
     silent = {1}
     registers_of = RawServer.from_registers
@@ -538,8 +541,7 @@ def test_bad_events_do_nothing(peer, gateway):
 # ---- the page of the type
 
 def test_the_example_of_its_page_runs(gateway, closing):
-    page = subprocess.run([str(BIN / "iotctl"), "device", "doc", "modbus_master"], capture_output=True, text=True, timeout=30, check=True)
-    example = json.loads(page.stdout[page.stdout.index("\n    {"):])
+    example = example_of("modbus_master")
     port = example["connection"]["transport"]["port"] = free_ports(1)[0]
     server = closing(pymodbus_server("TCP", port))
     server.set("INPUT_REGISTER", 0, 215)

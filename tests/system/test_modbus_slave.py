@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from field_devices import FieldDevice, closing, registered_devices, start_gateway  # noqa: F401: fixtures
+from field_devices import FieldDevice, closing, example_of, registered_devices, start_gateway  # noqa: F401: fixtures
 from modbus_masters import Mbpoll, NoAnswer, Raw, Refused, client
 from modbus_peers import Line
 from suite import free_ports, until
@@ -221,6 +221,20 @@ def test_stored_data_is_there_after_a_restart(manual, closing):
     suite.restart("agent")
     device.event("running", lambda p: p is True)
     until(lambda: closing(client("pymodbus TCP", port)).read("HOLDING_REGISTER", 0, 2) == [0x1234, 0], 10, "the stored value")
+
+
+# ---- the page of the type
+
+def test_the_example_of_its_page_runs(gateway, closing):
+    example = example_of("modbus_slave")
+    port = example["transport"]["local_port"] = free_ports(1)[0]
+    _, device = gateway(example)
+    master = closing(client("pymodbus TCP", port))
+    device.set("running", 1)
+    await_value(master, "DISCRETE_INPUT", 0, 1)
+    master.write("HOLDING_REGISTER", 0, 70)
+    device.written(setpoint=70)
+    assert master.read("HOLDING_REGISTER", 0, 1) == [70]
 
 
 # ---- connections

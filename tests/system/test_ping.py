@@ -1,6 +1,6 @@
 """The device type ping: who answers, as the event bus and IoTtalk are told."""
 
-from field_devices import registered_devices, start_gateway  # noqa: F401: a fixture
+from field_devices import example_of, registered_devices, start_gateway  # noqa: F401: a fixture
 
 
 def ping(**hosts):
@@ -20,6 +20,11 @@ def test_who_answers_is_available_and_the_rest_is_not(start_gateway):
     net.enable(False)   # has been told of all before
     told = [(m.topic.rsplit("/", 1)[1], m.json["payload"]) for m in net.inbox.take_all() if "/status/" in m.topic]
     assert told == [(host, "NOT_AVAILABLE") for host in ("near", "near6", "name")]
+
+
+def test_the_example_of_its_page_runs(start_gateway):
+    _, net = start_gateway(example_of("ping"))
+    assert [net.event("status/router") for _ in range(2)] == ["NOT_AVAILABLE", "AVAILABLE"]
 
 
 def test_states_are_there_for_who_comes_later(start_gateway, clients):

@@ -220,9 +220,11 @@ static void on_keep_timeout(void *arg)
 		drop(c, "no request for too long");
 		return;
 	}
+	/* who hears that the connection is gone may ask at once: the line is open again by then */
 	shut(c);
+	int rc = open_line(s, &err);
 	slave_tell_connections(s);
-	if (open_line(s, &err) < 0)
+	if (rc < 0)
 		slave_end(s, err.text);
 }
 
