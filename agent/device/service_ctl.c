@@ -219,6 +219,15 @@ static struct asked *ask(struct ctl_call *call, const struct device *dev, int po
 	return a;
 }
 
+/* of: the device, or one of its points. */
+static void answer_why(struct ctl_call *call, const char *of, const char *why)
+{
+	char reason[600];
+
+	snprintf(reason, sizeof(reason), "%.250s: %.340s", of, why);
+	ctl_answer_error(call, reason);
+}
+
 static void on_answered(void *arg, enum ack ack, const struct value *v, const char *why)
 {
 	CLEANUP(freep)
@@ -226,7 +235,8 @@ static void on_answered(void *arg, enum ack ack, const struct value *v, const ch
 	json_t *value;
 
 	if (ack != ACK_OK) {
-		ctl_answer_error(a->call, why != NULL && why[0] != '\0' ? why : ack_name(ack));
+		answer_why(a->call, device_key(a->device),
+			   why != NULL && why[0] != '\0' ? why : ack_name(ack));
 		return;
 	}
 	if (a->is_write) {
@@ -266,7 +276,7 @@ void devices_on_write(struct devices *d, json_t *request, struct ctl_call *call)
 	json_auto_t *values = json_is_array(given) ? json_incref(given) : json_pack("[O]", given);
 
 	if (device_parse_value(dev, (unsigned)point, values, &value, &err) < 0) {
-		ctl_answer_error(call, err.text);
+		answer_why(call, json_string_value(json_object_get(request, "point")), err.text);
 		return;
 	}
 	struct asked *a = ask(call, dev, point, true);

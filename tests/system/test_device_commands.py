@@ -85,7 +85,7 @@ def test_a_device_from_its_first_enable_to_its_last(bench):
 
     assert "plc1 is disabled; state: " in bench.iotctl("disable", "plc1").stdout
     until(lambda: bench.field()["plc1"]["state"] == "disabled", 5, "disabled")
-    bench.iotctl("read", "plc1", "level", rc=1)
+    assert bench.iotctl("read", "plc1", "level", rc=1).stderr == "iotctl: device: modbus_master/plc1: the device does not run\n"
 
 
 def test_what_cannot_be_done_is_told(bench):
@@ -93,11 +93,12 @@ def test_what_cannot_be_done_is_told(bench):
     bench.running("plc1")
     assert "no point 'depth'" in bench.iotctl("read", "plc1", "depth", rc=1).stderr
     for value in ("7000", "\"x\"", "x", "null", "[1,2]"):
-        assert bench.iotctl("write", "plc1", "level", value, rc=1).stderr.startswith("iotctl: device: ")
-    bench.iotctl("write", "plc1", "flow", "1", rc=1)   # nobody writes input registers
+        assert bench.iotctl("write", "plc1", "level", value, rc=1).stderr.startswith("iotctl: device: level: ")
+    # nobody writes input registers
+    assert "modbus_master/plc1: the point cannot be written" in bench.iotctl("write", "plc1", "flow", "1", rc=1).stderr
     bench.peer.close()
     until(lambda: bench.field()["plc1"]["link"] != "connected", 10, "the link to be down")
-    bench.iotctl("write", "plc1", "level", "1", rc=1)
+    assert "modbus_master/plc1: link down" in bench.iotctl("write", "plc1", "level", "1", rc=1).stderr
     for args in (["enable"], ["read", "plc1"], ["write", "plc1", "level"], ["reload", "a", "b"], ["read", "--field", "plc1", "level"]):
         bench.iotctl(*args, rc=2)
     bench.suite.processes["agent"].stop()
