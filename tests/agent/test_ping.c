@@ -332,6 +332,19 @@ static void test_ping_timeout(void **state)
 	ASSERT_SILENT(w);
 }
 
+/* An answer that came in time counts, however late we look. */
+static void test_held_up(void **state)
+{
+	struct world *w = *state;
+
+	add(w, "h", "127.0.0.1", 0.02, 0);
+	start(w);
+	UNTIL(w, figure(w, NULL, "sent") == 1);
+	usleep(100000); /* as if something else took so long */
+	UNTIL(w, figure(w, "h", "answered") + figure(w, "h", "failed") > 0);
+	assert_int_equal(figure(w, "h", "failed"), 0);
+}
+
 static void test_not_available_after_close(void **state)
 {
 	struct world *w = *state;
@@ -713,6 +726,7 @@ int main(void)
 		TEST(test_status_change),
 		TEST(test_status_change_v6),
 		TEST(test_ping_timeout),
+		TEST(test_held_up),
 		TEST(test_not_available_after_close),
 		TEST(test_machine_appears_and_disappears),
 		TEST(test_duplicate_replies),

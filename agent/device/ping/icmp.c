@@ -94,11 +94,6 @@ static void finish(struct icmp_echo *e, int rc, int64_t round_trip_us, const cha
 	e->fn(e->arg, rc, round_trip_us, why); /* e may be gone */
 }
 
-static void on_timeout(void *arg)
-{
-	finish(arg, ERR_TIMEOUT, 0, "no answer");
-}
-
 /* ---- sending ---- */
 
 static struct side *side_of(struct icmp *c, int family)
@@ -189,6 +184,20 @@ static void on_readable(void *arg, uint32_t events)
 	}
 }
 
+/* Timers come before descriptors: when we were held up, the answer may be there and nobody has
+ * looked. */
+static void on_timeout(void *arg)
+{
+	struct icmp_echo *e = arg;
+	struct icmp *c = e->icmp;
+	uint64_t number = e->number;
+
+	on_readable(side_of(c, e->to.ss_family), EPOLLIN);
+	e = *place_of(c, number); /* it may be over, and gone */
+	if (e != NULL)
+		finish(e, ERR_TIMEOUT, 0, "no answer");
+}
+
 /* ---- sockets ---- */
 
 /* A raw socket sees what the whole machine gets: let the kernel keep back what is no reply. Without
@@ -228,8 +237,10 @@ static int open_side(struct side *s, struct err *err)
 		return err_sys(err, "ICMP socket");
 	if (s->raw)
 		filter_replies(s);
-	/* As much as the system allows: more answers may come at once. */
+	/* As much as the system allows: more answers may come at once, and requests wait inside
+	 * while the neighbours that they are for do not answer. */
 	(void)setsockopt(s->fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
+	(void)setsockopt(s->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
 	return loop_add_fd(s->icmp->loop, s->fd, EPOLLIN, on_readable, s, &s->src, err);
 }
 
