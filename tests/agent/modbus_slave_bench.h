@@ -7,6 +7,7 @@
 #include "agent/device/modbus/frame.h"
 #include "agent/device/modbus/slave.h"
 #include "tests/agent/fake_port.h"
+#include "tests/agent/until.h"
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -17,7 +18,6 @@
 #include <termios.h>
 #include <time.h>
 
-#define PATIENCE_MS 10000
 #define UNIT        1
 #define QUIET_MS    150 /* for what must not come */
 #define BAD_ADDRESS MODBUS_ILLEGAL_DATA_ADDRESS
@@ -40,23 +40,6 @@ struct world {
 	size_t n;
 	struct modbus_answer answer; /* the last */
 };
-
-static MAYBE_UNUSED int64_t now_ms(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
-#define UNTIL(w, condition)                                                 \
-	do {                                                                \
-		int64_t end_ = now_ms() + PATIENCE_MS;                      \
-		while (!(condition)) {                                      \
-			loop_turn((w)->loop, 5);                            \
-			if (now_ms() > end_)                                \
-				fail_msg("waited in vain for " #condition); \
-		}                                                           \
-	} while (0)
 
 static MAYBE_UNUSED void turn_for(struct world *w, int64_t ms)
 {

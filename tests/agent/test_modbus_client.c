@@ -2,6 +2,7 @@
  * other end of a pseudo terminal. Numbers are those of gateway-devices 5.2. */
 #include "agent/device/modbus/client.h"
 #include "common/util.h"
+#include "tests/agent/until.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -17,9 +18,8 @@
 
 #include <cmocka.h>
 
-#define PATIENCE_MS 10000
-#define UNIT        1
-#define CALLS_MAX   1024
+#define UNIT      1
+#define CALLS_MAX 1024
 
 struct world {
 	struct loop *loop;
@@ -41,23 +41,6 @@ struct world {
 	} askers[CALLS_MAX + 8];
 	unsigned asked;
 };
-
-static int64_t now_ms(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
-#define UNTIL(w, condition)                                                 \
-	do {                                                                \
-		int64_t end_ = now_ms() + PATIENCE_MS;                      \
-		while (!(condition)) {                                      \
-			loop_turn((w)->loop, 5);                            \
-			if (now_ms() > end_)                                \
-				fail_msg("waited in vain for " #condition); \
-		}                                                           \
-	} while (0)
 
 /* ---- what the client tells ---- */
 

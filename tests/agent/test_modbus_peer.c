@@ -4,6 +4,7 @@
 #include "agent/device/modbus/client.h"
 #include "agent/device/stream.h"
 #include "common/util.h"
+#include "tests/agent/until.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <modbus/modbus.h>
@@ -21,10 +22,9 @@
 
 #include <cmocka.h>
 
-#define PATIENCE_MS 10000
-#define UNIT        17
-#define CELLS       600 /* of each table */
-#define REQUESTS    1500
+#define UNIT     17
+#define CELLS    600 /* of each table */
+#define REQUESTS 1500
 
 struct world {
 	struct loop *loop;
@@ -48,23 +48,6 @@ struct world {
 static struct model {
 	uint16_t cells[5][CELLS]; /* by the function that reads them */
 } model;
-
-static int64_t now_ms(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
-#define UNTIL(w, condition)                                                 \
-	do {                                                                \
-		int64_t end_ = now_ms() + PATIENCE_MS;                      \
-		while (!(condition)) {                                      \
-			loop_turn((w)->loop, 5);                            \
-			if (now_ms() > end_)                                \
-				fail_msg("waited in vain for " #condition); \
-		}                                                           \
-	} while (0)
 
 static unsigned chance(struct world *w, unsigned n)
 {

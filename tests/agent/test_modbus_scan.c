@@ -2,6 +2,7 @@
 #include "agent/device/modbus/scan.h"
 #include "agent/device/stream.h"
 #include "common/util.h"
+#include "tests/agent/until.h"
 #include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,8 +12,6 @@
 #include <time.h>
 
 #include <cmocka.h>
-
-#define PATIENCE_MS 20000
 
 struct span {
 	unsigned first, last;
@@ -47,23 +46,6 @@ struct world {
 	uint64_t last_done, last_total;
 	bool free_at_range;
 };
-
-static int64_t now_ms(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
-#define UNTIL(w, condition)                                                 \
-	do {                                                                \
-		int64_t end_ = now_ms() + PATIENCE_MS;                      \
-		while (!(condition)) {                                      \
-			loop_turn((w)->loop, 5);                            \
-			if (now_ms() > end_)                                \
-				fail_msg("waited in vain for " #condition); \
-		}                                                           \
-	} while (0)
 
 /* ---- the peer ---- */
 

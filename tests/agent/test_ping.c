@@ -3,6 +3,7 @@
 #include "agent/device/ping/icmp.h"
 #include "agent/device/ping/ping.h"
 #include "tests/agent/fake_port.h"
+#include "tests/agent/until.h"
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -15,8 +16,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#define PATIENCE_MS 20000
-#define HOSTS       500
+#define HOSTS 500
 
 /* ---- the machine ---- */
 
@@ -100,23 +100,6 @@ struct world {
 	void *instance; /* NULL: closed */
 	int raw;        /* the scripted peer's socket; -1: none */
 };
-
-static int64_t now_ms(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
-#define UNTIL(w, condition)                                                 \
-	do {                                                                \
-		int64_t end_ = now_ms() + PATIENCE_MS;                      \
-		while (!(condition)) {                                      \
-			loop_turn((w)->loop, 5);                            \
-			if (now_ms() > end_)                                \
-				fail_msg("waited in vain for " #condition); \
-		}                                                           \
-	} while (0)
 
 static int setup(void **state)
 {

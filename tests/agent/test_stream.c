@@ -1,6 +1,7 @@
 /* Streams: serial lines at a pair of pseudo terminals, TCP against sockets of the test's own. */
 #include "agent/device/stream.h"
 #include "common/util.h"
+#include "tests/agent/until.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +20,6 @@
 
 #include <cmocka.h>
 
-#define PATIENCE_MS 5000
 #define NEVER_MS    20000
 #define FLOOD_BYTES 1000
 
@@ -39,23 +39,6 @@ struct world {
 	struct stream_address local, remote;
 	bool free_at_data, free_at_close;
 };
-
-static int64_t now_ms(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
-#define UNTIL(w, condition)                                                 \
-	do {                                                                \
-		int64_t end_ = now_ms() + PATIENCE_MS;                      \
-		while (!(condition)) {                                      \
-			loop_turn((w)->loop, 5);                            \
-			if (now_ms() > end_)                                \
-				fail_msg("waited in vain for " #condition); \
-		}                                                           \
-	} while (0)
 
 static void on_open(void *arg)
 {
