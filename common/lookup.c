@@ -13,6 +13,7 @@
 /* Shared with the thread: the last of the two frees it, so neither has to wait for the other. The
  * thread knows nothing of the loop, only its end of a pipe. */
 struct work {
+	struct work *next, **at; /* in the queue; at NULL: a thread has taken it */
 	atomic_int users;
 	char host[LOOKUP_HOST_MAX + 1];
 	unsigned port;
@@ -21,6 +22,14 @@ struct work {
 	int rc;           /* of getaddrinfo() */
 	struct lookup_addrs found;
 };
+
+/* What no thread has taken yet. A thread that is done takes the next one, and ends when there is
+ * none: one that looks up what nobody asks for any more cannot be ended before. */
+static struct {
+	pthread_mutex_t lock;
+	struct work *first, **last;
+	unsigned threads;
+} queue = {.lock = PTHREAD_MUTEX_INITIALIZER, .last = &queue.first};
 
 struct lookup {
 	struct loop *loop;
@@ -73,19 +82,55 @@ static void work_unref(struct work *w)
 		free(w);
 }
 
-static void *look_up(void *arg)
+/* With the lock. */
+static void enqueue(struct work *w)
 {
-	struct work *w = arg;
-
-	w->rc = resolve(w->host, w->port, 0, &w->found);
-	int done_fd = w->done_fd;
-	atomic_store(&w->done, true);
-	close(done_fd);
-	work_unref(w);
-	return NULL;
+	w->at = queue.last;
+	*queue.last = w;
+	queue.last = &w->next;
 }
 
-static int start_thread(struct work *w)
+/* With the lock. */
+static void unqueue(struct work *w)
+{
+	*w->at = w->next;
+	if (w->next != NULL)
+		w->next->at = w->at;
+	else
+		queue.last = w->at;
+	w->at = NULL;
+	w->next = NULL;
+}
+
+/* ret: NULL: there is nothing to do, the thread is none of ours any more. */
+static struct work *take_work(void)
+{
+	pthread_mutex_lock(&queue.lock);
+	struct work *w = queue.first;
+
+	if (w != NULL)
+		unqueue(w);
+	else
+		queue.threads--;
+	pthread_mutex_unlock(&queue.lock);
+	return w;
+}
+
+static void *look_up(void *arg)
+{
+	struct work *w;
+
+	while ((w = take_work()) != NULL) {
+		w->rc = resolve(w->host, w->port, 0, &w->found);
+		int done_fd = w->done_fd;
+		atomic_store(&w->done, true);
+		close(done_fd);
+		work_unref(w);
+	}
+	return arg;
+}
+
+static int start_thread(void)
 {
 	pthread_t thread;
 	pthread_attr_t attr;
@@ -94,9 +139,44 @@ static int start_thread(struct work *w)
 		return ERR_NOMEM;
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	pthread_attr_setstacksize(&attr, STACK_BYTES);
-	int rc = pthread_create(&thread, &attr, look_up, w);
+	int rc = pthread_create(&thread, &attr, look_up, NULL);
 	pthread_attr_destroy(&attr);
 	return rc == 0 ? 0 : ERR_NOMEM;
+}
+
+/* w gets a user more, which is the thread. ret: 0 or ERR_NOMEM. */
+static int begin(struct work *w)
+{
+	int rc = 0;
+
+	pthread_mutex_lock(&queue.lock);
+	if (queue.threads < LOOKUP_THREADS_MAX) {
+		rc = start_thread();
+		queue.threads += rc == 0;
+	}
+	if (queue.threads > 0) { /* those that are there take it */
+		rc = 0;
+		atomic_fetch_add(&w->users, 1);
+		enqueue(w);
+	}
+	pthread_mutex_unlock(&queue.lock);
+	return rc;
+}
+
+/* Nobody waits for it any more. One that is being looked up is left to its thread. */
+static void give_up(struct work *w)
+{
+	pthread_mutex_lock(&queue.lock);
+	bool waits = w->at != NULL;
+
+	if (waits)
+		unqueue(w);
+	pthread_mutex_unlock(&queue.lock);
+	if (waits) {
+		close(w->done_fd);
+		work_unref(w);
+	}
+	work_unref(w);
 }
 
 static void on_done(void *arg, uint32_t events)
@@ -146,12 +226,9 @@ int lookup_new(struct loop *l, const char *host, unsigned port, lookup_fn *fn, v
 	/* The end of the pipe is the news: an event, not a byte. */
 	int rc = loop_add_fd(l, k->fd, 0, on_done, k, &k->src, err);
 	if (rc == 0) {
-		atomic_fetch_add(&w->users, 1);
-		rc = start_thread(w);
-		if (rc < 0) {
-			work_unref(w);
+		rc = begin(w);
+		if (rc < 0)
 			err_set(err, rc, "looking up %s: no thread", host);
-		}
 	}
 	if (rc < 0) {
 		close(fds[1]);
@@ -168,7 +245,7 @@ struct lookup *lookup_free(struct lookup *k)
 		return NULL;
 	loop_remove(k->loop, k->src);
 	closep(&k->fd);
-	work_unref(k->work);
+	give_up(k->work);
 	free(k);
 	return NULL;
 }

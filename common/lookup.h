@@ -1,5 +1,6 @@
 /* lookup.h - the addresses of a host's name, without blocking the loop: numeric ones and those of
- * localhost at once, those of other names on a short-lived thread. Loop thread only.
+ * localhost at once, those of other names on a short-lived thread. No more than LOOKUP_THREADS_MAX
+ * are there at once, whatever becomes of those who ask: the others wait in line. Loop thread only.
  */
 #pragma once
 
@@ -8,8 +9,9 @@
 #include <stdbool.h>
 #include <sys/socket.h>
 
-#define LOOKUP_ADDRS_MAX 8
-#define LOOKUP_HOST_MAX  255
+#define LOOKUP_ADDRS_MAX   8
+#define LOOKUP_HOST_MAX    255
+#define LOOKUP_THREADS_MAX 256
 
 struct lookup;
 
