@@ -21,6 +21,8 @@ static void queued_free(struct queued *q)
 
 static void fifo_clear(struct device *d)
 {
+	const json_t *payload;
+
 	while (d->first != NULL) {
 		struct queued *q = d->first;
 
@@ -29,6 +31,8 @@ static void fifo_clear(struct device *d)
 	}
 	d->last = &d->first;
 	d->n_queued = 0;
+	while (states_take_missed(d->states, &payload) != NULL)
+		; /* the next instance asks for all states */
 	loop_arm(d->env->loop, d->fifo_timer, -1);
 }
 
@@ -40,21 +44,31 @@ static void drop(struct device *d, const char *topic, const char *why)
 			 KV("why", why));
 }
 
-static void fifo_put(struct device *d, const char *topic, const json_t *payload)
+static void fifo_arm(struct device *d)
+{
+	if (d->state == DEVICE_RUNNING && (d->first != NULL || states_any_missed(d->states)))
+		loop_arm(d->env->loop, d->fifo_timer, 0);
+}
+
+/* Of a state that finds no room the latest counts as soon as there is. */
+static void fifo_put(struct device *d, const char *topic, const json_t *payload, bool is_state)
 {
 	struct queued *q = d->n_queued < FIFO_MAX ? calloc(1, sizeof(*q)) : NULL;
 
 	if (q == NULL ||
 	    event_path_parse(topic + strlen(d->prefix) + strlen("/system/"), &q->path, NULL) < 0) {
-		drop(d, topic, d->n_queued < FIFO_MAX ? "out of memory" : "too many wait");
 		free(q);
+		if (is_state && states_miss(d->states, topic, payload))
+			fifo_arm(d);
+		else
+			drop(d, topic, d->n_queued < FIFO_MAX ? "out of memory" : "too many wait");
 		return;
 	}
 	q->payload = json_incref((json_t *)(uintptr_t)payload);
 	*d->last = q;
 	d->last = &q->next;
-	if (d->n_queued++ == 0 && d->state == DEVICE_RUNNING)
-		loop_arm(d->env->loop, d->fifo_timer, 0);
+	if (d->n_queued++ == 0)
+		fifo_arm(d);
 }
 
 static void handle(struct device *d, const struct queued *q)
@@ -74,25 +88,49 @@ static void handle(struct device *d, const struct queued *q)
 			 KV("event", q->path.segments[0]), KV("why", err.text));
 }
 
+/* ret: whether there was one. */
+static bool handle_first(struct device *d)
+{
+	struct queued *q = d->first;
+
+	if (q == NULL)
+		return false;
+	d->first = q->next;
+	if (d->first == NULL)
+		d->last = &d->first;
+	d->n_queued--;
+	handle(d, q);
+	queued_free(q);
+	return true;
+}
+
+/* ret: whether there was one. */
+static bool handle_missed(struct device *d)
+{
+	const json_t *payload;
+	const char *topic = states_take_missed(d->states, &payload);
+	struct queued q = {.payload = (json_t *)(uintptr_t)payload};
+
+	if (topic == NULL)
+		return false;
+	if (event_path_parse(topic + strlen(d->prefix) + strlen("/system/"), &q.path, NULL) < 0) {
+		drop(d, topic, "out of memory");
+		return true;
+	}
+	handle(d, &q);
+	event_path_done(&q.path);
+	return true;
+}
+
 /* One at a time, in the order of their arrival; the loop goes on between slices. */
 static void on_fifo_timer(void *arg)
 {
 	struct device *d = arg;
 
-	for (unsigned i = 0; i < FIFO_SLICE && d->first != NULL; i++) {
-		struct queued *q = d->first;
-
-		d->first = q->next;
-		if (d->first == NULL)
-			d->last = &d->first;
-		d->n_queued--;
-		handle(d, q);
-		queued_free(q);
+	for (unsigned i = 0; i < FIFO_SLICE && (handle_first(d) || handle_missed(d)); i++)
 		if (d->state != DEVICE_RUNNING || d->ending)
 			return;
-	}
-	if (d->first != NULL)
-		loop_arm(d->env->loop, d->fifo_timer, 0);
+	fifo_arm(d);
 }
 
 /* ---- the life of an instance ---- */
@@ -159,8 +197,7 @@ void device_created(struct device *d)
 		log_info("device.running", KV("device", d->key));
 	device_emit_running(d, true);
 	view_start(d->view);
-	if (d->first != NULL)
-		loop_arm(d->env->loop, d->fifo_timer, 0);
+	fifo_arm(d);
 }
 
 /* Close the instance: its own last words, then ours. */
@@ -256,7 +293,7 @@ static void offer(struct device *d, const char *topic, const json_t *payload, bo
 	bool waits = d->state == DEVICE_CREATING && is_state;
 
 	if ((d->state == DEVICE_RUNNING && !d->ending) || waits)
-		fifo_put(d, topic, payload);
+		fifo_put(d, topic, payload, is_state);
 	else if (!is_state)
 		drop(d, topic, "the device does not run");
 }

@@ -7,10 +7,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#define STRAYS_MAX 8192 /* states of devices that we do not have; anybody can make them */
-#define TYPE_AT    2
-#define NAME_AT    3
-#define SYSTEM_AT  4
+/* States of devices that we do not have: anybody can make them. */
+#define STRAYS_MAX       8192
+#define STRAYS_BYTES_MAX (16 << 20)
+#define TYPE_AT          2
+#define NAME_AT          3
+#define SYSTEM_AT        4
 
 /* A state of a device that may come with the next reading of the file. */
 struct stray {
@@ -30,16 +32,30 @@ static void stray_free(void *value)
 	free(s);
 }
 
+static struct stray *take_stray(struct devices *d, const char *topic)
+{
+	struct stray *s = map_remove(d->strays, topic);
+
+	if (s != NULL)
+		d->strays_bytes -= strlen(s->topic) + strlen(s->text);
+	return s;
+}
+
 static void put_stray(struct devices *d, const char *topic, const char *text)
 {
-	stray_free(map_remove(d->strays, topic));
-	struct stray *s = map_count(d->strays) < STRAYS_MAX ? calloc(1, sizeof(*s)) : NULL;
+	size_t n = strlen(topic) + strlen(text);
+
+	stray_free(take_stray(d, topic));
+	bool fits = map_count(d->strays) < STRAYS_MAX && d->strays_bytes + n <= STRAYS_BYTES_MAX;
+	struct stray *s = fits ? calloc(1, sizeof(*s)) : NULL;
 
 	if (s != NULL)
 		*s = (struct stray){.topic = strdup(topic), .text = strdup(text)};
 	if (s != NULL && s->topic != NULL && s->text != NULL &&
-	    map_add(d->strays, s->topic, s) == 0)
+	    map_add(d->strays, s->topic, s) == 0) {
+		d->strays_bytes += n;
 		return;
+	}
 	stray_free(s);
 	d->strays_full = true;
 }
@@ -54,6 +70,7 @@ static int forget_strays(struct devices *d, struct err *err)
 {
 	map_free(d->strays, stray_free);
 	d->strays_full = false;
+	d->strays_bytes = 0;
 	d->strays = map_new();
 	return d->strays != NULL ? 0 : err_set(err, ERR_NOMEM, "devices");
 }
@@ -83,7 +100,7 @@ static void tell_strays(struct devices *d, struct entry *e)
 
 		if (is_its && event_body_parse(s->text, strlen(s->text), &body, NULL) == 0) {
 			tell(e, &path, s->topic, &body, s->text, true);
-			stray_free(map_remove(d->strays, s->topic));
+			stray_free(take_stray(d, s->topic));
 		}
 		event_path_done(&path);
 		event_body_done(&body);

@@ -34,6 +34,7 @@ struct devices {
 	struct eventbus *bus;
 	struct map *entries; /* by device_key() */
 	struct map *strays;  /* states of devices we do not have: struct stray by topic */
+	size_t strays_bytes; /* of topics and texts */
 	bool strays_full;
 	bool synced, complete;   /* as eventbus_events.on_synced() */
 	bool trusted;            /* the broker has our mark: it has forgotten nothing */

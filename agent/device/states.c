@@ -6,8 +6,7 @@
 #include <time.h>
 
 /* Topics in the store of states that the broker has not heard of yet. */
-#define UNTOLD     "untold:"
-#define STATES_MAX 65536 /* of one device; anybody can make topics */
+#define UNTOLD "untold:"
 
 struct state {
 	char *topic, *text; /* the body as it was told */
@@ -18,12 +17,16 @@ struct state {
 	bool seen;   /* the broker has it so, in this connection */
 	bool live;   /* told in this connection, as it happened */
 	bool untold; /* we changed it, the broker has not acknowledged that */
+	bool missed;
+	struct state *next_missed;
 };
 
 struct states {
 	struct store *store;
 	char *prefix;
 	struct map *by_topic;
+	size_t bytes; /* of topics and texts */
+	struct state *first_missed, **last_missed;
 };
 
 static int64_t now_us(void)
@@ -53,6 +56,36 @@ static void state_free(void *value)
 	free(st);
 }
 
+/* Its place does not depend on what others fill theirs with. */
+static bool is_enable(const struct states *s, const char *topic)
+{
+	return strcmp(topic + strlen(s->prefix), "system/enable") == 0;
+}
+
+static int room_for(const struct states *s, const char *topic, size_t bytes, struct err *err)
+{
+	bool more = map_find(s->by_topic, topic) == NULL;
+
+	if (is_enable(s, topic))
+		return 0;
+	if (more && map_count(s->by_topic) >= STATES_MAX)
+		return err_set(err, ERR_LIMIT, "a device has %d states already", STATES_MAX);
+	if (bytes > STATES_BYTES_MAX || s->bytes > STATES_BYTES_MAX - bytes)
+		return err_set(err, ERR_LIMIT, "the states of a device have %zu bytes already",
+			       s->bytes);
+	return 0;
+}
+
+static int check_size(const char *text, struct err *err)
+{
+	size_t n = strlen(text);
+
+	return n <= STATE_BYTES_MAX
+		       ? 0
+		       : err_set(err, ERR_LIMIT, "a state of %zu bytes; %d are the most", n,
+				 STATE_BYTES_MAX);
+}
+
 /* ret: that of the topic, made if need be; NULL: err (not NULL) says why. */
 static struct state *state_of(struct states *s, const char *topic, struct err *err)
 {
@@ -60,10 +93,8 @@ static struct state *state_of(struct states *s, const char *topic, struct err *e
 
 	if (st != NULL)
 		return st;
-	if (map_count(s->by_topic) >= STATES_MAX) {
-		err_set(err, ERR_LIMIT, "a device has %d states already", STATES_MAX);
+	if (room_for(s, topic, strlen(topic), err) < 0)
 		return NULL;
-	}
 	st = calloc(1, sizeof(*st));
 	if (st != NULL)
 		st->topic = strdup(topic);
@@ -72,18 +103,28 @@ static struct state *state_of(struct states *s, const char *topic, struct err *e
 		err_set(err, ERR_NOMEM, "state");
 		return NULL;
 	}
+	s->bytes += strlen(topic);
 	return st;
 }
 
-/* ret: 0 or ERR_NOMEM (then it is as it was). */
-static int state_put(struct state *st, json_t *payload, const char *text, int64_t changed_us)
+/* Errors: ERR_LIMIT, ERR_NOMEM (then it is as it was). */
+static int state_put(struct states *s, struct state *st, json_t *payload, const char *text,
+		     int64_t changed_us, struct err *err)
 {
+	size_t n = strlen(text), was = st->text != NULL ? strlen(st->text) : 0;
+	int rc = check_size(text, err);
+
+	if (rc == 0 && n > was)
+		rc = room_for(s, st->topic, n - was, err);
+	if (rc < 0)
+		return rc;
 	char *copy = strdup(text);
 
 	if (copy == NULL)
-		return ERR_NOMEM;
+		return err_set(err, ERR_NOMEM, "state");
 	free(st->text);
 	st->text = copy;
+	s->bytes += n - was;
 	json_incref(payload);
 	json_decref(st->payload);
 	st->payload = payload;
@@ -136,9 +177,9 @@ static int on_stored(void *arg, const char *topic, const char *text, int64_t cha
 	struct err err = {0};
 	struct state *st = state_of(s, topic, &err);
 
-	rc = st != NULL ? state_put(st, body.payload, text, changed_us) : err.code;
+	rc = st != NULL ? state_put(s, st, body.payload, text, changed_us, &err) : err.code;
 	event_body_done(&body);
-	return rc;
+	return rc == ERR_LIMIT ? 0 : rc;
 }
 
 static int on_untold(void *arg, const char *topic, const char *text, int64_t changed_us)
@@ -162,6 +203,7 @@ int states_new(struct store *store, const char *prefix, struct states **ret, str
 	if (s == NULL)
 		return err_set(err, ERR_NOMEM, "states");
 	s->store = store;
+	s->last_missed = &s->first_missed;
 	s->by_topic = map_new();
 	/* with the slash: the device's own, not those of one with a longer name */
 	if (asprintf(&s->prefix, "%s/", prefix) < 0)
@@ -237,11 +279,12 @@ static int adopt(struct states *s, struct state *st, json_t *payload, const char
 
 	if (changed <= st->changed_us)
 		changed = st->changed_us + 1; /* the clock went back */
-	if (state_put(st, payload, text, changed) < 0)
-		return err_set(err, ERR_NOMEM, "state");
-	st->seen = true;
-	int rc = mark_untold(s, st, false, err);
+	int rc = state_put(s, st, payload, text, changed, err);
 
+	if (rc < 0)
+		return rc;
+	st->seen = true;
+	rc = mark_untold(s, st, false, err);
 	return rc == 0 ? keep(s, st, err) : rc;
 }
 
@@ -261,6 +304,8 @@ int states_retained(struct states *s, const char *topic, const struct event_body
 	}
 	if (st->text != NULL && body->timestamp_us == 0) {
 		forget_other(st);
+		if (check_size(text, err) < 0)
+			return err->code;
 		st->other_text = strdup(text);
 		if (st->other_text == NULL)
 			return err_set(err, ERR_NOMEM, "state");
@@ -313,12 +358,14 @@ static int set_now(struct states *s, const char *topic, const struct event_body 
 	/* what we said comes back */
 	bool same = st->text != NULL && strcmp(st->text, text) == 0;
 
-	if (!same &&
-	    state_put(st, body->payload, text, now > st->changed_us ? now : st->changed_us + 1) < 0)
-		return err_set(err, ERR_NOMEM, "state");
+	int rc = same ? 0
+		      : state_put(s, st, body->payload, text,
+				  now > st->changed_us ? now : st->changed_us + 1, err);
+	if (rc < 0)
+		return rc;
 	st->live = true;
 	st->seen = !by_us;
-	int rc = mark_untold(s, st, by_us, err);
+	rc = mark_untold(s, st, by_us, err);
 	return rc == 0 && !same ? keep(s, st, err) : rc;
 }
 
@@ -376,4 +423,40 @@ const json_t *states_find(const struct states *s, const char *topic)
 	const struct state *st = map_find(s->by_topic, topic);
 
 	return st != NULL ? st->payload : NULL;
+}
+
+/* ---- what the driver was not told ---- */
+
+bool states_miss(struct states *s, const char *topic, const json_t *payload)
+{
+	struct state *st = map_find(s->by_topic, topic);
+
+	if (st == NULL || st->payload != payload)
+		return false;
+	if (st->missed)
+		return true;
+	st->missed = true;
+	st->next_missed = NULL;
+	*s->last_missed = st;
+	s->last_missed = &st->next_missed;
+	return true;
+}
+
+const char *states_take_missed(struct states *s, const json_t **ret_payload)
+{
+	struct state *st = s->first_missed;
+
+	if (st == NULL)
+		return NULL;
+	s->first_missed = st->next_missed;
+	if (s->first_missed == NULL)
+		s->last_missed = &s->first_missed;
+	st->missed = false;
+	*ret_payload = st->payload;
+	return st->topic;
+}
+
+bool states_any_missed(const struct states *s)
+{
+	return s->first_missed != NULL;
 }

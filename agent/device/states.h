@@ -12,6 +12,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Anybody can make topics. What is more than this is not kept; the device's own enable always is.
+ */
+#define STATE_BYTES_MAX  8192       /* of a body */
+#define STATES_MAX       65536      /* of one device */
+#define STATES_BYTES_MAX (16 << 20) /* of their topics and bodies */
+
 struct states;
 
 /* prefix: topic of the device, "gateway/<gateway>/<type>/<name>". Reads what the store has. ret:
@@ -22,7 +28,7 @@ struct states *states_free(struct states *s);
 /* The device is no more: the store forgets them too. */
 int states_drop(struct states *s, struct err *err);
 
-/* In what follows err is never NULL.
+/* In what follows err is never NULL; ERR_LIMIT: too large, or there are too many.
  * A new connection to the broker: what it has retained is told next. */
 void states_begin_sync(struct states *s);
 /* What the broker has retained. ret: 1 it is news to us, and kept; 0 we have it, or a newer one, or
@@ -47,5 +53,12 @@ void states_end_sync(struct states *s, bool trusted, states_fn *fn, void *arg);
 void states_each(const struct states *s, states_fn *fn, void *arg);
 /* What the broker does not have as we do, after all it has retained was told. */
 void states_each_untold(const struct states *s, states_fn *fn, void *arg);
+/* There was no room to tell the driver of this one: it will be, of what it is by then. ret: false:
+ * the payload is not that of a state that is kept. */
+bool states_miss(struct states *s, const char *topic, const json_t *payload);
+/* The one that was missed first, which it is no more. ret: its topic, borrowed; NULL: there is
+ * none. */
+const char *states_take_missed(struct states *s, const json_t **ret_payload);
+bool states_any_missed(const struct states *s);
 /* ret: borrowed; NULL: nobody ever told it. */
 const json_t *states_find(const struct states *s, const char *topic);

@@ -660,6 +660,49 @@ static void a_full_queue_drops_the_newest(void **state)
 	assert_null(strstr(fakes.notes.text, "x=1024;"));
 }
 
+/* Of a state the latest counts, however many came at once. */
+static void a_full_queue_loses_no_state(void **state)
+{
+	struct world *w = *state;
+	struct device_counters c;
+	char path[32], text[32];
+
+	begin(w, "");
+	tell(w, "enable", "true");
+	for (int round = 0; round < 2; round++)
+		for (int i = 0; i < 1500; i++) {
+			snprintf(path, sizeof(path), "data/p%d", i);
+			snprintf(text, sizeof(text), "%d", 10000 * round + i);
+			told(w, path, text, false);
+		}
+	for (int i = 0; i < 20; i++)
+		turn(w);
+	device_get_counters(w->d, &c);
+	assert_int_equal(c.dropped, 0);
+	/* 1024 of the first round, then what each of all is now */
+	assert_int_equal(c.events, 1024 + 1500);
+	assert_non_null(strstr(fakes.notes.text, "data/p1023=1023;"));
+	assert_null(strstr(fakes.notes.text, "data/p1499=1499;"));
+	for (int i = 0; i < 1500; i++) {
+		snprintf(text, sizeof(text), "data/p%d=%d;", i, 10000 + i);
+		assert_non_null(strstr(fakes.notes.text, text));
+	}
+	/* those that are left when it stops are of no use to the next */
+	for (int i = 0; i < 1500; i++) {
+		snprintf(path, sizeof(path), "data/p%d", i);
+		told(w, path, "7", false);
+	}
+	told(w, "enable", "false", false);
+	notes_clear(&fakes.notes);
+	tell(w, "data/p1499", "8");
+	told(w, "enable", "true", false);
+	assert_non_null(strstr(fakes.notes.text, "state data/p1400=7;"));
+	assert_non_null(strstr(fakes.notes.text, "state data/p1499=8;"));
+	notes_clear(&fakes.notes);
+	turn(w);
+	assert_driver("");
+}
+
 static void enable_passes_the_queue(void **state)
 {
 	struct world *w = *state;
@@ -904,6 +947,7 @@ int main(void)
 		IN_WORLD(with_a_store_it_runs_without_a_broker),
 		IN_WORLD(process_events),
 		IN_WORLD(a_full_queue_drops_the_newest),
+		IN_WORLD(a_full_queue_loses_no_state),
 		IN_WORLD(enable_passes_the_queue),
 		IN_WORLD(states_count_whenever_they_came),
 		IN_WORLD(done_when_both_views_are),
