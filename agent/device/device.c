@@ -309,7 +309,7 @@ void device_event(struct device *d, const char *const *path, size_t n, const cha
 	if (is_state && retained)
 		news = states_retained(d->states, topic, body, text, &err);
 	else if (is_state)
-		news = states_live(d->states, topic, body, text, &err) < 0 ? err.code : 1;
+		news = states_live(d->states, topic, body, text, &err);
 	if (news < 0)
 		device_state_failed(d, &err);
 	if (news == 0)
@@ -368,6 +368,8 @@ static void on_told(void *arg, int rc)
 
 	if (rc == 0 && t->device->up)
 		states_told(t->device->states, t->topic, t->text);
+	else
+		states_not_told(t->device->states, t->topic);
 	telling_free(t);
 }
 
@@ -396,6 +398,7 @@ static void tell_broker(void *arg, const char *topic, const char *text, const js
 		device_state_failed(d, &(struct err){.text = "out of memory"});
 		return;
 	}
+	states_telling(d->states, topic);
 	int rc = outbox_put(d->outbox,
 			    &(struct outbox_item){.sink = OUTBOX_EVENTS,
 						  .address = topic,
@@ -408,6 +411,7 @@ static void tell_broker(void *arg, const char *topic, const char *text, const js
 			    &err);
 	if (rc == 0)
 		return;
+	states_not_told(d->states, topic);
 	telling_free(t);
 	device_state_failed(d, &err);
 }

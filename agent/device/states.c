@@ -14,9 +14,10 @@ struct state {
 	int64_t changed_us;
 	char *other_text; /* what the broker has, with no time, that differs; NULL: nothing */
 	json_t *other_payload;
-	bool seen;   /* the broker has it so, in this connection */
-	bool live;   /* told in this connection, as it happened */
-	bool untold; /* we changed it, the broker has not acknowledged that */
+	bool seen;       /* the broker has it so, in this connection */
+	bool live;       /* told in this connection, as it happened */
+	bool untold;     /* we changed it, the broker has not acknowledged that */
+	unsigned echoes; /* times that it was told and has not come back */
 	bool missed;
 	struct state *next_missed;
 };
@@ -263,6 +264,7 @@ static void forget_sync(void *arg, const char *topic, void *value)
 	(void)arg;
 	(void)topic;
 	st->seen = st->live = false;
+	st->echoes = 0;
 	forget_other(st);
 }
 
@@ -369,16 +371,48 @@ static int set_now(struct states *s, const char *topic, const struct event_body 
 	return rc == 0 && !same ? keep(s, st, err) : rc;
 }
 
+/* What we told is no news for the driver: it may have changed since by other ways. */
+static bool take_echo(struct states *s, const char *topic, const char *text)
+{
+	struct state *st = map_find(s->by_topic, topic);
+
+	if (st == NULL || st->echoes == 0)
+		return false;
+	bool same = st->text != NULL && strcmp(st->text, text) == 0;
+
+	st->echoes = same ? st->echoes - 1 : 0;
+	return same;
+}
+
 int states_live(struct states *s, const char *topic, const struct event_body *body,
 		const char *text, struct err *err)
 {
-	return set_now(s, topic, body, text, false, err);
+	bool echo = take_echo(s, topic, text);
+	int rc = set_now(s, topic, body, text, false, err);
+
+	return rc < 0 ? rc : !echo;
 }
 
 int states_set(struct states *s, const char *topic, const struct event_body *body, const char *text,
 	       struct err *err)
 {
 	return set_now(s, topic, body, text, true, err);
+}
+
+void states_telling(struct states *s, const char *topic)
+{
+	struct state *st = map_find(s->by_topic, topic);
+
+	if (st != NULL)
+		st->echoes++;
+}
+
+void states_not_told(struct states *s, const char *topic)
+{
+	struct state *st = map_find(s->by_topic, topic);
+
+	if (st != NULL && st->echoes > 0)
+		st->echoes--;
 }
 
 void states_told(struct states *s, const char *topic, const char *text)
@@ -431,7 +465,7 @@ bool states_miss(struct states *s, const char *topic, const json_t *payload)
 {
 	struct state *st = map_find(s->by_topic, topic);
 
-	if (st == NULL || st->payload != payload)
+	if (st == NULL || !json_equal(st->payload, payload))
 		return false;
 	if (st->missed)
 		return true;

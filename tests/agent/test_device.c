@@ -703,6 +703,37 @@ static void a_full_queue_loses_no_state(void **state)
 	assert_driver("");
 }
 
+/* The broker forgot, is told, and repeats it to us: the driver has gone on since it was set. */
+static void what_the_broker_is_told_comes_back(void **state)
+{
+	struct world *w = *state;
+
+	begin(w, ",\"store\":{}");
+	tell(w, "enable", "true");
+	tell(w, "data/x", "{\"value\":7}");
+	assert_driver("fake/d1 data/x={\"value\": 7};");
+	device_lost(w->d);
+	device_synced(w->d, true, false);
+	turn(w);
+	assert_non_null(strstr(w->sent.text, "system/data/x={\"value\": 7};"));
+	tell(w, "enable", "true");
+	tell(w, "data/x", "{\"value\":7}");
+	assert_driver("");
+	assert_int_equal(fakes.created, 1);
+	/* once more is somebody who says so */
+	tell(w, "data/x", "{\"value\":7}");
+	assert_driver("fake/d1 data/x={\"value\": 7};");
+	/* and so is what came before it was repeated */
+	device_lost(w->d);
+	device_synced(w->d, true, false);
+	turn(w);
+	tell(w, "data/x", "{\"value\":8}");
+	tell(w, "data/x", "{\"value\":7}");
+	tell(w, "data/x", "{\"value\":7}");
+	assert_driver("fake/d1 data/x={\"value\": 8};fake/d1 data/x={\"value\": 7};"
+		      "fake/d1 data/x={\"value\": 7};");
+}
+
 static void enable_passes_the_queue(void **state)
 {
 	struct world *w = *state;
@@ -948,6 +979,7 @@ int main(void)
 		IN_WORLD(process_events),
 		IN_WORLD(a_full_queue_drops_the_newest),
 		IN_WORLD(a_full_queue_loses_no_state),
+		IN_WORLD(what_the_broker_is_told_comes_back),
 		IN_WORLD(enable_passes_the_queue),
 		IN_WORLD(states_count_whenever_they_came),
 		IN_WORLD(done_when_both_views_are),
