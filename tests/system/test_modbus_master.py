@@ -371,7 +371,7 @@ def test_a_serial_line_that_goes_and_comes_back(gateway, closing, tmp_path):
 
 def test_a_peer_that_closes_at_once_is_not_stormed(gateway, closing):
     server = closing(RawServer(deaf=True))
-    _, device = gateway(master("plc", server.port, [point("a", "HOLDING_REGISTER", 0, 16)], connect_delay=5))
+    suite, device = gateway(master("plc", server.port, [point("a", "HOLDING_REGISTER", 0, 16)], connect_delay=5))
     device.enable()
     assert [device.event("status") for _ in range(2)] == ["CONNECTING", "CONNECTED"]
     began = time.monotonic()
@@ -379,6 +379,7 @@ def test_a_peer_that_closes_at_once_is_not_stormed(gateway, closing):
         assert [device.event("status") for _ in range(2)] == ["DISCONNECTED", "CONNECTING"]
         assert device.event("status") == "CONNECTED"
     assert time.monotonic() - began > 2.5   # one a second
+    assert suite.processes["agent"].log().count("modbus.disconnected") == 1   # nor is the log
     device.enable(False, units=())
     device.event("running", lambda running: running is False)
 
