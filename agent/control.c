@@ -66,7 +66,7 @@ static const char *health(const struct agent *a, const struct service_status *gr
 		return plugin_is_away(graphs) ? plugin_away
 					      : "the data connection to the broker is down";
 	if (a->devices != NULL && devices_why(a)[0] != '\0')
-		return "the devices are not started: see devices.why";
+		return devices_why(a);
 	return "ok";
 }
 

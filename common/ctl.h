@@ -43,3 +43,6 @@ void ctl_answer_error(struct ctl_call *call, const char *reason);
  * of state "error" is ERR_PEER with the reason. */
 int ctl_request(const char *path, json_t *request, int timeout_ms, json_t **ret_answer,
 		struct err *err);
+/* The same, but an answer of state "error" is an answer, too: it may have more than a reason. */
+int ctl_exchange(const char *path, json_t *request, int timeout_ms, json_t **ret_answer,
+		 struct err *err);

@@ -106,8 +106,8 @@ static int connect_to(const char *path, struct err *err)
 	return TAKE_FD(fd);
 }
 
-int ctl_request(const char *path, json_t *request, int timeout_ms, json_t **ret_answer,
-		struct err *err)
+int ctl_exchange(const char *path, json_t *request, int timeout_ms, json_t **ret_answer,
+		 struct err *err)
 {
 	int64_t deadline_ms = now_ms() + timeout_ms;
 	CLEANUP(closep)
@@ -138,8 +138,19 @@ int ctl_request(const char *path, json_t *request, int timeout_ms, json_t **ret_
 
 	if (!json_is_object(answer))
 		return err_set(err, ERR_PARSE, "the answer is not a JSON object");
+	*ret_answer = TAKE(answer);
+	return 0;
+}
+
+int ctl_request(const char *path, json_t *request, int timeout_ms, json_t **ret_answer,
+		struct err *err)
+{
+	json_auto_t *answer = NULL;
+	int rc = ctl_exchange(path, request, timeout_ms, &answer, err);
 	const char *state = json_string_value(json_object_get(answer, "state"));
 
+	if (rc < 0)
+		return rc;
 	if (state != NULL && strcmp(state, "error") == 0) {
 		const char *reason = json_string_value(json_object_get(answer, "reason"));
 

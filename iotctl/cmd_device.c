@@ -10,9 +10,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#define ASK_MS   15000
-#define FIELD_MS 120000 /* reads and writes: retries of the field are within */
-#define WORDS    300    /* of gateway-agent's command line */
+#define ASK_MS      15000
+#define FIELD_MS    120000 /* reads and writes: retries of the field are within */
+#define WORDS       300    /* of gateway-agent's command line */
+#define ERRORS_TOLD 20
 
 /* ---- asking the agent ---- */
 
@@ -57,6 +58,14 @@ static void print_field_devices(const json_t *rows)
 		       number_of(d, "backlog", backlog), text_or_empty(d, "why"));
 }
 
+/* With why there are none. */
+static void print_field_answer(const json_t *answer)
+{
+	print_field_devices(json_object_get(answer, "devices"));
+	if (text_or_empty(answer, "why")[0] != '\0')
+		printf("not started: %s\n", text_of(answer, "why"));
+}
+
 static void print_ccm_devices(const json_t *rows)
 {
 	int name = width_of(rows, "d_name", 16), model = width_of(rows, "dm_name", 16),
@@ -88,17 +97,13 @@ static int list_field(const struct iotctl *app, bool as_json)
 
 		return print_json(all);
 	}
-	show_plain(rows);
-	print_field_devices(rows);
-	const char *why = text_or_empty(answer, "why");
-
-	if (why[0] != '\0')
-		printf("%s: %s\n", text_of(answer, "file"), why);
+	show_plain(answer);
+	print_field_answer(answer);
 	return EXIT_OK;
 }
 
-/* Those of an agent that runs and has some; NULL: else. */
-static json_t *field_devices(const struct iotctl *app)
+/* The answer of an agent that runs and has some, or should have; NULL: else. */
+static json_t *field_answer(const struct iotctl *app)
 {
 	CLEANUP(freep)
 	char *path = settings_path(&app->settings, "run/agent.sock");
@@ -108,9 +113,10 @@ static json_t *field_devices(const struct iotctl *app)
 	if (path == NULL || request == NULL ||
 	    ctl_request(path, request, ASK_MS, &answer, NULL) < 0)
 		return NULL;
-	json_t *rows = json_object_get(answer, "devices");
+	bool some = json_array_size(json_object_get(answer, "devices")) > 0 ||
+		    text_or_empty(answer, "why")[0] != '\0';
 
-	return json_array_size(rows) > 0 ? json_incref(rows) : NULL;
+	return some ? json_incref(answer) : NULL;
 }
 
 static int device_list(const struct iotctl *app, const struct options *o)
@@ -120,10 +126,10 @@ static int device_list(const struct iotctl *app, const struct options *o)
 
 	if (options_has(o, "field"))
 		return list_field(app, as_json);
-	field = field_devices(app);
+	field = field_answer(app);
 	if (!as_json && field != NULL) {
 		show_plain(field);
-		print_field_devices(field);
+		print_field_answer(field);
 		putchar('\n');
 		fflush(stdout);
 	}
@@ -132,8 +138,8 @@ static int device_list(const struct iotctl *app, const struct options *o)
 	if (rc != EXIT_OK)
 		return rc;
 	if (as_json) {
-		json_auto_t *all =
-			json_pack("{s:O, s:O*}", "devices", rows, "field_devices", field);
+		json_auto_t *all = json_pack("{s:O, s:O*}", "devices", rows, "field_devices",
+					     json_object_get(field, "devices"));
 
 		return print_json(all);
 	}
@@ -143,26 +149,6 @@ static int device_list(const struct iotctl *app, const struct options *o)
 }
 
 /* ---- show ---- */
-
-/* Objects within become "a.b: 1" in one line after the other. */
-static void print_members(const json_t *object, int indent)
-{
-	const char *key;
-	json_t *value;
-
-	json_object_foreach ((json_t *)(uintptr_t)object, key, value) {
-		if (json_is_object(value)) {
-			printf("%*s%s\n", indent, "", key);
-			print_members(value, indent + 2);
-			continue;
-		}
-		CLEANUP(freep)
-		char *text = json_is_string(value) ? strdup(json_string_value(value))
-						   : json_dumps(value, JSON_ENCODE_ANY);
-
-		printf("%*s%-*s %s\n", indent, "", 16 - indent, key, text != NULL ? text : "-");
-	}
-}
 
 static void print_points(const json_t *points)
 {
@@ -177,7 +163,7 @@ static void print_points(const json_t *points)
 	json_array_foreach (points, i, point) {
 		json_t *time_us = json_object_get(point, "time_us");
 		CLEANUP(freep)
-		char *value = json_dumps(json_object_get(point, "value"), JSON_ENCODE_ANY);
+		char *value = value_text(json_object_get(point, "value"));
 
 		printf("%-*s %-*s %-*s %-7s %-24s %7s %s\n", name, text_of(point, "name"), idf,
 		       text_of(point, "idf"), odf, text_of(point, "odf"), text_of(point, "keep"),
@@ -245,7 +231,7 @@ static int device_read(const struct iotctl *app, const struct options *o)
 	if (options_has(o, "json"))
 		return print_json(answer);
 	CLEANUP(freep)
-	char *text = json_dumps(value, JSON_ENCODE_ANY);
+	char *text = value_text(value);
 
 	if (text == NULL)
 		return complain("device: out of memory");
@@ -298,18 +284,43 @@ static void print_names(const json_t *answer, const char *what)
 	}
 }
 
+/* As `device check` tells it, but no more than people read. */
+static int tell_wrong_file(const struct options *o, json_t *answer)
+{
+	json_t *errors = json_object_get(answer, "errors"), *text;
+	size_t i;
+
+	if (options_has(o, "json"))
+		print_json(answer);
+	show_plain(answer);
+	if (json_array_size(errors) == 0 || options_has(o, "json"))
+		return complain("device: %s", text_of(answer, "reason"));
+	fflush(stdout);
+	json_array_foreach (errors, i, text) {
+		if (i == ERRORS_TOLD) {
+			fprintf(stderr, "and %zu more: iotctl device check %s\n",
+				json_array_size(errors) - i, text_of(answer, "file"));
+			break;
+		}
+		fprintf(stderr, "error: %s\n", json_string_value(text));
+	}
+	return complain("device: the device file is wrong, nothing is changed");
+}
+
 static int device_reload(const struct iotctl *app, const struct options *o)
 {
 	static const char *const lists[] = {"added", "changed", "removed", "failed", "warnings"};
 	json_auto_t *answer = NULL;
 	size_t told = 0;
-	int rc = ask(app,
-		     json_pack("{s:s, s:s*}", "op", "device_reload", "name",
-			       o->argc > 1 ? o->argv[1] : NULL),
-		     ASK_MS, &answer);
+	int rc = ask_daemon_whole(app, "device", "agent",
+				  json_pack("{s:s, s:s*}", "op", "device_reload", "name",
+					    o->argc > 1 ? o->argv[1] : NULL),
+				  ASK_MS, &answer);
 
 	if (rc != EXIT_OK)
 		return rc;
+	if (strcmp(text_of(answer, "state"), "error") == 0)
+		return tell_wrong_file(o, answer);
 	json_object_del(answer, "state");
 	if (options_has(o, "json"))
 		return print_json(answer);

@@ -8,8 +8,12 @@
 
 #define CCM_MS 30000
 
-int ask_daemon(const struct iotctl *app, const char *command, const char *daemon, json_t *request,
-	       int timeout_ms, json_t **ret_answer)
+/* How a daemon is asked: ctl_request() or ctl_exchange(). */
+typedef int ask_fn(const char *path, json_t *request, int timeout_ms, json_t **ret_answer,
+		   struct err *err);
+
+static int ask_with(ask_fn *fn, const struct iotctl *app, const char *command, const char *daemon,
+		    json_t *request, int timeout_ms, json_t **ret_answer)
 {
 	json_auto_t *taken = request;
 	char relative[64];
@@ -20,12 +24,24 @@ int ask_daemon(const struct iotctl *app, const char *command, const char *daemon
 	char *path = settings_path(&app->settings, relative);
 	if (path == NULL || taken == NULL)
 		return complain("%s: out of memory", command);
-	int rc = ctl_request(path, taken, timeout_ms, ret_answer, &err);
+	int rc = fn(path, taken, timeout_ms, ret_answer, &err);
 	if (rc == ERR_NOENT) {
 		complain("%s: the %s does not run; start it with `iotctl start`", command, daemon);
 		return EXIT_NOT_RUNNING;
 	}
 	return rc < 0 ? complain("%s: %s", command, err.text) : EXIT_OK;
+}
+
+int ask_daemon(const struct iotctl *app, const char *command, const char *daemon, json_t *request,
+	       int timeout_ms, json_t **ret_answer)
+{
+	return ask_with(ctl_request, app, command, daemon, request, timeout_ms, ret_answer);
+}
+
+int ask_daemon_whole(const struct iotctl *app, const char *command, const char *daemon,
+		     json_t *request, int timeout_ms, json_t **ret_answer)
+{
+	return ask_with(ctl_exchange, app, command, daemon, request, timeout_ms, ret_answer);
 }
 
 int ask_ccm_all(const struct iotctl *app, const char *command, const char *list, const char *id,
@@ -166,4 +182,90 @@ int width_of(const json_t *list, const char *key, size_t least)
 		if (strlen(text_of(row, key)) > least)
 			least = strlen(text_of(row, key));
 	return (int)least;
+}
+
+char *value_text(const json_t *value)
+{
+	const json_t *shown = json_array_size(value) == 1 ? json_array_get(value, 0) : value;
+
+	for (size_t digits = 15;; digits++) {
+		char *text = json_dumps(shown, JSON_ENCODE_ANY | JSON_REAL_PRECISION(digits));
+		json_auto_t *again = text != NULL ? json_loads(text, JSON_DECODE_ANY, NULL) : NULL;
+
+		if (text == NULL || digits == 17 || json_equal(again, shown))
+			return text;
+		free(text);
+	}
+}
+
+/* ret: yours, for a column or behind a name; NULL: out of memory. */
+static char *member_text(const json_t *value)
+{
+	if (!json_is_string(value))
+		return value_text(value);
+	return strdup(json_string_length(value) > 0 ? json_string_value(value) : "-");
+}
+
+static int column_width(const json_t *rows, const char *key)
+{
+	size_t width = strlen(key), i;
+	json_t *row;
+
+	json_array_foreach (rows, i, row) {
+		CLEANUP(freep)
+		char *text = member_text(json_object_get(row, key));
+
+		if (text != NULL && strlen(text) > width)
+			width = strlen(text);
+	}
+	return (int)width;
+}
+
+static void print_table(const json_t *rows, int indent)
+{
+	json_t *first = json_array_get(rows, 0), *unused, *row;
+	const char *key;
+	size_t i;
+
+	printf("%*s", indent, "");
+	json_object_foreach (first, key, unused)
+		printf("%-*s ", column_width(rows, key), key);
+	putchar('\n');
+	json_array_foreach (rows, i, row) {
+		printf("%*s", indent, "");
+		json_object_foreach (first, key, unused) {
+			CLEANUP(freep)
+			char *text = member_text(json_object_get(row, key));
+
+			printf("%-*s ", column_width(rows, key), text != NULL ? text : "-");
+		}
+		putchar('\n');
+	}
+}
+
+void print_members(const json_t *object, int indent)
+{
+	int width = 16 - indent;
+	const char *key;
+	json_t *value;
+
+	json_object_foreach ((json_t *)(uintptr_t)object, key, value)
+		if ((int)strlen(key) > width)
+			width = (int)strlen(key);
+	json_object_foreach ((json_t *)(uintptr_t)object, key, value) {
+		bool table = json_is_object(json_array_get(value, 0));
+
+		if (table || json_is_object(value)) {
+			printf("%*s%s\n", indent, "", key);
+			if (table)
+				print_table(value, indent + 2);
+			else
+				print_members(value, indent + 2);
+			continue;
+		}
+		CLEANUP(freep)
+		char *text = member_text(value);
+
+		printf("%*s%-*s %s\n", indent, "", width, key, text != NULL ? text : "-");
+	}
 }

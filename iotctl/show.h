@@ -9,6 +9,9 @@
  * EXIT_OK and *ret_answer (yours), or another exit code, told already in the name of `command`. */
 int ask_daemon(const struct iotctl *app, const char *command, const char *daemon, json_t *request,
 	       int timeout_ms, json_t **ret_answer);
+/* The same, but an answer of state "error" is an answer, too: it has more than a reason. */
+int ask_daemon_whole(const struct iotctl *app, const char *command, const char *daemon,
+		     json_t *request, int timeout_ms, json_t **ret_answer);
 /* All rows of a list of ccm's that comes in pages; id: what pages go by. ret: as ask_daemon(). */
 int ask_ccm_all(const struct iotctl *app, const char *command, const char *list, const char *id,
 		json_t **ret_rows);
@@ -28,3 +31,8 @@ const char *number_of(const json_t *o, const char *key, char buf[32]);
 const char *age_of(double since, char buf[32]);
 /* The longest text under a key of a list of objects, at least `least`: a column's width. */
 int width_of(const json_t *list, const char *key, size_t least);
+/* A value as a person writes it: a list of one is its element, numbers have no more digits than
+ * they need. ret: yours; NULL: out of memory. */
+char *value_text(const json_t *value);
+/* A member a line, objects within and lists of objects (as tables) indented below their name. */
+void print_members(const json_t *object, int indent);

@@ -120,8 +120,12 @@ static void note_first(void *arg, bool is_error, const char *text)
 {
 	struct devices *d = arg;
 
+	bool named =
+		strncmp(text, d->path, strlen(d->path)) == 0; /* what is wrong with it as a file */
+
 	if (is_error && d->why[0] == '\0')
-		snprintf(d->why, sizeof(d->why), "%.200s: %.390s", d->path, text);
+		snprintf(d->why, sizeof(d->why), "%.200s%s%.390s", named ? "" : d->path,
+			 named ? "" : ": ", text);
 }
 
 void devices_start(struct devices *d)
@@ -279,7 +283,7 @@ static void list_added(void *arg, const char *key, void *value)
 	json_array_append_new(arg, json_string(key));
 }
 
-static void answer_wrong(struct ctl_call *call, const struct problems *p)
+static void answer_wrong(const struct devices *d, struct ctl_call *call, const struct problems *p)
 {
 	struct texts texts = {.errors = json_array(), .warnings = json_array()};
 	char reason[600] = "the device file is wrong";
@@ -290,8 +294,9 @@ static void answer_wrong(struct ctl_call *call, const struct problems *p)
 		snprintf(reason, sizeof(reason),
 			 "the device file is wrong, nothing is changed: %.400s%s", first,
 			 json_array_size(texts.errors) > 1 ? " (and more)" : "");
-	ctl_answer(call, json_pack("{s:s, s:s, s:o, s:o}", "state", "error", "reason", reason,
-				   "errors", texts.errors, "warnings", texts.warnings));
+	ctl_answer(call,
+		   json_pack("{s:s, s:s, s:s, s:o, s:o}", "state", "error", "reason", reason,
+			     "file", d->path, "errors", texts.errors, "warnings", texts.warnings));
 }
 
 static void reload(struct devices *d, const char *name, const struct problems *p,
@@ -345,7 +350,7 @@ void devices_on_reload(struct devices *d, json_t *request, struct ctl_call *call
 		return;
 	}
 	if (load(d, &conf, p, &err) < 0)
-		answer_wrong(call, p);
+		answer_wrong(d, call, p);
 	else
 		reload(d, name, p, &conf, call);
 	devices_conf_done(&conf);

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 
 import pytest
@@ -39,6 +40,10 @@ class Bench:
         assert done.returncode == rc, "device %s: %d, wanted %d\n%s%s" % (args, done.returncode, rc, done.stdout, done.stderr)
         return done
 
+    def status(self):
+        return subprocess.run([str(BIN / "iotctl"), "-c", str(self.suite.ini), "status"], stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, timeout=60).stdout
+
     def field(self):
         return {d["name"]: d for d in json.loads(self.iotctl("list", "--field", "--json").stdout)["field_devices"]}
 
@@ -72,7 +77,7 @@ def test_a_device_from_its_first_enable_to_its_last(bench):
 
     bench.peer.set("HOLDING_REGISTER", 5, 235)
     bench.peer.set("INPUT_REGISTER", 6, 77)
-    assert bench.iotctl("read", "plc1", "level").stdout == "[23.5]\n"
+    assert bench.iotctl("read", "plc1", "level").stdout == "23.5\n"
     assert json.loads(bench.iotctl("read", "modbus_master/plc1", "flow", "--json").stdout)["value"] == [77]
     assert bench.iotctl("write", "plc1", "level", "12.5").stdout == "written\n"
     assert bench.peer.get("HOLDING_REGISTER", 5) == [125]
@@ -82,6 +87,8 @@ def test_a_device_from_its_first_enable_to_its_last(bench):
     text = bench.iotctl("show", "plc1").stdout
     for words in ("gateway/gw1/modbus_master/plc1", "level_set", "running"):
         assert words in text
+    assert re.search(r"^level .* 12\.5 ", text, re.M) and "{" not in text   # tables, not JSON
+    assert re.search(r"^  remote_devices\n    device_id enabled status .*\n    1         true    CONNECTED ", text, re.M)
 
     assert "plc1 is disabled; state: " in bench.iotctl("disable", "plc1").stdout
     until(lambda: bench.field()["plc1"]["state"] == "disabled", 5, "disabled")
@@ -120,8 +127,16 @@ def test_the_file_is_read_again(bench):
     assert bench.show("plc2")["counters"]["creations"] == before
 
     bench.write(dict(changed, name=""), master("plc2", bench.port))
-    assert "devices[0].name: must be a text of 1 to 255 bytes" in bench.iotctl("reload", rc=1).stderr
+    assert bench.iotctl("reload", rc=1).stderr.splitlines() == [
+        "error: devices[0].name: must be a text of 1 to 255 bytes", "iotctl: device: the device file is wrong, nothing is changed"]
     assert bench.field()["plc1"]["points"] == 1
+    bench.write(*[dict(changed, name="d%d" % i, restart_delay="") for i in range(25)])
+    told = bench.iotctl("reload", rc=1).stderr.splitlines()
+    assert [line.split(":")[1] for line in told[:20]] == [" devices[%d].restart_delay" % i for i in range(20)]
+    assert told[20:] == ["and 5 more: iotctl device check %s" % bench.path, "iotctl: device: the device file is wrong, nothing is changed"]
+    assert len(json.loads(bench.iotctl("reload", "--json", rc=1).stdout)["errors"]) == 25
+    bench.path.unlink()
+    assert "error: %s: No such file or directory" % bench.path in bench.iotctl("reload", rc=1).stderr
     bench.write(master("plc2", bench.port))
     assert "removed" in bench.iotctl("reload").stdout
     assert set(bench.field()) == {"plc2"}
@@ -145,3 +160,21 @@ def test_names_are_completed(bench):
     assert complete("show", "") == ["plc1", "plc2"]
     assert complete("read", "plc1", "") == ["level", "flow", "pump"]
     assert complete("write", "plc1", "p") == ["pump"]
+
+
+def test_a_file_that_is_wrong_from_the_start_is_told_wherever_one_looks(bench):
+    bench.path.write_text('{"name": "gw1", "devices": [{"type": "ping", "name": "net"}]}')
+    agent = bench.suite.processes["agent"]
+    agent.stop()
+    agent.start()
+    why = "%s: devices[0].remote_devices: is missing; it is a list" % bench.path
+    assert bench.iotctl("list").stdout.count("not started: " + why) == 1
+    assert "not started: " + why in bench.iotctl("list", "--field").stdout
+    until(lambda: why in bench.status(), 10, "the status to say so")   # once csm is there
+    bench.path.unlink()
+    agent.stop()
+    agent.start()
+    assert "not started: %s: No such file or directory\n" % bench.path in bench.iotctl("list", "--field").stdout
+    bench.write(master("plc1", bench.port))
+    assert bench.iotctl("reload").stdout == "added     modbus_master/plc1\n"
+    assert "not started" not in bench.iotctl("list", "--field").stdout
