@@ -6,6 +6,8 @@
 #include <string.h>
 
 #define OPTION_WIDTH 100
+/* Stands for the minus of a number while getopt() looks at the words: no option is a digit. */
+#define MINUS_HIDDEN '\x01'
 
 static size_t count(const struct option_row *rows)
 {
@@ -46,6 +48,28 @@ static int row_of(const struct option_row *rows, size_t n, int c)
 	return -1;
 }
 
+static bool is_number(const char *behind_sign)
+{
+	return strspn(behind_sign, "0123456789") > 0 ||
+	       (behind_sign[0] == '.' && strspn(behind_sign + 1, "0123456789") > 0);
+}
+
+/* A negative number is an operand. Behind "--" everything is one. */
+static void hide_signs(char *words[], int n)
+{
+	for (int i = 1; i < n && strcmp(words[i], "--") != 0; i++)
+		if (words[i][0] == '-' && is_number(words[i] + 1))
+			words[i][0] = MINUS_HIDDEN;
+}
+
+/* getopt() may have put them into another order. */
+static void show_signs(char *words[], int n)
+{
+	for (int i = 1; i < n; i++)
+		if (words[i][0] == MINUS_HIDDEN && is_number(words[i] + 1))
+			words[i][0] = '-';
+}
+
 int options_parse(const struct option_row *rows, bool first_operand_ends, int argc, char *argv[],
 		  struct options *ret)
 {
@@ -55,13 +79,17 @@ int options_parse(const struct option_row *rows, bool first_operand_ends, int ar
 	int c;
 	*ret = (struct options){.rows = rows};
 	to_getopt(rows, n, first_operand_ends, longs, shorts);
+	hide_signs(argv, argc);
 	optind = 0; /* from the begin, whatever was read before */
 	while ((c = getopt_long(argc, argv, shorts, longs, NULL)) != -1) {
 		int row = row_of(rows, n, c);
 		if (row < 0)
-			return ERR_INVAL;
+			break;
 		ret->values[row] = optarg != NULL ? optarg : "";
 	}
+	show_signs(argv, argc);
+	if (c != -1)
+		return ERR_INVAL;
 	ret->argc = argc - optind;
 	ret->argv = argv + optind;
 	return 0;

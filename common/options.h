@@ -28,8 +28,8 @@ struct options {
 };
 
 /* argv[0] is skipped. first_operand_ends: options after the first operand are left to somebody
- * else. rows: NULL: there are none. argv may be put into another order. ret: 0 or ERR_INVAL (told
- * on stderr already). */
+ * else. rows: NULL: there are none. A negative number is an operand. argv may be put into another
+ * order. ret: 0 or ERR_INVAL (told on stderr already). */
 int options_parse(const struct option_row *rows, bool first_operand_ends, int argc, char *argv[],
 		  struct options *ret);
 /* The value of an option; "" for one without argument; NULL: not given. name: one of the rows. */

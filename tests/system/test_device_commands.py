@@ -12,6 +12,7 @@ from suite import BIN, Suite, free_ports, until
 
 POINTS = [{"name": "level", "interval": 0.1, "data_type": "HOLDING_REGISTER", "start_address": 5, "bit_count": 16, "scale": 0.1, "unit": "m"},
           {"name": "flow", "interval": None, "data_type": "INPUT_REGISTER", "start_address": 6, "bit_count": 16},
+          {"name": "trim", "interval": 0.1, "data_type": "HOLDING_REGISTER", "start_address": 8, "bit_count": 16, "signed": True},
           {"name": "pump", "interval": 0.1, "data_type": "COIL", "start_address": 7, "bit_count": 1}]
 
 
@@ -68,7 +69,7 @@ def bench(tmp_path):
 
 def test_a_device_from_its_first_enable_to_its_last(bench):
     assert {n: (d["type"], d["enabled"], d["points"]) for n, d in bench.field().items()} == {
-        "plc1": ("modbus_master", False, 3), "plc2": ("modbus_master", False, 3)}
+        "plc1": ("modbus_master", False, 4), "plc2": ("modbus_master", False, 4)}
     assert "plc1 is enabled; state: " in bench.iotctl("enable", "plc1").stdout
     bench.running("plc1")
     assert bench.field()["plc2"]["state"] == "disabled"
@@ -81,6 +82,11 @@ def test_a_device_from_its_first_enable_to_its_last(bench):
     assert json.loads(bench.iotctl("read", "modbus_master/plc1", "flow", "--json").stdout)["value"] == [77]
     assert bench.iotctl("write", "plc1", "level", "12.5").stdout == "written\n"
     assert bench.peer.get("HOLDING_REGISTER", 5) == [125]
+    assert bench.iotctl("write", "plc1", "trim", "-5").stdout == "written\n"
+    assert bench.peer.get("HOLDING_REGISTER", 8) == [65531]
+    assert bench.iotctl("write", "plc1", "trim", "--json", "-17", "--").stdout.startswith("{")
+    assert bench.iotctl("read", "plc1", "trim").stdout == "-17\n"
+    bench.iotctl("write", "-x", "plc1", "trim", "-5", rc=2)
     bench.iotctl("write", "plc1", "pump", "1")
     assert bench.peer.get("COIL", 7) == [1]
     until(lambda: {p["name"]: p["value"] for p in bench.show("plc1")["points_list"]}["level"] == [12.5], 5, "the polled value")
@@ -158,7 +164,7 @@ def test_names_are_completed(bench):
         return subprocess.run([str(BIN / "iotctl"), "-c", str(bench.suite.ini), "complete", "--", "device", *words], capture_output=True,
                               text=True, timeout=30, env=os.environ).stdout.split()
     assert complete("show", "") == ["plc1", "plc2"]
-    assert complete("read", "plc1", "") == ["level", "flow", "pump"]
+    assert complete("read", "plc1", "") == ["level", "flow", "trim", "pump"]
     assert complete("write", "plc1", "p") == ["pump"]
 
 
