@@ -92,7 +92,8 @@ struct outbox_queue {
 	bool stalled;          /* it takes nothing now */
 	bool lost;             /* it has lost some: asked again after a while */
 	bool unread;           /* rows could not be read: tried again after a while */
-	struct map *addresses; /* NULL: none yet */
+	struct map *addresses; /* NULL: none */
+	size_t most_addresses; /* that it had at a time */
 	struct item_list live, flight;
 	size_t n_none, none_bytes;             /* KEEP_NONE in live */
 	struct item_list window[KEEP_ALL + 1]; /* rows that were read and wait, by policy */

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#define ADDRESSES_FEW 4
 #define HEARERS_MAX 64 /* of one item: of superseded ones, too */
 
 int64_t outbox_now_us(void)
@@ -79,6 +80,8 @@ struct address *outbox_address(struct outbox_queue *q, const char *name, bool ma
 		free(a);
 		return NULL;
 	}
+	if (map_count(q->addresses) > q->most_addresses)
+		q->most_addresses = map_count(q->addresses);
 	return a;
 }
 
@@ -86,8 +89,15 @@ void outbox_forget_address(struct address *a)
 {
 	if (a->closed || a->items > 0 || a->backlog > 0 || a->row != 0 || a->leaving > 0)
 		return;
-	map_remove(a->q->addresses, a->name);
+	struct outbox_queue *q = a->q;
+
+	map_remove(q->addresses, a->name);
 	free(a);
+	/* a map keeps memory for what it had: after a burst, in many devices, that is a lot */
+	if (map_count(q->addresses) == 0 && q->most_addresses > ADDRESSES_FEW) {
+		q->addresses = map_free(q->addresses, NULL);
+		q->most_addresses = 0;
+	}
 }
 
 /* ---- items ---- */

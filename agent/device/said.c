@@ -28,7 +28,7 @@ struct said_points {
 	uint32_t *at; /* where in bytes, + 1; 0: nothing */
 	char *bytes;
 	size_t len, cap, unused; /* unused: of len */
-	char *stems[STEMS_MAX];
+	char **stems;
 	size_t n_stems;
 };
 
@@ -49,6 +49,7 @@ struct said_points *said_points_free(struct said_points *s)
 		return NULL;
 	for (size_t i = 0; i < s->n_stems; i++)
 		free(s->stems[i]);
+	free(s->stems);
 	free(s->at);
 	free(s->bytes);
 	free(s);
@@ -143,7 +144,14 @@ static uint8_t find_stem(struct said_points *s, const char *stem, size_t len)
 	for (size_t i = 0; i < s->n_stems; i++)
 		if (strlen(s->stems[i]) == len && memcmp(s->stems[i], stem, len) == 0)
 			return (uint8_t)i;
-	if (s->n_stems == STEMS_MAX || (s->stems[s->n_stems] = strndup(stem, len)) == NULL)
+	char **more = s->n_stems < STEMS_MAX
+			      ? reallocarray(s->stems, s->n_stems + 1, sizeof(char *))
+			      : NULL;
+
+	if (more == NULL)
+		return NO_STEM;
+	s->stems = more;
+	if ((s->stems[s->n_stems] = strndup(stem, len)) == NULL)
 		return NO_STEM;
 	return (uint8_t)s->n_stems++;
 }
