@@ -1155,9 +1155,9 @@ int main(int argc, char *argv[])
 		T(who_was_told_may_publish_again),
 		T(a_broker_killed_before_it_acknowledged_is_told),
 		T(what_waits_when_a_bus_is_freed_is_not_told),
-		T(it_can_be_freed_in_any_state),
 		T(who_parts_first_waits_once_for_all),
 		T(a_broker_that_stands_still_is_waited_for_once),
+		T(it_can_be_freed_in_any_state),
 		T(bad_settings_are_errors),
 	};
 	int failed = 0;
