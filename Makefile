@@ -156,7 +156,7 @@ $(O)/sdk/$(DAN_SO): dan/public/dan.map $(DAN_OBJS) $(O)/lib/libcommon.a
 	@mkdir -p $(@D)
 	@echo "  LD    $@"
 	@$(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,-soname=$(DAN_SO) $(if $(SAN),,-Wl$(comma)-z$(comma)defs) -Wl,--version-script=$^ \
-		$(call pkg_libs,libcurl jansson libsodium) -lpaho-mqtt3a -lpthread -o $@
+		$(call pkg_libs,libcurl jansson libsodium) -lpthread -o $@
 $(O)/sdk/libdan.so: $(O)/sdk/$(DAN_SO)
 	@ln -sf $(DAN_SO) $@
 $(O)/sdk/libdan.a: dan/public/dan.map $(DAN_OBJS) $(O)/lib/libcommon.a

@@ -150,6 +150,13 @@ def test_nothing_but_the_header_s_names_is_exported(installed):
     assert "SONAME" in run("readelf", "-d", installed.lib / "libdan.so.1")
 
 
+def test_it_needs_the_libraries_that_its_page_names(installed):
+    needed = re.findall(r"NEEDED.*\[(.*?)\]", run("readelf", "-d", installed.lib / "libdan.so.1"))
+    needed = {name.split(".so")[0] for name in needed if not re.match(r"lib(c|m|pthread|asan|ubsan|tsan|gcc_s)\.so", name)}
+    page = re.search(r"``lib/libdan.a``.*; needs (.*)", (ROOT / "docs/dan.rst").read_text())[1]
+    assert needed == {name.strip() if name.strip().startswith("lib") else "lib" + name.strip() for name in re.split(r",| and ", page)}
+
+
 def test_uninstall_takes_all_of_it_away(tmp_path):
     there = Installed(tmp_path)
     there.make("install-sdk")
