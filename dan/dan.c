@@ -131,17 +131,28 @@ int dan_new(struct loop *l, const struct dan_conf *conf, const struct dan_handle
 	return 0;
 }
 
+void dan_part(struct dan_client *c)
+{
+	if (c == NULL)
+		return;
+	memset(&c->handlers, 0, sizeof(c->handlers)); /* nobody to tell any more */
+	c->left = NULL;
+	if (c->online && c->phase == PHASE_REGISTERED)
+		dan_publish_up(c, control_state(false, c->reg.rev), CTRL_QOS, true);
+	c->phase = PHASE_LEFT;
+	bus_part(c->bus);
+	c->call = fetch_cancel(c->call);
+	loop_arm(c->loop, c->timer, -1);
+}
+
 struct dan_client *dan_free(struct dan_client *c)
 {
 	if (c == NULL)
 		return NULL;
-	memset(&c->handlers, 0, sizeof(c->handlers)); /* nobody to tell any more */
-	if (c->online && c->phase == PHASE_REGISTERED)
-		dan_publish_up(c, control_state(false, c->reg.rev), CTRL_QOS, true);
-	c->phase = PHASE_LEFT;
+	if (c->timer != NULL)
+		dan_part(c);
 	bus_free(c->bus);
 	dan_drop_pending(c);
-	fetch_cancel(c->call);
 	fetch_free(c->own_fetch);
 	loop_remove(c->loop, c->timer);
 	dan_free_channels(c);

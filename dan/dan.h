@@ -79,7 +79,12 @@ int dan_new(struct loop *l, const struct dan_conf *conf, const struct dan_handle
  * back as after dan_new(). Errors: as dan_new(), ERR_INVAL (another id), ERR_BUSY (it is leaving);
  * then nothing changes. */
 int dan_update(struct dan_client *c, const struct dan_conf *conf, struct err *err);
-/* Says offline if it was online, and disconnects. NULL is fine; returns NULL. */
+/* Says offline if it was online and begins to disconnect, without waiting for the end of that.
+ * Nothing but dan_free() may follow. Who frees many parts from each first, and waits once for all.
+ * NULL is fine. */
+void dan_part(struct dan_client *c);
+/* The same, and waits half a second at most for what is on its way, counted from dan_part() if that
+ * was called. NULL is fine; returns NULL. */
 struct dan_client *dan_free(struct dan_client *c);
 
 /* Publish values (borrowed; usually an array, one value for each unit) on an IDF. Errors: ERR_NOENT

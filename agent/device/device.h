@@ -53,7 +53,10 @@ struct device_counters {
  * ret: yours, disabled. */
 int device_new(const struct device_env *env, const struct device_conf *conf, void *owner,
 	       struct device **ret, struct err *err);
-/* Closes the instance, with all that it has to say. NULL is fine; returns NULL. */
+/* Closes the instance, with all that it has to say, and says goodbye in IoTtalk without waiting. Who
+ * frees many stops each first, and waits once. */
+void device_stop(struct device *d);
+/* The same, and waits. NULL is fine; returns NULL. */
 struct device *device_free(struct device *d);
 /* The same, and all that is kept of the device is forgotten, on disk and in csm: it is in the
  * configuration no more. */

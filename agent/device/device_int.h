@@ -83,7 +83,6 @@ void device_say_again(struct device *d);
 void device_begin_say_again(struct device *d);
 /* device.c */
 int device_make_timers(struct device *d, struct err *err);
-void device_stop(struct device *d);
 void device_free_tellings(struct device *d);
 void device_state_failed(const struct device *d, const struct err *err);
 void device_created(struct device *d);

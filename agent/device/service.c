@@ -374,10 +374,21 @@ int devices_new(struct loop *l, const struct settings *settings, const char *pat
 	return 0;
 }
 
+static void stop_one(void *arg, const char *key, void *value)
+{
+	struct entry *e = value;
+
+	(void)arg, (void)key;
+	device_stop(e->device);
+}
+
 struct devices *devices_free(struct devices *d)
 {
 	if (d == NULL)
 		return NULL;
+	/* all say goodbye, and then it is waited once */
+	if (d->entries != NULL)
+		map_each(d->entries, stop_one, NULL);
 	while (d->entries != NULL && map_first(d->entries) != NULL)
 		devices_drop(d, map_first(d->entries), false);
 	devices_end_marks(d);

@@ -281,6 +281,7 @@ struct view *view_free(struct view *v)
 		return NULL;
 	if (v->wanted_timer != NULL)
 		view_stop(v);
+	dan_free(v->parted);
 	loop_remove(v->loop, v->ready_timer);
 	loop_remove(v->loop, v->wanted_timer);
 	points_free(v->conversions);

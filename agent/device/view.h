@@ -45,7 +45,8 @@ int view_new(struct loop *l, const struct view_conf *conf, const struct view_eve
 	     struct view **ret, struct err *err);
 struct view *view_free(struct view *v);
 
-/* The device is RUNNING: register, go online. It stops: offline, the registration stays. */
+/* The device is RUNNING: register, go online. It stops: offline, the registration stays; what is on
+ * its way to the broker is waited for by the next view_start() or view_free(). */
 void view_start(struct view *v);
 void view_stop(struct view *v);
 

@@ -59,7 +59,8 @@ struct view {
 	uint32_t *by_name; /* their indices, by name */
 	char *names;
 
-	struct dan_client *dan; /* NULL: stopped */
+	struct dan_client *dan;    /* NULL: stopped */
+	struct dan_client *parted; /* says goodbye meanwhile; NULL: none does */
 	bool registered;
 	bool held;                     /* view_hold() */
 	bool blocked;                  /* the outbox was told ERR_AGAIN and waits */

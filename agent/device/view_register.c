@@ -104,6 +104,7 @@ static int begin(struct view *v, struct err *err)
 	struct view_login login;
 	json_auto_t *about = profile(v, err);
 
+	v->parted = dan_free(v->parted); /* its connection has our name */
 	view_store_load_login(v->conf.store, v->id.s, &login);
 	int rc = about != NULL ? view_features(v, &features, err) : err->code;
 	if (rc < 0)
@@ -150,7 +151,8 @@ void view_stop(struct view *v)
 	}
 	view_drop_writes(v);
 	view_link(v, LINK_DISCONNECTED, 0); /* whatever the device said last */
-	v->dan = dan_free(v->dan);
+	dan_part(v->dan);
+	v->parted = TAKE(v->dan);
 	view_wanted_away(v);
 	view_drop_pushes(v);
 }

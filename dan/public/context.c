@@ -104,6 +104,7 @@ struct dan *dan_close(struct dan *d)
 		return NULL;
 	if (d->turning)
 		abort(); /* a mistake of the program: closed from a handler */
+	dan_part_all(d);
 	while (d->devices != NULL)
 		dan_device_free(d->devices);
 	fetch_free(d->fetch);

@@ -17,5 +17,7 @@ struct dan {
 
 /* ret: err->code, of an error of ours; e may be NULL. */
 int dan_tell(struct dan_error *e, const struct err *err);
+/* All of them begin to say goodbye, before they are freed one by one. */
+void dan_part_all(struct dan *d);
 /* Release the devices that were freed in a turn. */
 void dan_bury(struct dan *d);

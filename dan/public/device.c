@@ -201,8 +201,17 @@ struct dan_device *dan_device_free(struct dan_device *dev)
 	return NULL;
 }
 
+void dan_part_all(struct dan *d)
+{
+	for (struct dan_device *dev = d->devices; dev != NULL; dev = dev->next)
+		dan_part(dev->client);
+}
+
 void dan_bury(struct dan *d)
 {
+	for (struct dan_device *dev = d->dead; dev != NULL; dev = dev->next)
+		dan_part(dev->client);
+
 	while (d->dead != NULL) {
 		struct dan_device *dev = d->dead;
 		d->dead = dev->next;

@@ -141,12 +141,17 @@ int dan_new(struct loop *l, const struct dan_conf *conf, const struct dan_handle
 	return 0;
 }
 
-struct dan_client *dan_free(struct dan_client *c)
+void dan_part(struct dan_client *c)
 {
-	if (c != NULL)
-		note("leave");
+	assert_non_null(c);
+	note("leave");
 	here->online = false;
 	here->pushed = NULL;
+}
+
+struct dan_client *dan_free(struct dan_client *c)
+{
+	(void)c;
 	return NULL;
 }
 

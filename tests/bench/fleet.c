@@ -145,6 +145,8 @@ int main(int argc, char *argv[])
 	else
 		fprintf(stderr, "fleet: %s\n", err.text);
 	for (unsigned long i = 0; i < n; i++)
+		dan_part(all[i].client);
+	for (unsigned long i = 0; i < n; i++)
 		dan_free(all[i].client);
 	fetch_free(fetch);
 	loop_free(f.loop);

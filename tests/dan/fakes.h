@@ -38,6 +38,7 @@ struct fixture {
 	bus_done_fn *published; /* of the last message that wants to know */
 	void *published_arg;
 	int subscribe_rc, publish_rc;
+	bool bus_parted;
 };
 
 static struct fixture *here; /* the fakes have no argument of ours */
@@ -134,10 +135,18 @@ static void http_answer(int rc, long status, const char *body)
 
 /* ---- fake bus ---- */
 
-static struct bus *fake_bus_free(struct bus *b)
+static void fake_bus_part(struct bus *b)
 {
 	(void)b;
+	here->bus_parted = true;
 	note("bus gone");
+}
+
+static struct bus *fake_bus_free(struct bus *b)
+{
+	if (!here->bus_parted)
+		fake_bus_part(b);
+	here->bus_parted = false;
 	return NULL;
 }
 
@@ -194,6 +203,7 @@ int bus_new_own(struct loop *l, const struct bus_conf *conf, const struct bus_ha
 {
 	static const struct bus_ops ops = {
 		.free = fake_bus_free,
+		.part = fake_bus_part,
 		.subscribe = fake_bus_subscribe,
 		.unsubscribe = fake_bus_unsubscribe,
 		.publish = fake_bus_publish,
