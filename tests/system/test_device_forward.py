@@ -1,6 +1,7 @@
 """Store and forward: what field devices read, and what masters write to them, while the broker is away, is kept as `store` of
 docs/devices.rst promises, and forwarded."""
 
+import errno
 import fcntl
 import json
 import os
@@ -16,6 +17,7 @@ import threading
 import pytest
 
 from clients import Recorder, raw_socket
+from crash.faults import Faults
 from field_devices import FieldDevice, closing, registered_devices, start_gateway  # noqa: F401: fixtures
 from modbus_masters import Raw
 from modbus_peers import CountingServer
@@ -446,6 +448,36 @@ def test_a_master_s_write_is_acknowledged_when_it_is_on_the_disk(gateway, closin
         assert [d["value"] for data in bodies for d in data] == list(range(1, value + 1))
     suite.start("broker")
     until(lambda: once(writes.values) == [1, 2, 3, 4, 5], 40, "what was kept")
+
+
+@pytest.mark.parametrize("kind, error", [("sync", errno.EIO), ("write", errno.ENOSPC)], ids=["sync fails", "no room"])
+def test_a_master_s_write_is_refused_when_the_disk_refuses(gateway, closing, tmp_path, kind, error):
+    """Without a broker: what is not on the disk for good is not acknowledged."""
+    port = free_ports(1)[0]
+    faults = Faults(tmp_path)
+    suite, writes = gateway(kept_slave(port), seen_as=Writes)
+    suite.stop("agent")
+    suite.processes["agent"].env = faults.env
+    suite.start("agent")
+    kill_broker(suite, writes.mqtt)
+    until(lambda: status(suite, "srv")["state"] == "running", 10, "the slave")
+    connection = closing(Raw(port))
+
+    def write(value):
+        connection.send(struct.pack(">BHH", 6, 0, value))
+        return connection.answer()[2]
+    assert write(1) == struct.pack(">BHH", 6, 0, 1)
+    with faults.failing(kind, error=error, path="devices.db"):
+        assert write(2) == b"\x86\4"
+        assert faults.failed(kind) > 0
+        assert status(suite, "srv")["outbox"]["failed"] == 1
+    until(lambda: write(3) == struct.pack(">BHH", 6, 0, 3), 20, "a value on the disk again")
+    suite.kill9("agent")
+    suite.processes["agent"].env = {}
+    start_again(suite, port)
+    suite.start("broker")
+    until(lambda: 3 in writes.values, 40, "what was kept")
+    assert [v for v in once(writes.values) if v != 2] == [1, 3]
 
 
 # ---- IoTtalk

@@ -361,7 +361,7 @@ def test_a_write_is_refused_while_nobody_can_be_told(gateway, closing):
 def test_a_write_is_taken_when_it_is_on_the_disk(gateway, closing):
     """The same with a store: the value is on the disk, and with the broker when that is back."""
     port = free_ports(1)[0]
-    suite, device = gateway(slave("srv", port, [point("a", "HOLDING_REGISTER", 0, 16)], store={"policy": "all"},
+    suite, device = gateway(slave("srv", port, [point("a", "HOLDING_REGISTER", 0, 16)], store={},
                                   transport={"response_timeout": 4}))
     master = closing(Raw(port))
     suite.kill9("broker")
