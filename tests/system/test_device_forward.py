@@ -538,6 +538,37 @@ def test_what_comes_out_of_a_graph_has_no_gap_after_the_broker_was_away(gateway,
 
 
 @pytest.mark.limit(120)
+def test_values_for_iottalk_are_kept_as_events_are(gateway, clients, counting):
+    keeps = {"a": "all", "l": "latest", "n": "none"}
+    points = [point(name, "HOLDING_REGISTER", i, 16, interval=INTERVAL, keep=keep) for i, (name, keep) in enumerate(keeps.items())]
+    suite, heard = gateway(plc(counting, points))
+    graphs = {name: Graph(suite, clients, name) for name in keeps}
+    for graph in graphs.values():
+        graph.pushed.until_value(counting.n)
+    counting.held = True
+    for graph in graphs.values():
+        graph.pushed.until_value(counting.n)
+    left = counting.n
+    save_broker(suite)
+    kill_broker(suite, heard.mqtt)
+    counting.held = False
+    count_on(counting, 20)
+    counting.held = True
+    last = count_kept(suite, counting.n)
+    # what memory has is gone, and nothing new is read
+    suite.kill9("agent")
+    counting.close()
+    suite.processes["agent"].start(ready=False)
+    until(lambda: status(suite)["state"] == "running", 10, "the device")
+    suite.start("broker")
+    for name in ("a", "l"):
+        graphs[name].pushed.until_value(last, 40)
+    until(lambda: status(suite)["backlog"] == 0, 10, "the end of the backlog")
+    new = {name: [v for v in once(graph.pushed.values) if v > left] for name, graph in graphs.items()}
+    assert new == {"a": list(range(left + 1, last + 1)), "l": [last], "n": []}
+
+
+@pytest.mark.limit(120)
 @pytest.mark.parametrize("how", ["in no graph", "suspended"])
 def test_features_that_nobody_wants_keep_only_their_last_value(gateway, clients, counting, how):
     suite, heard = gateway(plc(counting, 3))
