@@ -141,7 +141,7 @@ def test_bad_system_events(make_gateway):
     g.start()
     g.await_event("srv", "running", True)
     bad = [b"\xff\xfe", b"{", "", "1" * 400, {"value": -1}, {"value": 1 << 16}, {"value": "1"}, {"val": 1}, [], None,
-           "{\"value\":123456789012345678901234567890}", "x" * (1 << 19), {"payload": 1, "timestamp": "x"}]
+           "{\"value\":123456789012345678901234567890}", "x" * (1 << 20), {"payload": 1, "timestamp": "x"}]
     for body in bad:
         for path in ("data/x", "data/nothing", "write", "data//x", "write/-1", "command/1e3", "remote_device/16777216/enable"):
             g.say("srv", path, body, retain=False)
