@@ -54,7 +54,15 @@ const char master_help[] =
 	"...}``. A write that has no connection has no result either. A value that begins or ends "
 	"inside a register is written with a mask (function 22) there; steps are done in order, "
 	"and "
-	"the first that fails ends it.\n";
+	"the first that fails ends it.\n"
+	"\n"
+	"Some adapters of two-wire lines give back what is sent. On a line, and with RTU or ASCII "
+	"over "
+	"TCP, the first exchange tells whether this one does; if it is to be the write of one coil "
+	"or "
+	"register, whose answer looks like its echo, a read of the same place is sent before it, "
+	"once "
+	"for each connection until it is known.\n";
 
 const char master_example[] =
 	"{\"type\": \"modbus_master\",\n"
