@@ -585,3 +585,6 @@ def test_a_register_goes_through_a_function_into_the_register_of_another_device(
     servers[0].set("INPUT_REGISTER", 0, 200)
     assert sink.event("remote_device/1/write/setting")["result"] == "SUCCESS"
     assert servers[1].get("HOLDING_REGISTER", 5, 2) == [1020, 0]
+    # and back through the event view
+    assert sink.write("setting", 42) == "SUCCESS"
+    assert servers[1].get("HOLDING_REGISTER", 5, 2) == [42, 0]
