@@ -340,9 +340,15 @@ static void reload(struct devices *d, const char *name, const struct problems *p
 
 void devices_on_reload(struct devices *d, json_t *request, struct ctl_call *call)
 {
-	const char *name = json_string_value(json_object_get(request, "name"));
+	const json_t *wanted = json_object_get(request, "name");
+	const char *name = json_string_value(wanted);
 	struct devices_conf conf = {0};
 	struct err err = {0};
+
+	if (name == NULL && wanted != NULL && !json_is_null(wanted)) {
+		ctl_answer_error(call, "name must be a text: that of a device, or TYPE/NAME");
+		return;
+	}
 	struct problems *p = problems_new();
 
 	if (p == NULL) {

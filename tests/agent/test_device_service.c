@@ -601,6 +601,7 @@ static void reload_changes_one_device_and_leaves_the_others(void **state)
 	assert_ptr_equal(fake_named("fake/d1"), d1);
 	assert_true(fakes.created == 4 && d0 != NULL);
 	assert_reason(w, json_pack("{s:s, s:s}", "op", "reload", "name", "d9"), "no device 'd9'");
+	assert_reason(w, json_pack("{s:s, s:[]}", "op", "reload", "name"), "name must be a text");
 	json_auto_t *rest = ask(w, json_pack("{s:s}", "op", "reload"), NULL);
 
 	assert_int_equal(n_of(rest, "changed"), 0);
