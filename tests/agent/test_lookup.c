@@ -40,6 +40,7 @@ int getaddrinfo(const char *host, const char *service, const struct addrinfo *hi
 		while (!resolver.open)
 			pthread_cond_wait(&resolver.changed, &resolver.lock);
 		resolver.busy--;
+		pthread_cond_broadcast(&resolver.changed);
 		pthread_mutex_unlock(&resolver.lock);
 	}
 	if (strncmp(host, "no", 2) == 0)
