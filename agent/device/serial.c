@@ -178,6 +178,22 @@ static int take_line(int fd, const char *port, struct err *err)
 	return 0;
 }
 
+/* With what to do about it, where that is known. */
+static int cannot_open(const char *port, struct err *err)
+{
+	if (errno == EACCES)
+		return err_set(err, ERR_ACCES,
+			       "serial line %s: %s: its group (dialout, as a rule) must have the "
+			       "agent's user",
+			       port, strerror(errno));
+	if (errno == EPERM)
+		return err_set(err, ERR_ACCES,
+			       "serial line %s: %s: the agent's unit must have a DeviceAllow= for "
+			       "it",
+			       port, strerror(errno));
+	return err_sys(err, "serial line %s", port);
+}
+
 int stream_open_serial(struct loop *l, const json_t *block, const struct stream_handlers *h,
 		       void *arg, struct stream **ret, struct err *err)
 {
@@ -188,7 +204,7 @@ int stream_open_serial(struct loop *l, const json_t *block, const struct stream_
 	CLEANUP(closep)
 	int fd = open(port, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
-		return err_sys(err, "serial line %s", port);
+		return cannot_open(port, err);
 	int rc = take_line(fd, port, err);
 	if (rc == 0)
 		rc = set_line(fd, block, err);

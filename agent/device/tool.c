@@ -10,8 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { EXIT_WRONG_LINE = 2 };
-
 /* ---- check ---- */
 
 static const struct option_row check_options[] = {
@@ -118,7 +116,7 @@ static int run_doc(const struct options *o)
 	for (size_t i = 0; i < n; i++)
 		fprintf(stderr, " %s", types[i]->name);
 	fputc('\n', stderr);
-	return EXIT_FAILURE;
+	return EXIT_WRONG_LINE;
 }
 
 /* ---- words ---- */
@@ -150,7 +148,7 @@ int device_tool(int argc, char *argv[])
 	const struct word *w = argc > 1 ? words : NULL;
 	struct options o;
 
-	log_init("gateway-agent", LOG_LEVEL_WARN, LOG_FORMAT_TEXT);
+	log_init("gateway-agent", LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
 	shortage_watch_json();
 	while (w != NULL && strcmp(w->name, argv[1]) != 0)
 		w = w + 1 < words + ARRAY_LEN(words) ? w + 1 : NULL;

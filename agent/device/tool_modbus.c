@@ -154,6 +154,15 @@ static bool read_range(const char *text, unsigned max, unsigned *first, unsigned
 	return true;
 }
 
+/* ret: false: it is none, or none of use. */
+static bool read_seconds(const char *text, double *ret)
+{
+	char *end = NULL;
+
+	*ret = strtod(text, &end);
+	return end != text && *end == '\0' && *ret >= 0.001 && *ret <= 60;
+}
+
 /* ---- scan ---- */
 
 /* In the order of the functions that read them, 1 to 4. */
@@ -312,22 +321,24 @@ int tool_scan(const struct options *o)
 	struct scan s = {.units = units,
 			 .as_json = options_has(o, "json"),
 			 .progress = isatty(STDERR_FILENO) == 1};
+	double timeout_s;
 	struct err err = {0};
 
 	if (!read_range(value_or(o, "units", "1-247"), MODBUS_UNIT_MAX, &conf.first_unit,
 			&conf.last_unit) ||
 	    !read_range(value_or(o, "addresses", "0-999"), ADDRESS_MAX, &conf.first_address,
 			&conf.last_address) ||
-	    !read_tables(value_or(o, "tables", "coil,discrete,holding,input"), &conf.tables)) {
+	    !read_tables(value_or(o, "tables", "coil,discrete,holding,input"), &conf.tables) ||
+	    !read_seconds(value_or(o, "timeout", "0.3"), &timeout_s)) {
 		fputs("error: units are 0-255 at most, addresses 0-65535, tables coil,discrete,"
-		      "holding,input or none\n",
+		      "holding,input or none; a timeout has seconds, 0.001 to 60\n",
 		      stderr);
-		return EXIT_FAILURE;
+		return EXIT_WRONG_LINE;
 	}
-	json_auto_t *connection = connection_of(o, atof(value_or(o, "timeout", "0.3")));
+	json_auto_t *connection = connection_of(o, timeout_s);
 
 	if (connection == NULL)
-		return EXIT_FAILURE;
+		return EXIT_WRONG_LINE;
 	conf.connection = connection;
 	signal(SIGPIPE, SIG_IGN);
 	if (run_scan(&s, &conf, &err) < 0) {
@@ -369,7 +380,7 @@ int tool_decode(const struct options *o)
 	    n > WORDS_MAX) {
 		fputs("error: addresses are 0 to 65535, and there are 1000 registers at most\n",
 		      stderr);
-		return EXIT_FAILURE;
+		return EXIT_WRONG_LINE;
 	}
 	for (size_t i = 0; i < n; i++) {
 		unsigned word;
@@ -377,7 +388,7 @@ int tool_decode(const struct options *o)
 		if (!read_range(o->argv[i], UINT16_MAX, &word, &unused) || word != unused) {
 			fprintf(stderr, "error: %s is no register: 0 to 65535, or 0x0 to 0xffff\n",
 				o->argv[i]);
-			return EXIT_FAILURE;
+			return EXIT_WRONG_LINE;
 		}
 		words[i] = (uint16_t)word;
 	}

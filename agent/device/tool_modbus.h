@@ -5,6 +5,8 @@
 
 #include "common/options.h"
 
+enum { EXIT_WRONG_LINE = 2 };
+
 extern const struct option_row scan_options[], decode_options[];
 
 /* o->argv[0]: HOST[:PORT], or the path of a serial line. ret: the exit status. */

@@ -352,7 +352,7 @@ static void without_a_peer_the_scan_ends(void **state)
 
 	scan(w, 1, 8, 0, 65535);
 	UNTIL(w, w->dones == 1);
-	assert_string_equal(w->why, "no connection");
+	assert_string_equal(w->why, "connecting: Connection refused");
 	assert_string_equal(w->found, "");
 	for (unsigned i = 0; i < 20; i++)
 		loop_turn(w->loop, 10);

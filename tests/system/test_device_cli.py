@@ -154,7 +154,7 @@ def test_wrong_command_lines(tmp_path):
                  ["scan"], ["scan", "a", "b"], ["decode"], ["check", "--units", "1-2", "a"]):
         iotctl("device", *args, rc=2)
         iotctl("device", *args, rc=2, program="gateway-agent")
-    assert "pong is no device type" in iotctl("device", "doc", "pong", rc=1).stderr
+    assert "pong is no device type" in iotctl("device", "doc", "pong", rc=2).stderr
 
 
 def test_a_large_file_is_checked(tmp_path):
@@ -251,13 +251,14 @@ def test_scan_of_a_line(tmp_path, framing):
 def test_scan_of_nothing(host, tmp_path):
     assert iotctl("device", "scan", host, "--units", "8-9", "--timeout", "0.05", rc=1).stdout == "no unit answers\n"
     free, = free_ports(1)
-    assert "no connection" in iotctl("device", "scan", "127.0.0.1:%d" % free, rc=1).stderr
+    assert iotctl("device", "scan", "127.0.0.1:%d" % free, rc=1).stderr == \
+        "error: 127.0.0.1:%d: connecting: Connection refused\n" % free
     assert "No such file" in iotctl("device", "scan", str(tmp_path / "none"), rc=1).stderr
     for args in (["127.0.0.1:99x"], ["127.0.0.1:70000"], [":502"], [host, "--units", "2-1"], [host, "--units", "0-256"],
-                 [host, "--addresses", "0-65536"], [host, "--tables", "coils"], [host, "--framing", "tcp"], [host, "--timeout", "-1"],
+                 [host, "--addresses", "0-65536"], [host, "--tables", "coils"], [host, "--framing", "tcp"], [host, "--timeout", "-1"], [host, "--timeout", "1s"], [host, "--timeout", "0"],
                  ["/dev/x", "--line", "19200,8X1"], ["/dev/x", "--line", "19200,8N"], ["/dev/x", "--line", "8N1"],
                  ["/dev/x", "--line", "12345"]):
-        assert iotctl("device", "scan", *args, rc=1).stderr.startswith("error: ")
+        assert iotctl("device", "scan", *args, rc=2).stderr.startswith("error: ")
 
 
 def test_decode_has_every_type_and_order():
@@ -274,7 +275,7 @@ def test_decode_has_every_type_and_order():
     text = iotctl("device", "decode", *[str(w) for w in words]).stdout
     assert re.search(r"(?m)^ +0  float32  ABCD  230\.1999", text) and re.search(r"(?m)^ +2  int64 +ABCD +-2$", text)
     for word in ("65536", "-1", "0x", "x", "1-2"):
-        assert "is no register" in iotctl("device", "decode", "--", word, rc=1).stderr
+        assert "is no register" in iotctl("device", "decode", "--", word, rc=2).stderr
 
 
 # ---- what is made of iotctl's table

@@ -307,6 +307,11 @@ enum link_state modbus_client_state(const struct modbus_client *c)
 	return c->state;
 }
 
+const char *modbus_client_why(const struct modbus_client *c)
+{
+	return c->why;
+}
+
 void modbus_client_get_stats(const struct modbus_client *c, struct modbus_client_stats *ret)
 {
 	*ret = c->stats;

@@ -55,6 +55,7 @@ struct modbus_client {
 	/* the connection */
 	enum link_state state;
 	struct stream *stream;
+	char why[200];        /* there is none; "": it is not known, or there is one */
 	int64_t attempt_ms;   /* the next one */
 	int64_t connected_ms; /* since when */
 	int64_t silence_ms;   /* that ends what has begun; 0: nothing does */

@@ -70,6 +70,7 @@ void modbus_link_over(struct modbus_client *c, const char *why)
 	int64_t now_ms = loop_now_ms(c->loop);
 
 	complain(c, why);
+	snprintf(c->why, sizeof(c->why), "%s", why);
 	c->attempt_ms = now_ms + wait_ms(c, now_ms);
 	c->stream = stream_free(c->stream);
 	c->state = LINK_DISCONNECTED; /* what is asked for from here on is refused */
@@ -80,6 +81,7 @@ void modbus_link_over(struct modbus_client *c, const char *why)
 static void connected(struct modbus_client *c)
 {
 	c->connected_ms = loop_now_ms(c->loop);
+	c->why[0] = '\0';
 	c->silence_ms = silence_ms(c);
 	c->send_ms = c->connected_ms;
 	c->late.answers = 0;

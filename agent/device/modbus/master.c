@@ -354,12 +354,13 @@ static json_t *master_status(const void *instance)
 			return NULL;
 		}
 	modbus_client_get_stats(m->client, &s);
-	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "link",
-			 link_names[m->link], "connects", (json_int_t)s.connects, "requests",
-			 (json_int_t)s.requests, "answers", (json_int_t)s.answers, "exceptions",
-			 (json_int_t)s.exceptions, "timeouts", (json_int_t)s.timeouts, "retries",
-			 (json_int_t)s.retries, "discarded", (json_int_t)s.discarded, "waiting",
-			 (json_int_t)s.waiting, "remote_devices", remotes);
+	return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "link",
+			 link_names[m->link], "why", modbus_client_why(m->client), "connects",
+			 (json_int_t)s.connects, "requests", (json_int_t)s.requests, "answers",
+			 (json_int_t)s.answers, "exceptions", (json_int_t)s.exceptions, "timeouts",
+			 (json_int_t)s.timeouts, "retries", (json_int_t)s.retries, "discarded",
+			 (json_int_t)s.discarded, "waiting", (json_int_t)s.waiting,
+			 "remote_devices", remotes);
 }
 
 static const struct driver_ops ops = {

@@ -297,7 +297,7 @@ static void on_state(void *arg, enum link_state state)
 	/* A device may hang up when it is asked for what it does not have; it lets us in again. */
 	s->connected = state == LINK_CONNECTED;
 	if (failed && s->own != NULL)
-		end(s, "no connection");
+		end(s, modbus_client_why(s->own));
 	leave(s);
 }
 

@@ -231,8 +231,9 @@ static int open_side(struct side *s, struct err *err)
 	}
 	if (s->fd < 0 && (errno == EPERM || errno == EACCES))
 		return err_set(err, ERR_ACCES,
-			       "neither datagram ICMP sockets (net.ipv4.ping_group_range) nor raw "
-			       "ones (CAP_NET_RAW) are allowed");
+			       "neither datagram ICMP sockets nor raw ones (CAP_NET_RAW) are "
+			       "allowed: sysctl -w 'net.ipv4.ping_group_range=0 2147483647' allows "
+			       "the former to all");
 	if (s->fd < 0)
 		return err_sys(err, "ICMP socket");
 	if (s->raw)
