@@ -12,7 +12,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define ASK_MS 3000
+#define ASK_MS       3000
+#define DEVICES_TOLD 10
 
 /* ---- the broker plugin ---- */
 
@@ -106,6 +107,64 @@ static void look_at_devices(struct look *l, const json_t *devices)
 			  number_in(devices, "running"));
 }
 
+/* The answer of the agent; NULL: there is none. request: taken. */
+static json_t *ask_agent(const struct look *l, json_t *request)
+{
+	json_auto_t *taken = request;
+	json_t *answer = NULL;
+	CLEANUP(freep)
+	char *path = settings_path(l->s, "run/agent.sock");
+
+	return path != NULL && taken != NULL && ctl_request(path, taken, ASK_MS, &answer, NULL) == 0
+		       ? answer
+		       : NULL;
+}
+
+/* Whether there is something to say of a device that should run: a line that may not be opened, a
+ * peer that is not reached, pings that are not permitted. The reasons have the remedy of the
+ * machine's part in them. */
+static bool look_at_device(struct look *l, const json_t *device)
+{
+	const char *state = text_of(device, "state");
+	char key[300], mend[700];
+
+	snprintf(key, sizeof(key), "%.60s/%.230s", text_of(device, "type"),
+		 text_of(device, "name"));
+	if (strcmp(state, "failed") == 0) {
+		snprintf(mend, sizeof(mend),
+			 "then iotctl device disable %s; iotctl device enable %s", key, key);
+		look_says(l, key, DOCTOR_WARNING, mend, "%s", text_of(device, "why"));
+		return true;
+	}
+	if (strcmp(state, "running") != 0 || strcmp(text_of(device, "link"), "connected") == 0)
+		return false;
+	json_auto_t *shown =
+		ask_agent(l, json_pack("{s:s, s:s}", "op", "device_show", "name", key));
+	const char *why =
+		text_or_empty(json_object_get(json_object_get(shown, "device"), "driver"), "why");
+
+	if (why[0] == '\0')
+		return false;
+	snprintf(mend, sizeof(mend), "it is tried again and again; iotctl device show %s", key);
+	look_says(l, key, DOCTOR_WARNING, mend, "not connected: %s", why);
+	return true;
+}
+
+static void look_at_each_device(struct look *l)
+{
+	json_auto_t *answer = ask_agent(l, json_pack("{s:s}", "op", "device_list"));
+	json_t *device;
+	unsigned told = 0;
+	size_t i;
+
+	show_plain(answer);
+	json_array_foreach (json_object_get(answer, "devices"), i, device) {
+		if (told == DEVICES_TOLD)
+			break;
+		told += look_at_device(l, device);
+	}
+}
+
 void check_devices(struct look *l)
 {
 	const char *path = l->s->agent.devices;
@@ -124,6 +183,7 @@ void check_devices(struct look *l)
 
 	if (status != NULL) /* else the daemons' lines say so */
 		look_at_devices(l, json_object_get(status, "devices"));
+	look_at_each_device(l);
 }
 
 /* ---- daemons ---- */

@@ -16,6 +16,8 @@
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #include <cmocka.h>
@@ -290,6 +292,34 @@ static void a_silence_for_ever_is_refused(void **state)
 	problems_free(p);
 }
 
+/* Of another one's file, with what to do about it. */
+static void check_not_allowed(struct world *w)
+{
+	char path[] = "/tmp/line-XXXXXX";
+	int fd = mkstemp(path), status = 0;
+
+	assert_true(fd >= 0);
+	assert_int_equal(fchmod(fd, 0), 0);
+	close(fd);
+	strcpy(w->line, path);
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		struct err err = {0};
+		bool other = geteuid() != 0 || setresuid(65534, 65534, 65534) == 0;
+
+		_exit(other && open_line(w, "{}", &err) == ERR_ACCES &&
+				      strstr(err.text, "dialout") != NULL
+			      ? 7
+			      : 8);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(unlink(path), 0);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 7);
+}
+
 static void a_line_that_cannot_be_opened_is_told(void **state)
 {
 	struct world *w = *state;
@@ -298,6 +328,7 @@ static void a_line_that_cannot_be_opened_is_told(void **state)
 	strcpy(w->line, "/dev/no-such-line");
 	assert_int_not_equal(open_line(w, "{}", &err), 0);
 	assert_non_null(strstr(err.text, "/dev/no-such-line"));
+	check_not_allowed(w);
 	strcpy(w->line, "/dev/null"); /* no terminal */
 	assert_int_not_equal(open_line(w, "{}", &err), 0);
 	assert_null(w->s);

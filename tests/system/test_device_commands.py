@@ -184,3 +184,28 @@ def test_a_file_that_is_wrong_from_the_start_is_told_wherever_one_looks(bench):
     bench.write(master("plc1", bench.port))
     assert bench.iotctl("reload").stdout == "added     modbus_master/plc1\n"
     assert "not started" not in bench.iotctl("list", "--field").stdout
+
+
+def test_doctor_says_which_devices_are_not_reached_and_why(bench, tmp_path):
+    away, = free_ports(1)
+    line = dict(master("meters", 0), connection=dict(master("x", 1)["connection"], modbus_type="RTU",
+                                                     transport={"type": "SERIAL", "port": str(tmp_path / "ttyUSB0")}))
+    busy = {"type": "modbus_slave", "name": "srv", "modbus_type": "TCP", "data": [], "transport": {
+        "type": "TCP", "local_host": "127.0.0.1", "local_port": bench.port, "remote_hosts": None, "max_connections": None,
+        "response_timeout": 1, "keep_alive_timeout": None}}
+    bench.write(master("plc1", bench.port), master("off", away), master("plc9", away), line, busy)
+    bench.iotctl("reload")
+    for name in ("plc9", "meters", "srv"):
+        bench.iotctl("enable", name)
+    bench.running("plc1")
+    until(lambda: bench.field()["srv"]["state"] == "failed", 10, "a port in use")
+    until(lambda: all(bench.show(n)["driver"]["why"] for n in ("plc9", "meters")), 10, "reasons")
+    done = subprocess.run([str(BIN / "iotctl"), "-c", str(bench.suite.ini), "doctor", "--json"], stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, timeout=80)
+    told = {c["name"]: c for c in json.loads(done.stdout)["checks"] if c["group"] == "field devices"}
+    assert set(told) == {"device file", "devices", "modbus_master/plc9", "modbus_master/meters", "modbus_slave/srv"}
+    assert told["modbus_master/plc9"]["why"] == "not connected: connecting: Connection refused"
+    assert told["modbus_master/meters"]["why"] == "not connected: serial line %s: No such file or directory" % (tmp_path / "ttyUSB0")
+    assert "Address already in use" in told["modbus_slave/srv"]["why"]
+    assert "iotctl device enable modbus_slave/srv" in told["modbus_slave/srv"]["remedy"]
+    assert "iotctl device show modbus_master/plc9" in told["modbus_master/plc9"]["remedy"]
