@@ -87,6 +87,7 @@ FAULTS  := tests/faults/faults.c
 FUZZ    := $(wildcard tests/fuzz/fuzz_*.c)
 UNITS   := $(notdir $(wildcard conf/systemd/iottalk*))
 TEMPLATES := $(notdir $(wildcard conf/templates/*.json))
+DEVICE_EXAMPLES := $(notdir $(wildcard conf/examples/*.json))
 BINS    := $(PROGRAMS:%=$(O)/bin/%)
 UNITBIN := $(UNIT:tests/%.c=$(O)/tests/%)
 BENCHBIN := $(BENCH_PROGRAMS:%=$(O)/bench/bin/%)
@@ -294,6 +295,8 @@ install-suite: all
 	install -m 644 conf/grafana/iottalk.json $(DESTDIR)$(PREFIX)/share/iottalk/grafana
 	install -d $(DESTDIR)$(PREFIX)/share/iottalk/templates
 	install -m 644 $(TEMPLATES:%=conf/templates/%) $(DESTDIR)$(PREFIX)/share/iottalk/templates
+	install -d $(DESTDIR)$(PREFIX)/share/iottalk/examples
+	install -m 644 $(DEVICE_EXAMPLES:%=conf/examples/%) $(DESTDIR)$(PREFIX)/share/iottalk/examples
 	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(TMPFILESDIR) $(DESTDIR)$(dir $(CONF))
 	for u in $(UNITS); do sed 's|@BINDIR@|$(PREFIX)/bin|; s|@CONF@|$(CONF)|' conf/systemd/$$u \
 		> $(DESTDIR)$(UNITDIR)/$$u && chmod 644 $(DESTDIR)$(UNITDIR)/$$u || exit; done
@@ -316,11 +319,12 @@ uninstall: uninstall-sdk
 	rm -f $(PROGRAMS:%=$(DESTDIR)$(PREFIX)/bin/%) $(DESTDIR)$(PREFIX)/share/iottalk/iottalk.ini.sample \
 		$(DESTDIR)$(PREFIX)/lib/iottalk/$(PLUGIN) $(DESTDIR)$(PREFIX)/share/iottalk/grafana/iottalk.json \
 		$(TEMPLATES:%=$(DESTDIR)$(PREFIX)/share/iottalk/templates/%) \
+		$(DEVICE_EXAMPLES:%=$(DESTDIR)$(PREFIX)/share/iottalk/examples/%) \
 		$(UNITS:%=$(DESTDIR)$(UNITDIR)/%) $(DESTDIR)$(SYSUSERSDIR)/iottalk.conf $(DESTDIR)$(TMPFILESDIR)/iottalk.conf
 	rm -f $(foreach p,$(MAN_PAGES),$(DESTDIR)$(PREFIX)/share/man/man$(subst .,,$(suffix $(p)))/$(p)) \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/iotctl $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_iotctl
-	-rmdir $(DESTDIR)$(PREFIX)/share/iottalk/grafana $(DESTDIR)$(PREFIX)/share/iottalk/templates $(DESTDIR)$(PREFIX)/share/iottalk $(DESTDIR)$(PREFIX)/lib/iottalk \
-		$(DESTDIR)$(dir $(CONF))
+	-rmdir $(DESTDIR)$(PREFIX)/share/iottalk/grafana $(DESTDIR)$(PREFIX)/share/iottalk/templates \
+		$(DESTDIR)$(PREFIX)/share/iottalk/examples $(DESTDIR)$(PREFIX)/share/iottalk $(DESTDIR)$(PREFIX)/lib/iottalk $(DESTDIR)$(dir $(CONF))
 
 uninstall-sdk:
 	rm -f $(DESTDIR)$(PREFIX)/include/dan.h $(addprefix $(DESTDIR)$(LIBDIR)/,$(DAN_SO) libdan.so libdan.a pkgconfig/dan.pc)

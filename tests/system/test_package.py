@@ -278,7 +278,7 @@ def test_make_install_and_uninstall(tmp_path):
         "share/iottalk/iottalk.ini.sample", "share/iottalk/grafana/iottalk.json", "share/man/man1/iotctl.1", "share/man/man5/iottalk.ini.5",
         "share/man/man8/csm.8", "share/man/man8/ccm.8", "share/man/man8/gateway-agent.8", "share/man/man8/iottalk-engine.8", "share/bash-completion/completions/iotctl",
         "share/zsh/vendor-completions/_iotctl"] + ["lib/systemd/system/" + u for u in UNITS]
-        + ["share/iottalk/templates/" + t.name for t in (ROOT / "conf/templates").glob("*.json")])
+        + ["share/iottalk/%s/%s" % (kind, f.name) for kind in ("templates", "examples") for f in (ROOT / "conf" / kind).glob("*.json")])
     for unit, program in zip(UNITS, ("iotctl", "csm", "gateway-agent", "ccm")):
         text = (tmp_path / "opt/iot/lib/systemd/system" / unit).read_text()
         assert re.findall("^ExecStart=(\\S+) -c (\\S+)", text, re.M) == [("/opt/iot/bin/" + program, "/etc/iottalk/iottalk.ini")]
