@@ -40,6 +40,9 @@ CHECKED = {
 }
 
 
+PORTS = ("9992", "1883", "1884", "7788", "1502")
+
+
 def free_ports(count):
     """Below the ephemeral range, so that no outgoing connection takes one."""
     found = []
@@ -74,7 +77,7 @@ def blocks():
 class Home:
     def __init__(self, folder):
         self.dir = folder
-        self.ports = dict(zip(("9992", "1883", "1884", "7788"), map(str, free_ports(4))))
+        self.ports = dict(zip(PORTS, map(str, free_ports(len(PORTS)))))
         self.userdir = folder / ".iottalk"
         self.userdir.mkdir(mode=0o700)
         self.ini = self.userdir / "iottalk.ini"
@@ -85,7 +88,7 @@ class Home:
 
     def here(self, text):
         """The command with the places of this test."""
-        text = re.sub(r"\b(9992|1883|1884|7788)\b", lambda m: self.ports[m[1]], text)
+        text = re.sub(r"\b(%s)\b" % "|".join(PORTS), lambda m: self.ports[m[1]], text)
         text = text.replace("build/bin/", str(BUILD / "bin") + "/")
         if BUILD.resolve() != ROOT / "build":  # quickstart builds the release
             text = re.sub(r"^scripts/quickstart$", "scripts/quickstart --no-build", text, flags=re.M)
@@ -129,7 +132,7 @@ def test_every_block_runs_as_printed(home):
                 script.append(CHECKED[command])
         elif title != "Install":  # test_package.py installs, in a machine of its own
             script.append(home.here(commands))
-    assert {"Two commands", "The walk-through", "iotctl", "Configuration", "Install", "Build and test"} <= set(titles)
+    assert {"Two commands", "The walk-through", "Field devices", "iotctl", "Configuration", "Install", "Build and test"} <= set(titles)
     done = home.shell("\n".join(script))
     assert done.returncode == 0, done.stdout + done.stderr
     out = done.stdout
@@ -139,6 +142,7 @@ def test_every_block_runs_as_printed(home):
     answers = re.findall(r"^\{.*\"op\": *\"(?:attach|add_funcs|add_link|set_join)\".*$", out, re.M)
     assert len(answers) == 5 and all(re.search(r"\"state\": *\"ok\"", a) for a in answers), out
     assert re.search(r"^  2 -> 4$", out, re.M)  # the demo
+    assert re.search(r"^written\n(?:.*\n)*?230$", out, re.M)  # the meter
 
 
 def test_settings_table_is_the_one_of_the_programs():
