@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 
 import pytest
@@ -98,6 +99,23 @@ def test_units_are_sound_and_hardened(machine):
     for unit in UNITS:
         # in tenths: 30 is what must not be exceeded
         machine.run("systemd-analyze", "security", "--offline=true", "--threshold=30", "/lib/systemd/system/" + unit)
+
+
+def test_the_agent_may_open_serial_lines_and_no_other_devices(machine):
+    """A node without a device behind it is ENXIO for who may open it."""
+    install(machine)
+    unit = machine.out("cat", "/lib/systemd/system/iottalk-agent.service")
+    rights = re.findall("^(?:User|SupplementaryGroups|PrivateDevices|DevicePolicy|DeviceAllow)=.*", unit, re.M)
+    asks = [word for right in rights for word in ("-p", right)]
+    for name, major, minor, told in (("ttyUSB77", 188, 77, "No such device or address"), ("ttyACM77", 166, 77, "No such device or address"),
+                                     ("ttyS0", 4, 64, ""), ("mem", 1, 1, "Operation not permitted"),
+                                     ("hidraw77", 239, 77, "Operation not permitted")):
+        node = "/srv/" + name
+        machine.run("sh", "-c", "mknod -m 660 %s c %d %d && chgrp dialout %s" % (node, major, minor, node))
+        done = machine.out("sh", "-c", "systemd-run -q --wait --pipe %s sh -c 'exec 3<>%s' 2>&1; true" % (
+            " ".join(map(shlex.quote, asks)), node))
+        assert told in done and ("not permitted" in done) is ("not permitted" in told) and "Permission denied" not in done, (node, done)
+        machine.run("rm", node)
 
 
 def test_readme_installs(machine):
