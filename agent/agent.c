@@ -298,6 +298,8 @@ static int start_services(struct agent *a, struct err *err)
 		rc = devices_new(a->loop, s, s->agent.devices, &a->devices, err);
 		if (rc == 0)
 			hold_values(a);
+		if (rc == 0)
+			rc = trim_new(a->loop, &a->trim, err);
 	}
 	if (rc == 0)
 		rc = control_listen(a, socket_path, err);
@@ -341,6 +343,7 @@ void agent_stop(struct agent *a)
 		a->plugin_timer = loop_remove(a->loop, a->plugin_timer);
 	ctl_close(a->ctl);
 	devices_free(a->devices);
+	trim_free(a->trim);
 	service_free(a->graphs);
 	uplink_free(a->uplink);
 	json_decref(a->reported);

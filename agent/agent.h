@@ -7,6 +7,7 @@
 #include "agent/device/service.h"
 #include "agent/graph/service.h"
 #include "agent/session.h"
+#include "agent/trim.h"
 #include "agent/uplink.h"
 #include "common/ctl.h"
 #include "common/daemon.h"
@@ -21,6 +22,7 @@ struct agent {
 	char id[AGENT_ID_MAX + 1];
 	struct service *graphs;
 	struct devices *devices; /* NULL: no device file is set */
+	struct trim *trim;       /* with devices */
 	struct uplink *uplink;
 	struct ctl *ctl;
 	struct reload reload;

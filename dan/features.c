@@ -1,13 +1,15 @@
 #include "dan/features.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define NO_UNITS UINT32_MAX /* the units are not told */
+#define NO_UNITS  UINT32_MAX /* the units are not told */
+#define LOOK_BACK 4
+#define UNITS_MAX 255 /* of one feature: their number stands before them in a byte */
 
 struct feature {
-	uint32_t name, units; /* where in the text; units: one after the other */
-	uint32_t n_units;
+	uint32_t name, units; /* where in the text */
 };
 
 static size_t count(const struct features *f)
@@ -41,43 +43,47 @@ static uint32_t add_text(struct features *f, const char *text)
 	return (uint32_t)at;
 }
 
-/* Many features have the same units as one just before: IDF, acknowledgement and so on in turn. */
-static const struct feature *same_units(const struct features *f, const struct feature *end,
-					const char *const *units, uint32_t n)
+static bool are_units(const char *text, const char *const *units, size_t n)
 {
-	for (const struct feature *e = end; e > f->items && end - e < 4;) {
-		uint32_t i = 0;
-		e--;
-		if (e->n_units != n)
-			continue;
-		const char *text = f->text + e->units;
-		while (i < n && strcmp(text, units[i]) == 0) {
-			text += strlen(text) + 1;
-			i++;
-		}
-		if (i == n)
-			return e;
-	}
-	return NULL;
+	if ((unsigned char)*text++ != n)
+		return false;
+	for (size_t i = 0; i < n; i++, text += strlen(text) + 1)
+		if (strcmp(text, units[i]) != 0)
+			return false;
+	return true;
+}
+
+/* Many features have the same units as one just before: IDF, acknowledgement and so on in turn. */
+static uint32_t same_units(const struct features *f, const struct feature *end,
+			   const char *const *units, size_t n)
+{
+	for (const struct feature *e = end; e > f->items && end - e < LOOK_BACK; e--)
+		if (e[-1].units != NO_UNITS && are_units(f->text + e[-1].units, units, n))
+			return e[-1].units;
+	return NO_UNITS;
 }
 
 static int add_units(struct features *f, struct feature *item, const char *const *units)
 {
-	item->n_units = 0;
-	while (units != NULL && units[item->n_units] != NULL)
-		item->n_units++;
-	const struct feature *same = NULL;
+	size_t n = 0;
+
+	item->units = NO_UNITS;
 	if (units == NULL)
-		item->n_units = NO_UNITS;
-	else if (item->n_units > 0)
-		same = same_units(f, item, units, item->n_units);
-	if (same != NULL || units == NULL || item->n_units == 0) {
-		item->units = same != NULL ? same->units : 0;
 		return 0;
-	}
-	item->units = (uint32_t)f->text_len;
-	for (uint32_t i = 0; i < item->n_units; i++)
-		if (add_text(f, units[i]) == UINT32_MAX)
+	while (units[n] != NULL)
+		n++;
+	if (n > UNITS_MAX)
+		return ERR_LIMIT;
+	item->units = same_units(f, item, units, n);
+	if (item->units != NO_UNITS)
+		return 0;
+	item->units = add_text(f, (const char[]){(char)n, '\0'});
+	if (item->units == NO_UNITS)
+		return ERR_NOMEM;
+	if (n > 0)
+		f->text_len--; /* the NUL behind the number */
+	for (size_t i = 0; i < n; i++)
+		if (add_text(f, units[i]) == NO_UNITS)
 			return ERR_NOMEM;
 	return 0;
 }
@@ -149,12 +155,17 @@ const char *features_find(const struct features *f, enum dan_mode mode, const ch
 
 /* ---- the lists ---- */
 
+static size_t units_of(const struct features *f, size_t i)
+{
+	return (unsigned char)f->text[f->items[i].units];
+}
+
 int features_lists(const struct features *f, struct features_lists *ret, struct err *err)
 {
 	size_t n = count(f), n_units = 0, at = 0;
 
 	for (size_t i = 0; i < n; i++)
-		n_units += f->items[i].n_units != NO_UNITS ? f->items[i].n_units + 1 : 0;
+		n_units += f->items[i].units != NO_UNITS ? units_of(f, i) + 1 : 0;
 	*ret = (struct features_lists){.items = calloc(n + 1, sizeof(*ret->items)),
 				       .units = calloc(n_units + 1, sizeof(*ret->units))};
 	if (ret->items == NULL || ret->units == NULL)
@@ -162,11 +173,11 @@ int features_lists(const struct features *f, struct features_lists *ret, struct 
 	for (size_t i = 0; i < n; i++) {
 		const struct feature *item = &f->items[i];
 		ret->items[i].name = f->text + item->name;
-		if (item->n_units == NO_UNITS)
+		if (item->units == NO_UNITS)
 			continue;
 		ret->items[i].units = &ret->units[at];
-		const char *text = f->text + item->units;
-		for (uint32_t k = 0; k < item->n_units; k++, text += strlen(text) + 1)
+		const char *text = f->text + item->units + 1;
+		for (size_t k = 0; k < units_of(f, i); k++, text += strlen(text) + 1)
 			ret->units[at++] = text;
 		at++; /* the NULL */
 	}
