@@ -1,6 +1,7 @@
 /* conf.c - the device file: read, templates put in, checked as a whole. */
 #include "agent/device/conf.h"
 #include "agent/device/check.h"
+#include "agent/device/conf_share.h"
 #include "agent/device/file.h"
 #include "agent/device/outbox.h"
 #include "agent/device/template.h"
@@ -251,45 +252,6 @@ static int load_password(struct devices_conf *c, const char *dir, struct problem
 
 /* ---- devices ---- */
 
-/* Devices of one kind mostly hold the same lists of points: what is equal is one value. Nothing
- * changes them any more. */
-static void share(json_t *of, json_t *with)
-{
-	const char *key;
-	json_t *value, *other;
-	size_t i;
-
-	json_object_foreach (of, key, value) {
-		other = json_object_get(with, key);
-		if (other == value || other == NULL)
-			continue;
-		if (json_equal(value, other))
-			json_object_set(of, key, other);
-		else
-			share(value, other);
-	}
-	json_array_foreach (of, i, value) {
-		other = json_array_get(with, i);
-		if (other == value || other == NULL)
-			continue;
-		if (json_equal(value, other))
-			json_array_set(of, i, other);
-		else
-			share(value, other);
-	}
-}
-
-/* The last one of the same type. */
-static void share_with_earlier(const struct devices_conf *c, const struct device_conf *d)
-{
-	for (size_t i = c->n; i-- > 0;) {
-		if (c->devices[i].type == d->type) {
-			share(d->json, c->devices[i].json);
-			return;
-		}
-	}
-}
-
 /* The device, of the file's list at `number`, its path entered. ret: 0, ERR_SCHEMA (told) or
  * ERR_NOMEM. */
 static int add_device(struct devices_conf *c, struct templates *templates, json_t *list,
@@ -315,7 +277,7 @@ static int add_device(struct devices_conf *c, struct templates *templates, json_
 	if (json_string_value(json_object_get(device, "name")) == NULL)
 		return checked;
 	*d = (struct device_conf){.type = type, .json = device};
-	share_with_earlier(c, d);
+	conf_share(c, d);
 	d->name = json_string_value(json_object_get(device, "name"));
 	if (json_array_set(list, number, device) < 0)
 		return ERR_NOMEM;
@@ -381,6 +343,8 @@ static int add_devices(struct devices_conf *c, const char *dir, struct problems 
 		return worst;
 	int rc = find_twice(c, p);
 
+	if (rc == 0 && worst == 0)
+		conf_compact(c, list);
 	return rc < 0 ? rc : worst;
 }
 
