@@ -2,18 +2,16 @@
 states are right afterwards. The device is a Modbus master, whose server sees what is done."""
 
 import json
-import os
-import signal
 import socket
 import threading
 
 import pytest
 
 from field_devices import GATEWAY, FieldDevice, closing, start_gateway  # noqa: F401: fixtures
+from forwarding import save_broker
 from modbus_peers import RawServer
 from suite import free_ports, until
 from test_modbus_master import master, point, remote
-from test_device_forward import save_broker
 
 
 class Plc(RawServer):

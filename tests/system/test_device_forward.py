@@ -2,7 +2,6 @@
 docs/devices.rst promises, and forwarded."""
 
 import errno
-import fcntl
 import json
 import os
 import random
@@ -10,114 +9,22 @@ import signal
 import socket
 import sqlite3
 import struct
-import subprocess
-import termios
 import threading
+from pathlib import Path
 
 import pytest
 
-from clients import Recorder, raw_socket
 from crash.faults import Faults
-from field_devices import FieldDevice, closing, registered_devices, start_gateway  # noqa: F401: fixtures
+from field_devices import FieldDevice, closing, start_gateway  # noqa: F401: fixtures
+from forwarding import (INTERVAL, count_kept, count_on, counting, gaps, gateway, iotctl, kill_broker, once, plc, save_broker,
+                        status, unread)  # noqa: F401: fixtures
 from modbus_masters import Raw
 from modbus_peers import CountingServer
-from suite import BIN, free_ports, until
-from test_modbus_master import master, point, remote
+from suite import free_ports, until
+from test_modbus_master import point, remote
 from test_modbus_slave import point as slave_point
 from test_modbus_slave import slave
 from test_poor_machine import ROOT, fill, small_disk  # noqa: F401: a fixture
-
-INTERVAL = 0.1
-
-
-class Heard(FieldDevice):
-    """Notes the values of each point in the order of their events."""
-
-    def __init__(self, mqtt, device_type, name):
-        self.values = {}   # point -> values
-        super().__init__(mqtt, device_type, name)
-
-    def take(self, message):
-        kind, name = message.topic.split("/")[-2:]
-        if kind != "read":
-            self.inbox.put(message)
-        elif not message.retain:
-            payload = message.json["payload"]
-            if payload["result"] == "SUCCESS":
-                self.values.setdefault(name, []).append(payload["value"])
-
-    def until(self, condition, timeout=30, names=None):
-        """Until condition(values of a point) holds for each point."""
-        until(lambda: all(condition(self.values.get(n, [])) for n in names or list(self.values)), timeout, "the values")
-
-
-@pytest.fixture
-def counting(closing):
-    return closing(CountingServer())
-
-
-@pytest.fixture
-def gateway(start_gateway):
-    """gateway(device, ...): as start_gateway, and there is a value of each point that is read."""
-    def start(*devices, **conf):
-        conf = dict({"bus_loss_grace": 1, "sync_timeout": 0.5, "seen_as": Heard, "clean_session": False}, **conf)
-        suite, *heard = start_gateway(*devices, **conf)
-        for device, events in zip(devices, heard):
-            count = sum(len(r["data"]) for r in device.get("remote_devices", []))
-            until(lambda: len(events.values) == count, 20, "a value of each point")
-        save_broker(suite)
-        return [suite] + heard
-    return start
-
-
-def plc(server, points=10, name="plc", interval=INTERVAL, keep=None, store=None, **more):
-    """A device with a store whose points are all read at once."""
-    if isinstance(points, int):
-        points = [point("p%d" % a, "HOLDING_REGISTER", a, 16, interval=interval, **({"keep": keep} if keep else {}))
-                  for a in range(points)]
-    return dict(master(name, server.port, None, remotes=[remote(points, enabled=True)], request_timeout=10),
-                store=dict({"catch_up_rate": 5000}, **(store or {})), **more)
-
-
-def save_broker(suite):
-    """What it has of sessions survives its death."""
-    path = suite.dir / "broker/mosquitto.db"
-    before = path.stat().st_mtime_ns if path.exists() else 0
-    os.kill(suite.pid("broker"), signal.SIGUSR1)
-    until(lambda: path.exists() and path.stat().st_mtime_ns > before, 10, "the broker's file")
-
-
-def unread(client):
-    return struct.unpack("i", fcntl.ioctl(raw_socket(client.client.socket()), termios.FIONREAD, bytes(4)))[0]
-
-
-def kill_broker(suite, *listeners):
-    """What it has acknowledged has been heard by the listeners: a broker that dies takes nothing with it."""
-    os.kill(suite.pid("broker"), signal.SIGSTOP)
-    for listener in listeners:
-        until(lambda: unread(listener) == 0, 30, "all that the broker has sent")
-    suite.kill9("broker")
-    until(lambda: not suite.agent_status()["devices"]["bus"], 10, "the loss")
-
-
-def count_on(server, reads):
-    """So many more reads."""
-    before = server.n
-    until(lambda: server.n >= before + reads, reads * INTERVAL * 3 + 20, "%d reads" % reads)
-    return server.n
-
-
-def status(suite, name="plc"):
-    return until(lambda: suite.control("agent", {"op": "device_show", "name": name}), 20, "the agent")["device"]
-
-
-def once(values):
-    """Without what is told again: at least once is promised."""
-    return list(dict.fromkeys(values))
-
-
-def gaps(values):
-    return [(a, b) for a, b in zip(values, values[1:]) if b != a + 1]
 
 
 # ---- keep: all, latest, none
@@ -175,27 +82,6 @@ def test_each_point_keeps_what_it_says_and_else_what_its_device_says(gateway, co
         if (keep or default) != "all":
             new = [v for v in new if v > left[name] + 5]
         assert new == wanted, name
-
-
-def count_kept(suite, n):
-    """Until the disk has the n-th value of each point that it has a row of. ret: n"""
-    def kept():
-        rows = {}
-        for address, body in outbox_rows(suite):
-            rows.setdefault(address, []).append(json.loads(body)["payload"]["value"])
-        return rows and all(max(values) == n for values in rows.values())
-    until(kept, 10, "value %d on the disk" % n)
-    return n
-
-
-def outbox_rows(suite, sink=0):
-    """(address, body) of what is on the disk for good. sink: 0: events, 1: values."""
-    db = sqlite3.connect("file:%s?mode=ro" % (suite.userdir / "devices.db"), uri=True)
-    try:
-        return [(a, b) for a, b in db.execute("SELECT address, body FROM outbox WHERE sink = ? ORDER BY seq", [sink]) if
-                sink == 1 or "/read/" in a]
-    finally:
-        db.close()
 
 
 # ---- deaths
@@ -319,6 +205,64 @@ def kill9_heard(suite, listener):
     suite.kill9("broker")
 
 
+def test_a_reload_and_a_disable_lose_nothing(gateway, closing):
+    """Also not one after which nothing is kept any more."""
+    port = free_ports(1)[0]
+    suite, writes = gateway(kept_slave(port), seen_as=Writes)
+
+    def write(*values):
+        connection = closing(Raw(port))
+        for value in values:
+            connection.send(struct.pack(">BHH", 6, 0, value))
+            assert connection.answer()[2] == struct.pack(">BHH", 6, 0, value)
+
+    def reload(device, state="running"):
+        path = status_file(suite)
+        path.write_text(json.dumps(dict(json.loads(path.read_text()), devices=[device])))
+        assert suite.control("agent", {"op": "device_reload", "name": "srv"})["changed"] == ["modbus_slave/srv"]
+        until(lambda: status(suite, "srv")["state"] == state, 10, state)
+    kill_broker(suite, writes.mqtt)
+    write(1, 2, 3)
+    reload(kept_slave(port, transport={"response_timeout": 6}))
+    write(4, 5)
+    assert suite.control("agent", {"op": "device_disable", "name": "srv"})["state"] == "ok"
+    until(lambda: status(suite, "srv")["state"] == "disabled", 10, "disabled")
+    assert suite.control("agent", {"op": "device_enable", "name": "srv"})["state"] == "ok"
+    until(lambda: status(suite, "srv")["state"] == "running", 10, "the device")
+    write(6)
+    reload(kept_slave(port, store=None), "waiting")
+    suite.control("agent", {"op": "device_disable", "name": "srv"})
+    suite.start("broker")
+    until(lambda: once(writes.values) == [1, 2, 3, 4, 5, 6], 40, "what was kept")
+    writes.event("running", lambda p: p is False, 20)
+    until(lambda: status(suite, "srv")["backlog"] == 0, 10, "the end of the backlog")
+
+
+def status_file(suite):
+    return Path(suite.control("agent", {"op": "device_list"})["file"])
+
+
+def test_a_device_that_has_left_the_file_leaves_nothing(gateway, closing):
+    port = free_ports(1)[0]
+    suite, writes = gateway(kept_slave(port), seen_as=Writes)
+    connection = closing(Raw(port))
+    kill_broker(suite, writes.mqtt)
+    connection.send(struct.pack(">BHH", 6, 0, 1))
+    assert connection.answer()[2] == struct.pack(">BHH", 6, 0, 1)
+    path = status_file(suite)
+    whole = path.read_text()
+    path.write_text(json.dumps(dict(json.loads(whole), devices=[])))
+    assert suite.control("agent", {"op": "device_reload"})["removed"] == ["modbus_slave/srv"]
+    path.write_text(whole)
+    assert suite.control("agent", {"op": "device_reload"})["added"] == ["modbus_slave/srv"]
+    # it is another device of that name; nobody has enabled it, as far as we know
+    assert status(suite, "srv")["state"] == "disabled"
+    suite.start("broker")
+    until(lambda: suite.agent_status()["devices"]["bus"], 40, "the broker")
+    writes.event("running", lambda p: p is False, 20)
+    assert writes.values == []
+
+
 # ---- limits
 
 def test_a_full_quota_loses_the_oldest_and_tells_it(gateway, counting):
@@ -397,11 +341,6 @@ def test_catching_up_does_not_make_live_data_wait(gateway, counting, closing):
     assert "waiting" in iotctl(suite, "device", "show", "plc")
 
 
-def iotctl(suite, *args):
-    return subprocess.run([str(BIN / "iotctl"), "-c", str(suite.ini), *args], stdin=subprocess.DEVNULL, capture_output=True,
-                          text=True, timeout=60, check=True).stdout
-
-
 # ---- a disk that is full
 
 @pytest.mark.skipif(not ROOT, reason="mounts")
@@ -478,123 +417,3 @@ def test_a_master_s_write_is_refused_when_the_disk_refuses(gateway, closing, tmp
     suite.start("broker")
     until(lambda: 3 in writes.values, 40, "what was kept")
     assert [v for v in once(writes.values) if v != 2] == [1, 3]
-
-
-# ---- IoTtalk
-
-class Graph:
-    """The IDF of a point goes through a function to an ODF of a device on the Python SDK."""
-
-    def __init__(self, suite, clients, feature, device="plc"):
-        self.sdk = clients.sdk(suite, clean_session=False, data_qos=1, idf=())
-        self.id = registered_devices(clients, suite, device)[device]
-        self.g = clients.graph(suite)
-        self.g.ok("attach")
-        digest = self.g.add_funcs("def run(x):\n    return [x]\n")
-        self.g.ok("add_link", da_id=self.id, idf=feature, func=digest)
-        self.g.ok("add_link", da_id=self.sdk.da_id, odf="meow", func=None)
-        self.sdk.until_connected(("odf", "meow"))
-        self.g.until_link(self.id, "idf", feature, "connected")
-        self.pushed = Recorder(clients.mqtt(suite, clean_session=False), self.g.topic(self.id, "idf", feature))
-
-    def values(self):
-        return [data[0] for _, data in self.sdk.data._items]
-
-    def until_value(self, value, timeout=60):
-        self.sdk.data.wait_for(lambda items: items and items[-1][1][0] == value, timeout)
-
-
-@pytest.mark.limit(180)
-@pytest.mark.parametrize("way", ["auto", "client", "plugin"])
-@pytest.mark.parametrize("agent_dies", [False, True], ids=["the agent lives", "the agent dies"])
-def test_what_comes_out_of_a_graph_has_no_gap_after_the_broker_was_away(gateway, clients, counting, agent_dies, way):
-    suite, heard = gateway(plc(counting, 3), suite_options={"transport": way})
-    graph = Graph(suite, clients, "p1")
-    begin = counting.n
-    count_on(counting, 20)
-    # nothing is under way in csm, in the engine or in the broker when that dies
-    counting.held = True
-    graph.until_value(counting.n)
-    save_broker(suite)
-    kill_broker(suite, heard.mqtt, graph.sdk)
-    counting.held = False
-    count_on(counting, 40)
-    if agent_dies:
-        counting.held = True
-        count_kept(suite, counting.n)
-        suite.kill9("agent")
-        suite.processes["agent"].start(ready=False)
-        until(lambda: status(suite)["link"] == "connected", 20, "the device")
-        counting.held = False
-        count_on(counting, 10)
-    suite.start("broker")
-    count_on(counting, 20)
-    counting.held = True
-    graph.until_value(counting.n)
-    values = [v for v in once(graph.pushed.values) if v > begin + 5]
-    assert values == sorted(values) and gaps(values) == [], "gaps %s in what the device pushes" % gaps(values)
-    values = [v for v in once(graph.values()) if v > begin + 5]
-    assert values == sorted(values) and gaps(values) == [], "gaps %s" % gaps(values)
-
-
-@pytest.mark.limit(120)
-def test_values_for_iottalk_are_kept_as_events_are(gateway, clients, counting):
-    keeps = {"a": "all", "l": "latest", "n": "none"}
-    points = [point(name, "HOLDING_REGISTER", i, 16, interval=INTERVAL, keep=keep) for i, (name, keep) in enumerate(keeps.items())]
-    suite, heard = gateway(plc(counting, points))
-    graphs = {name: Graph(suite, clients, name) for name in keeps}
-    for graph in graphs.values():
-        graph.pushed.until_value(counting.n)
-    counting.held = True
-    for graph in graphs.values():
-        graph.pushed.until_value(counting.n)
-    left = counting.n
-    save_broker(suite)
-    kill_broker(suite, heard.mqtt)
-    counting.held = False
-    count_on(counting, 20)
-    counting.held = True
-    last = count_kept(suite, counting.n)
-    # what memory has is gone, and nothing new is read
-    suite.kill9("agent")
-    counting.close()
-    suite.processes["agent"].start(ready=False)
-    until(lambda: status(suite)["state"] == "running", 10, "the device")
-    suite.start("broker")
-    for name in ("a", "l"):
-        graphs[name].pushed.until_value(last, 40)
-    until(lambda: status(suite)["backlog"] == 0, 10, "the end of the backlog")
-    new = {name: [v for v in once(graph.pushed.values) if v > left] for name, graph in graphs.items()}
-    assert new == {"a": list(range(left + 1, last + 1)), "l": [last], "n": []}
-
-
-@pytest.mark.limit(120)
-@pytest.mark.parametrize("how", ["in no graph", "suspended"])
-def test_features_that_nobody_wants_keep_only_their_last_value(gateway, clients, counting, how):
-    suite, heard = gateway(plc(counting, 3))
-    graph = Graph(suite, clients, "p1")
-    if how == "suspended":
-        iotctl(suite, "app", "suspend", graph.id, "p1")
-    else:
-        graph.g.ok("rm_link", da_id=graph.id, idf="p1")
-    # p2 is in no graph at any time, p1 no more
-    until(lambda: "p1" not in json.dumps(status(suite)["iottalk"].get("wanted", [])), 5, "the end of p1")
-    count_on(counting, 5)
-    save_broker(suite)
-    kill_broker(suite, heard.mqtt, graph.sdk)
-    count_on(counting, 20)
-    counting.held = True
-    count_kept(suite, counting.n)
-    assert outbox_rows(suite, sink=1) == []
-    suite.start("broker")
-    heard.until(lambda values: values[-1] == counting.n, 40)
-    graph.sdk.wait(lambda: graph.sdk.up, "connection to the broker")
-    graph.sdk.data.take_all()
-    if how == "suspended":
-        iotctl(suite, "app", "resume", graph.id, "p1")
-    else:
-        graph.g.request("add_link", da_id=graph.id, idf="p1", func=None)   # may be pending, until the agent is back
-    graph.until_value(counting.n)
-    counting.n += 1
-    graph.until_value(counting.n)
-    assert once(graph.values()) == [counting.n - 1, counting.n]
