@@ -70,7 +70,7 @@ static int make_room(struct mqtt_out *o, bool awaited)
 	o->cap = cap;
 	for (uint64_t n = old.first; n < old.next; n++) {
 		*msg_at(o, n) = *msg_at(&old, n);
-		if (old.waiters != NULL)
+		if (waiters != NULL && old.waiters != NULL)
 			waiters[n & (cap - 1)] = old.waiters[n & (old.cap - 1)];
 	}
 	free(old.msgs);
