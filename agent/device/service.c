@@ -10,6 +10,7 @@
 /* States of devices that we do not have: anybody can make them. */
 #define STRAYS_MAX       8192
 #define STRAYS_BYTES_MAX (16 << 20)
+#define SMALL_BYTES      1024 /* an `enable` is; it has room beside all that is larger */
 #define TYPE_AT          2
 #define NAME_AT          3
 #define SYSTEM_AT        4
@@ -32,18 +33,25 @@ static void stray_free(void *value)
 	free(s);
 }
 
+static size_t stray_bytes(const char *topic, const char *text)
+{
+	size_t n = strlen(topic) + strlen(text);
+
+	return n > SMALL_BYTES ? n : 0;
+}
+
 static struct stray *take_stray(struct devices *d, const char *topic)
 {
 	struct stray *s = map_remove(d->strays, topic);
 
 	if (s != NULL)
-		d->strays_bytes -= strlen(s->topic) + strlen(s->text);
+		d->strays_bytes -= stray_bytes(s->topic, s->text);
 	return s;
 }
 
 static void put_stray(struct devices *d, const char *topic, const char *text)
 {
-	size_t n = strlen(topic) + strlen(text);
+	size_t n = stray_bytes(topic, text);
 
 	stray_free(take_stray(d, topic));
 	bool fits = map_count(d->strays) < STRAYS_MAX && d->strays_bytes + n <= STRAYS_BYTES_MAX;

@@ -621,6 +621,46 @@ static void reload_changes_one_device_and_leaves_the_others(void **state)
 	AWAIT(w->loop, heard(w, "fake/d3/gateway/running=false;"));
 }
 
+static json_int_t counter(const struct world *w, const char *name)
+{
+	json_auto_t *all = devices_counters(w->devices);
+
+	return json_integer_value(json_object_get(all, name));
+}
+
+/* Whoever floods the topics of devices that are not there does not keep one from being enabled. */
+static void a_flood_of_states_hides_no_enable(void **state)
+{
+	enum { LARGE = 200 * 1024, SMALL = 20 };
+	struct world *w = *state;
+	CLEANUP(freep)
+	char *text = calloc(1, LARGE + 1);
+	char path[32];
+	json_int_t n = 0;
+
+	assert_non_null(text);
+	begin(w, "{\"type\":\"fake\",\"name\":\"d0\"}");
+	/* until nothing more has room */
+	for (size_t size = LARGE; size > SMALL; size /= 2) {
+		memset(text, '1', size);
+		text[0] = text[size - 1] = '"';
+		text[size] = '\0';
+		for (unsigned i = 0; i < (size == LARGE ? 100 : 4); i++) {
+			snprintf(path, sizeof(path), "data/p%lld", (long long)n);
+			say(w, "fake/d2", path, text, false);
+			n++;
+			AWAIT(w->loop, counter(w, "device_events_unknown") == n);
+		}
+	}
+	say(w, "fake/d1", "enable", "true", true);
+	AWAIT(w->loop, counter(w, "device_events_unknown") == n + 1);
+	write_file(w, "{\"type\":\"fake\",\"name\":\"d0\"},{\"type\":\"fake\",\"name\":\"d1\"}");
+	json_auto_t *added = ask(w, json_pack("{s:s}", "op", "reload"), NULL);
+
+	assert_int_equal(n_of(added, "added"), 1);
+	AWAIT(w->loop, fake_named("fake/d1") != NULL);
+}
+
 static void what_holds_for_the_gateway_needs_a_restart(void **state)
 {
 	struct world *w = *state;
@@ -691,6 +731,7 @@ int main(void)
 		IN_WORLD(a_broker_of_before_enables_nothing),
 		IN_WORLD(people_see_and_switch_devices),
 		IN_WORLD(reload_changes_one_device_and_leaves_the_others),
+		IN_WORLD(a_flood_of_states_hides_no_enable),
 		IN_WORLD(what_holds_for_the_gateway_needs_a_restart),
 		IN_WORLD(a_wrong_file_has_no_devices_until_it_is_right),
 		IN_WORLD(a_missing_file_is_told),
