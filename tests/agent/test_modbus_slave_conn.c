@@ -454,6 +454,49 @@ static void test_garbage_serial(void **state)
 	w->n = 0;
 }
 
+/* The second half was there in time; the slave was held up and looks late. */
+static void test_held_up(void **state)
+{
+	struct world *w = *state;
+	struct modbus_request q = read_of(MODBUS_HOLDING_REGISTER, 0, 1);
+	uint8_t bytes[MODBUS_FRAME_MAX];
+	struct err err;
+
+	add(w, "a", MODBUS_HOLDING_REGISTER, 0, 0, 16);
+	set_framing(w, MODBUS_RTU);
+	use_line(w, 60);
+	assert_int_equal(create(w, &err), 0);
+	struct client *c = on_line(w);
+	size_t n = frame_of(w, c, UNIT, &q, bytes);
+
+	put(c, bytes, n / 2);
+	turn_for(w, 5);
+	put(c, bytes + n / 2, n - n / 2);
+	usleep(200000);
+	assert_int_equal(answered(w, c, UNIT, &q), 0);
+}
+
+/* Adapters hand bytes on in pieces, some 16 ms apart. */
+static void test_pieces_of_an_adapter(void **state)
+{
+	struct world *w = *state;
+	struct modbus_request q = read_of(MODBUS_HOLDING_REGISTER, 0, 1);
+	uint8_t bytes[MODBUS_FRAME_MAX];
+	struct err err;
+
+	add(w, "a", MODBUS_HOLDING_REGISTER, 0, 0, 16);
+	set_framing(w, MODBUS_RTU);
+	use_line(w, 60);
+	assert_int_equal(create(w, &err), 0);
+	struct client *c = on_line(w);
+	size_t n = frame_of(w, c, UNIT, &q, bytes);
+
+	put(c, bytes, n / 2);
+	turn_for(w, 20);
+	put(c, bytes + n / 2, n - n / 2);
+	assert_int_equal(answered(w, c, UNIT, &q), 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -476,6 +519,8 @@ int main(void)
 		TEST(test_byte_dribble),
 		TEST(test_garbage_tcp),
 		TEST(test_garbage_serial),
+		TEST(test_held_up),
+		TEST(test_pieces_of_an_adapter),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,7 +6,7 @@
 
 #define HELD_MAX        65536 /* bytes of requests that wait behind a write */
 #define SILENCE_MS      1000  /* of ASCII, and where there are no characters to count */
-#define SILENCE_LINE_MS 10    /* the least for RTU: what the system may take to hand bytes on */
+#define SILENCE_LINE_MS 50    /* the least for RTU: adapters and the system hold bytes back */
 
 static void drop(struct slave_conn *c, const char *why);
 
@@ -141,6 +141,14 @@ static void on_silence(void *arg)
 
 	if (c->write != NULL)
 		return;
+	/* Timers come before descriptors: when we were held up, more may be there and nobody has
+	 * looked. */
+	if (!c->silent) {
+		c->silent = true;
+		loop_arm(c->slave->loop, c->silence_timer, 0);
+		return;
+	}
+	c->silent = false;
 	modbus_framer_silence(&c->framer);
 	slave_conn_resume(c);
 }
@@ -167,6 +175,7 @@ static void on_data(void *arg, const uint8_t *bytes, size_t n)
 		overflow(c);
 		return;
 	}
+	c->silent = false;
 	c->held = held;
 	memcpy(c->held + c->n_held, bytes, n);
 	c->n_held += n;

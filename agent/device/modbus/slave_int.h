@@ -40,8 +40,9 @@ struct slave_conn {
 	struct slave_write *write; /* waits for its answer; until then nothing is read */
 	uint8_t *held;             /* bytes that came and are not in the framer yet */
 	size_t n_held;
-	bool busy; /* is taking requests */
-	bool gone; /* dropped while it was busy */
+	bool silent; /* for too long, unless more is there already */
+	bool busy;   /* is taking requests */
+	bool gone;   /* dropped while it was busy */
 };
 
 struct slave_point {
