@@ -1,5 +1,5 @@
 #include "agent/device/modbus/client_int.h"
-#include "agent/device/modbus/modbus_points.h"
+#include "agent/device/modbus/modbus_line.h"
 #include "common/util.h"
 #include <limits.h>
 #include <math.h>

@@ -1,5 +1,5 @@
-/* modbus_points.h - what the configurations of master and slave share: the rows of `data[]` that
- * say where a point is, and what a serial line must be (gateway-devices 2.1, 2.2).
+/* modbus_points.h - the rows of `data[]` that master and slave share: where a point is
+ * (gateway-devices 2.1, 2.2).
  */
 #pragma once
 
@@ -18,9 +18,6 @@ void modbus_bits_parse(const json_t *point, struct modbus_bits *ret);
 /* What the rows cannot say: a value beyond the last address; an order of what is not whole
  * registers. point: its rows have been checked, without an error. ret: none was found. */
 bool modbus_bits_check(const json_t *point, struct problems *p);
-/* What the rows of a serial block cannot say, for this modbus_type: serial_check(), and characters
- * that are too short for the framing. */
-void modbus_line_check(const json_t *block, const char *modbus_type, struct problems *p);
 /* Values in events: an integer; a string of decimal digits from 2^63 on, where JSON integers of
  * many end. Both are read. modbus_value_json(): new; NULL: out of memory. modbus_value_parse():
  * errors: ERR_SCHEMA, ERR_RANGE (more bits than the point has). */

@@ -1,4 +1,5 @@
 /* slave_conf.c - what the configuration of a Modbus slave may hold. */
+#include "agent/device/modbus/modbus_line.h"
 #include "agent/device/modbus/modbus_points.h"
 #include "agent/device/modbus/slave_int.h"
 #include "common/util.h"
