@@ -1,5 +1,5 @@
 /* Names that are looked up, with a getaddrinfo() of the test's own that answers when it may. */
-#include "agent/lookup.h"
+#include "common/lookup.h"
 #include "common/util.h"
 #include <netdb.h>
 #include <pthread.h>
