@@ -369,7 +369,7 @@ static void on_told(void *arg, int rc)
 	if (rc == 0 && t->device->up)
 		states_told(t->device->states, t->topic, t->text);
 	else
-		states_not_told(t->device->states, t->topic);
+		states_not_told(t->device->states, t->topic, t->text);
 	telling_free(t);
 }
 
@@ -398,7 +398,7 @@ static void tell_broker(void *arg, const char *topic, const char *text, const js
 		device_state_failed(d, &(struct err){.text = "out of memory"});
 		return;
 	}
-	states_telling(d->states, topic);
+	states_telling(d->states, topic, text);
 	int rc = outbox_put(d->outbox,
 			    &(struct outbox_item){.sink = OUTBOX_EVENTS,
 						  .address = topic,
@@ -411,7 +411,7 @@ static void tell_broker(void *arg, const char *topic, const char *text, const js
 			    &err);
 	if (rc == 0)
 		return;
-	states_not_told(d->states, topic);
+	states_not_told(d->states, topic, text);
 	telling_free(t);
 	device_state_failed(d, &err);
 }

@@ -1,4 +1,5 @@
 #include "agent/device/states.h"
+#include "agent/device/echo.h"
 #include "common/map.h"
 #include "common/util.h"
 #include <stdio.h>
@@ -14,10 +15,10 @@ struct state {
 	int64_t changed_us;
 	char *other_text; /* what the broker has, with no time, that differs; NULL: nothing */
 	json_t *other_payload;
-	bool seen;       /* the broker has it so, in this connection */
-	bool live;       /* told in this connection, as it happened */
-	bool untold;     /* we changed it, the broker has not acknowledged that */
-	unsigned echoes; /* times that it was told and has not come back */
+	bool seen;   /* the broker has it so, in this connection */
+	bool live;   /* told in this connection, as it happened */
+	bool untold; /* we changed it, the broker has not acknowledged that */
+	struct echoes echoes;
 	bool missed;
 	struct state *next_missed;
 };
@@ -51,6 +52,7 @@ static void state_free(void *value)
 	if (st == NULL)
 		return;
 	forget_other(st);
+	echoes_clear(&st->echoes);
 	free(st->topic);
 	free(st->text);
 	json_decref(st->payload);
@@ -264,7 +266,7 @@ static void forget_sync(void *arg, const char *topic, void *value)
 	(void)arg;
 	(void)topic;
 	st->seen = st->live = false;
-	st->echoes = 0;
+	echoes_clear(&st->echoes);
 	forget_other(st);
 }
 
@@ -371,26 +373,19 @@ static int set_now(struct states *s, const char *topic, const struct event_body 
 	return rc == 0 && !same ? keep(s, st, err) : rc;
 }
 
-/* What we told is no news for the driver: it may have changed since by other ways. */
-static bool take_echo(struct states *s, const char *topic, const char *text)
-{
-	struct state *st = map_find(s->by_topic, topic);
-
-	if (st == NULL || st->echoes == 0)
-		return false;
-	bool same = st->text != NULL && strcmp(st->text, text) == 0;
-
-	st->echoes = same ? st->echoes - 1 : 0;
-	return same;
-}
-
+/* What we told is no news for the driver: it may have changed since by other ways. What we told
+ * before that is no news for anybody. */
 int states_live(struct states *s, const char *topic, const struct event_body *body,
 		const char *text, struct err *err)
 {
-	bool echo = take_echo(s, topic, text);
-	int rc = set_now(s, topic, body, text, false, err);
+	struct state *st = map_find(s->by_topic, topic);
+	enum echo_kind kind = st != NULL ? echoes_take(&st->echoes, text) : ECHO_NONE;
 
-	return rc < 0 ? rc : !echo;
+	if (kind == ECHO_OLD)
+		return 0;
+	bool known = kind == ECHO_LAST && st->text != NULL && strcmp(st->text, text) == 0;
+	int rc = set_now(s, topic, body, text, false, err);
+	return rc < 0 ? rc : !known;
 }
 
 int states_set(struct states *s, const char *topic, const struct event_body *body, const char *text,
@@ -399,20 +394,20 @@ int states_set(struct states *s, const char *topic, const struct event_body *bod
 	return set_now(s, topic, body, text, true, err);
 }
 
-void states_telling(struct states *s, const char *topic)
+void states_telling(struct states *s, const char *topic, const char *text)
 {
 	struct state *st = map_find(s->by_topic, topic);
 
 	if (st != NULL)
-		st->echoes++;
+		echoes_add(&st->echoes, text);
 }
 
-void states_not_told(struct states *s, const char *topic)
+void states_not_told(struct states *s, const char *topic, const char *text)
 {
 	struct state *st = map_find(s->by_topic, topic);
 
-	if (st != NULL && st->echoes > 0)
-		st->echoes--;
+	if (st != NULL)
+		echoes_remove(&st->echoes, text);
 }
 
 void states_told(struct states *s, const char *topic, const char *text)

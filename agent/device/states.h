@@ -36,17 +36,17 @@ void states_begin_sync(struct states *s);
  * same. */
 int states_retained(struct states *s, const char *topic, const struct event_body *body,
 		    const char *text, struct err *err);
-/* Somebody says it now. ret: 1; 0 it is what the broker was told, which comes back; negative: it is
- * not on the disk, but counts. */
+/* Somebody says it now. ret: 1; 0 it is what the broker was told, which comes back, and has been
+ * overtaken or is known; negative: it is not on the disk, but counts. */
 int states_live(struct states *s, const char *topic, const struct event_body *body,
 		const char *text, struct err *err);
 /* We say it now, and the broker shall hear of it: until states_told() it is newer than anything
  * that has no time. */
 int states_set(struct states *s, const char *topic, const struct event_body *body, const char *text,
 	       struct err *err);
-/* The broker is being told what it is now, and will repeat it; or will not, after all. */
-void states_telling(struct states *s, const char *topic);
-void states_not_told(struct states *s, const char *topic);
+/* The broker is being told this text, and will repeat it; or will not, after all. */
+void states_telling(struct states *s, const char *topic, const char *text);
+void states_not_told(struct states *s, const char *topic, const char *text);
 /* The broker has this text. */
 void states_told(struct states *s, const char *topic, const char *text);
 

@@ -19,7 +19,7 @@ struct world {
 	struct device_env env;
 	struct device *d;
 	struct notes sent; /* word=payload; of each publication */
-	char last_body[1024];
+	char last_body[1024], last_enable[1024];
 	bool away, holds; /* the broker: is; acknowledges later */
 	uint64_t tokens[64];
 	size_t n_tokens;
@@ -45,6 +45,8 @@ static int on_send(void *owner, uint64_t token, const char *topic, const char *t
 		word += 8;
 	note(&w->sent, "%s=%s%s;", word, payload, retain ? "" : "!");
 	snprintf(w->last_body, sizeof(w->last_body), "%s", text);
+	if (strcmp(word, "system/enable") == 0)
+		snprintf(w->last_enable, sizeof(w->last_enable), "%s", text);
 	free(payload);
 	event_body_done(&body);
 	assert_true(w->n_tokens < ARRAY_LEN(w->tokens));
@@ -723,7 +725,7 @@ static void what_the_broker_is_told_comes_back(void **state)
 	/* once more is somebody who says so */
 	tell(w, "data/x", "{\"value\":7}");
 	assert_driver("fake/d1 data/x={\"value\": 7};");
-	/* and so is what came before it was repeated */
+	/* and so is what others said before it was repeated */
 	device_lost(w->d);
 	device_synced(w->d, true, false);
 	turn(w);
@@ -732,6 +734,38 @@ static void what_the_broker_is_told_comes_back(void **state)
 	tell(w, "data/x", "{\"value\":7}");
 	assert_driver("fake/d1 data/x={\"value\": 8};fake/d1 data/x={\"value\": 7};"
 		      "fake/d1 data/x={\"value\": 7};");
+}
+
+/* It is the same with what was set here and has been overtaken: it switches nothing. */
+static void what_was_set_here_comes_back(void **state)
+{
+	static const bool sets[] = {false, true, false};
+	struct world *w = *state;
+	struct err err = {0};
+	char bodies[3][sizeof(w->last_enable)];
+
+	begin(w, "");
+	tell(w, "enable", "true");
+	for (size_t i = 0; i < ARRAY_LEN(sets); i++) {
+		assert_int_equal(device_set_enabled(w->d, sets[i], &err), 0);
+		turn(w);
+		snprintf(bodies[i], sizeof(bodies[i]), "%s", w->last_enable);
+	}
+	assert_int_equal(fakes.created, 2);
+	for (size_t i = 0; i < ARRAY_LEN(sets); i++)
+		tell(w, "enable", bodies[i]);
+	assert_int_equal(fakes.created, 2);
+	assert_int_equal(device_get_state(w->d), DEVICE_DISABLED);
+	/* what others say in between counts, until ours that came after it */
+	assert_int_equal(device_set_enabled(w->d, false, &err), 0);
+	turn(w);
+	snprintf(bodies[0], sizeof(bodies[0]), "%s", w->last_enable);
+	tell(w, "enable", "true");
+	assert_int_equal(device_get_state(w->d), DEVICE_RUNNING);
+	tell(w, "enable", bodies[0]);
+	assert_int_equal(device_get_state(w->d), DEVICE_DISABLED);
+	tell(w, "enable", "true");
+	assert_int_equal(device_get_state(w->d), DEVICE_RUNNING);
 }
 
 static void enable_passes_the_queue(void **state)
@@ -980,6 +1014,7 @@ int main(void)
 		IN_WORLD(a_full_queue_drops_the_newest),
 		IN_WORLD(a_full_queue_loses_no_state),
 		IN_WORLD(what_the_broker_is_told_comes_back),
+		IN_WORLD(what_was_set_here_comes_back),
 		IN_WORLD(enable_passes_the_queue),
 		IN_WORLD(states_count_whenever_they_came),
 		IN_WORLD(done_when_both_views_are),
