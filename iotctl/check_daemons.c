@@ -97,7 +97,8 @@ static void look_at_devices(struct look *l, const json_t *devices)
 			  "iotctl device check FILE; then iotctl device reload", "%s", why);
 	else if (!bus)
 		look_says(l, "devices", DOCTOR_WARNING,
-			  "see mqtt in the device file, and log/agent.log below userdir",
+			  "see the broker above; if the device file names another one, see mqtt "
+			  "there",
 			  "%u; their broker is not reached", count);
 	else if (failed > 0)
 		look_says(l, "devices", DOCTOR_WARNING, "iotctl device list says why",

@@ -174,6 +174,18 @@ static void print_points(const json_t *points)
 	}
 }
 
+/* What waits: since when, instead of a time in microseconds. */
+static void show_age(json_t *outbox)
+{
+	json_int_t oldest_us = json_integer_value(json_object_get(outbox, "oldest_us"));
+	char age[32] = "-";
+
+	if (oldest_us > 0)
+		age_of((double)oldest_us / 1e6, age);
+	json_object_del(outbox, "oldest_us");
+	json_object_set_new(outbox, "oldest", json_string(age));
+}
+
 static int device_show(const struct iotctl *app, const struct options *o)
 {
 	json_auto_t *device = NULL;
@@ -184,6 +196,7 @@ static int device_show(const struct iotctl *app, const struct options *o)
 	if (options_has(o, "json"))
 		return print_json(device);
 	show_plain(device);
+	show_age(json_object_get(device, "outbox"));
 	json_auto_t *points = json_incref(json_object_get(device, "points_list"));
 
 	json_object_del(device, "points_list");

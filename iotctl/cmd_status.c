@@ -83,6 +83,8 @@ static void add_agents_word(json_t *own, json_t *service)
 	size_t i;
 
 	json_object_set(service, "transport", json_object_get(own, "transport"));
+	if (json_is_object(json_object_get(own, "devices")))
+		json_object_set(service, "field_devices", json_object_get(own, "devices"));
 	if (text_or_empty(own, "transport_why")[0] != '\0')
 		json_object_set(service, "transport_why", json_object_get(own, "transport_why"));
 	json_array_foreach (json_object_get(json_object_get(own, "keeper"), "layers"), i, layer)
@@ -216,6 +218,17 @@ static void print_projects(json_t *s)
 			     : "           has no account yet: iotctl user add --admin NAME");
 }
 
+static void print_field_devices(const json_t *devices)
+{
+	char count[32], running[32], failed[32], backlog[32];
+
+	if (devices == NULL || text_or_empty(devices, "why")[0] != '\0') /* health says it */
+		return;
+	printf("           field devices %s, running %s, failed %s; values that wait %s\n",
+	       number_of(devices, "count", count), number_of(devices, "running", running),
+	       number_of(devices, "failed", failed), number_of(devices, "backlog", backlog));
+}
+
 static void print_service(json_t *s)
 {
 	char pid[16] = "-", uptime[32] = "-", ports[100] = "-";
@@ -254,6 +267,7 @@ static void print_service(json_t *s)
 		printf("           data goes the slower way: %s\n",
 		       text_or_empty(s, "transport_why"));
 	print_projects(s);
+	print_field_devices(json_object_get(s, "field_devices"));
 	json_array_foreach (json_object_get(s, "sandbox_lacks"), i, lack)
 		printf("%s%s", i == 0 ? "           the sandbox of functions lacks " : ", ",
 		       json_string_value(lack));

@@ -186,6 +186,23 @@ def test_a_file_that_is_wrong_from_the_start_is_told_wherever_one_looks(bench):
     assert "not started" not in bench.iotctl("list", "--field").stdout
 
 
+def test_what_waits_for_the_broker_is_shown(bench):
+    bench.write(master("plc1", bench.port, store={}), master("plc2", bench.port))
+    bench.iotctl("reload")
+    bench.running("plc1")
+    bench.running("plc2")
+    assert "field devices 2, running 2, failed 0; values that wait 0\n" in bench.status()
+    assert re.search(r"^  oldest +-$", bench.iotctl("show", "plc1").stdout, re.M)
+    bench.suite.processes["broker"].stop()
+    until(lambda: bench.field()["plc2"]["state"] == "waiting", 20, "the one without a store to be closed")
+    bench.peer.set("HOLDING_REGISTER", 5, 99)
+    until(lambda: bench.field()["plc1"]["backlog"] > 0, 10, "a backlog")
+    assert re.search(r"^  oldest +\d+ s$", bench.iotctl("show", "plc1").stdout, re.M)
+    assert re.search(r"field devices 2, running 1, failed 0; values that wait [1-9]", bench.status())
+    bench.suite.start("broker")
+    until(lambda: bench.field()["plc1"]["backlog"] == 0 and bench.field()["plc2"]["state"] == "running", 20, "all to be as before")
+
+
 def test_doctor_says_which_devices_are_not_reached_and_why(bench, tmp_path):
     away, = free_ports(1)
     line = dict(master("meters", 0), connection=dict(master("x", 1)["connection"], modbus_type="RTU",
