@@ -222,7 +222,7 @@ def test_candidates_come_from_the_table(suite):
     assert complete(suite, "app", "list", "") == []
     assert complete(suite, "logs", "-n", "") == [] and complete(suite, "logs", "-n", "5", "sup") == ["supervisor"]
     assert complete(suite, "log-level", "csm", "device", "") == ["error", "warn", "info", "debug", "default"]
-    assert complete(suite, "-d", "-c", str(suite.ini), "initdb", "") == ["csm", "ccm"]
+    assert complete(suite, "-d", "-c", str(suite.ini), "initdb", "") == ["csm", "ccm", "devices"]
     assert complete(suite, "no-such", "") == [] and complete(suite, "-c", "x") == []
 
 
