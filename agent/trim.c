@@ -5,13 +5,14 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define LOOK_MS     5000
-#define GROWN_BYTES ((size_t)4 << 20) /* less is not worth the while */
+#define LOOK_MS    5000
+#define MUCH_BYTES ((size_t)2 << 20) /* less is not worth the while */
 
 struct trim {
 	struct loop *loop;
 	struct loop_src *timer;
 	size_t least; /* that the process had in memory since it was trimmed last */
+	size_t used;  /* what was allocated then */
 };
 
 /* ret: bytes of the process that are in memory; 0: not known */
@@ -31,11 +32,12 @@ static size_t resident(void)
 static void on_timer(void *arg)
 {
 	struct trim *t = arg;
-	size_t now = resident();
+	size_t now = resident(), used = mallinfo2().uordblks;
 
-	if (now > t->least + GROWN_BYTES) {
+	if (now > t->least + MUCH_BYTES || used + MUCH_BYTES < t->used) {
 		malloc_trim(0);
 		t->least = resident();
+		t->used = used;
 	} else if (now < t->least) {
 		t->least = now;
 	}

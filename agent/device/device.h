@@ -25,6 +25,7 @@ struct device;
 struct device_env {
 	struct loop *loop;
 	struct store *store;
+	struct pieces *pieces; /* for what waits for the broker; NULL: none */
 	struct fetch *fetch;
 	struct view_farewells *farewells;
 	const char *gateway, *csm_url;

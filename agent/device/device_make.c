@@ -66,7 +66,8 @@ static int make_views(struct device *d, struct err *err)
 	const struct device_env *env = d->env;
 	const json_t *store = d->has_store ? json_object_get(d->conf, "store") : NULL;
 
-	int rc = outbox_new(env->loop, env->store, d->key, store, &ops, d, &d->outbox, err);
+	int rc = outbox_new(env->loop, env->store, env->pieces, d->key, store, &ops, d, &d->outbox,
+			    err);
 	if (rc < 0)
 		return rc;
 	const struct view_conf conf = {

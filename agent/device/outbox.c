@@ -240,8 +240,9 @@ void outbox_schedule(struct outbox *o)
 
 /* ---- new, free ---- */
 
-int outbox_new(struct loop *l, struct store *store, const char *device, const json_t *conf,
-	       const struct outbox_ops *ops, void *arg, struct outbox **ret, struct err *err)
+int outbox_new(struct loop *l, struct store *store, struct pieces *pieces, const char *device,
+	       const json_t *conf, const struct outbox_ops *ops, void *arg, struct outbox **ret,
+	       struct err *err)
 {
 	struct outbox *o = calloc(1, sizeof(*o));
 
@@ -266,8 +267,10 @@ int outbox_new(struct loop *l, struct store *store, const char *device, const js
 			(int64_t)(json_number_value(json_object_get(conf, "max_age")) * 1e6);
 		o->rate = json_number_value(json_object_get(conf, "catch_up_rate"));
 	}
-	for (int i = 0; i < OUTBOX_SINKS; i++)
+	for (int i = 0; i < OUTBOX_SINKS; i++) {
 		o->q[i].sink = (enum outbox_sink)i;
+		o->q[i].pieces = pieces;
+	}
 	int rc = o->device != NULL ? loop_add_timer(l, -1, 0, outbox_tick, o, &o->timer, err)
 				   : err_set(err, ERR_NOMEM, "%s: outbox", device);
 
@@ -314,7 +317,7 @@ static void items_free(struct item_list *l)
 		outbox_take(it);
 		outbox_hearers_free(&it->hearers);
 		if (!it->saving)
-			free(it);
+			outbox_item_free(it);
 	}
 }
 
@@ -337,12 +340,12 @@ struct outbox *outbox_free(struct outbox *o)
 		items_free(&q->flight);
 		items_free(&q->window[KEEP_LATEST]);
 		items_free(&q->window[KEEP_ALL]);
-		map_free(q->addresses, free);
+		map_free(q->addresses, outbox_address_free);
 	}
 	for (struct item *it = o->saving, *next; it != NULL; it = next) {
 		next = it->next_saving;
 		outbox_hearers_free(&it->hearers);
-		free(it);
+		outbox_item_free(it);
 	}
 	outbox_hearers_free(&o->ended);
 	loop_remove(o->loop, o->timer);

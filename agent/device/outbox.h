@@ -16,6 +16,7 @@
 #pragma once
 
 #include "agent/device/field.h"
+#include "agent/device/pieces.h"
 #include "agent/device/store.h"
 #include "common/err.h"
 #include "common/loop.h"
@@ -66,9 +67,11 @@ struct outbox_status {
 };
 
 /* conf: the device's checked `store` object, or NULL: nothing is kept on disk. device: "type/name",
- * the key of its items on disk; what an earlier process left there is sent first. ret: yours. */
-int outbox_new(struct loop *l, struct store *store, const char *device, const json_t *conf,
-	       const struct outbox_ops *ops, void *arg, struct outbox **ret, struct err *err);
+ * the key of its items on disk; what an earlier process left there is sent first. pieces: for
+ * items; outlives it; NULL: none. ret: yours. */
+int outbox_new(struct loop *l, struct store *store, struct pieces *pieces, const char *device,
+	       const json_t *conf, const struct outbox_ops *ops, void *arg, struct outbox **ret,
+	       struct err *err);
 /* What is on the disk stays there; the rest is written to it if its policy says so. */
 struct outbox *outbox_free(struct outbox *o);
 

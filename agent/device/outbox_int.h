@@ -88,6 +88,7 @@ struct gone {
 /* Of one sink. */
 struct outbox_queue {
 	enum outbox_sink sink;
+	struct pieces *pieces; /* for items and addresses; NULL: none */
 	bool up;
 	bool stalled;          /* it takes nothing now */
 	bool lost;             /* it has lost some: asked again after a while */
@@ -144,6 +145,8 @@ struct outbox {
 int64_t outbox_now_us(void);
 /* ret: NULL: out of memory */
 struct item *outbox_item_new(struct outbox *o, struct address *a, const char *text);
+void outbox_item_free(struct item *it); /* no more than its memory */
+void outbox_address_free(void *address);
 /* Also NULL: out of memory; make: if there is none. */
 struct address *outbox_address(struct outbox_queue *q, const char *name, bool make);
 /* Nothing is to be remembered of it any more? Then it is no more. */

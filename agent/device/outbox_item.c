@@ -6,7 +6,7 @@
 #include <time.h>
 
 #define ADDRESSES_FEW 4
-#define HEARERS_MAX 64 /* of one item: of superseded ones, too */
+#define HEARERS_MAX   64 /* of one item: of superseded ones, too */
 
 int64_t outbox_now_us(void)
 {
@@ -71,18 +71,25 @@ struct address *outbox_address(struct outbox_queue *q, const char *name, bool ma
 		return a;
 	if (q->addresses == NULL && (q->addresses = map_new()) == NULL)
 		return NULL;
-	a = calloc(1, sizeof(*a) + len);
+	a = pieces_take(q->pieces, sizeof(*a) + len);
 	if (a == NULL)
 		return NULL;
-	a->q = q;
+	*a = (struct address){.q = q};
 	memcpy(a->name, name, len);
 	if (map_add(q->addresses, a->name, a) < 0) {
-		free(a);
+		outbox_address_free(a);
 		return NULL;
 	}
 	if (map_count(q->addresses) > q->most_addresses)
 		q->most_addresses = map_count(q->addresses);
 	return a;
+}
+
+void outbox_address_free(void *address)
+{
+	struct address *a = address;
+
+	pieces_give(a->q->pieces, a, sizeof(*a) + strlen(a->name) + 1);
 }
 
 void outbox_forget_address(struct address *a)
@@ -92,7 +99,7 @@ void outbox_forget_address(struct address *a)
 	struct outbox_queue *q = a->q;
 
 	map_remove(q->addresses, a->name);
-	free(a);
+	outbox_address_free(a);
 	/* a map keeps memory for what it had: after a burst, in many devices, that is a lot */
 	if (map_count(q->addresses) == 0 && q->most_addresses > ADDRESSES_FEW) {
 		q->addresses = map_free(q->addresses, NULL);
@@ -107,10 +114,15 @@ bool outbox_is_state(const struct item *it)
 	return it->keep == KEEP_LATEST || (it->keep == KEEP_NONE && it->state);
 }
 
+void outbox_item_free(struct item *it)
+{
+	pieces_give(it->q->pieces, it, sizeof(*it) + strlen(it->text) + 1);
+}
+
 struct item *outbox_item_new(struct outbox *o, struct address *a, const char *text)
 {
 	size_t len = strlen(text) + 1;
-	struct item *it = malloc(sizeof(*it) + len);
+	struct item *it = pieces_take(a->q->pieces, sizeof(*it) + len);
 
 	if (it == NULL)
 		return NULL;
@@ -132,7 +144,7 @@ void outbox_dispose(struct item *it)
 		return;
 	a->items--;
 	outbox_forget_address(a);
-	free(it);
+	outbox_item_free(it);
 }
 
 static void hearers_append(struct hearers *l, struct hearer *h)

@@ -372,11 +372,11 @@ int devices_new(struct loop *l, const struct settings *settings, const char *pat
 	d->last_waiting = &d->first_waiting;
 	d->path = strdup(path);
 	d->entries = map_new();
-	if (d->path == NULL || d->entries == NULL) {
+	d->env = (struct device_env){.loop = l, .send = on_device_send, .pieces = pieces_new()};
+	if (d->path == NULL || d->entries == NULL || d->env.pieces == NULL) {
 		devices_free(d);
 		return err_set(err, ERR_NOMEM, "devices");
 	}
-	d->env = (struct device_env){.loop = l, .send = on_device_send};
 	devices_start(d);
 	*ret = d;
 	return 0;
@@ -408,6 +408,7 @@ struct devices *devices_free(struct devices *d)
 	d->farewells = view_farewells_free(d->farewells);
 	d->fetch = fetch_free(d->fetch);
 	d->store = store_close(d->store);
+	d->env.pieces = pieces_free(d->env.pieces);
 	devices_conf_done(&d->conf);
 	free(d->path);
 	free(d);

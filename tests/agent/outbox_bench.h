@@ -96,7 +96,7 @@ MAYBE_UNUSED static void bench_open(struct bench *b)
 {
 	if (loop_new(&b->loop, &b->err) < 0 ||
 	    store_open(b->loop, &b->settings, &b->store, &b->err) < 0 ||
-	    outbox_new(b->loop, b->store, DEVICE, b->conf, &bench_ops, b, &b->o, &b->err) < 0)
+	    outbox_new(b->loop, b->store, NULL, DEVICE, b->conf, &bench_ops, b, &b->o, &b->err) < 0)
 		fail_msg("%s", b->err.text);
 }
 

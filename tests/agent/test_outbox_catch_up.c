@@ -246,7 +246,7 @@ static void test_thousand_outboxes(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(all); i++) {
 		snprintf(name, sizeof(name), "modbus_master/plc%zu", i);
 		assert_int_equal(
-			outbox_new(b->loop, b->store, name, b->conf, &bench_ops, b, &all[i], NULL),
+			outbox_new(b->loop, b->store, NULL, name, b->conf, &bench_ops, b, &all[i], NULL),
 			0);
 	}
 	size_t each = (mallinfo2().uordblks - before) / ARRAY_LEN(all);

@@ -245,7 +245,7 @@ static void test_reload(void **state)
 	/* a reload of one device: the store and the other devices stay */
 	bench_all(b, "a", 1);
 	b->o = outbox_free(b->o);
-	assert_int_equal(outbox_new(b->loop, b->store, DEVICE, b->conf, &bench_ops, b, &b->o, NULL),
+	assert_int_equal(outbox_new(b->loop, b->store, NULL, DEVICE, b->conf, &bench_ops, b, &b->o, NULL),
 			 0);
 	bench_all(b, "a", 2);
 	bench_up(b);
@@ -259,7 +259,7 @@ static void test_devices_are_apart(void **state)
 	struct outbox *other;
 
 	assert_int_equal(
-		outbox_new(b->loop, b->store, "ping/x", b->conf, &bench_ops, b, &other, NULL), 0);
+		outbox_new(b->loop, b->store, NULL, "ping/x", b->conf, &bench_ops, b, &other, NULL), 0);
 	bench_all(b, "a", 1);
 	const struct outbox_item item = {.address = "b", .text = "9", .keep = KEEP_ALL};
 
