@@ -204,6 +204,8 @@ static void on_message(void *arg, const struct bus_msg *m)
 	struct event_path path = {0};
 	struct event_body body = {0};
 	struct err err = {0};
+	CLEANUP(freep)
+	char *topic = NULL;
 
 	if (strcmp(m->topic, b->sync_topic) == 0) {
 		if (b->token[0] != '\0' && strcmp(m->payload, b->token) == 0)
@@ -219,6 +221,9 @@ static void on_message(void *arg, const struct bus_msg *m)
 	int rc = event_path_parse(m->topic, &path, &err);
 	if (rc == 0 && !look(b, m, &path))
 		goto out;
+	/* who encodes more than he must means the same */
+	if (rc == 0)
+		rc = event_topic(path.segments, path.n, &topic, &err);
 	if (rc == 0)
 		rc = event_body_parse(m->payload, m->len, &body, &err);
 	if (rc < 0) {
@@ -226,7 +231,7 @@ static void on_message(void *arg, const struct bus_msg *m)
 		goto out;
 	}
 	b->told = true;
-	b->events.on_event(b->arg, &path, m->topic, &body, m->payload, m->len, m->retained);
+	b->events.on_event(b->arg, &path, topic, &body, m->payload, m->len, m->retained);
 out:
 	event_path_done(&path);
 	event_body_done(&body);

@@ -28,8 +28,9 @@ struct eventbus_events {
 	void (*on_synced)(void *arg, bool complete, const char *mark);
 	/* Once after each on_synced, or after an on_event. */
 	void (*on_lost)(void *arg, const char *why);
-	/* path: of the whole topic, six segments at least, the fifth is `system`. What is stale
-	 * (retained acts) or twice (DUP acts within 10 s) never gets here. */
+	/* path: of the whole topic, six segments at least, the fifth is `system`. topic: as
+	 * event_topic() writes it, however it was said. What is stale (retained acts) or twice (DUP
+	 * acts within 10 s) never gets here. */
 	void (*on_event)(void *arg, const struct event_path *path, const char *topic,
 			 const struct event_body *body, const char *text, size_t len,
 			 bool retained);

@@ -22,6 +22,7 @@ struct world {
 	bool complete;
 	char events[4096]; /* path=payload; of each, ~ if retained */
 	char online[256], mark[64];
+	char topic[256]; /* of the last event */
 };
 
 static void on_synced(void *arg, bool complete, const char *mark)
@@ -53,6 +54,7 @@ static void on_event(void *arg, const struct event_path *path, const char *topic
 	assert_int_equal(strlen(text), len);
 	assert_string_equal(path->segments[4], "system");
 	assert_int_equal(strncmp(topic, "gateway/gw1/", 12), 0);
+	snprintf(w->topic, sizeof(w->topic), "%s", topic);
 	for (size_t i = 5; i < path->n; i++)
 		at += (size_t)snprintf(w->events + at, sizeof(w->events) - at, "%s%s",
 				       i > 5 ? "/" : "", path->segments[i]);
@@ -182,6 +184,30 @@ static void retained_states_are_told_before_it_is_synced(void **state)
 	say(w, "enable", "false", true);
 	AWAIT(w->loop, w->events[0] != '\0');
 	assert_string_equal(w->events, "enable=false;");
+}
+
+/* However a topic is encoded, it is the same. */
+static void topics_are_told_in_one_form(void **state)
+{
+	static const struct {
+		const char *said, *told;
+	} topics[] = {
+		{"gateway/gw1/fake/d1/system/data/x", "gateway/gw1/fake/d1/system/data/x"},
+		{"gateway/gw1/f%61ke/%641/system/d%61ta/x%2fy",
+		 "gateway/gw1/fake/d1/system/data/x%2Fy"},
+		{"gateway/gw1/fake/$d/system/%65nable", "gateway/gw1/fake/%24d/system/enable"},
+	};
+	struct world *w = *state;
+
+	watcher_start(&w->watcher, w->loop, &w->broker, NULL);
+	start_bus(w, 5000);
+	AWAIT(w->loop, w->synced == 1);
+	for (size_t i = 0; i < ARRAY_LEN(topics); i++) {
+		w->topic[0] = '\0';
+		watcher_say(&w->watcher, w->loop, topics[i].said, "1", 1, false);
+		AWAIT(w->loop, w->topic[0] != '\0');
+		assert_string_equal(w->topic, topics[i].told);
+	}
 }
 
 static void a_retained_act_is_never_done(void **state)
@@ -531,6 +557,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		IN_WORLD(retained_states_are_told_before_it_is_synced),
 		IN_WORLD(a_retained_act_is_never_done),
+		IN_WORLD(topics_are_told_in_one_form),
 		IN_WORLD(bad_events_are_dropped_and_the_next_is_heard),
 		IN_WORLD(a_mark_is_found_again_unless_the_broker_forgot),
 		cmocka_unit_test_setup_teardown(without_the_token_it_goes_on_after_the_timeout,
