@@ -21,7 +21,7 @@ static int pump(struct mqtt_link *k)
 	int rc = 0;
 
 	if (k->state >= LINK_CONNECTED)
-		rc = mqtt_out_pump(&k->outgoing, &k->out, LINK_WRITE_BYTES);
+		rc = mqtt_out_pump(&k->outgoing, &k->out, mqtt_link_write_bytes(k));
 	mqtt_io_send(k);
 	mqtt_io_watch(k);
 	return rc;
@@ -98,7 +98,8 @@ static void tell_down(struct mqtt_link *k, enum mqtt_link_state was, const char 
 {
 	if (was >= LINK_CONNECTED)
 		log_info("mqtt.down", KV("link", k->name), KV("why", why));
-	else if (log_allowed("mqtt.connect_failed", k->name))
+	else if (log_allowed("mqtt.connect_failed",
+			     k->frugal ? k->host : k->name)) /* one for all */
 		log_warn("mqtt.connect_failed", KV("link", k->name), KV("why", why));
 	if (was == LINK_UP && k->handlers.on_down != NULL)
 		k->handlers.on_down(k->arg, why);
@@ -320,7 +321,7 @@ int mqtt_link_send(struct mqtt_link *k, const struct mqtt_publish *m,
 {
 	/* Nothing is kept of what nobody acknowledges. */
 	if (m->qos == 0 && k->state >= LINK_CONNECTED && mqtt_out_idle(&k->outgoing) &&
-	    mqtt_bytes_waiting(&k->out) < LINK_WRITE_BYTES)
+	    mqtt_bytes_waiting(&k->out) < mqtt_link_write_bytes(k))
 		return mqtt_put_publish(&k->out, m);
 	int rc = mqtt_out_add(&k->outgoing, m, w);
 	k->refused |= rc == ERR_LIMIT;

@@ -8,8 +8,9 @@
 #include "common/mqtt/mqtt_link.h"
 #include "common/mqtt/mqtt_out.h"
 
-#define LINK_KEEP_BYTES  (1 << 20) /* an emptied buffer larger than this gives its memory back */
-#define LINK_WRITE_BYTES (1 << 20) /* messages wait in the queue beyond */
+#define LINK_KEEP_BYTES  (1 << 20)  /* an emptied buffer larger than this gives its memory back */
+#define LINK_WRITE_BYTES (1 << 20)  /* messages wait in the queue beyond */
+#define LINK_WRITE_FEW   (64 << 10) /* of a frugal link */
 
 enum mqtt_link_state {
 	LINK_WAITING,   /* for the next attempt; or over, when it is closing */
@@ -78,6 +79,11 @@ void mqtt_end_wait(struct mqtt_link *k);
 static inline size_t mqtt_link_keep_bytes(const struct mqtt_link *k)
 {
 	return k->frugal ? 0 : LINK_KEEP_BYTES;
+}
+
+static inline size_t mqtt_link_write_bytes(const struct mqtt_link *k)
+{
+	return k->frugal ? LINK_WRITE_FEW : LINK_WRITE_BYTES;
 }
 
 /* Send what the socket takes. An error is no news: the loop is about to tell. */
