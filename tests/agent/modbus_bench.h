@@ -170,6 +170,12 @@ void modbus_client_forget(struct modbus_client *c, void *arg)
 			take_out(i);
 }
 
+const char *modbus_client_why(const struct modbus_client *c)
+{
+	(void)c;
+	return "";
+}
+
 void modbus_client_get_stats(const struct modbus_client *c, struct modbus_client_stats *ret)
 {
 	*ret = (struct modbus_client_stats){.requests = c->requests, .waiting = c->n};

@@ -87,9 +87,9 @@ static void what_is_said_last_counts_when_the_clock_jumps_back(void **state)
 	struct states *again = NULL;
 	struct err err;
 
-	assert_int_equal(live(w, ENABLE, "true"), 0);
+	assert_true(live(w, ENABLE, "true") >= 0);
 	ahead_s = -86400;
-	assert_int_equal(live(w, ENABLE, "false"), 0);
+	assert_true(live(w, ENABLE, "false") >= 0);
 	/* one that is retained, and of the time between, is old */
 	states_begin_sync(w->states);
 	char text[100];
