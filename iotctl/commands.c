@@ -227,7 +227,8 @@ const struct command commands[] = {
 	{"device", "{list,show NAME,enable NAME,disable NAME,read NAME POINT,write NAME POINT VALUE,reload [NAME],check FILE,doc [TYPE],scan HOST[:PORT]|LINE,decode REGISTER ...}",
 	 "see, switch, read and write field devices",
 	 "NAME is that of a field device in the device file ([agent] devices), or TYPE/NAME where several types have it; POINT is the name of a "
-	 "point there, or of its feature.\n"
+	 "point there, or of its feature. A device file to begin with is in share/iottalk/examples of the installation, register maps of devices "
+	 "are in share/iottalk/templates.\n"
 	 "list: the field devices of this machine's agent, if it has some, then the device applications that ccm knows, of which model and whose "
 	 "they are, whether they are online, and the projects they are bound in. `iotctl app` has what csm knows of them. --field: the first part, "
 	 "without asking ccm; with --json the parts are `field_devices` and `devices`.\n"

@@ -263,7 +263,9 @@ static void write_agent(const struct manual_page *page, FILE *out)
 		"manager "
 		"runs it. Killed, it leaves its engines, and takes them over when it runs again.\n"
 		"With a device file ([agent] devices) it connects the devices of the field that are in "
-		"it, by Modbus and other protocols, to the broker and to csm.\n"
+		"it, by Modbus and other protocols, to the broker and to csm. Register maps that it "
+		"may name are in the folder templates beside it, and in share/iottalk/templates of the "
+		"installation; share/iottalk/examples has a file to begin with.\n"
 		"As `gateway-agent device` it checks device files, describes what may stand in them, "
 		"and looks at field devices, whether a daemon runs or not: iotctl device does that. It "
 		"exits with 2 if the command line is wrong.",
