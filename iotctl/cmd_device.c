@@ -10,10 +10,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#define ASK_MS      15000
-#define FIELD_MS    120000 /* reads and writes: retries of the field are within */
-#define WORDS       300    /* of gateway-agent's command line */
-#define ERRORS_TOLD 20
+#define ASK_MS        15000
+#define FIELD_MS      120000 /* reads and writes: retries of the field are within */
+#define WORDS         300    /* of gateway-agent's command line */
+#define PROBLEMS_TOLD 20
 
 /* ---- asking the agent ---- */
 
@@ -297,32 +297,39 @@ static void print_names(const json_t *answer, const char *what)
 	}
 }
 
-/* As `device check` tells it, but no more than people read. */
+/* As `device check` tells them, but no more than people read. */
+static void tell_problems(const char *kind, const json_t *texts, const char *file)
+{
+	json_t *text;
+	size_t i;
+
+	fflush(stdout);
+	json_array_foreach (texts, i, text) {
+		if (i == PROBLEMS_TOLD) {
+			fprintf(stderr, "and %zu more: iotctl device check %s\n",
+				json_array_size(texts) - i, file);
+			return;
+		}
+		fprintf(stderr, "%s: %s\n", kind, json_string_value(text));
+	}
+}
+
 static int tell_wrong_file(const struct options *o, json_t *answer)
 {
-	json_t *errors = json_object_get(answer, "errors"), *text;
-	size_t i;
+	json_t *errors = json_object_get(answer, "errors");
 
 	if (options_has(o, "json"))
 		print_json(answer);
 	show_plain(answer);
 	if (json_array_size(errors) == 0 || options_has(o, "json"))
 		return complain("device: %s", text_of(answer, "reason"));
-	fflush(stdout);
-	json_array_foreach (errors, i, text) {
-		if (i == ERRORS_TOLD) {
-			fprintf(stderr, "and %zu more: iotctl device check %s\n",
-				json_array_size(errors) - i, text_of(answer, "file"));
-			break;
-		}
-		fprintf(stderr, "error: %s\n", json_string_value(text));
-	}
+	tell_problems("error", errors, text_of(answer, "file"));
 	return complain("device: the device file is wrong, nothing is changed");
 }
 
 static int device_reload(const struct iotctl *app, const struct options *o)
 {
-	static const char *const lists[] = {"added", "changed", "removed", "failed", "warnings"};
+	static const char *const lists[] = {"added", "changed", "removed", "failed"};
 	json_auto_t *answer = NULL;
 	size_t told = 0;
 	int rc = ask_daemon_whole(app, "device", "agent",
@@ -346,6 +353,7 @@ static int device_reload(const struct iotctl *app, const struct options *o)
 		puts(text_of(answer, "note"));
 	else if (told == 0)
 		puts("nothing has changed");
+	tell_problems("warning", json_object_get(answer, "warnings"), text_of(answer, "file"));
 	return json_array_size(json_object_get(answer, "failed")) > 0 ? EXIT_ERROR : EXIT_OK;
 }
 

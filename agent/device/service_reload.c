@@ -312,10 +312,10 @@ static void reload(struct devices *d, const char *name, const struct problems *p
 	if (rc == 0 && c.named > 1)
 		rc = err_set(&err, ERR_INVAL,
 			     "'%.100s' is the name of several devices: give TYPE/NAME", name);
-	json_t *answer =
-		rc == 0 ? json_pack("{s:s, s:[], s:[], s:[], s:[], s:b}", "state", "ok", "added",
-				    "changed", "removed", "failed", "restart_needed", restart)
-			: NULL;
+	json_t *answer = rc == 0 ? json_pack("{s:s, s:s, s:[], s:[], s:[], s:[], s:b}", "state",
+					     "ok", "file", d->path, "added", "changed", "removed",
+					     "failed", "restart_needed", restart)
+				 : NULL;
 	if (answer != NULL) {
 		if (!was_started)
 			map_each(d->entries, list_added, json_object_get(answer, "added"));
@@ -327,7 +327,7 @@ static void reload(struct devices *d, const char *name, const struct problems *p
 				answer, "note",
 				json_string("what the file says of the whole gateway (name, mqtt, "
 					    "csm, bus_loss_grace, sync_timeout) has changed: it "
-					    "holds when the agent is started again"));
+					    "holds after iotctl restart agent"));
 	}
 	if (rc < 0)
 		ctl_answer_error(call, err.text);

@@ -141,6 +141,12 @@ def test_the_file_is_read_again(bench):
     assert [line.split(":")[1] for line in told[:20]] == [" devices[%d].restart_delay" % i for i in range(20)]
     assert told[20:] == ["and 5 more: iotctl device check %s" % bench.path, "iotctl: device: the device file is wrong, nothing is changed"]
     assert len(json.loads(bench.iotctl("reload", "--json", rc=1).stdout)["errors"]) == 25
+    bench.write(dict(changed, resart_delay=1), master("plc2", bench.port), master("plc3", bench.port))
+    done = bench.iotctl("reload")
+    assert (done.stdout, done.stderr) == ("changed   modbus_master/plc1\n",
+                                          "warning: devices[0].resart_delay: is not known (did you mean restart_delay?)\n")
+    done = bench.iotctl("reload")
+    assert done.stdout == "nothing has changed\n" and done.stderr.startswith("warning: devices[0].resart_delay")
     bench.path.unlink()
     assert "error: %s: No such file or directory" % bench.path in bench.iotctl("reload", rc=1).stderr
     bench.write(master("plc2", bench.port))
