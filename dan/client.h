@@ -22,6 +22,14 @@ struct channel {
 	char topic[];
 };
 
+/* A push whose sender wants to hear of it. */
+struct pushing {
+	struct dan_client *client;
+	dan_pushed_fn *done;
+	void *arg;
+	struct pushing *prev, *next;
+};
+
 /* A CONNECT of an ODF that waits for the broker to acknowledge the subscription. */
 struct pending {
 	struct dan_client *client;
@@ -67,6 +75,7 @@ struct dan_client {
 	struct map *by_name[2];                  /* of them, IDFs and ODFs */
 	struct map *by_topic;                    /* ODFs of them */
 	struct pending *pending;
+	struct pushing *pushing;
 
 	dan_left_fn *left;
 	void *left_arg;
@@ -86,6 +95,9 @@ int dan_register(struct dan_client *c, struct err *err);
 void dan_check_registration(struct dan_client *c);
 void dan_on_timer(void *arg);
 int dan_connect_broker(struct dan_client *c, struct err *err);
+
+/* The connection that had them is gone: none was acknowledged. tell: their senders hear of it. */
+void dan_drop_pushing(struct dan_client *c, bool tell);
 
 /* Tell the application what went wrong. */
 void dan_report(struct dan_client *c, const struct err *err);

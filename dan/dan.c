@@ -153,6 +153,7 @@ struct dan_client *dan_free(struct dan_client *c)
 		dan_part(c);
 	bus_free(c->bus);
 	dan_drop_pending(c);
+	dan_drop_pushing(c, false);
 	fetch_free(c->own_fetch);
 	loop_remove(c->loop, c->timer);
 	dan_free_channels(c);
@@ -197,6 +198,36 @@ int dan_push(struct dan_client *c, const char *idf, json_t *values, struct err *
 	return bus_publish(c->bus, topic, text, strlen(text), c->own.qos, false, err);
 }
 
+static void pushing_unlink(struct pushing *p)
+{
+	*(p->prev != NULL ? &p->prev->next : &p->client->pushing) = p->next;
+	if (p->next != NULL)
+		p->next->prev = p->prev;
+}
+
+static void on_pushed(void *arg, int rc)
+{
+	struct pushing *p = arg;
+	dan_pushed_fn *done = p->done;
+	void *done_arg = p->arg;
+	pushing_unlink(p);
+	free(p);
+	done(done_arg, rc);
+}
+
+void dan_drop_pushing(struct dan_client *c, bool tell)
+{
+	while (c->pushing != NULL) {
+		struct pushing *p = c->pushing;
+		if (tell) {
+			on_pushed(p, ERR_AGAIN);
+			continue;
+		}
+		pushing_unlink(p);
+		free(p);
+	}
+}
+
 int dan_push_text(struct dan_client *c, const char *idf, const char *text, dan_pushed_fn *done,
 		  void *arg, struct err *err)
 {
@@ -208,7 +239,19 @@ int dan_push_text(struct dan_client *c, const char *idf, const char *text, dan_p
 		return rc;
 	if (done == NULL)
 		return bus_publish(c->bus, topic, text, strlen(text), c->own.qos, false, err);
-	return bus_publish_acked(c->bus, topic, text, strlen(text), false, done, arg, err);
+	struct pushing *p = malloc(sizeof(*p));
+	if (p == NULL)
+		return err_set(err, ERR_NOMEM, "IDF '%s'", idf);
+	rc = bus_publish_acked(c->bus, topic, text, strlen(text), false, on_pushed, p, err);
+	if (rc < 0) {
+		free(p);
+		return rc;
+	}
+	*p = (struct pushing){.client = c, .done = done, .arg = arg, .next = c->pushing};
+	if (p->next != NULL)
+		p->next->prev = p;
+	c->pushing = p;
+	return 0;
 }
 
 bool dan_is_online(const struct dan_client *c)

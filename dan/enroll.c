@@ -98,6 +98,9 @@ static void begin_anew(struct dan_client *c)
 		return; /* one of the handlers had it leave */
 	c->bus = bus_free(c->bus);
 	dan_drop_pending(c);
+	dan_drop_pushing(c, true);
+	if (c->phase != PHASE_REGISTERING)
+		return; /* or one who pushed */
 	if (c->next != NULL) {
 		dan_own_done(&c->own);
 		c->own = *c->next;

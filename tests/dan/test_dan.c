@@ -431,6 +431,26 @@ static void forgotten_by_csm_it_registers_again(void **state)
 	connect_both();
 }
 
+/* The connection ends with what was not acknowledged. */
+static void registering_again_answers_what_was_pushed(void **state)
+{
+	struct fixture *f = *state;
+	char first[] = "first";
+	come_back();
+	connect_both();
+	assert_int_equal(dan_push_text(f->client, "meow", "[1]", on_pushed, first, NULL), 0);
+	forget();
+	http_answer(0, 404, "{}");
+	expect("pub up {\"state\":\"offline\",\"rev\":\"R1\"} 2 retained\n"
+	       "disconnect idf meow\n"
+	       "unsub t/o\n"
+	       "disconnect odf meow\n"
+	       "offline registering again\n"
+	       "bus gone\n"
+	       "pushed first AGAIN\n"
+	       "http PUT http://csm:9992/" ID " ...\n");
+}
+
 static void known_to_csm_it_goes_on(void **state)
 {
 	(void)state;
@@ -706,6 +726,7 @@ int main(void)
 		TEST(disconnect_overtakes_the_acknowledgement),
 		TEST(reconnecting_says_offline_then_online_and_forgets),
 		TEST(forgotten_by_csm_it_registers_again),
+		TEST(registering_again_answers_what_was_pushed),
 		TEST(known_to_csm_it_goes_on),
 		TEST(updating_registers_other_features),
 		TEST(updating_while_registering_takes_its_place),
