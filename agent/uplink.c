@@ -18,8 +18,9 @@ struct uplink {
 	struct uplink_events events;
 	void *arg;
 	struct loop_src *restore_timer;
-	bool up, foreign_state, restoring; /* foreign: the last message seen on our state topic was not ours */
-	bool open;              /* what on_session was told last */
+	bool up, foreign_state,
+		restoring; /* foreign: the last message seen on our state topic was not ours */
+	bool open;         /* what on_session was told last */
 	int64_t restored_ms;
 	uint64_t overwritten;
 };

@@ -228,19 +228,26 @@ static const char ccm_modes[] =
 	".br\n.B ccm import\n[\\fB\\-c\\fR \\fIINI_PATH\\fR] \\fIFILE\\fR ...\n"
 	".br\n.B ccm export\n[\\fB\\-c\\fR \\fIINI_PATH\\fR] [\\fB\\-\\-force\\fR] \\fIFILE\\fR\n"
 	".br\n.B ccm user\n[\\fB\\-c\\fR \\fIINI_PATH\\fR] "
-	"\\fBadd\\fR [\\fB\\-\\-admin\\fR] \\fINAME\\fR | \\fBpassword\\fR \\fINAME\\fR | \\fBlist\\fR\n";
+	"\\fBadd\\fR [\\fB\\-\\-admin\\fR] \\fINAME\\fR | \\fBpassword\\fR \\fINAME\\fR | "
+	"\\fBlist\\fR\n";
 
 static void write_ccm(const struct manual_page *page, FILE *out)
 {
 	write_daemon(page, ccm_modes,
-		     "Keeps accounts, device models, functions and projects, offers them to editors and programs over HTTP "
-		     "([gui] port) and MQTT, and has csm run the graphs of the projects that are on. What csm runs is compared "
+		     "Keeps accounts, device models, functions and projects, offers them to "
+		     "editors and programs over HTTP "
+		     "([gui] port) and MQTT, and has csm run the graphs of the projects that are "
+		     "on. What csm runs is compared "
 		     "with what is stored again and again, and mended.\n"
-		     "It stays in the foreground and logs to standard error; iotctl start or a service manager runs it. The "
-		     "description of its HTTP API is served at /api/openapi.json. There is no account until iotctl user add "
+		     "It stays in the foreground and logs to standard error; iotctl start or a "
+		     "service manager runs it. The "
+		     "description of its HTTP API is served at /api/openapi.json. There is no "
+		     "account until iotctl user add "
 		     "makes one.\n"
-		     "As `ccm init`, `ccm import`, `ccm export` and `ccm user` it works on its store and ends, whether a "
-		     "daemon runs or not: iotctl initdb, db and user do that. Those say what they did on standard output, and exit with 2 "
+		     "As `ccm init`, `ccm import`, `ccm export` and `ccm user` it works on its "
+		     "store and ends, whether a "
+		     "daemon runs or not: iotctl initdb, db and user do that. Those say what they "
+		     "did on standard output, and exit with 2 "
 		     "if the command line is wrong.",
 		     out);
 }
@@ -262,12 +269,17 @@ static void write_agent(const struct manual_page *page, FILE *out)
 		"It stays in the foreground and logs to standard error; iotctl start or a service "
 		"manager "
 		"runs it. Killed, it leaves its engines, and takes them over when it runs again.\n"
-		"With a device file ([agent] devices) it connects the devices of the field that are in "
-		"it, by Modbus and other protocols, to the broker and to csm. Register maps that it "
-		"may name are in the folder templates beside it, and in share/iottalk/templates of the "
+		"With a device file ([agent] devices) it connects the devices of the field that "
+		"are in "
+		"it, by Modbus and other protocols, to the broker and to csm. Register maps that "
+		"it "
+		"may name are in the folder templates beside it, and in share/iottalk/templates of "
+		"the "
 		"installation; share/iottalk/examples has a file to begin with.\n"
-		"As `gateway-agent device` it checks device files, describes what may stand in them, "
-		"and looks at field devices, whether a daemon runs or not: iotctl device does that. It "
+		"As `gateway-agent device` it checks device files, describes what may stand in "
+		"them, "
+		"and looks at field devices, whether a daemon runs or not: iotctl device does "
+		"that. It "
 		"exits with 2 if the command line is wrong.",
 		out);
 }
@@ -278,12 +290,15 @@ static void write_engine(const struct manual_page *page, FILE *out)
 	put_section(out, "SYNOPSIS");
 	fputs(".B iottalk\\-engine\n[\\fB\\-\\-probe\\fR]\n", out);
 	put_section(out, "DESCRIPTION");
-	put_paragraphs(out,
-		       "Evaluates graphs: gateway-agent starts it as a keeper, which goes into a sandbox and forks an "
-		       "engine for each that is needed, locked in further. It is of no use by itself.");
+	put_paragraphs(
+		out,
+		"Evaluates graphs: gateway-agent starts it as a keeper, which goes into a sandbox "
+		"and forks an "
+		"engine for each that is needed, locked in further. It is of no use by itself.");
 	put_section(out, "OPTIONS");
 	put_tagged(out, "--probe",
-		   "Say, as one line of JSON, which layers of the sandbox this machine offers, what is "
+		   "Say, as one line of JSON, which layers of the sandbox this machine offers, "
+		   "what is "
 		   "missing and why; iotctl doctor shows it for people.");
 	put_see_also(page, out);
 }

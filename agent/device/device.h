@@ -54,8 +54,8 @@ struct device_counters {
  * ret: yours, disabled. */
 int device_new(const struct device_env *env, const struct device_conf *conf, void *owner,
 	       struct device **ret, struct err *err);
-/* Closes the instance, with all that it has to say, and says goodbye in IoTtalk without waiting. Who
- * frees many stops each first, and waits once. */
+/* Closes the instance, with all that it has to say, and says goodbye in IoTtalk without waiting.
+ * Who frees many stops each first, and waits once. */
 void device_stop(struct device *d);
 /* The same, and waits. NULL is fine; returns NULL. */
 struct device *device_free(struct device *d);

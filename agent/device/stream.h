@@ -57,6 +57,6 @@ int stream_start(struct stream *s, const struct stream_handlers *h, void *arg, s
 int stream_write(struct stream *s, const uint8_t *bytes, size_t n, struct err *err);
 /* Forget what was received and not yet told. */
 void stream_drop_input(struct stream *s);
-/* Closes at once, and what has not left us is lost; no handler is called any more. Also from within its handlers. NULL is fine;
- * returns NULL. */
+/* Closes at once, and what has not left us is lost; no handler is called any more. Also from within
+ * its handlers. NULL is fine; returns NULL. */
 struct stream *stream_free(struct stream *s);

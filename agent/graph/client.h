@@ -10,11 +10,11 @@
 #pragma once
 
 #include "agent/graph/backlog.h"
-#include "common/mqtt/mqtt_link.h"
 #include "agent/graph/slots.h"
-#include "common/topic_table.h"
 #include "agent/graph/transport.h"
 #include "common/loop.h"
+#include "common/mqtt/mqtt_link.h"
+#include "common/topic_table.h"
 #include <stdbool.h>
 
 #define CLIENT_ID_MAX 128
@@ -128,8 +128,7 @@ int client_port_retire(struct transport_port *p, bool skip_current, transport_do
 int client_port_resume(struct transport_port *p, const struct tap_fds *fds, int wake_fd,
 		       int result_fd, struct err *err);
 struct transport_port *client_port_remove(struct transport_port *p);
-int client_port_stats(struct transport_port *p, transport_slots_fn *fn, void *arg,
-		      struct err *err);
+int client_port_stats(struct transport_port *p, transport_slots_fn *fn, void *arg, struct err *err);
 bool client_port_holding(const struct transport_port *p);
 int client_out_topic(struct transport_port *p, const char *name, uint32_t *ret_slot,
 		     transport_done_fn *done, void *arg, struct err *err);

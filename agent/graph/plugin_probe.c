@@ -1,8 +1,8 @@
 /* plugin_probe.c - a message to the broker and back through its plugin. */
-#include "common/mqtt/mqtt_link.h"
 #include "agent/graph/plug_link.h"
 #include "agent/graph/transport_plugin.h"
 #include "common/id.h"
+#include "common/mqtt/mqtt_link.h"
 #include "common/util.h"
 #include <stdio.h>
 #include <string.h>
@@ -121,9 +121,10 @@ static int connect_both(struct probe *p, const struct settings *s, const char *a
 		return rc;
 	rc = plug_link_wait(p->plug, CONNECT_MS, err);
 	if (rc == ERR_TIMEOUT)
-		return err_set(err, rc,
-			       "the broker plugin is there and does not answer: its broker gives it "
-			       "no ticks (per_listener_settings true)");
+		return err_set(
+			err, rc,
+			"the broker plugin is there and does not answer: its broker gives it "
+			"no ticks (per_listener_settings true)");
 	if (rc < 0)
 		return ERR_NOENT;
 	rc = mqtt_link_new(p->loop, &conf, &mqtt_handlers, p, &p->mqtt, err);

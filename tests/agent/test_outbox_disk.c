@@ -245,8 +245,9 @@ static void test_reload(void **state)
 	/* a reload of one device: the store and the other devices stay */
 	bench_all(b, "a", 1);
 	b->o = outbox_free(b->o);
-	assert_int_equal(outbox_new(b->loop, b->store, NULL, DEVICE, b->conf, &bench_ops, b, &b->o, NULL),
-			 0);
+	assert_int_equal(
+		outbox_new(b->loop, b->store, NULL, DEVICE, b->conf, &bench_ops, b, &b->o, NULL),
+		0);
 	bench_all(b, "a", 2);
 	bench_up(b);
 	bench_until(b, b->n == 2);
@@ -259,7 +260,8 @@ static void test_devices_are_apart(void **state)
 	struct outbox *other;
 
 	assert_int_equal(
-		outbox_new(b->loop, b->store, NULL, "ping/x", b->conf, &bench_ops, b, &other, NULL), 0);
+		outbox_new(b->loop, b->store, NULL, "ping/x", b->conf, &bench_ops, b, &other, NULL),
+		0);
 	bench_all(b, "a", 1);
 	const struct outbox_item item = {.address = "b", .text = "9", .keep = KEEP_ALL};
 
@@ -312,8 +314,9 @@ static void test_told_of_its_own_commit(void **state)
 		.address = "a", .text = "1", .keep = KEEP_ALL, .done = put_in_other, .arg = &p};
 	const struct outbox_item plain = {.address = "b", .text = "1", .keep = KEEP_ALL};
 
-	assert_int_equal(
-		outbox_new(b->loop, b->store, "ping/x", b->conf, &bench_ops, b, &p.other, NULL), 0);
+	assert_int_equal(outbox_new(b->loop, b->store, NULL, "ping/x", b->conf, &bench_ops, b,
+				    &p.other, NULL),
+			 0);
 	assert_int_equal(outbox_put(b->o, &first, NULL), 0);
 	assert_int_equal(outbox_put(p.other, &plain, NULL), 0);
 	bench_until(b, p.seen != 0);
