@@ -454,10 +454,9 @@ static void test_garbage_serial(void **state)
 	w->n = 0;
 }
 
-/* The second half was there in time; the slave was held up and looks late. */
-static void test_held_up(void **state)
+/* A request in two halves over a line: turns_ms pass between them, and for held_ms nobody looks. */
+static void ask_in_halves(struct world *w, int64_t turns_ms, unsigned held_ms)
 {
-	struct world *w = *state;
 	struct modbus_request q = read_of(MODBUS_HOLDING_REGISTER, 0, 1);
 	uint8_t bytes[MODBUS_FRAME_MAX];
 	struct err err;
@@ -470,31 +469,22 @@ static void test_held_up(void **state)
 	size_t n = frame_of(w, c, UNIT, &q, bytes);
 
 	put(c, bytes, n / 2);
-	turn_for(w, 5);
+	turn_for(w, turns_ms);
 	put(c, bytes + n / 2, n - n / 2);
-	usleep(200000);
+	usleep(held_ms * 1000);
 	assert_int_equal(answered(w, c, UNIT, &q), 0);
+}
+
+/* The second half was there in time; the slave was held up and looks late. */
+static void test_held_up(void **state)
+{
+	ask_in_halves(*state, 5, 200);
 }
 
 /* Adapters hand bytes on in pieces, some 16 ms apart. */
 static void test_pieces_of_an_adapter(void **state)
 {
-	struct world *w = *state;
-	struct modbus_request q = read_of(MODBUS_HOLDING_REGISTER, 0, 1);
-	uint8_t bytes[MODBUS_FRAME_MAX];
-	struct err err;
-
-	add(w, "a", MODBUS_HOLDING_REGISTER, 0, 0, 16);
-	set_framing(w, MODBUS_RTU);
-	use_line(w, 60);
-	assert_int_equal(create(w, &err), 0);
-	struct client *c = on_line(w);
-	size_t n = frame_of(w, c, UNIT, &q, bytes);
-
-	put(c, bytes, n / 2);
-	turn_for(w, 20);
-	put(c, bytes + n / 2, n - n / 2);
-	assert_int_equal(answered(w, c, UNIT, &q), 0);
+	ask_in_halves(*state, 20, 0);
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
