@@ -6,9 +6,12 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 /* Somebody else has the store for a moment (iotctl, a backup): the loop stands still meanwhile, so not for long. */
 #define BUSY_TIMEOUT_MS 250
+#define OPEN_TIMEOUT_MS 3000 /* nothing runs yet that could stand still */
+#define OPEN_RETRY_MS	10
 #define COLUMNS_MAX 16
 
 struct cached {
@@ -163,6 +166,20 @@ static const struct db_ops sqlite_ops = {
 	.in_transaction = sqlite_in_transaction,
 };
 
+/* The switch to WAL asks nobody to wait: of several that open a new store at once, one is told that it is locked. */
+static int switch_to_wal(struct sqlite_db *s, struct err *err)
+{
+	const struct timespec pause = {.tv_nsec = OPEN_RETRY_MS * 1000000L};
+	int rc = SQLITE_BUSY;
+	for (int ms = 0; ms < OPEN_TIMEOUT_MS; ms += OPEN_RETRY_MS) {
+		rc = sqlite3_exec(s->handle, "PRAGMA journal_mode=WAL", NULL, NULL, NULL);
+		if (rc != SQLITE_BUSY)
+			break;
+		nanosleep(&pause, NULL);
+	}
+	return rc == SQLITE_OK ? 0 : fail(s, err, "script");
+}
+
 int db_open_sqlite(const char *path, struct db **ret, struct err *err)
 {
 	struct sqlite_db *s = calloc(1, sizeof(*s));
@@ -185,10 +202,12 @@ int db_open_sqlite(const char *path, struct db **ret, struct err *err)
 		rc = err_set(err, ERR_DB, "opening store %s: %s", path, sqlite3_errmsg(s->handle));
 	} else {
 		sqlite3_busy_timeout(s->handle, BUSY_TIMEOUT_MS);
-		rc = db_script(&s->db,
-			       "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
-			       "PRAGMA journal_size_limit=16777216; PRAGMA cache_size=-16000; PRAGMA wal_autocheckpoint=2000;",
-			       err);
+		rc = switch_to_wal(s, err);
+		if (rc == 0)
+			rc = db_script(&s->db,
+				       "PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA journal_size_limit=16777216;"
+				       "PRAGMA cache_size=-16000; PRAGMA wal_autocheckpoint=2000;",
+				       err);
 		if (rc < 0)
 			err_wrap(err, rc, "opening store %s", path);
 	}

@@ -307,6 +307,41 @@ static void what_is_no_store_is_refused(void **state)
 	assert_null(db);
 }
 
+/* The switch to WAL does not wait by itself. */
+static void many_may_open_a_new_store_at_once(void **state)
+{
+	struct store *s = *state;
+	char path[160];
+	for (int round = 0; round < 40; round++) {
+		int start[2];
+		unsigned failed = 0;
+		pid_t pids[8];
+		snprintf(path, sizeof(path), "%s/new-%d", s->dir, round);
+		assert_int_equal(pipe(start), 0);
+		for (size_t i = 0; i < ARRAY_LEN(pids); i++) {
+			pids[i] = fork();
+			assert_true(pids[i] >= 0);
+			if (pids[i] == 0) {
+				struct db *db;
+				char c;
+				close(start[1]);
+				if (read(start[0], &c, 1) != 0 || db_open_sqlite(path, &db, NULL) < 0)
+					_exit(1);
+				db_close(db);
+				_exit(0);
+			}
+		}
+		close(start[0]);
+		close(start[1]); /* go */
+		for (size_t i = 0; i < ARRAY_LEN(pids); i++) {
+			int status;
+			assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
+			failed += !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+		}
+		assert_int_equal(failed, 0);
+	}
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -323,6 +358,7 @@ int main(void)
 		T(to_look_changes_nothing),
 		T(memory_keeps_nothing),
 		T(what_is_no_store_is_refused),
+		T(many_may_open_a_new_store_at_once),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
