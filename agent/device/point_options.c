@@ -222,7 +222,9 @@ static const struct conversion *share(struct points *all, struct conversion *c)
 int points_new(const struct point_spec *specs, size_t n, struct points **ret, struct err *err)
 {
 	struct points *all = calloc(1, sizeof(*all) + n * sizeof(all->items[0]));
-	int rc = all != NULL ? 0 : err_set(err, ERR_NOMEM, "points");
+	int rc = 0;
+	if (all == NULL)
+		return err_set(err, ERR_NOMEM, "points");
 	for (size_t i = 0; i < n && rc == 0; i++) {
 		rc = check_rules(&specs[i], err);
 		if (rc < 0)
