@@ -7,7 +7,7 @@
 #include "agent/device/modbus/frame.h"
 #include "agent/device/modbus/slave.h"
 #include "tests/agent/fake_port.h"
-#include "tests/agent/until.h"
+#include "tests/common/until.h"
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>

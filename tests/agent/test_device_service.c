@@ -66,7 +66,7 @@ static void write_file(struct world *w, const char *devices)
 		 "\"csm\":{\"url\":\"http://127.0.0.1:1\"},\"bus_loss_grace\":1.5,"
 		 "\"sync_timeout\":2,\"devices\":[%s]}",
 		 w->broker.port, devices);
-	write_text(w->broker.dir, "devices.json", text);
+	broker_write(&w->broker, "devices.json", text);
 }
 
 static void start(struct world *w)
@@ -671,7 +671,7 @@ static void what_holds_for_the_gateway_needs_a_restart(void **state)
 		 "{\"name\":\"gw2\",\"mqtt\":{\"host\":\"127.0.0.1\",\"port\":%u},"
 		 "\"csm\":{\"url\":\"http://127.0.0.1:1\"},\"devices\":[]}",
 		 w->broker.port);
-	write_text(w->broker.dir, "devices.json", text);
+	broker_write(&w->broker, "devices.json", text);
 	json_auto_t *answer = ask(w, json_pack("{s:s}", "op", "reload"), NULL);
 
 	assert_true(json_is_true(json_object_get(answer, "restart_needed")));

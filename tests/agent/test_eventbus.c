@@ -33,7 +33,8 @@ static void on_synced(void *arg, bool complete, const char *mark)
 
 	w->synced++;
 	w->complete = complete;
-	strcat(w->events, "synced;");
+	size_t len = strlen(w->events);
+	snprintf(w->events + len, sizeof(w->events) - len, "synced;");
 }
 
 static void on_lost(void *arg, const char *why)
@@ -147,7 +148,7 @@ static int setup_without_sync(void **state)
 	fprintf(f, "acl_file %s/acl\n", dir);
 	fclose(f);
 	/* what is said of the sync is not heard */
-	write_text(dir, "acl", "topic write #\ntopic read gateway/+/+/+/system/#\n");
+	broker_write(&w->broker, "acl", "topic write #\ntopic read gateway/+/+/+/system/#\n");
 	broker_start(&w->broker);
 	return rc;
 }

@@ -2,7 +2,7 @@
  * other end of a pseudo terminal. Numbers are those of gateway-devices 5.2. */
 #include "agent/device/modbus/client.h"
 #include "common/util.h"
-#include "tests/agent/until.h"
+#include "tests/common/until.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -59,25 +59,35 @@ static void on_state(void *arg, enum link_state state)
 	}
 }
 
+/* One more word of the results. */
+static __attribute__((format(printf, 2, 3))) void add(struct world *w, const char *fmt, ...)
+{
+	size_t len = strlen(w->results);
+	va_list args;
+
+	va_start(args, fmt);
+	int n = vsnprintf(w->results + len, sizeof(w->results) - len, fmt, args);
+	va_end(args);
+	assert_true(n >= 0 && (size_t)n < sizeof(w->results) - len);
+}
+
 static void on_done(void *arg, const struct modbus_result *r)
 {
 	static const char *const kinds[] = {
 		[MODBUS_TIMED_OUT] = "TIMEOUT", [MODBUS_LOST] = "LOST", [MODBUS_FULL] = "FULL"};
 	const struct asker *a = arg;
 	struct world *w = a->w;
-	char *at = w->results + strlen(w->results);
 
-	assert_true(strlen(w->results) < sizeof(w->results) - 200);
-	at += sprintf(at, "%s%u=", w->results[0] != '\0' ? " " : "", a->id);
+	add(w, "%s%u=", w->results[0] != '\0' ? " " : "", a->id);
 	if (r->kind != MODBUS_DONE)
-		sprintf(at, "%s", kinds[r->kind]);
+		add(w, "%s", kinds[r->kind]);
 	else if (r->answer->exception != 0)
-		sprintf(at, "E%u", r->answer->exception);
+		add(w, "E%u", r->answer->exception);
 	else if (r->answer->quantity == 0)
-		sprintf(at, "OK");
+		add(w, "OK");
 	for (unsigned i = 0;
 	     r->kind == MODBUS_DONE && r->answer->exception == 0 && i < r->answer->quantity; i++)
-		at += sprintf(at, "%s%u", i > 0 ? "," : "", r->answer->values[i]);
+		add(w, "%s%u", i > 0 ? "," : "", r->answer->values[i]);
 	if (w->free_when_told)
 		w->c = modbus_client_free(TAKE(w->c));
 }
@@ -289,13 +299,14 @@ static size_t ascii_of(const uint8_t *body, size_t n, uint8_t *buf)
 {
 	uint8_t sum = 0;
 	char *at = (char *)buf;
+	const char *const end = at + 2 * n + 6; /* of a frame of n bytes, with its NUL */
 
 	*at++ = ':';
 	for (size_t i = 0; i < n; i++) {
-		at += sprintf(at, "%02X", body[i]);
+		at += snprintf(at, (size_t)(end - at), "%02X", body[i]);
 		sum = (uint8_t)(sum + body[i]);
 	}
-	at += sprintf(at, "%02X\r\n", (uint8_t)-sum);
+	at += snprintf(at, (size_t)(end - at), "%02X\r\n", (uint8_t)-sum);
 	return (size_t)(at - (char *)buf);
 }
 
@@ -603,7 +614,9 @@ static void every_exception_is_an_answer(void **state)
 		hear(w, "01 03 0005 0001");
 		snprintf(body, sizeof(body), "01 83 %02X", codes[i]);
 		say(w, body);
-		sprintf(expected + strlen(expected), "%s%u=E%u", i > 0 ? " " : "", i + 1, codes[i]);
+		size_t len = strlen(expected);
+		snprintf(expected + len, sizeof(expected) - len, "%s%u=E%u", i > 0 ? " " : "",
+			 i + 1, codes[i]);
 		results(w, expected);
 	}
 	assert_string_equal(w->states, "CU");

@@ -52,15 +52,15 @@ static void take_all(struct modbus_framer *f, char *log)
 		if (rc < 0) {
 			assert_int_equal(rc, ERR_PARSE);
 			assert_string_not_equal(err.text, "");
-			sprintf(log + at, "! ");
+			snprintf(log + at, LOG_MAX - at, "! ");
 			continue;
 		}
 		if (f->framing == MODBUS_TCP)
-			at += (size_t)sprintf(log + at, "%u/", frame.transaction);
-		at += (size_t)sprintf(log + at, "%u:", frame.unit);
+			at += (size_t)snprintf(log + at, LOG_MAX - at, "%u/", frame.transaction);
+		at += (size_t)snprintf(log + at, LOG_MAX - at, "%u:", frame.unit);
 		for (size_t i = 0; i < frame.len; i++)
-			at += (size_t)sprintf(log + at, "%02x", frame.pdu[i]);
-		strcpy(log + at, " ");
+			at += (size_t)snprintf(log + at, LOG_MAX - at, "%02x", frame.pdu[i]);
+		snprintf(log + at, LOG_MAX - at, " ");
 	}
 }
 
@@ -206,7 +206,7 @@ static const char *rtu_text(const char *pdu_text, char *text)
 	size_t n = modbus_frame_encode(MODBUS_RTU, &f, buf);
 	text[0] = '\0';
 	for (size_t i = 0; i < n; i++)
-		sprintf(text + 2 * i, "%02x", buf[i]);
+		snprintf(text + 2 * i, 3, "%02x", buf[i]);
 	return text;
 }
 

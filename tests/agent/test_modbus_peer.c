@@ -4,7 +4,7 @@
 #include "agent/device/modbus/client.h"
 #include "agent/device/stream.h"
 #include "common/util.h"
-#include "tests/agent/until.h"
+#include "tests/common/until.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <modbus/modbus.h>

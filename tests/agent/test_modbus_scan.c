@@ -2,7 +2,7 @@
 #include "agent/device/modbus/scan.h"
 #include "agent/device/stream.h"
 #include "common/util.h"
-#include "tests/agent/until.h"
+#include "tests/common/until.h"
 #include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -3,7 +3,7 @@
 #include "agent/device/ping/icmp.h"
 #include "agent/device/ping/ping.h"
 #include "tests/agent/fake_port.h"
-#include "tests/agent/until.h"
+#include "tests/common/until.h"
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <linux/capability.h>

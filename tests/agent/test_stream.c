@@ -1,7 +1,7 @@
 /* Streams: serial lines at a pair of pseudo terminals, TCP against sockets of the test's own. */
 #include "agent/device/stream.h"
 #include "common/util.h"
-#include "tests/agent/until.h"
+#include "tests/common/until.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -5,6 +5,7 @@
 #include "common/dial.h"
 #include "common/mqtt/mqtt_link.h"
 #include "common/util.h"
+#include "tests/common/until.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -19,9 +20,6 @@
 
 #include <cmocka.h>
 
-#define MAYBE_UNUSED __attribute__((unused))
-
-#define PATIENCE_MS 5000
 #define PAYLOAD_MAX 1000
 #define CLIENT_ID   "me"
 
@@ -39,23 +37,6 @@ struct world {
 	bool full;      /* no message is taken */
 	struct mqtt_publish last;
 };
-
-static int64_t now_ms(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
-#define UNTIL(w, condition)                                                 \
-	do {                                                                \
-		int64_t end_ = now_ms() + PATIENCE_MS;                      \
-		while (!(condition)) {                                      \
-			loop_turn((w)->loop, 5);                            \
-			if (now_ms() > end_)                                \
-				fail_msg("waited in vain for " #condition); \
-		}                                                           \
-	} while (0)
 
 /* ---- the broker ---- */
 

@@ -1,5 +1,6 @@
 #include "common/bus.h"
 #include "common/util.h"
+#include "tests/common/mosquitto.h"
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <fcntl.h>
@@ -37,96 +38,9 @@ static int64_t now_ms(void)
 
 /* ---- a broker of our own ---- */
 
-struct broker {
-	char dir[64];
-	unsigned port;
-	pid_t pid; /* 0: not running */
-};
-
-static unsigned free_port(void)
-{
-	struct sockaddr_in a = {.sin_family = AF_INET};
-	socklen_t len = sizeof(a);
-	CLEANUP(closep)
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
-	assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &len), 0);
-	return ntohs(a.sin_port);
-}
-
-static void write_file(const struct broker *b, const char *name, const char *text)
-{
-	char path[128];
-	snprintf(path, sizeof(path), "%s/%s", b->dir, name);
-	FILE *f = fopen(path, "w");
-	assert_non_null(f);
-	fputs(text, f);
-	assert_int_equal(fclose(f), 0);
-}
-
 static void broker_init(struct broker *b)
 {
-	char text[1024];
-	memset(b, 0, sizeof(*b));
-	snprintf(b->dir, sizeof(b->dir), "/tmp/test_bus.XXXXXX");
-	assert_non_null(mkdtemp(b->dir));
-	b->port = free_port();
-	snprintf(text, sizeof(text),
-		 "listener %u 127.0.0.1\nallow_anonymous true\nuser root\nlog_dest stderr\n"
-		 "persistence true\npersistence_location %s/\nset_tcp_nodelay true\n"
-		 "max_queued_messages 0\nmax_inflight_messages 0\n",
-		 b->port, b->dir);
-	write_file(b, "conf", text);
-}
-
-static void broker_start(struct broker *b)
-{
-	char conf[128], line[512];
-	int out[2];
-	snprintf(conf, sizeof(conf), "%s/conf", b->dir);
-	assert_int_equal(pipe2(out, O_CLOEXEC), 0);
-	b->pid = fork();
-	assert_true(b->pid >= 0);
-	if (b->pid == 0) {
-		dup2(out[1], 1);
-		dup2(out[1], 2);
-		execlp("mosquitto", "mosquitto", "-c", conf, NULL);
-		execl("/usr/sbin/mosquitto", "mosquitto", "-c", conf, NULL);
-		_exit(127);
-	}
-	close(out[1]);
-	FILE *f = fdopen(out[0], "r");
-	bool running = false;
-	while (!running && fgets(line, sizeof(line), f) != NULL)
-		running = strstr(line, " running") != NULL;
-	if (!running)
-		fail_msg("mosquitto did not start");
-	/* nobody reads on: a broker that writes later gets EPIPE, which it ignores */
-	fclose(f);
-}
-
-static void broker_signal(struct broker *b, int signo)
-{
-	if (b->pid == 0)
-		return;
-	kill(b->pid, signo);
-	assert_int_equal(waitpid(b->pid, NULL, 0), b->pid);
-	b->pid = 0;
-}
-
-static void broker_done(struct broker *b)
-{
-	broker_signal(b, SIGKILL);
-	DIR *d = opendir(b->dir);
-	for (struct dirent *e; d != NULL && (e = readdir(d)) != NULL;) {
-		char path[512];
-		snprintf(path, sizeof(path), "%s/%s", b->dir, e->d_name);
-		unlink(path);
-	}
-	if (d != NULL)
-		closedir(d);
-	rmdir(b->dir);
+	broker_make(b, "persistence true\n");
 }
 
 /* ---- a client that remembers what it was told ---- */
@@ -518,8 +432,8 @@ static void a_refused_subscription_says_so(void **state)
 		 "plugin /usr/lib/x86_64-linux-gnu/mosquitto_dynamic_security.so\n"
 		 "plugin_opt_config_file %s/dynsec.json\n",
 		 w->broker.port, w->broker.dir);
-	write_file(&w->broker, "conf", text);
-	write_file(
+	broker_write(&w->broker, "conf", text);
+	broker_write(
 		&w->broker, "dynsec.json",
 		"{\"defaultACLAccess\":{\"publishClientSend\":true,\"publishClientReceive\":true,"
 		"\"subscribe\":false,\"unsubscribe\":true},\"anonymousGroup\":\"all\","
@@ -805,7 +719,7 @@ static void a_refused_login_is_tried_again(void **state)
 	snprintf(text, sizeof(text),
 		 "listener %u 127.0.0.1\nallow_anonymous false\nuser root\nlog_dest stderr\n",
 		 w->broker.port);
-	write_file(&w->broker, "conf", text);
+	broker_write(&w->broker, "conf", text);
 	broker_start(&w->broker);
 	struct bus_conf conf = conf_of(w, "a");
 	conf.username = "nobody";
@@ -837,7 +751,7 @@ static void a_login_is_told_to_the_broker(void **state)
 		 "listener %u 127.0.0.1\nallow_anonymous false\npassword_file %s\nuser "
 		 "root\nlog_dest stderr\n",
 		 w->broker.port, path);
-	write_file(&w->broker, "conf", text);
+	broker_write(&w->broker, "conf", text);
 	broker_start(&w->broker);
 	struct bus_conf conf = conf_of(w, "a");
 	conf.username = "ann";
@@ -861,7 +775,7 @@ static void what_the_broker_hangs_up_on_is_given_up(void **state)
 		 "listener %u 127.0.0.1\nallow_anonymous true\nuser root\nlog_dest stderr\n"
 		 "max_packet_size 2000\n",
 		 w->broker.port);
-	write_file(&w->broker, "conf", text);
+	broker_write(&w->broker, "conf", text);
 	broker_start(&w->broker);
 	struct bus_conf conf = conf_of(w, "a");
 	conf.clean_session = false; /* the library repeats it at each connection */
