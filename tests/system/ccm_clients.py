@@ -388,6 +388,7 @@ class Wired:
 
     def until_result(self, values, want, at=0):
         """Push until that comes out: what was changed reaches csm a moment later."""
+        self.device.until_connected(("odf", self.outs[at][1]))      # before, it is not subscribed
         def comes():
             self.push(values)
             return self.device.received(self.outs[at][1]) == want

@@ -455,6 +455,8 @@ class Sdk(Mqtt):
         return self.commands.get(lambda c: c["command"] == name and c.get(mode) == feature, timeout)
 
     def push(self, feature, values, qos=2, wait=True):
+        """A feature that is being connected has no topic yet: CONNECT comes a moment after the graph."""
+        self.until_connected(("idf", feature))
         return self.publish(self.topics[("idf", feature)], values, qos, wait=wait)
 
     def received(self, feature, timeout=WAIT_S):
