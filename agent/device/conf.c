@@ -1,15 +1,10 @@
-/* conf.c - the device file: read, templates put in, checked as a whole. */
+/* conf.c - the device file: what it may hold, and what it says of the gateway. */
 #include "agent/device/conf.h"
-#include "agent/device/check.h"
-#include "agent/device/conf_share.h"
+#include "agent/device/conf_int.h"
 #include "agent/device/file.h"
 #include "agent/device/outbox.h"
-#include "agent/device/template.h"
-#include "common/shortage.h"
 #include "common/util.h"
-#include <libgen.h>
 #include <limits.h>
-#include <malloc.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -250,104 +245,6 @@ static int load_password(struct devices_conf *c, const char *dir, struct problem
 	return read_password(path, &c->password, p);
 }
 
-/* ---- devices ---- */
-
-/* The device, of the file's list at `number`, its path entered. ret: 0, ERR_SCHEMA (told) or
- * ERR_NOMEM. */
-static int add_device(struct devices_conf *c, struct templates *templates, json_t *list,
-		      size_t number, struct problems *p)
-{
-	struct device_conf *d = &c->devices[c->n];
-	json_auto_t *device = NULL;
-	const char *of_template = NULL;
-
-	int rc = templates_apply(templates, json_array_get(list, number), p, &device, &of_template);
-	if (rc < 0)
-		return rc;
-	const struct device_type *type = check_type(device, of_template, p);
-
-	if (type == NULL)
-		return ERR_SCHEMA;
-	if (of_template == NULL && json_object_get(device, "device_id") != NULL) {
-		problem_add(p, "device_id", "stands beside a template only");
-		rc = ERR_SCHEMA;
-	}
-	int checked = check_device(type, device, p);
-
-	if (json_string_value(json_object_get(device, "name")) == NULL)
-		return checked;
-	*d = (struct device_conf){.type = type, .json = device};
-	conf_share(c, d);
-	d->name = json_string_value(json_object_get(device, "name"));
-	if (json_array_set(list, number, device) < 0)
-		return ERR_NOMEM;
-	d->json = TAKE(device);
-	c->n++;
-	return checked < 0 ? checked : rc;
-}
-
-static int by_name(const void *a, const void *b)
-{
-	const struct device_conf *const *x = a, *const *y = b;
-	int order = strcmp((*x)->type->name, (*y)->type->name);
-
-	if (order == 0)
-		order = strcmp((*x)->name, (*y)->name);
-	return order != 0 ? order : (*x > *y) - (*x < *y);
-}
-
-/* ret: 0, ERR_SCHEMA (told) or ERR_NOMEM. */
-static int find_twice(const struct devices_conf *c, struct problems *p)
-{
-	CLEANUP(freep)
-	const struct device_conf **sorted = calloc(c->n + 1, sizeof(struct device_conf *));
-	int rc = 0;
-
-	if (sorted == NULL)
-		return ERR_NOMEM;
-	for (size_t i = 0; i < c->n; i++)
-		sorted[i] = &c->devices[i];
-	qsort(sorted, c->n, sizeof(sorted[0]), by_name);
-	for (size_t i = 1; i < c->n; i++) {
-		const struct device_conf *d = sorted[i];
-
-		if (d->type != sorted[i - 1]->type || strcmp(d->name, sorted[i - 1]->name) != 0)
-			continue;
-		problem_add(p, "devices", "there are two %s with the name %s", d->type->name,
-			    d->name);
-		rc = ERR_SCHEMA;
-	}
-	return rc;
-}
-
-static int add_devices(struct devices_conf *c, const char *dir, struct problems *p)
-{
-	json_t *list = json_object_get(c->json, "devices");
-	struct templates *templates = templates_new(dir);
-	int worst = 0;
-
-	c->devices = calloc(json_array_size(list) + 1, sizeof(c->devices[0]));
-	if (c->devices == NULL || templates == NULL)
-		worst = ERR_NOMEM;
-	for (size_t i = 0; worst != ERR_NOMEM && i < json_array_size(list); i++) {
-		if (!json_is_object(json_array_get(list, i)))
-			continue; /* told by the table */
-		problem_enter(p, "devices[%zu]", i);
-		int rc = add_device(c, templates, list, i, p);
-
-		problem_leave(p);
-		worst = rc < 0 ? rc : worst;
-	}
-	templates_free(templates);
-	if (worst == ERR_NOMEM)
-		return worst;
-	int rc = find_twice(c, p);
-
-	if (rc == 0 && worst == 0)
-		conf_compact(c, list);
-	return rc < 0 ? rc : worst;
-}
-
 /* ---- the whole ---- */
 
 static void fill_conf(struct devices_conf *c)
@@ -364,63 +261,22 @@ static void fill_conf(struct devices_conf *c)
 	c->sync_timeout_s = json_number_value(json_object_get(c->json, "sync_timeout"));
 }
 
-static int check_all(struct devices_conf *c, const char *dir, const struct settings *settings,
-		     struct problems *p)
+int conf_fill(struct devices_conf *c, const char *dir, const struct settings *settings,
+	      struct problems *p)
 {
-	int rc = fields_check(devices_fields, c->json, p);
-	int of_devices = rc != ERR_NOMEM ? add_devices(c, dir, p) : rc;
+	int rc = fill_from_settings(c->json, settings);
 
-	if (rc < 0 || of_devices < 0)
-		return of_devices == ERR_NOMEM ? of_devices : rc < 0 ? rc : ERR_SCHEMA;
-	rc = fill_from_settings(c->json, settings);
 	fill_conf(c);
 	return rc == 0 ? load_password(c, dir, p) : rc;
 }
 
-int devices_conf_parse(const char *text, size_t len, const char *dir,
-		       const struct settings *settings, struct devices_conf *ret,
-		       struct problems *p, struct err *err)
+void devices_conf_drop(struct devices_conf *c, size_t i)
 {
-	unsigned long before = shortage_count();
+	struct device_conf *d = &c->devices[i];
 
-	*ret = (struct devices_conf){0};
-	int rc = file_parse_json(text, len, &ret->json, err);
-
-	if (rc == ERR_PARSE)
-		problem_add(p, "", "%s", err->text);
-	if (rc < 0)
-		return rc;
-	rc = check_all(ret, dir, settings, p);
-	/* the tree as it was read, and what equal devices had each, is a large part of the heap */
-	malloc_trim(0);
-	if (rc == ERR_NOMEM || shortage_count() != before)
-		return err_set(err, ERR_NOMEM, "the device file");
-	if (rc < 0)
-		return err_set(err, ERR_SCHEMA, "%zu errors in the device file",
-			       problems_errors(p));
-	return 0;
-}
-
-int devices_conf_load(const char *path, const struct settings *settings, struct devices_conf *ret,
-		      struct problems *p, struct err *err)
-{
-	CLEANUP(freep)
-	char *text = NULL;
-	CLEANUP(freep)
-	char *dir = strdup(path);
-	size_t len = 0;
-
-	*ret = (struct devices_conf){0};
-	if (dir == NULL)
-		return err_set(err, ERR_NOMEM, "%s", path);
-	int rc = file_load(path, FILE_BYTES_MAX, &text, &len, err);
-
-	if (rc < 0) {
-		problem_add(p, "", "%s", err->text);
-		return rc;
-	}
-	rc = devices_conf_parse(text, len, dirname(dir), settings, ret, p, err);
-	return rc < 0 ? err_wrap(err, rc, "%s", path) : 0;
+	json_array_set_new(json_object_get(c->json, "devices"), i, json_null());
+	json_decref(d->json);
+	*d = (struct device_conf){0};
 }
 
 void devices_conf_done(struct devices_conf *c)

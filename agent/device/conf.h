@@ -2,11 +2,17 @@
  *
  * A device may name a template (template.h). Devices that are alike share what they have of JSON,
  * which nobody changes: many of them with the same points take the room of one.
+ *
+ * A file of many devices takes long to read, and the loop has other things to do meanwhile: it is
+ * read in steps, each about as long as one device takes. A device whose text was right before, and
+ * is still the same, need not be read again.
  */
 #pragma once
 
 #include "agent/device/driver.h"
 #include "agent/device/field.h"
+#include "agent/device/file.h"
+#include "agent/device/template.h"
 #include "common/err.h"
 #include "common/settings.h"
 #include <jansson.h>
@@ -16,6 +22,7 @@ struct device_conf {
 	const struct device_type *type;
 	const char *name; /* in json */
 	json_t *json;     /* owned: checked, with defaults, template put in; not to be changed */
+	char digest[FILE_DIGEST_LEN + 1]; /* of its text; "": it is to be read in any case */
 };
 
 struct devices_conf {
@@ -47,4 +54,39 @@ int devices_conf_load(const char *path, const struct settings *settings, struct 
 int devices_conf_parse(const char *text, size_t len, const char *dir,
 		       const struct settings *settings, struct devices_conf *ret,
 		       struct problems *p, struct err *err);
+/* The device i is needed no more; it is null in json, too. */
+void devices_conf_drop(struct devices_conf *c, size_t i);
 void devices_conf_done(struct devices_conf *c);
+
+/* ---- in steps ---- */
+
+struct conf_reading;
+
+/* What was read before, and is in force. */
+struct conf_known {
+	/* ret: the device that was made of the text with this digest; borrowed; NULL: none. Not
+	 * one that was read with other templates. */
+	const struct device_conf *(*find_text)(void *arg, const char *digest);
+	/* The device that has the name; the same. */
+	const struct device_conf *(*find_name)(void *arg, const struct device_type *type,
+					       const char *name);
+	void *arg;
+	struct templates *templates; /* that it was read with; taken, unless there is an
+					error; NULL: none yet */
+};
+
+/* The file is loaded at once. path, settings, known (NULL: nothing is), p: borrowed, as long as it
+ * is read. Errors: as devices_conf_load(). */
+int conf_reading_new(const char *path, const struct settings *settings,
+		     const struct conf_known *known, struct problems *p, struct conf_reading **ret,
+		     struct err *err);
+/* A step. ret: 1: there are more; 0: it is done; else as devices_conf_load(), and it is over. */
+int conf_reading_step(struct conf_reading *r, struct err *err);
+/* All of them. ret: never 1. */
+int conf_reading_run(struct conf_reading *r, struct err *err);
+/* What was read: all, if it is done. devices_conf_done(). ret_templates: yours, for the next time.
+ */
+void conf_reading_take(struct conf_reading *r, struct devices_conf *ret,
+		       struct templates **ret_templates);
+/* NULL is fine; returns NULL. */
+struct conf_reading *conf_reading_free(struct conf_reading *r);

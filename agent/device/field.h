@@ -70,7 +70,10 @@ void problem_warn(struct problems *p, const char *path, const char *fmt, ...)
 /* Paths of what follows begin with this: "devices[3]"; leave() takes the last one back. */
 void problem_enter(struct problems *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void problem_leave(struct problems *p);
+/* As if nothing had been said. */
+void problems_clear(struct problems *p);
 size_t problems_errors(const struct problems *p);
+size_t problems_all(const struct problems *p); /* with the warnings */
 /* In the order they were found; is_error false: a warning. text: "path: what is wrong". */
 typedef void problem_fn(void *arg, bool is_error, const char *text);
 void problems_each(const struct problems *p, problem_fn *fn, void *arg);

@@ -2,10 +2,48 @@
 #include "common/shortage.h"
 #include "common/util.h"
 #include <fcntl.h>
+#include <sodium.h>
 #include <string.h>
 #include <sys/stat.h>
 
-int file_parse_json(const char *text, size_t len, json_t **ret, struct err *err)
+void file_digest(const char *text, size_t len, char *buf)
+{
+	unsigned char digest[FILE_DIGEST_LEN / 2];
+
+	crypto_generichash(digest, sizeof(digest), (const unsigned char *)text, len, NULL, 0);
+	sodium_bin2hex(buf, FILE_DIGEST_LEN + 1, digest, sizeof(digest));
+}
+
+struct place file_place(const char *text, size_t at)
+{
+	struct place place = {.line = 1};
+
+	for (size_t i = 0; i < at; i++) {
+		place.column += ((unsigned char)text[i] & 0xc0) != 0x80;
+		if (text[i] == '\n')
+			place = (struct place){.line = place.line + 1};
+	}
+	return place;
+}
+
+bool file_is_before(struct place a, struct place b)
+{
+	return a.line < b.line || (a.line == b.line && a.column < b.column);
+}
+
+struct place file_place_within(struct place start, struct place inner)
+{
+	return (struct place){start.line + inner.line - 1,
+			      inner.line == 1 ? start.column + inner.column : inner.column};
+}
+
+void file_tell_place(struct place place, struct err *err)
+{
+	err_wrap(err, ERR_PARSE, "line %zu, column %zu", place.line, place.column);
+}
+
+int file_parse_json(const char *text, size_t len, json_t **ret, struct place *ret_place,
+		    struct err *err)
 {
 	unsigned long before = shortage_count();
 	json_error_t why;
@@ -16,9 +54,10 @@ int file_parse_json(const char *text, size_t len, json_t **ret, struct err *err)
 		json_decref(json);
 		return err_set(err, ERR_NOMEM, "%zu bytes of JSON", len);
 	}
-	if (json == NULL)
-		return err_set(err, ERR_PARSE, "line %d, column %d: %s", why.line, why.column,
-			       why.text);
+	if (json == NULL) {
+		*ret_place = (struct place){(size_t)why.line, (size_t)why.column};
+		return err_set(err, ERR_PARSE, "%s", why.text);
+	}
 	*ret = json;
 	return 0;
 }
@@ -70,15 +109,19 @@ int file_load(const char *path, size_t max, char **ret, size_t *ret_len, struct 
 	return 0;
 }
 
-int file_load_json(const char *path, json_t **ret, struct err *err)
+int file_load_json(const char *path, json_t **ret, char *digest, struct err *err)
 {
 	CLEANUP(freep)
 	char *text = NULL;
 	size_t len = 0;
+	struct place place;
 	int rc = file_load(path, FILE_BYTES_MAX, &text, &len, err);
 
 	if (rc < 0)
 		return rc;
-	rc = file_parse_json(text, len, ret, err);
+	file_digest(text, len, digest);
+	rc = file_parse_json(text, len, ret, &place, err);
+	if (rc == ERR_PARSE)
+		file_tell_place(place, err);
 	return rc < 0 ? err_wrap(err, rc, "%s", path) : 0;
 }

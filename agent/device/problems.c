@@ -33,12 +33,19 @@ struct problems *problems_new(void)
 	return calloc(1, sizeof(struct problems));
 }
 
+void problems_clear(struct problems *p)
+{
+	while (p->n > 0)
+		free(p->items[--p->n].text);
+	memset(p->count, 0, sizeof(p->count));
+	memset(p->kept, 0, sizeof(p->kept));
+}
+
 struct problems *problems_free(struct problems *p)
 {
 	if (p == NULL)
 		return NULL;
-	for (size_t i = 0; i < p->n; i++)
-		free(p->items[i].text);
+	problems_clear(p);
 	free(p->items);
 	free(p);
 	return NULL;
@@ -140,6 +147,11 @@ void problem_leave(struct problems *p)
 size_t problems_errors(const struct problems *p)
 {
 	return p->count[true];
+}
+
+size_t problems_all(const struct problems *p)
+{
+	return p->count[true] + p->count[false];
 }
 
 void problems_each(const struct problems *p, problem_fn *fn, void *arg)

@@ -14,6 +14,7 @@ struct template
 {
 	char *reference; /* "NAME" or "NAME@VERSION" as devices say it; owned; key of the map */
 	json_t *json;    /* owned; NULL: it could not be read, `why` */
+	char digest[FILE_DIGEST_LEN + 1]; /* of its file */
 	char why[1000];
 };
 
@@ -93,7 +94,7 @@ static bool read_template(struct template *t, const char *dir, const char *file,
 
 	if (dir == NULL || snprintf(path, sizeof(path), "%s/%s.json", dir, file) >= PATH_MAX)
 		return false;
-	int rc = file_load_json(path, &json, &err);
+	int rc = file_load_json(path, &json, t->digest, &err);
 
 	if (rc == ERR_NOENT)
 		return false;
@@ -200,6 +201,33 @@ static const struct template *get_template(struct templates *all, const char *re
 	}
 	find_template(all, t);
 	return t;
+}
+
+struct look {
+	const struct templates *all;
+	bool same;
+};
+
+static void look_again(void *arg, const char *reference, void *template)
+{
+	struct look *l = arg;
+	const struct template *t = template;
+	struct template again = {.reference = t->reference};
+
+	(void)reference;
+	if (!l->same)
+		return;
+	find_template(l->all, &again);
+	l->same = t->json != NULL && again.json != NULL && strcmp(again.digest, t->digest) == 0;
+	json_decref(again.json);
+}
+
+bool templates_same(const struct templates *t)
+{
+	struct look l = {t, true};
+
+	map_each(t->known, look_again, &l);
+	return l.same;
 }
 
 /* ---- put together ---- */

@@ -25,6 +25,8 @@ extern const struct field template_fields[];
  * lies with the programs. Copied. ret: yours; NULL: out of memory. */
 struct templates *templates_new(const char *dir);
 struct templates *templates_free(struct templates *t);
+/* Whether their files hold what they held when they were read; reads them. */
+bool templates_same(const struct templates *t);
 
 /* Put in what a device (its path is entered in p) and its remote devices name. ret_device: a new
  * reference: the device itself, if it names none, or one that shares what it took; kept as it is,

@@ -372,6 +372,136 @@ static void files_that_cannot_be_read_are_told(void **state)
 	problems_free(p);
 }
 
+/* ---- device by device ---- */
+
+static void keep_first(void *arg, bool is_error, const char *text)
+{
+	char *first = arg;
+
+	if (is_error && first[0] == '\0')
+		snprintf(first, 600, "%s", text);
+}
+
+/* Devices are read one by one; what is told of a text that is no JSON is the same as if it had been
+ * read as a whole. */
+static void assert_read_as_whole(struct bench *b, const char *text, size_t len)
+{
+	struct problems *p = problems_new();
+	struct devices_conf conf;
+	char told[600] = "", expected[600];
+	json_error_t why;
+	json_auto_t *whole = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
+
+	assert_non_null(p);
+	int rc = devices_conf_parse(text, len, b->dir, &b->settings, &conf, p, &b->err);
+
+	problems_each(p, keep_first, told);
+	problems_free(p);
+	snprintf(expected, sizeof(expected), "line %d, column %d: %s", why.line, why.column,
+		 why.text);
+	for (char *c = expected; *c != '\0'; c++)
+		*c = (char)(*c == '\n' ? '?' : *c); /* on one line */
+	if ((whole == NULL) != (rc == ERR_PARSE) || (whole == NULL && strcmp(told, expected) != 0))
+		fail_msg("%.*s: %s, not %s", (int)len, text, told, expected);
+	for (size_t i = 0; rc == 0 && i < conf.n; i++) {
+		const json_t *device = json_array_get(json_object_get(whole, "devices"), i);
+
+		assert_string_equal(conf.devices[i].name,
+				    json_string_value(json_object_get(device, "name")));
+	}
+	devices_conf_done(&conf);
+}
+
+static void what_is_no_json_is_told_with_its_place(void **state)
+{
+	static const char text[] =
+		"{\"name\": \"g\u00e4\", \"x\": [\"devices\", \"d\"],\n \"devices\" : [\n "
+		"{\"type\": \"modbus_slave\", \"name\": \"a\",\n\"data\": [{\"name\": \"]}\\\"\","
+		" \"address\":\n 1}]} , {\"type\": \"modbus_slave\", \"name\": \"b\", "
+		"\"data\":[]},\n"
+		"{\"type\": \"modbus_slave\", \"data\": [\n], \"name\":\"c\"}\n ],\n\"csm\": {}, "
+		"\"sync_timeout\": 2}\n";
+	static const char marks[] = "{}[],:\" \na0";
+	struct bench *b = *state;
+	char damaged[sizeof(text)];
+	size_t len = strlen(text);
+
+	assert_int_equal(parse(b, text), 0);
+	assert_int_equal(b->conf.n, 3);
+	for (size_t i = 0; i < len; i++) {
+		assert_read_as_whole(b, text, i);
+		for (const char *mark = marks; *mark != '\0' && (text[i] & 0x80) == 0; mark++) {
+			memcpy(damaged, text, sizeof(text));
+			damaged[i] = *mark;
+			assert_read_as_whole(b, damaged, len);
+		}
+		if ((text[i] & 0x80) != 0)
+			continue;
+		memcpy(damaged, text, i);
+		memcpy(damaged + i, text + i + 1, len - i);
+		assert_read_as_whole(b, damaged, len - 1);
+	}
+}
+
+static const struct device_conf *find_name(void *arg, const struct device_type *type,
+					   const char *name)
+{
+	const struct devices_conf *before = arg;
+
+	for (size_t i = 0; i < before->n; i++)
+		if (before->devices[i].type == type && strcmp(before->devices[i].name, name) == 0)
+			return &before->devices[i];
+	return NULL;
+}
+
+static const struct device_conf *find_text(void *arg, const char *digest)
+{
+	const struct devices_conf *before = arg;
+
+	for (size_t i = 0; i < before->n; i++)
+		if (strcmp(before->devices[i].digest, digest) == 0)
+			return &before->devices[i];
+	return NULL;
+}
+
+static void a_device_whose_text_is_the_same_is_not_read_again(void **state)
+{
+	struct bench *b = *state;
+	struct problems *p = problems_new();
+	struct conf_reading *r = NULL;
+	struct devices_conf again;
+	struct conf_known known = {.find_text = find_text, .find_name = find_name, .arg = &b->conf};
+	char path[100];
+	int steps = 0, rc = 1;
+
+	assert_non_null(p);
+	assert_int_equal(parse(b, "{\"name\": \"gw\", \"devices\": [" METER("a") "," METER(
+					  "b") ", {\"odd\": 1, \"type\": \"modbus_slave\","
+					       " \"name\": \"c\", \"data\": []}]}"),
+			 0);
+	write_file(b, "devices.json",
+		   "{\"devices\": [{\"odd\": 1, \"type\": \"modbus_slave\", \"name\": \"c\","
+		   " \"data\": []}, " METER("b") ",\n" METER("d") "], \"name\": \"gw\"}");
+	snprintf(path, sizeof(path), "%s/devices.json", b->dir);
+	assert_int_equal(conf_reading_new(path, &b->settings, &known, p, &r, &b->err), 0);
+	for (; rc > 0; steps++)
+		rc = conf_reading_step(r, &b->err);
+	assert_int_equal(rc, 0);
+	assert_true(steps > 6); /* each is found, and looked at */
+	conf_reading_take(r, &again, &known.templates);
+	conf_reading_free(r);
+	assert_int_equal(again.n, 3);
+	/* what is odd is told again; b and c stay what they were */
+	assert_string_equal(again.devices[0].digest, "");
+	assert_ptr_equal(again.devices[0].json, b->conf.devices[2].json);
+	assert_ptr_equal(again.devices[1].json, b->conf.devices[1].json);
+	assert_string_equal(again.devices[2].name, "d");
+	assert_int_equal(problems_all(p), 1);
+	templates_free(known.templates);
+	devices_conf_done(&again);
+	problems_free(p);
+}
+
 /* ---- templates ---- */
 
 #define TEMPLATE(version)                                                                \
@@ -566,6 +696,8 @@ int main(void)
 		TEST(a_type_looks_at_what_tables_cannot_say),
 		TEST(a_password_needs_a_file_and_a_name),
 		TEST(files_that_cannot_be_read_are_told),
+		TEST(what_is_no_json_is_told_with_its_place),
+		TEST(a_device_whose_text_is_the_same_is_not_read_again),
 		TEST(a_device_is_what_its_template_says_and_what_it_says_itself),
 		TEST(several_remote_devices_have_each_their_template),
 		TEST(the_points_of_a_server_get_the_id),

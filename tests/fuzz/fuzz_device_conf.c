@@ -60,6 +60,12 @@ static int parse(const uint8_t *data, size_t size, struct devices_conf *conf, si
 	problems_each(p, check_text, ret_told);
 	assert((rc == 0) == (problems_errors(p) == 0) && (rc == 0) == (*ret_told == 0));
 	assert((rc == 0) == (err.text[0] == '\0'));
+	/* devices are read one by one: no other texts are refused than by one look at the whole */
+	json_error_t why;
+	json_auto_t *whole = json_loadb((const char *)data, size, JSON_REJECT_DUPLICATES, &why);
+
+	assert((whole == NULL) == (rc == ERR_PARSE) ||
+	       (whole == NULL && json_error_code(&why) == json_error_stack_overflow));
 	problems_free(p);
 	return rc;
 }
