@@ -312,6 +312,8 @@ int devices_add(struct devices *d, const struct device_conf *conf, bool announce
 	if (e == NULL)
 		return err_set(err, ERR_NOMEM, "device");
 	e->all = d;
+	e->conf = *conf;
+	json_incref(e->conf.json);
 	int rc = device_new(&d->env, conf, e, &e->device, err);
 
 	if (rc == 0 && map_add(d->entries, device_key(e->device), e) < 0) {
@@ -319,6 +321,7 @@ int devices_add(struct devices *d, const struct device_conf *conf, bool announce
 		rc = err_set(err, ERR_NOMEM, "device");
 	}
 	if (rc < 0) {
+		json_decref(e->conf.json);
 		free(e);
 		return rc;
 	}
@@ -355,6 +358,7 @@ void devices_drop(struct devices *d, struct entry *e, bool forget)
 		if (*at == NULL)
 			d->last_waiting = at;
 	}
+	json_decref(e->conf.json);
 	free(e);
 }
 
@@ -370,6 +374,7 @@ int devices_new(struct loop *l, const struct settings *settings, const char *pat
 	d->loop = l;
 	d->settings = settings;
 	d->last_waiting = &d->first_waiting;
+	d->last_reload = &d->first_reload;
 	d->path = strdup(path);
 	d->entries = map_new();
 	d->env = (struct device_env){.loop = l, .send = on_device_send, .pieces = pieces_new()};
@@ -394,6 +399,7 @@ struct devices *devices_free(struct devices *d)
 {
 	if (d == NULL)
 		return NULL;
+	devices_end_reloads(d);
 	/* all say goodbye, and then it is waited once */
 	if (d->entries != NULL)
 		map_each(d->entries, stop_one, NULL);
@@ -410,6 +416,7 @@ struct devices *devices_free(struct devices *d)
 	d->store = store_close(d->store);
 	d->env.pieces = pieces_free(d->env.pieces);
 	devices_conf_done(&d->conf);
+	templates_free(d->templates);
 	free(d->path);
 	free(d);
 	return NULL;

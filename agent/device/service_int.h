@@ -1,5 +1,5 @@
-/* service_int.h - shared by service.c (the broker, the way to each device), service_reload.c (the
- * device file) and service_ctl.c (the control socket) only.
+/* service_int.h - shared by service.c (the broker, the way to each device), service_start.c and
+ * service_reload.c (the device file), service_mark.c and service_ctl.c (the control socket) only.
  */
 #pragma once
 
@@ -16,6 +16,8 @@
 struct entry {
 	struct devices *all;
 	struct device *device;
+	struct device_conf conf; /* of the device; its JSON is shared */
+	bool listed;             /* for service_reload.c: it is in the file */
 	struct entry *next_waiting;
 	bool waits;
 };
@@ -23,10 +25,13 @@ struct entry {
 struct devices {
 	struct loop *loop;
 	const struct settings *settings;
-	char *path;               /* of the device file */
-	struct devices_conf conf; /* its gateway-wide part, as in force since the start */
-	bool started;             /* a file was good, and what follows is there */
-	char why[600];            /* it has not; "" */
+	char *path;                  /* of the device file */
+	struct devices_conf conf;    /* its gateway-wide part, as in force since the start */
+	bool started;                /* a file was good, and what follows is there */
+	char why[600];               /* it has not; "" */
+	struct templates *templates; /* that the devices were made with; NULL: not known */
+	struct reload *first_reload, **last_reload; /* the first one goes on, the others wait */
+	struct loop_src *reload_timer;
 	struct device_env env;
 	struct store *store;
 	struct fetch *fetch;
@@ -69,7 +74,14 @@ int devices_add(struct devices *d, const struct device_conf *conf, bool announce
 /* forget: it is in the configuration no more. */
 void devices_drop(struct devices *d, struct entry *e, bool forget);
 
-/* service_reload.c: */
+/* service_start.c: */
 
 /* Read the file and start; what is wrong is logged and noted. */
 void devices_start(struct devices *d);
+/* Begin with the first file that is good. conf: the gateway-wide part is taken. */
+int devices_begin(struct devices *d, struct devices_conf *conf, struct err *err);
+
+/* service_reload.c: */
+
+/* Those that are not done are given up; what they have changed is changed. */
+void devices_end_reloads(struct devices *d);

@@ -1,23 +1,36 @@
-/* service_reload.c - the device file: read at the start, and again when people say so. */
-#include "agent/device/outbox.h"
+/* service_reload.c - the device file, read again when people say so: a little in each turn of the
+ * loop, so that no device that is left as it is misses anything.
+ */
 #include "agent/device/service_int.h"
-#include "agent/device/view.h"
+#include "common/histogram.h"
 #include "common/log.h"
 #include "common/util.h"
 #include <stdio.h>
 #include <string.h>
 
-/* ---- reading ---- */
+#define TURN_US 3000 /* steps of a turn begin within it */
 
-static void log_problem(void *arg, bool is_error, const char *text)
-{
-	const struct devices *d = arg;
+/* Somebody waits for it. One after the other: each finds the file as it is then. */
+struct reload {
+	struct devices *all;
+	struct reload *next;
+	struct ctl_call *call;
+	char *name;                     /* of the device; NULL: all */
+	bool (*step)(struct reload *r); /* the next one. ret: false: it was the last */
+	struct problems *p;
+	struct map *texts; /* of devices that run: struct entry by digest */
+	struct conf_known known;
+	struct conf_reading *reading;
+	struct devices_conf conf;
+	struct entry **gone; /* that are in the file no more */
+	size_t n_gone, at;
+	char first_key[300]; /* of those that have the name */
+	size_t named;        /* how many have it */
+	bool restart;
+	json_t *answer;
+};
 
-	if (is_error)
-		log_error("devices.wrong", KV("file", d->path), KV("what", text));
-	else
-		log_warn("devices.odd", KV("file", d->path), KV("what", text));
-}
+/* ---- answers ---- */
 
 struct texts {
 	json_t *errors, *warnings;
@@ -25,129 +38,83 @@ struct texts {
 
 static void list_problem(void *arg, bool is_error, const char *text)
 {
-	const struct texts *t = arg;
+	struct texts *t = arg;
 
 	json_array_append_new(is_error ? t->errors : t->warnings, json_string(text));
 }
 
-/* ret: 0, or negative: p, or else err, says why. */
-static int load(const struct devices *d, struct devices_conf *ret, struct problems *p,
-		struct err *err)
+/* What is left of what was read is released in steps, too. */
+static bool step_drop(struct reload *r)
 {
-	int rc = devices_conf_load(d->path, d->settings, ret, p, err);
-
-	if (rc == 0 && problems_errors(p) > 0)
-		rc = ERR_SCHEMA;
-	if (rc < 0 && problems_errors(p) == 0)
-		problem_add(p, "", "%s", err->text);
-	return rc;
+	if (r->at == r->conf.n)
+		return false;
+	devices_conf_drop(&r->conf, r->at++);
+	return true;
 }
 
-/* ---- starting ---- */
-
-struct cleaning {
-	struct devices *all;
-	int rc;
-};
-
-/* A device application of ours that is in the file no more: it was taken out while we were away. */
-static int on_registration(void *arg, const char *id, const char *key)
+static bool end(struct reload *r)
 {
-	struct cleaning *c = arg;
-	struct devices *d = c->all;
-	const struct entry *e = map_find(d->entries, key);
-	struct err err = {0};
-
-	if (e != NULL && strcmp(device_id(e->device), id) == 0)
-		return 0;
-	int rc = e == NULL ? outbox_purge(d->store, key, &err) : 0;
-	if (rc == 0)
-		rc = view_deregister(d->farewells, id, &err);
-	if (rc < 0)
-		log_error("device.remove_failed", KV("device", key), KV("why", err.text));
-	return 0;
+	r->at = 0;
+	r->step = step_drop;
+	return true;
 }
 
-static int begin(struct devices *d, const struct devices_conf *conf, struct err *err)
+static bool answer_error(struct reload *r, const char *why)
 {
-	int rc = 0;
-
-	if (d->store == NULL)
-		rc = store_open(d->loop, d->settings, &d->store, err);
-	if (rc == 0 && d->fetch == NULL)
-		rc = fetch_new(d->loop, &d->fetch, err);
-	if (rc == 0 && d->farewells == NULL)
-		rc = view_farewells_new(d->loop, d->store, d->fetch, conf->csm_url, &d->farewells,
-					err);
-	if (rc < 0)
-		return rc;
-	d->env.store = d->store;
-	d->env.fetch = d->fetch;
-	d->env.farewells = d->farewells;
-	d->env.gateway = conf->name;
-	d->env.csm_url = conf->csm_url;
-	for (size_t i = 0; rc == 0 && i < conf->n; i++)
-		rc = devices_add(d, &conf->devices[i], true, err);
-	struct cleaning cleaning = {.all = d};
-
-	if (rc == 0)
-		rc = store_each_registration(d->store, on_registration, &cleaning, err);
-	if (rc >= 0)
-		rc = devices_start_marks(d, conf->name, err);
-	return rc < 0 ? rc : devices_connect(d, conf, err);
+	ctl_answer_error(TAKE(r->call), why);
+	return end(r);
 }
 
-/* The first file that is good. */
-static int start(struct devices *d, struct devices_conf *conf, struct err *err)
+static bool answer_wrong(struct reload *r, const struct err *err)
 {
-	int rc = begin(d, conf, err);
+	struct texts texts = {.errors = json_array(), .warnings = json_array()};
+	char reason[600] = "the device file is wrong";
 
-	if (rc < 0) {
-		while (map_first(d->entries) != NULL)
-			devices_drop(d, map_first(d->entries), false);
-		d->farewells = view_farewells_free(d->farewells);
-		return rc;
-	}
-	d->conf = *conf;
-	*conf = (struct devices_conf){0};
-	d->started = true;
-	d->why[0] = '\0';
-	log_info("devices.started", KV("file", d->path), KV("devices", map_count(d->entries)));
-	return 0;
+	if (problems_errors(r->p) == 0)
+		problem_add(r->p, "", "%s", err->text);
+	problems_each(r->p, list_problem, &texts);
+	const char *first = json_string_value(json_array_get(texts.errors, 0));
+	if (first != NULL)
+		snprintf(reason, sizeof(reason),
+			 "the device file is wrong, nothing is changed: %.400s%s", first,
+			 json_array_size(texts.errors) > 1 ? " (and more)" : "");
+	ctl_answer(TAKE(r->call), json_pack("{s:s, s:s, s:s, s:o, s:o}", "state", "error", "reason",
+					    reason, "file", r->all->path, "errors", texts.errors,
+					    "warnings", texts.warnings));
+	return end(r);
 }
 
-static void note_first(void *arg, bool is_error, const char *text)
+static bool answer_done(struct reload *r)
 {
-	struct devices *d = arg;
+	struct texts texts = {.errors = json_array(), .warnings = json_array()};
 
-	bool named =
-		strncmp(text, d->path, strlen(d->path)) == 0; /* what is wrong with it as a file */
-
-	if (is_error && d->why[0] == '\0')
-		snprintf(d->why, sizeof(d->why), "%.200s%s%.390s", named ? "" : d->path,
-			 named ? "" : ": ", text);
+	problems_each(r->p, list_problem, &texts);
+	json_object_set_new(r->answer, "warnings", texts.warnings);
+	json_decref(texts.errors);
+	if (r->restart)
+		json_object_set_new(
+			r->answer, "note",
+			json_string("what the file says of the whole gateway (name, mqtt, csm, "
+				    "bus_loss_grace, sync_timeout) has changed: it holds after "
+				    "iotctl restart agent"));
+	ctl_answer(TAKE(r->call), TAKE(r->answer));
+	return end(r);
 }
 
-void devices_start(struct devices *d)
+static json_t *begin_answer(const struct reload *r)
 {
-	struct devices_conf conf = {0};
-	struct problems *p = problems_new();
-	struct err err = {0};
-	int rc = p != NULL ? load(d, &conf, p, &err) : err_set(&err, ERR_NOMEM, "device file");
-
-	if (p != NULL) {
-		problems_each(p, log_problem, d);
-		problems_each(p, note_first, d);
-	}
-	if (rc == 0 && start(d, &conf, &err) < 0) {
-		snprintf(d->why, sizeof(d->why), "%.590s", err.text);
-		log_error("devices.start_failed", KV("why", err.text));
-	}
-	devices_conf_done(&conf);
-	problems_free(p);
+	return json_pack("{s:s, s:s, s:[], s:[], s:[], s:[], s:b}", "state", "ok", "file",
+			 r->all->path, "added", "changed", "removed", "failed", "restart_needed",
+			 r->restart);
 }
 
-/* ---- again ---- */
+static void list_added(void *arg, const char *key, void *value)
+{
+	(void)value;
+	json_array_append_new(arg, json_string(key));
+}
+
+/* ---- what the file changes ---- */
 
 static bool differs(const char *a, const char *b)
 {
@@ -165,200 +132,295 @@ static bool gateway_differs(const struct devices_conf *a, const struct devices_c
 	       a->bus_loss_grace_s != b->bus_loss_grace_s || a->sync_timeout_s != b->sync_timeout_s;
 }
 
-/* One that a reading would have changed, added or removed. */
-struct change {
-	const struct device_conf *conf; /* NULL: it goes */
-	struct entry *entry;            /* NULL: it comes */
-};
-
-struct changes {
-	struct devices *all;
-	const struct devices_conf *conf;
-	const char *name;     /* NULL: all */
-	struct change *items; /* owned */
-	size_t n;
-	char first_key[300]; /* of those that have the name */
-	size_t named;        /* how many have it */
-};
-
-static bool is_named(struct changes *c, const char *type, const char *name)
+static void make_key(const struct device_conf *conf, char *buf, size_t size)
 {
-	char key[sizeof(c->first_key)];
-
-	if (c->name == NULL)
-		return true;
-	snprintf(key, sizeof(key), "%s/%s", type, name);
-	if (strcmp(c->name, name) != 0 && strcmp(c->name, key) != 0)
-		return false;
-	if (c->named == 0 || strcmp(c->first_key, key) != 0)
-		c->named++;
-	snprintf(c->first_key, sizeof(c->first_key), "%s", key);
-	return true;
+	snprintf(buf, size, "%s/%s", conf->type->name, conf->name);
 }
 
-static const struct device_conf *conf_of(const struct devices_conf *c, const struct device *d)
+static bool is_named(const struct reload *r, const struct device_conf *conf, const char *key)
 {
-	for (size_t i = 0; i < c->n; i++) {
-		const char *type = c->devices[i].type->name;
-		size_t n = strlen(type);
+	return r->name == NULL || strcmp(r->name, conf->name) == 0 || strcmp(r->name, key) == 0;
+}
 
-		if (strncmp(device_key(d), type, n) == 0 && device_key(d)[n] == '/' &&
-		    strcmp(device_name(d), c->devices[i].name) == 0)
-			return &c->devices[i];
-	}
-	return NULL;
+static void count_named(struct reload *r, const struct device_conf *conf, const char *key)
+{
+	if (r->name == NULL || !is_named(r, conf, key))
+		return;
+	if (r->named == 0 || strcmp(r->first_key, key) != 0)
+		r->named++;
+	snprintf(r->first_key, sizeof(r->first_key), "%s", key);
+}
+
+static void unlist(void *arg, const char *key, void *value)
+{
+	struct entry *e = value;
+
+	(void)arg, (void)key;
+	e->listed = false;
 }
 
 static void find_gone(void *arg, const char *key, void *value)
 {
-	struct changes *c = arg;
+	struct reload *r = arg;
 	struct entry *e = value;
-	const char *name = device_name(e->device);
-	char type[64];
 
-	snprintf(type, sizeof(type), "%.*s", (int)(strlen(key) - strlen(name) - 1), key);
-	if (is_named(c, type, name) && conf_of(c->conf, e->device) == NULL)
-		c->items[c->n++] = (struct change){.entry = e};
-}
-
-/* ret: 0; ERR_NOENT, ERR_INVAL (whom the name means), ERR_NOMEM. */
-static int find_changes(struct changes *c, struct err *err)
-{
-	c->items = calloc(c->conf->n + map_count(c->all->entries) + 1, sizeof(*c->items));
-	if (c->items == NULL)
-		return err_set(err, ERR_NOMEM, "device file");
-	map_each(c->all->entries, find_gone, c);
-	for (size_t i = 0; i < c->conf->n; i++) {
-		const struct device_conf *conf = &c->conf->devices[i];
-		char key[300];
-
-		if (!is_named(c, conf->type->name, conf->name))
-			continue;
-		snprintf(key, sizeof(key), "%s/%s", conf->type->name, conf->name);
-		struct entry *e = map_find(c->all->entries, key);
-
-		if (e == NULL || !json_equal(device_conf(e->device), conf->json))
-			c->items[c->n++] = (struct change){.conf = conf, .entry = e};
-	}
-	if (c->name != NULL && c->named == 0)
-		return err_set(err, ERR_NOENT, "there is no device '%.100s'", c->name);
-	return 0;
+	if (e->listed || !is_named(r, &e->conf, key))
+		return;
+	count_named(r, &e->conf, key);
+	r->gone[r->n_gone++] = e;
 }
 
 /* ret: how it went, for the answer. */
-static const char *apply(struct devices *d, const struct change *ch, struct err *err)
+static const char *apply(struct reload *r, struct entry *e, const struct device_conf *conf,
+			 struct err *err)
 {
-	if (ch->entry != NULL)
-		devices_drop(d, ch->entry, ch->conf == NULL);
-	if (ch->conf == NULL)
+	struct devices *d = r->all;
+
+	if (e != NULL)
+		devices_drop(d, e, conf == NULL);
+	if (conf == NULL)
 		return "removed";
-	if (devices_add(d, ch->conf, ch->entry == NULL, err) == 0)
-		return ch->entry == NULL ? "added" : "changed";
-	log_error("device.failed", KV("device", ch->conf->name), KV("why", err->text));
+	if (devices_add(d, conf, e == NULL, err) == 0)
+		return e == NULL ? "added" : "changed";
+	log_error("device.failed", KV("device", conf->name), KV("why", err->text));
 	return "failed";
 }
 
-static void apply_all(struct devices *d, const struct changes *c, json_t *answer)
+/* e, conf: NULL: it comes, it goes. */
+static void change(struct reload *r, const char *key, struct entry *e,
+		   const struct device_conf *conf)
 {
 	struct err err = {0};
+	const char *done = apply(r, e, conf, &err);
 
-	for (size_t i = 0; i < c->n; i++) {
-		const struct change *ch = &c->items[i];
-		char key[300];
+	log_info("device.reloaded", KV("device", key), KV("done", done));
+	json_array_append_new(json_object_get(r->answer, done), json_string(key));
+}
 
-		if (ch->conf != NULL)
-			snprintf(key, sizeof(key), "%s/%s", ch->conf->type->name, ch->conf->name);
-		else
-			snprintf(key, sizeof(key), "%s", device_key(ch->entry->device));
-		const char *done = apply(d, ch, &err);
+/* ---- steps ---- */
 
-		log_info("device.reloaded", KV("device", key), KV("done", done));
-		json_array_append_new(json_object_get(answer, done), json_string(key));
+static bool step_change(struct reload *r)
+{
+	const struct device_conf *conf = &r->conf.devices[r->at];
+	char key[sizeof(r->first_key)];
+
+	if (r->at == r->conf.n)
+		return answer_done(r);
+	make_key(conf, key, sizeof(key));
+	struct entry *e = map_find(r->all->entries, key);
+
+	if (e != NULL && json_equal(e->conf.json, conf->json))
+		memcpy(e->conf.digest, conf->digest, sizeof(e->conf.digest));
+	else if (is_named(r, conf, key))
+		change(r, key, e, conf);
+	devices_conf_drop(&r->conf, r->at++);
+	return true;
+}
+
+static bool step_remove(struct reload *r)
+{
+	char key[sizeof(r->first_key)];
+
+	if (r->at == r->n_gone) {
+		r->at = 0;
+		r->step = step_change;
+		return true;
 	}
+	struct entry *e = r->gone[r->at++];
+
+	make_key(&e->conf, key, sizeof(key));
+	change(r, key, e, NULL);
+	return true;
 }
 
-static void list_added(void *arg, const char *key, void *value)
+/* Whom the name means, and which devices go. */
+static bool step_compare(struct reload *r)
 {
-	(void)value;
-	json_array_append_new(arg, json_string(key));
-}
+	struct devices *d = r->all;
+	char key[sizeof(r->first_key)], reason[300];
 
-static void answer_wrong(const struct devices *d, struct ctl_call *call, const struct problems *p)
-{
-	struct texts texts = {.errors = json_array(), .warnings = json_array()};
-	char reason[600] = "the device file is wrong";
+	r->gone = calloc(map_count(d->entries) + 1, sizeof(struct entry *));
+	if (r->gone == NULL)
+		return answer_error(r, "out of memory");
+	map_each(d->entries, unlist, NULL);
+	for (size_t i = 0; i < r->conf.n; i++) {
+		make_key(&r->conf.devices[i], key, sizeof(key));
+		count_named(r, &r->conf.devices[i], key);
+		struct entry *e = map_find(d->entries, key);
 
-	problems_each(p, list_problem, &texts);
-	const char *first = json_string_value(json_array_get(texts.errors, 0));
-	if (first != NULL)
+		if (e != NULL)
+			e->listed = true;
+	}
+	map_each(d->entries, find_gone, r);
+	if (r->name != NULL && r->named != 1) {
 		snprintf(reason, sizeof(reason),
-			 "the device file is wrong, nothing is changed: %.400s%s", first,
-			 json_array_size(texts.errors) > 1 ? " (and more)" : "");
-	ctl_answer(call,
-		   json_pack("{s:s, s:s, s:s, s:o, s:o}", "state", "error", "reason", reason,
-			     "file", d->path, "errors", texts.errors, "warnings", texts.warnings));
+			 r->named == 0 ? "there is no device '%.100s'"
+				       : "'%.100s' is the name of several devices: give TYPE/NAME",
+			 r->name);
+		return answer_error(r, reason);
+	}
+	r->restart = gateway_differs(&d->conf, &r->conf);
+	r->answer = begin_answer(r);
+	r->at = 0;
+	r->step = step_remove;
+	return r->answer != NULL || answer_done(r);
 }
 
-static void reload(struct devices *d, const char *name, const struct problems *p,
-		   struct devices_conf *conf, struct ctl_call *call)
+/* There is no device yet that could miss anything. */
+static bool start(struct reload *r)
 {
-	struct changes c = {.all = d, .conf = conf, .name = name};
-	struct texts texts = {.errors = json_array(), .warnings = json_array()};
 	struct err err = {0};
-	bool was_started = d->started;
-	bool restart = was_started && gateway_differs(&d->conf, conf);
-	int rc = was_started ? find_changes(&c, &err) : start(d, conf, &err);
 
-	if (rc == 0 && c.named > 1)
-		rc = err_set(&err, ERR_INVAL,
-			     "'%.100s' is the name of several devices: give TYPE/NAME", name);
-	json_t *answer = rc == 0 ? json_pack("{s:s, s:s, s:[], s:[], s:[], s:[], s:b}", "state",
-					     "ok", "file", d->path, "added", "changed", "removed",
-					     "failed", "restart_needed", restart)
-				 : NULL;
-	if (answer != NULL) {
-		if (!was_started)
-			map_each(d->entries, list_added, json_object_get(answer, "added"));
-		apply_all(d, &c, answer);
-		problems_each(p, list_problem, &texts);
-		json_object_set(answer, "warnings", texts.warnings);
-		if (restart)
-			json_object_set_new(
-				answer, "note",
-				json_string("what the file says of the whole gateway (name, mqtt, "
-					    "csm, bus_loss_grace, sync_timeout) has changed: it "
-					    "holds after iotctl restart agent"));
-	}
+	if (devices_begin(r->all, &r->conf, &err) < 0)
+		return answer_error(r, err.text);
+	r->answer = begin_answer(r);
+	map_each(r->all->entries, list_added, json_object_get(r->answer, "added"));
+	return answer_done(r);
+}
+
+static bool step_read(struct reload *r)
+{
+	struct err err = {0};
+	int rc = conf_reading_step(r->reading, &err);
+
+	if (rc > 0)
+		return true;
+	conf_reading_take(r->reading, &r->conf, &r->all->templates);
 	if (rc < 0)
-		ctl_answer_error(call, err.text);
-	else
-		ctl_answer(call, answer);
-	json_decref(texts.errors);
-	json_decref(texts.warnings);
-	free(c.items);
+		return answer_wrong(r, &err);
+	if (!r->all->started)
+		return start(r);
+	r->step = step_compare;
+	return true;
+}
+
+static const struct device_conf *find_text(void *arg, const char *digest)
+{
+	const struct reload *r = arg;
+	const struct entry *e = map_find(r->texts, digest);
+
+	return e != NULL ? &e->conf : NULL;
+}
+
+static const struct device_conf *find_name(void *arg, const struct device_type *type,
+					   const char *name)
+{
+	const struct reload *r = arg;
+	char key[sizeof(r->first_key)];
+
+	make_key(&(struct device_conf){.type = type, .name = name}, key, sizeof(key));
+	const struct entry *e = map_find(r->all->entries, key);
+
+	return e != NULL ? &e->conf : NULL;
+}
+
+static void add_text(void *arg, const char *key, void *value)
+{
+	struct reload *r = arg;
+	struct entry *e = value;
+
+	(void)key;
+	if (r->all->templates == NULL)
+		e->conf.digest[0] = '\0'; /* it may have been made with another template */
+	else if (e->conf.digest[0] != '\0')
+		map_add(r->texts, e->conf.digest, e); /* without memory it is read again */
+}
+
+static bool step_load(struct reload *r)
+{
+	struct devices *d = r->all;
+	struct err err = {0};
+
+	r->p = problems_new();
+	r->texts = map_new();
+	if (r->p == NULL || r->texts == NULL)
+		return answer_error(r, "out of memory");
+	if (d->templates != NULL && !templates_same(d->templates))
+		d->templates = templates_free(d->templates);
+	map_each(d->entries, add_text, r);
+	r->known = (struct conf_known){find_text, find_name, r, d->templates};
+	if (conf_reading_new(d->path, d->settings, &r->known, r->p, &r->reading, &err) < 0)
+		return answer_wrong(r, &err);
+	d->templates = NULL; /* until it is read */
+	r->step = step_read;
+	return true;
+}
+
+/* ---- one after the other ---- */
+
+/* ret: NULL */
+static struct reload *reload_free(struct reload *r)
+{
+	if (r->call != NULL)
+		ctl_answer_error(r->call, "the agent ends");
+	conf_reading_free(r->reading);
+	devices_conf_done(&r->conf);
+	map_free(r->texts, NULL);
+	problems_free(r->p);
+	json_decref(r->answer);
+	free(r->gone);
+	free(r->name);
+	free(r);
+	return NULL;
+}
+
+static void take_first(struct devices *d)
+{
+	struct reload *r = d->first_reload;
+
+	d->first_reload = r->next;
+	if (r->next == NULL)
+		d->last_reload = &d->first_reload;
+	reload_free(r);
+}
+
+static void on_timer(void *arg)
+{
+	struct devices *d = arg;
+	struct reload *r = d->first_reload;
+	int64_t until_us = monotonic_us() + TURN_US;
+	bool more = true;
+
+	while (more && monotonic_us() < until_us)
+		more = r->step(r);
+	if (!more)
+		take_first(d);
+	if (d->first_reload != NULL)
+		loop_arm(d->loop, d->reload_timer, 0);
+}
+
+void devices_end_reloads(struct devices *d)
+{
+	while (d->first_reload != NULL)
+		take_first(d);
+	d->reload_timer = loop_remove(d->loop, d->reload_timer);
 }
 
 void devices_on_reload(struct devices *d, json_t *request, struct ctl_call *call)
 {
 	const json_t *wanted = json_object_get(request, "name");
 	const char *name = json_string_value(wanted);
-	struct devices_conf conf = {0};
-	struct err err = {0};
 
 	if (name == NULL && wanted != NULL && !json_is_null(wanted)) {
 		ctl_answer_error(call, "name must be a text: that of a device, or TYPE/NAME");
 		return;
 	}
-	struct problems *p = problems_new();
+	struct reload *r = calloc(1, sizeof(*r));
 
-	if (p == NULL) {
+	if (r == NULL || (name != NULL && (r->name = strdup(name)) == NULL) ||
+	    (d->reload_timer == NULL &&
+	     loop_add_timer(d->loop, -1, 0, on_timer, d, &d->reload_timer, NULL) < 0)) {
+		if (r != NULL)
+			free(r->name);
+		free(r);
 		ctl_answer_error(call, "out of memory");
 		return;
 	}
-	if (load(d, &conf, p, &err) < 0)
-		answer_wrong(d, call, p);
-	else
-		reload(d, name, p, &conf, call);
-	devices_conf_done(&conf);
-	problems_free(p);
+	r->all = d;
+	r->call = call;
+	r->step = step_load;
+	if (d->first_reload == NULL)
+		loop_arm(d->loop, d->reload_timer, 0);
+	*d->last_reload = r;
+	d->last_reload = &r->next;
 }

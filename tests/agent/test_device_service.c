@@ -8,6 +8,9 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 
 #include <cmocka.h>
 
@@ -23,8 +26,8 @@ struct world {
 	struct watcher watcher;
 	struct devices *devices;
 	struct ctl *ctl;
-	char path[128], socket[128];
-	struct notes heard; /* what we publish: <type>/<name>/<word>=<payload>; */
+	char path[128], socket[108]; /* socket: as long as an address may be */
+	struct notes heard;          /* what we publish: <type>/<name>/<word>=<payload>; */
 };
 
 /* ---- what the service says ---- */
@@ -621,6 +624,240 @@ static void reload_changes_one_device_and_leaves_the_others(void **state)
 	AWAIT(w->loop, heard(w, "fake/d3/gateway/running=false;"));
 }
 
+/* ---- a reload that takes many turns ---- */
+
+enum { MANY = 400, POINTS = 100 };
+
+static const char whole[] = "{\"op\":\"reload\"}\n", list_all[] = "{\"op\":\"list\"}\n";
+
+/* A file of many devices with many points of their own. space: in each of them; first: what the
+ * first one has beside its points; last: behind the list's last one. */
+static void write_many(struct world *w, const char *space, const char *first, const char *last)
+{
+	char *text = NULL;
+	size_t len = 0;
+	FILE *f = open_memstream(&text, &len);
+
+	assert_non_null(f);
+	fprintf(f,
+		"{\"name\":\"gw1\",\"mqtt\":{\"host\":\"127.0.0.1\",\"port\":%u},"
+		"\"csm\":{\"url\":\"http://127.0.0.1:1\"},\"devices\":[",
+		w->broker.port);
+	for (unsigned i = 0; i < MANY; i++) {
+		fprintf(f, "%s{\"type\":\"fake\",\"name\":\"d%u\",%s%s\"data\":[", i > 0 ? "," : "",
+			i, space, i == 0 ? first : "");
+		for (unsigned k = 0; k < POINTS; k++)
+			fprintf(f, "%s{\"name\":\"p%u_%u\"}", k > 0 ? "," : "", i, k);
+		fputs("]}", f);
+	}
+	fprintf(f, "%s]}", last);
+	assert_int_equal(fclose(f), 0);
+	broker_write(&w->broker, "devices.json", text);
+	free(text);
+}
+
+/* A new connection that asks, and does not wait. ret: its socket. */
+static int begin_asking(struct world *w, const char *request)
+{
+	struct sockaddr_un to = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (w->ctl == NULL)
+		assert_int_equal(
+			ctl_listen(w->loop, w->socket, ops, ARRAY_LEN(ops), w, &w->ctl, NULL), 0);
+	assert_true(fd >= 0);
+	snprintf(to.sun_path, sizeof(to.sun_path), "%s", w->socket);
+	assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);
+	assert_int_equal(send(fd, request, strlen(request), MSG_NOSIGNAL), strlen(request));
+	return fd;
+}
+
+static bool is_answered(int fd)
+{
+	char c;
+
+	return recv(fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
+/* ret: yours; the socket is closed. */
+static json_t *end_asking(struct world *w, int fd)
+{
+	AWAIT(w->loop, is_answered(fd));
+	size_t len = 0, room = 1 << 20;
+	char *text = malloc(room);
+	ssize_t n = 1;
+
+	assert_non_null(text);
+	while (n > 0 && memchr(text, '\n', len) == NULL) {
+		loop_turn(w->loop, 0);
+		n = recv(fd, text + len, room - len, 0);
+		len += n > 0 ? (size_t)n : 0;
+	}
+	json_t *answer = json_loadb(text, len, 0, NULL);
+
+	assert_non_null(answer);
+	free(text);
+	close(fd);
+	return answer;
+}
+
+/* Reading and changing devices goes on in many turns, and what others ask is answered in between.
+ */
+static void a_reload_does_not_hold_the_others(void **state)
+{
+	static const struct {
+		const char *space, *first, *last, *state;
+		size_t changed;
+	} rows[] = {
+		/* all texts are others, all devices are the same */
+		{" ", "", "", "ok", 0},
+		/* one is not */
+		{"", "\"restart_delay\":7,", "", "ok", 1},
+		/* wrong behind all that is right */
+		{" ", "", ",{}", "error", 0},
+	};
+	struct world *w = *state;
+
+	write_many(w, "", "", "");
+	watcher_start(&w->watcher, w->loop, &w->broker, "gateway/gw1/+/+/gateway/#");
+	start(w);
+	AWAIT(w->loop, is_synced(w));
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		write_many(w, rows[i].space, rows[i].first, rows[i].last);
+		int reloading = begin_asking(w, whole);
+
+		for (int turn = 0; turn < 5; turn++)
+			loop_turn(w->loop, 0);
+		int listing = begin_asking(w, list_all);
+
+		AWAIT(w->loop, is_answered(listing));
+		assert_false(is_answered(reloading));
+		json_auto_t *list = end_asking(w, listing);
+		json_auto_t *answer = end_asking(w, reloading);
+
+		assert_int_equal(n_of(list, "devices"), MANY);
+		assert_string_equal(json_string_value(json_object_get(answer, "state")),
+				    rows[i].state);
+		assert_int_equal(n_of(answer, "changed"), rows[i].changed);
+		assert_int_equal(n_of(answer, "added") + n_of(answer, "removed"), 0);
+	}
+}
+
+/* Each answers for the file as it is when the one before is done. */
+static void reloads_go_one_after_the_other(void **state)
+{
+	struct world *w = *state;
+
+	write_many(w, "", "", "");
+	watcher_start(&w->watcher, w->loop, &w->broker, "gateway/gw1/+/+/gateway/#");
+	start(w);
+	AWAIT(w->loop, is_synced(w));
+	write_many(w, " ", "\"restart_delay\":7,", "");
+	int first = begin_asking(w, whole);
+
+	for (int turn = 0; turn < 5; turn++)
+		loop_turn(w->loop, 0);
+	int second = begin_asking(w, whole), third = begin_asking(w, list_all);
+
+	AWAIT(w->loop, is_answered(third));
+	assert_false(is_answered(first) || is_answered(second));
+	write_many(w, "", "\"restart_delay\":8,", "");
+	AWAIT(w->loop, is_answered(first));
+	assert_false(is_answered(second));
+	json_auto_t *one = end_asking(w, first), *two = end_asking(w, second),
+		    *listed = end_asking(w, third);
+
+	assert_int_equal(n_of(one, "changed"), 1);
+	assert_int_equal(n_of(two, "changed"), 1);
+	assert_int_equal(n_of(listed, "devices"), MANY);
+	json_auto_t *same = ask(w, json_pack("{s:s}", "op", "reload"), NULL);
+
+	assert_int_equal(n_of(same, "changed"), 0);
+}
+
+/* Who waits is told; what is half read is given up. */
+static void the_end_does_not_wait_for_a_reload(void **state)
+{
+	struct world *w = *state;
+
+	write_many(w, "", "", "");
+	start(w);
+	write_many(w, " ", "\"restart_delay\":7,", "");
+	int first = begin_asking(w, whole), second = begin_asking(w, whole);
+
+	for (int turn = 0; turn < 8; turn++)
+		loop_turn(w->loop, 0);
+	assert_false(is_answered(first) || is_answered(second));
+	w->devices = devices_free(w->devices);
+	json_auto_t *one = end_asking(w, first), *two = end_asking(w, second);
+
+	assert_string_equal(json_string_value(json_object_get(one, "state")), "error");
+	assert_string_equal(json_string_value(json_object_get(two, "state")), "error");
+}
+
+static void write_template(struct world *w, unsigned delay)
+{
+	char text[200];
+
+	snprintf(text, sizeof(text),
+		 "{\"template\":\"t\",\"version\":1,\"title\":\"T\",\"type\":\"fake\","
+		 "\"device\":{\"restart_delay\":%u}}",
+		 delay);
+	broker_write(&w->broker, "templates/t.json", text);
+}
+
+/* The text of a device is the same, what it names is not. */
+static void a_reload_sees_that_a_template_has_changed(void **state)
+{
+	struct world *w = *state;
+	char dir[200], path[220];
+
+	snprintf(dir, sizeof(dir), "%s/templates", w->broker.dir);
+	snprintf(path, sizeof(path), "%s/t.json", dir);
+	assert_int_equal(mkdir(dir, 0700), 0);
+	write_template(w, 5);
+	begin(w, "{\"template\":\"t\",\"name\":\"d0\"},{\"template\":\"t\",\"name\":\"d1\"}");
+	json_auto_t *same = ask(w, json_pack("{s:s}", "op", "reload"), NULL);
+
+	assert_int_equal(n_of(same, "changed"), 0);
+	write_template(w, 6);
+	json_auto_t *one = ask(w, json_pack("{s:s, s:s}", "op", "reload", "name", "d0"), NULL);
+
+	assert_int_equal(n_of(one, "changed"), 1);
+	/* the other one still runs with what the template was */
+	json_auto_t *other = ask(w, json_pack("{s:s}", "op", "reload"), NULL);
+
+	assert_string_equal(json_string_value(json_array_get(json_object_get(other, "changed"), 0)),
+			    "fake/d1");
+	assert_int_equal(n_of(other, "changed"), 1);
+	assert_int_equal(unlink(path), 0);
+	assert_reason(w, json_pack("{s:s}", "op", "reload"), "there is no template t");
+	write_template(w, 6);
+	json_auto_t *again = ask(w, json_pack("{s:s}", "op", "reload"), NULL);
+
+	assert_int_equal(n_of(again, "changed"), 0);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(rmdir(dir), 0);
+}
+
+/* What is odd is told each time. */
+static void a_reload_repeats_its_warnings(void **state)
+{
+	struct world *w = *state;
+
+	begin(w, "{\"type\":\"fake\",\"name\":\"d0\"},"
+		 "{\"type\":\"fake\",\"name\":\"d1\",\"restart_dalay\":1}");
+	for (int i = 0; i < 3; i++) {
+		json_auto_t *answer = ask(w, json_pack("{s:s}", "op", "reload"), NULL);
+
+		assert_int_equal(n_of(answer, "warnings"), 1);
+		assert_int_equal(n_of(answer, "changed"), 0);
+	}
+	/* twice the text of one that is known */
+	write_file(w, "{\"type\":\"fake\",\"name\":\"d0\"},{\"type\":\"fake\",\"name\":\"d0\"}");
+	assert_reason(w, json_pack("{s:s}", "op", "reload"), "there are two fake with the name d0");
+}
+
 static json_int_t counter(const struct world *w, const char *name)
 {
 	json_auto_t *all = devices_counters(w->devices);
@@ -731,6 +968,11 @@ int main(void)
 		IN_WORLD(a_broker_of_before_enables_nothing),
 		IN_WORLD(people_see_and_switch_devices),
 		IN_WORLD(reload_changes_one_device_and_leaves_the_others),
+		IN_WORLD(a_reload_does_not_hold_the_others),
+		IN_WORLD(reloads_go_one_after_the_other),
+		IN_WORLD(the_end_does_not_wait_for_a_reload),
+		IN_WORLD(a_reload_sees_that_a_template_has_changed),
+		IN_WORLD(a_reload_repeats_its_warnings),
 		IN_WORLD(a_flood_of_states_hides_no_enable),
 		IN_WORLD(what_holds_for_the_gateway_needs_a_restart),
 		IN_WORLD(a_wrong_file_has_no_devices_until_it_is_right),
