@@ -425,5 +425,5 @@ int devices_conf_load(const char *path, const struct settings *settings, struct 
 	int rc = conf_reading_new(path, settings, NULL, p, &r, err);
 
 	*ret = (struct devices_conf){0};
-	return rc == 0 ? read_all(r, ret, err) : rc;
+	return r != NULL ? read_all(r, ret, err) : rc;
 }
