@@ -1,137 +1,13 @@
-/* device.c - the life of a device (gateway-devices 1.3) and the queue of its events (1.4). */
+/* device.c - the life of a device (gateway-devices 1.3). */
 #include "agent/device/device_int.h"
 #include "common/log.h"
 #include "common/util.h"
 #include <stdio.h>
 #include <string.h>
 
-#define FIFO_SLICE       64   /* events handled in one turn */
 #define SHORT_LIFE_MS    1000 /* an instance that lives shorter is not restarted at once */
 #define RESTART_LEAST_MS 1000
 #define SELDOM_MS        1000 /* beginnings and ends that follow sooner are not all logged */
-
-/* ---- the queue of events ---- */
-
-static void queued_free(struct queued *q)
-{
-	event_path_done(&q->path);
-	json_decref(q->payload);
-	free(q);
-}
-
-static void fifo_clear(struct device *d)
-{
-	const json_t *payload;
-
-	while (d->first != NULL) {
-		struct queued *q = d->first;
-
-		d->first = q->next;
-		queued_free(q);
-	}
-	d->last = &d->first;
-	d->n_queued = 0;
-	while (states_take_missed(d->states, &payload) != NULL)
-		; /* the next instance asks for all states */
-	loop_arm(d->env->loop, d->fifo_timer, -1);
-}
-
-static void drop(struct device *d, const char *topic, const char *why)
-{
-	d->counters.dropped++;
-	if (log_allowed("device.event_dropped", topic))
-		log_warn("device.event_dropped", KV("device", d->key), KV("topic", topic),
-			 KV("why", why));
-}
-
-static void fifo_arm(struct device *d)
-{
-	if (d->state == DEVICE_RUNNING && (d->first != NULL || states_any_missed(d->states)))
-		loop_arm(d->env->loop, d->fifo_timer, 0);
-}
-
-/* Of a state that finds no room the latest counts as soon as there is. */
-static void fifo_put(struct device *d, const char *topic, const json_t *payload, bool is_state)
-{
-	struct queued *q = d->n_queued < FIFO_MAX ? calloc(1, sizeof(*q)) : NULL;
-
-	if (q == NULL ||
-	    event_path_parse(topic + strlen(d->prefix) + strlen("/system/"), &q->path, NULL) < 0) {
-		free(q);
-		if (is_state && states_miss(d->states, topic, payload))
-			fifo_arm(d);
-		else
-			drop(d, topic, d->n_queued < FIFO_MAX ? "out of memory" : "too many wait");
-		return;
-	}
-	q->payload = json_incref((json_t *)(uintptr_t)payload);
-	*d->last = q;
-	d->last = &q->next;
-	if (d->n_queued++ == 0)
-		fifo_arm(d);
-}
-
-static void handle(struct device *d, const struct queued *q)
-{
-	struct err err = {0};
-
-	if (d->type->ops->event == NULL) {
-		d->counters.dropped++;
-		return;
-	}
-	d->counters.events++;
-	if (d->type->ops->event(d->instance, q->path.segments, q->path.n, q->payload, &err) == 0)
-		return;
-	d->counters.failed++;
-	if (log_allowed("device.event_refused", d->key))
-		log_warn("device.event_refused", KV("device", d->key),
-			 KV("event", q->path.segments[0]), KV("why", err.text));
-}
-
-/* ret: whether there was one. */
-static bool handle_first(struct device *d)
-{
-	struct queued *q = d->first;
-
-	if (q == NULL)
-		return false;
-	d->first = q->next;
-	if (d->first == NULL)
-		d->last = &d->first;
-	d->n_queued--;
-	handle(d, q);
-	queued_free(q);
-	return true;
-}
-
-/* ret: whether there was one. */
-static bool handle_missed(struct device *d)
-{
-	const json_t *payload;
-	const char *topic = states_take_missed(d->states, &payload);
-	struct queued q = {.payload = (json_t *)(uintptr_t)payload};
-
-	if (topic == NULL)
-		return false;
-	if (event_path_parse(topic + strlen(d->prefix) + strlen("/system/"), &q.path, NULL) < 0) {
-		drop(d, topic, "out of memory");
-		return true;
-	}
-	handle(d, &q);
-	event_path_done(&q.path);
-	return true;
-}
-
-/* One at a time, in the order of their arrival; the loop goes on between slices. */
-static void on_fifo_timer(void *arg)
-{
-	struct device *d = arg;
-
-	for (unsigned i = 0; i < FIFO_SLICE && (handle_first(d) || handle_missed(d)); i++)
-		if (d->state != DEVICE_RUNNING || d->ending)
-			return;
-	fifo_arm(d);
-}
 
 /* ---- the life of an instance ---- */
 
@@ -143,7 +19,7 @@ static void note_why(struct device *d, const char *why)
 static void failed(struct device *d)
 {
 	d->state = DEVICE_FAILED;
-	fifo_clear(d);
+	device_clear_queue(d);
 	if (d->restart_ms < 0)
 		return;
 	int64_t lived_ms = loop_now_ms(d->env->loop) - d->created_ms;
@@ -197,7 +73,7 @@ void device_created(struct device *d)
 		log_info("device.running", KV("device", d->key));
 	device_emit_running(d, true);
 	view_start(d->view);
-	fifo_arm(d);
+	device_arm_queue(d);
 }
 
 /* Close the instance: its own last words, then ours. */
@@ -212,7 +88,7 @@ static void close_instance(struct device *d)
 	device_forget_emitting(d); /* of its last words */
 	d->instance = NULL;
 	device_end_calls(d);
-	fifo_clear(d);
+	device_clear_queue(d);
 	d->link = LINK_DISCONNECTED;
 	d->link_count = 0;
 	d->state = DEVICE_DISABLED;
@@ -234,7 +110,7 @@ void device_fail_soon(struct device *d, const char *why)
 	note_why(d, why);
 	if (log_allowed("device.ended", d->key))
 		log_error("device.ended", KV("device", d->key), KV("why", why));
-	loop_arm(d->env->loop, d->fifo_timer, -1);
+	loop_arm(d->env->loop, d->queue_timer, -1);
 	loop_arm(d->env->loop, d->end_timer, 0);
 }
 
@@ -287,17 +163,6 @@ void device_state_failed(const struct device *d, const struct err *err)
 		log_error("device.state_failed", KV("device", d->key), KV("why", err->text));
 }
 
-/* To the driver, if there is one. A state that comes while it is being created waits. */
-static void offer(struct device *d, const char *topic, const json_t *payload, bool is_state)
-{
-	bool waits = d->state == DEVICE_CREATING && is_state;
-
-	if ((d->state == DEVICE_RUNNING && !d->ending) || waits)
-		fifo_put(d, topic, payload, is_state);
-	else if (!is_state)
-		drop(d, topic, "the device does not run");
-}
-
 void device_event(struct device *d, const char *const *path, size_t n, const char *topic,
 		  const struct event_body *body, const char *text, bool retained)
 {
@@ -321,7 +186,7 @@ void device_event(struct device *d, const char *const *path, size_t n, const cha
 	}
 	if (is_enable)
 		return; /* device_synced() looks at it */
-	offer(d, topic, body->payload, is_state);
+	device_offer(d, topic, body->payload, is_state);
 }
 
 /* By what is kept: nobody told it: disabled. */
@@ -423,7 +288,7 @@ static void on_state_news(void *arg, const char *topic, const char *text, const 
 
 	(void)text;
 	if (strcmp(topic + strlen(d->prefix), "/system/enable") != 0)
-		offer(d, topic, payload, true);
+		device_offer(d, topic, payload, true);
 }
 
 void device_synced(struct device *d, bool complete, bool trusted)
@@ -503,7 +368,7 @@ int device_make_timers(struct device *d, struct err *err)
 		loop_fn *fn;
 		struct loop_src **at;
 	} timers[] = {
-		{on_fifo_timer, &d->fifo_timer},
+		{device_on_queue_timer, &d->queue_timer},
 		{on_end_timer, &d->end_timer},
 		{on_restart_timer, &d->restart_timer},
 	};

@@ -1,5 +1,5 @@
-/* device_int.h - shared by device.c (life), device_make.c, port.c (the driver's side),
- * device_calls.c (reads and writes) and device_tell.c (for people) only.
+/* device_int.h - shared by device.c (life), device_make.c, device_queue.c (events), port.c (the
+ * driver's side), device_calls.c (reads and writes) and device_tell.c (for people) only.
  */
 #pragma once
 
@@ -10,18 +10,9 @@
 #include "agent/device/view.h"
 #include "common/map.h"
 
-#define FIFO_MAX 1024
-
 /* The driver's side of a device. */
 struct port {
 	struct device *device;
-};
-
-/* An event that waits for the driver. */
-struct queued {
-	struct queued *next;
-	struct event_path path; /* what follows `system` */
-	json_t *payload;
 };
 
 struct device {
@@ -57,7 +48,7 @@ struct device {
 
 	struct queued *first, **last; /* of the queue */
 	size_t n_queued;
-	struct loop_src *fifo_timer;
+	struct loop_src *queue_timer;
 
 	struct telling *tellings;  /* states that the broker is being told */
 	struct emitting *emitting; /* whose done is still to be called */
@@ -87,6 +78,14 @@ void device_free_tellings(struct device *d);
 void device_state_failed(const struct device *d, const struct err *err);
 void device_created(struct device *d);
 void device_fail_soon(struct device *d, const char *why);
+/* device_queue.c */
+/* An event for the driver, if there is one. A state that comes while it is being created waits. */
+void device_offer(struct device *d, const char *topic, const json_t *payload, bool is_state);
+/* The device runs: what waits is due. */
+void device_arm_queue(struct device *d);
+/* There is no instance any more that it could wait for. */
+void device_clear_queue(struct device *d);
+void device_on_queue_timer(void *device);
 /* device_calls.c */
 void device_end_calls(struct device *d);
 void device_on_view_write(void *arg, unsigned point, const struct value *v, uint64_t number);

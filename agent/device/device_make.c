@@ -135,7 +135,7 @@ struct device *device_free(struct device *d)
 	device_free_tellings(d);
 	d->states = states_free(d->states);
 	device_forget_said(d);
-	d->fifo_timer = loop_remove(d->env->loop, d->fifo_timer);
+	d->queue_timer = loop_remove(d->env->loop, d->queue_timer);
 	d->end_timer = loop_remove(d->env->loop, d->end_timer);
 	d->restart_timer = loop_remove(d->env->loop, d->restart_timer);
 	for (size_t i = 0; d->lasts != NULL && i < d->points.n; i++)
