@@ -94,8 +94,9 @@ void device_each_state(const struct device *d, states_fn *fn, void *arg);
 int device_set_enabled(struct device *d, bool enabled, struct err *err);
 
 const char *device_name(const struct device *d);
-const char *device_key(const struct device *d); /* "type/name" */
-const char *device_id(const struct device *d);  /* of its device application */
+const char *device_key(const struct device *d);   /* "type/name" */
+const char *device_topic(const struct device *d); /* what its events' topics begin with, no '/' */
+const char *device_id(const struct device *d);    /* of its device application */
 const json_t *device_conf(const struct device *d);
 enum device_state device_get_state(const struct device *d);
 bool device_has_store(const struct device *d);

@@ -192,6 +192,11 @@ const char *device_key(const struct device *d)
 	return d->key;
 }
 
+const char *device_topic(const struct device *d)
+{
+	return d->prefix;
+}
+
 const char *device_id(const struct device *d)
 {
 	return d->id;

@@ -7,81 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
-/* States of devices that we do not have: anybody can make them. */
-#define STRAYS_MAX       8192
-#define STRAYS_BYTES_MAX (16 << 20)
-#define SMALL_BYTES      1024 /* an `enable` is; it has room beside all that is larger */
-#define TYPE_AT          2
-#define NAME_AT          3
-#define SYSTEM_AT        4
-
-/* A state of a device that may come with the next reading of the file. */
-struct stray {
-	char *topic, *text; /* topic: the key */
-};
-
-/* ---- states of devices we do not have (yet) ---- */
-
-static void stray_free(void *value)
-{
-	struct stray *s = value;
-
-	if (s == NULL)
-		return;
-	free(s->topic);
-	free(s->text);
-	free(s);
-}
-
-static size_t stray_bytes(const char *topic, const char *text)
-{
-	size_t n = strlen(topic) + strlen(text);
-
-	return n > SMALL_BYTES ? n : 0;
-}
-
-static struct stray *take_stray(struct devices *d, const char *topic)
-{
-	struct stray *s = map_remove(d->strays, topic);
-
-	if (s != NULL)
-		d->strays_bytes -= stray_bytes(s->topic, s->text);
-	return s;
-}
-
-static void put_stray(struct devices *d, const char *topic, const char *text)
-{
-	size_t n = stray_bytes(topic, text);
-
-	stray_free(take_stray(d, topic));
-	bool fits = map_count(d->strays) < STRAYS_MAX && d->strays_bytes + n <= STRAYS_BYTES_MAX;
-	struct stray *s = fits ? calloc(1, sizeof(*s)) : NULL;
-
-	if (s != NULL)
-		*s = (struct stray){.topic = strdup(topic), .text = strdup(text)};
-	if (s != NULL && s->topic != NULL && s->text != NULL &&
-	    map_add(d->strays, s->topic, s) == 0) {
-		d->strays_bytes += n;
-		return;
-	}
-	stray_free(s);
-	d->strays_full = true;
-}
-
-static void on_state_left(void *arg, const char *topic, const char *text, const json_t *payload)
-{
-	(void)payload;
-	put_stray(arg, topic, text);
-}
-
-static int forget_strays(struct devices *d, struct err *err)
-{
-	map_free(d->strays, stray_free);
-	d->strays_full = false;
-	d->strays_bytes = 0;
-	d->strays = map_new();
-	return d->strays != NULL ? 0 : err_set(err, ERR_NOMEM, "devices");
-}
+#define TYPE_AT   2
+#define NAME_AT   3
+#define SYSTEM_AT 4
 
 static void tell(struct entry *e, const struct event_path *path, const char *topic,
 		 const struct event_body *body, const char *text, bool retained)
@@ -90,29 +18,25 @@ static void tell(struct entry *e, const struct event_path *path, const char *top
 		     body, text, retained);
 }
 
-/* A device has come: what the broker had for it. */
-static void tell_strays(struct devices *d, struct entry *e)
+static int on_stray(void *arg, const char *topic, const char *text)
 {
-	CLEANUP(freep)
-	void **all = map_values(d->strays);
+	struct event_path path = {0};
+	struct event_body body = {0};
+	int rc = event_path_parse(topic, &path, NULL);
 
-	for (size_t i = 0; all != NULL && all[i] != NULL; i++) {
-		struct stray *s = all[i];
-		struct event_path path = {0};
-		struct event_body body = {0};
-		bool is_its = event_path_parse(s->topic, &path, NULL) == 0 &&
-			      strncmp(device_key(e->device), path.segments[TYPE_AT],
-				      strlen(path.segments[TYPE_AT])) == 0 &&
-			      device_key(e->device)[strlen(path.segments[TYPE_AT])] == '/' &&
-			      strcmp(device_name(e->device), path.segments[NAME_AT]) == 0;
+	if (rc == 0)
+		rc = event_body_parse(text, strlen(text), &body, NULL);
+	if (rc == 0)
+		tell(arg, &path, topic, &body, text, true);
+	event_path_done(&path);
+	event_body_done(&body);
+	return rc;
+}
 
-		if (is_its && event_body_parse(s->text, strlen(s->text), &body, NULL) == 0) {
-			tell(e, &path, s->topic, &body, s->text, true);
-			stray_free(take_stray(d, s->topic));
-		}
-		event_path_done(&path);
-		event_body_done(&body);
-	}
+static void on_state_left(void *arg, const char *topic, const char *text, const json_t *payload)
+{
+	(void)payload;
+	strays_put(arg, topic, text);
 }
 
 /* ---- all devices ---- */
@@ -182,7 +106,6 @@ static void on_lost(void *arg, const char *why)
 {
 	struct devices *d = arg;
 	int64_t grace_ms = llround(d->conf.bus_loss_grace_s * 1000);
-	struct err err = {0};
 
 	log_warn("devices.bus_lost", KV("why", why));
 	d->synced = false;
@@ -192,8 +115,7 @@ static void on_lost(void *arg, const char *why)
 		d->first_waiting = d->first_waiting->next_waiting;
 	}
 	d->last_waiting = &d->first_waiting;
-	if (forget_strays(d, &err) < 0)
-		log_error("devices.strays", KV("why", err.text));
+	strays_clear(d->strays);
 	each(d, lose);
 	if (grace_ms == 0)
 		each(d, hold);
@@ -226,16 +148,17 @@ static void on_event(void *arg, const struct event_path *path, const char *topic
 	}
 	struct entry *e = map_find(d->entries, key);
 
-	if (!retained && event_is_state(path->segments + SYSTEM_AT + 1, path->n - SYSTEM_AT - 1))
+	bool is_state = event_is_state(path->segments + SYSTEM_AT + 1, path->n - SYSTEM_AT - 1);
+
+	if (!retained && is_state)
 		devices_mark_change(d);
 	if (e != NULL) {
 		tell(e, path, topic, body, text, retained);
 		return;
 	}
 	d->unknown++;
-	if (d->strays != NULL &&
-	    event_is_state(path->segments + SYSTEM_AT + 1, path->n - SYSTEM_AT - 1))
-		put_stray(d, topic, text);
+	if (is_state)
+		strays_put(d->strays, topic, text);
 }
 
 /* Room is given in turns: the device that waits longest takes what there is. */
@@ -290,9 +213,9 @@ int devices_connect(struct devices *d, const struct devices_conf *c, struct err 
 		.password = c->password,
 		.sync_timeout_ms = sync_timeout_ms,
 	};
-	int rc = forget_strays(d, err);
+	int rc = 0;
 
-	if (rc == 0 && d->grace_timer == NULL)
+	if (d->grace_timer == NULL)
 		rc = loop_add_timer(d->loop, -1, 0, on_grace_timer, d, &d->grace_timer, err);
 	if (rc == 0 && d->alone_timer == NULL)
 		rc = loop_add_timer(d->loop, -1, 0, on_alone_timer, d, &d->alone_timer, err);
@@ -328,10 +251,11 @@ int devices_add(struct devices *d, const struct device_conf *conf, bool announce
 	if (announce)
 		device_announce(e->device);
 	if (announce && d->synced)
-		tell_strays(d, e);
+		strays_take(d->strays, device_topic(e->device), on_stray, e);
 	/* what the broker has of a changed one is not told again: nothing is missing there */
 	if (d->synced)
-		device_synced(e->device, announce && d->complete && !d->strays_full, d->trusted);
+		device_synced(e->device, announce && d->complete && !strays_lost(d->strays),
+			      d->trusted);
 	else if (d->alone)
 		device_start_alone(e->device);
 	return 0;
@@ -346,7 +270,7 @@ void devices_drop(struct devices *d, struct entry *e, bool forget)
 	d->gone_emitted += counters.emitted;
 	d->gone_shed += counters.shed;
 	if (forget && d->synced)
-		device_each_state(e->device, on_state_left, d); /* it may come again */
+		device_each_state(e->device, on_state_left, d->strays); /* it may come again */
 	e->device = forget ? device_remove(e->device) : device_free(e->device);
 	if (d->bus != NULL)
 		eventbus_forget(d->bus, e);
@@ -377,8 +301,9 @@ int devices_new(struct loop *l, const struct settings *settings, const char *pat
 	d->last_reload = &d->first_reload;
 	d->path = strdup(path);
 	d->entries = map_new();
+	d->strays = strays_new();
 	d->env = (struct device_env){.loop = l, .send = on_device_send, .pieces = pieces_new()};
-	if (d->path == NULL || d->entries == NULL || d->env.pieces == NULL) {
+	if (d->path == NULL || d->entries == NULL || d->strays == NULL || d->env.pieces == NULL) {
 		devices_free(d);
 		return err_set(err, ERR_NOMEM, "devices");
 	}
@@ -408,7 +333,7 @@ struct devices *devices_free(struct devices *d)
 	devices_end_marks(d);
 	d->bus = eventbus_free(d->bus); /* after all last words */
 	map_free(d->entries, NULL);
-	map_free(d->strays, stray_free);
+	d->strays = strays_free(d->strays);
 	d->grace_timer = loop_remove(d->loop, d->grace_timer);
 	d->alone_timer = loop_remove(d->loop, d->alone_timer);
 	d->farewells = view_farewells_free(d->farewells);

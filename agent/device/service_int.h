@@ -8,6 +8,7 @@
 #include "agent/device/eventbus.h"
 #include "agent/device/service.h"
 #include "agent/device/store.h"
+#include "agent/device/strays.h"
 #include "common/id.h"
 #include "common/map.h"
 #include "dan/fetch.h"
@@ -38,9 +39,7 @@ struct devices {
 	struct view_farewells *farewells;
 	struct eventbus *bus;
 	struct map *entries; /* by device_key() */
-	struct map *strays;  /* states of devices we do not have: struct stray by topic */
-	size_t strays_bytes; /* of topics and texts */
-	bool strays_full;
+	struct strays *strays;
 	bool synced, complete;   /* as eventbus_events.on_synced() */
 	bool trusted;            /* the broker has our mark: it has forgotten nothing */
 	char mark[UUID_LEN + 1]; /* left with it after the last change of a state; "": not yet */
