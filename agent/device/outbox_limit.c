@@ -31,6 +31,17 @@ static int on_row(void *arg, const struct db_value *v, size_t n)
 	return 0;
 }
 
+/* Until the end of a transaction that was rolled back is told, rows show that it has replaced. */
+static bool can_go(const struct outbox *o, const struct outbox_queue *q, enum outbox_keep keep,
+		   const struct row *row)
+{
+	bool replaced =
+		keep == KEEP_LATEST && row->address != NULL && row->address->row != row->seq;
+
+	return !replaced && outbox_in_flight(q, keep, row->seq) == NULL &&
+	       !outbox_is_gone(o, q, keep, row->seq);
+}
+
 /* The oldest row of a kind that is not under way. ret: 1, 0: there is none, negative */
 static int oldest(struct outbox *o, struct outbox_queue *q, enum outbox_keep keep, struct row *ret,
 		  struct err *err)
@@ -49,8 +60,7 @@ static int oldest(struct outbox *o, struct outbox_queue *q, enum outbox_keep kee
 			return rc;
 		for (size_t i = 0; i < r.n; i++) {
 			after = r.row[i].seq;
-			if (outbox_in_flight(q, keep, after) == NULL &&
-			    !outbox_is_gone(o, q, keep, after)) {
+			if (can_go(o, q, keep, &r.row[i])) {
 				*ret = r.row[i];
 				return 1;
 			}
@@ -160,30 +170,46 @@ void outbox_expire(struct outbox *o)
 		log_warn("outbox.expired", KV("device", o->device), KV("total", o->expired));
 }
 
+static int drop_backlog(struct outbox *o, struct outbox_queue *q, struct address *a,
+			struct err *err)
+{
+	struct rows r;
+	int64_t after = 0;
+
+	do {
+		r = (struct rows){.q = q};
+		int rc = db_run(store_db(o->store), err, on_row, &r,
+				"SELECT seq, size, put_us, address" OUTBOX_OF_KIND
+				"AND seq > $4 AND address = $5 ORDER BY seq LIMIT 16",
+				OUTBOX_KIND(o, q, KEEP_ALL), DB_V_INT(after), DB_V_TEXT(a->name));
+
+		if (rc < 0)
+			return rc;
+		for (size_t i = 0; i < r.n; i++) {
+			after = r.row[i].seq;
+			if (can_go(o, q, KEEP_ALL, &r.row[i]))
+				lose_row(o, q, KEEP_ALL, &r.row[i], ERR_NOENT);
+		}
+	} while (r.n == SEEN_ROWS);
+	return 0;
+}
+
 void outbox_drop_rows(struct outbox *o, struct outbox_queue *q, struct address *a)
 {
+	struct row latest = {.seq = a->row, .bytes = a->row_bytes, .address = a};
 	struct err err = {0};
-	struct rows r;
-	int rc = 0;
+	int rc = drop_backlog(o, q, a, &err);
 
-	for (int keep = KEEP_LATEST; keep <= KEEP_ALL; keep++) {
-		int64_t after = 0;
+	/* rows of a transaction that was rolled back do not show */
+	for (struct item *it = o->saving; it != NULL; it = it->next_saving) {
+		struct row row = {.seq = it->seq, .bytes = it->bytes, .address = a};
 
-		do {
-			r = (struct rows){.q = q};
-			rc = db_run(store_db(o->store), &err, on_row, &r,
-				    "SELECT seq, size, put_us, address" OUTBOX_OF_KIND
-				    "AND seq > $4 AND address = $5 ORDER BY seq LIMIT 16",
-				    OUTBOX_KIND(o, q, keep), DB_V_INT(after), DB_V_TEXT(a->name));
-			for (size_t i = 0; rc == 0 && i < r.n; i++) {
-				after = r.row[i].seq;
-				if (outbox_in_flight(q, (enum outbox_keep)keep, after) == NULL &&
-				    !outbox_is_gone(o, q, (enum outbox_keep)keep, after))
-					lose_row(o, q, (enum outbox_keep)keep, &r.row[i],
-						 ERR_NOENT);
-			}
-		} while (rc == 0 && r.n == SEEN_ROWS);
+		if (it->address == a && it->keep == KEEP_ALL && !it->over &&
+		    can_go(o, q, KEEP_ALL, &row))
+			lose_row(o, q, KEEP_ALL, &row, ERR_NOENT);
 	}
+	if (a->row != 0 && can_go(o, q, KEEP_LATEST, &latest))
+		lose_row(o, q, KEEP_LATEST, &latest, ERR_NOENT);
 	outbox_flush(o);
 	if (rc < 0 && log_allowed("outbox.not_deleted", o->device))
 		log_warn("outbox.not_deleted", KV("device", o->device), KV("why", err.text));
