@@ -18,11 +18,12 @@ static ssize_t bad_disk_pwrite(int fd, const void *buf, size_t len, off_t at)
 	return -1;
 }
 
-/* SQLite calls it by name. */
+/* SQLite calls it by name. No test here takes the power away: one that works has nothing to do. */
 int fdatasync(int fd)
 {
+	(void)fd;
 	if (bad_disk_sync == 0)
-		return fsync(fd);
+		return 0;
 	errno = bad_disk_sync;
 	return -1;
 }
