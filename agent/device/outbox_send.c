@@ -141,7 +141,7 @@ void outbox_superseded(struct outbox *o, struct item *it)
 {
 	struct item *by = newer_of(it);
 
-	if (by != NULL) {
+	if (by != NULL && !by->stored) {
 		outbox_supersede(o, it, by);
 		return;
 	}

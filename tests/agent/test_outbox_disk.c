@@ -167,6 +167,30 @@ static void test_newer_state(void **state)
 	bench_expect(b, "");
 }
 
+/* A state that is lost on its way hears that a newer one is on the disk. */
+static void test_newer_state_on_disk(void **state)
+{
+	struct bench *b = *state;
+
+	bench_latest(b, "l", 1);
+	bench_until(b, bench_is_told(b, 1));
+	bench_up(b);
+	bench_until(b, b->n == 1);
+	bench_latest(b, "l", 2);
+	assert_int_equal(store_commit(b->store), 0);
+	bench_latest(b, "l", 3); /* before that is told: it waits in memory, and is sent from there */
+	bench_until(b, b->n == 2);
+	bench_latest(b, "l", 4);
+	bench_until(b, b->n == 3);
+	bench_expect(b, "l=1 l=3 l=4");
+	bench_expect_told(b, 4, 0);
+	for (size_t i = 0; i < 3; i++)
+		outbox_sent(b->o, b->log[i].token, ERR_AGAIN);
+	bench_expect_told(b, 3, 0);
+	bench_until(b, b->n == 4);
+	bench_expect_of(b, 3, "l=4");
+}
+
 static void test_restart(void **state)
 {
 	struct bench *b = *state;
@@ -640,6 +664,7 @@ int main(void)
 		DISK_TEST(test_link_lost_while_it_is_written),
 		DISK_TEST(test_latest_in_place),
 		DISK_TEST(test_newer_state),
+		DISK_TEST(test_newer_state_on_disk),
 		DISK_TEST(test_restart),
 		DISK_TEST(test_restart_in_mid_backlog),
 		DISK_TEST(test_end_keeps),
