@@ -105,8 +105,7 @@ void dan_report(struct dan_client *c, const struct err *err);
 void dan_publish_up(struct dan_client *c, char *payload, uint8_t qos, bool retain);
 /* NULL: it is in no graph. */
 struct channel *dan_find_channel(const struct dan_client *c, enum dan_mode mode, const char *name);
-/* The channel is in no graph any more. */
-void dan_drop_channel(struct dan_client *c, struct channel *ch);
+/* None is in a graph any more. */
 void dan_drop_channels(struct dan_client *c);
 /* Without a word to anybody; the client is going. */
 void dan_free_channels(struct dan_client *c);

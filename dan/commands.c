@@ -37,7 +37,7 @@ static void channel_unlink(struct dan_client *c, struct channel *ch)
 	*(ch->next != NULL ? &ch->next->prev : &c->last_channel) = ch->prev;
 }
 
-void dan_drop_channel(struct dan_client *c, struct channel *ch)
+static void drop_channel(struct dan_client *c, struct channel *ch)
 {
 	enum dan_mode mode = ch->mode;
 	const char *name = ch->name;
@@ -54,7 +54,7 @@ void dan_drop_channel(struct dan_client *c, struct channel *ch)
 void dan_drop_channels(struct dan_client *c)
 {
 	while (c->channels != NULL)
-		dan_drop_channel(c, c->channels);
+		drop_channel(c, c->channels);
 }
 
 void dan_free_channels(struct dan_client *c)
@@ -97,7 +97,7 @@ static int channel_set_topic(struct dan_client *c, enum dan_mode mode, const cha
 	if (ch != NULL && strcmp(ch->topic, topic) == 0)
 		return 0;
 	if (ch != NULL)
-		dan_drop_channel(c, ch);
+		drop_channel(c, ch);
 	ch = calloc(1, sizeof(*ch) + strlen(topic) + 1);
 	if (ch == NULL)
 		return err_set(err, ERR_NOMEM, "feature '%s'", name);
@@ -162,7 +162,7 @@ static void on_subscribed(void *arg, int rc)
 	struct channel *ch = dan_find_channel(c, DAN_ODF, p->name);
 	bool current = ch != NULL && strcmp(ch->topic, p->topic) == 0;
 	if (rc < 0 && current)
-		dan_drop_channel(c, ch);
+		drop_channel(c, ch);
 	else if (current)
 		channel_connected(c, ch);
 	answer(c, p->msg_id, rc < 0 ? "the broker refuses the subscription" : NULL);
@@ -203,7 +203,7 @@ static int do_connect(struct dan_client *c, const char *name, const struct contr
 		rc = subscribe(c, name, cmd, err);
 	struct channel *ch = dan_find_channel(c, cmd->mode, name);
 	if (rc < 0 && ch != NULL)
-		dan_drop_channel(c, ch);
+		drop_channel(c, ch);
 	if (rc < 0 || cmd->mode == DAN_ODF)
 		return rc;
 	if (ch != NULL)
@@ -218,7 +218,7 @@ static int do_disconnect(struct dan_client *c, const char *name, const struct co
 	(void)err;
 	/* a topic that is not ours any more: a late command, and what it wants is so already */
 	if (ch != NULL && (cmd->topic == NULL || strcmp(cmd->topic, ch->topic) == 0))
-		dan_drop_channel(c, ch);
+		drop_channel(c, ch);
 	return 1;
 }
 

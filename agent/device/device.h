@@ -99,7 +99,6 @@ const char *device_topic(const struct device *d); /* what its events' topics beg
 const char *device_id(const struct device *d);    /* of its device application */
 const json_t *device_conf(const struct device *d);
 enum device_state device_get_state(const struct device *d);
-bool device_has_store(const struct device *d);
 void device_get_counters(const struct device *d, struct device_counters *ret);
 /* A row of the list; all: everything there is to tell. A new object; NULL: out of memory. */
 json_t *device_tell(const struct device *d, bool all);

@@ -212,11 +212,6 @@ enum device_state device_get_state(const struct device *d)
 	return d->state;
 }
 
-bool device_has_store(const struct device *d)
-{
-	return d->has_store;
-}
-
 void device_get_counters(const struct device *d, struct device_counters *ret)
 {
 	struct outbox_status waiting = {0};

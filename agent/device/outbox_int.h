@@ -214,7 +214,5 @@ int64_t outbox_oldest_row(const struct outbox *o); /* when it was put; 0: there 
 void outbox_pump(struct outbox *o, struct outbox_queue *q);
 bool outbox_catches_up(const struct outbox_queue *q);
 void outbox_tick(void *arg);
-/* 0: it has arrived; negative: it never can. */
-void outbox_answered(struct outbox *o, struct item *it, int rc);
 /* An older state that comes back after a newer one: its hearers hear what comes of that. */
 void outbox_superseded(struct outbox *o, struct item *it);

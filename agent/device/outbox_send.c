@@ -10,6 +10,20 @@
 
 /* ---- sending ---- */
 
+/* 0: it has arrived; negative: it never can. */
+static void answered(struct outbox *o, struct item *it, int rc)
+{
+	if (rc < 0) {
+		o->dropped++;
+		if (log_allowed("outbox.refused", it->address->name))
+			log_warn("outbox.refused", KV("device", o->device),
+				 KV("address", it->address->name), KV("why", rc));
+	}
+	outbox_delete(o, it);
+	outbox_settle(o, it, rc);
+	outbox_dispose(it);
+}
+
 /* ret: whether the next may be tried */
 static bool send_item(struct outbox *o, struct item *it)
 {
@@ -32,7 +46,7 @@ static bool send_item(struct outbox *o, struct item *it)
 	if (rc == 0)
 		return true;
 	if (rc != ERR_AGAIN) {
-		outbox_answered(o, it, rc);
+		answered(o, it, rc);
 		return true;
 	}
 	outbox_take(it);
@@ -149,19 +163,6 @@ void outbox_superseded(struct outbox *o, struct item *it)
 	outbox_drop_old(it);
 }
 
-void outbox_answered(struct outbox *o, struct item *it, int rc)
-{
-	if (rc < 0) {
-		o->dropped++;
-		if (log_allowed("outbox.refused", it->address->name))
-			log_warn("outbox.refused", KV("device", o->device),
-				 KV("address", it->address->name), KV("why", rc));
-	}
-	outbox_delete(o, it);
-	outbox_settle(o, it, rc);
-	outbox_dispose(it);
-}
-
 /* Its row is read again. */
 static void leave_on_disk(struct item *it)
 {
@@ -221,7 +222,7 @@ void outbox_sent(struct outbox *o, uint64_t token, int rc)
 		take_back(o, it);
 		q->stalled = q->lost = true;
 	} else {
-		outbox_answered(o, it, rc);
+		answered(o, it, rc);
 		q->stalled = q->lost;
 		outbox_pump(o, q);
 	}

@@ -281,7 +281,7 @@ static void on_io(void *arg, uint32_t events)
 	leave(s);
 }
 
-int stream_watch(struct stream *s, struct err *err)
+static int watch(struct stream *s, struct err *err)
 {
 	s->events = EPOLLIN | (s->first != NULL ? EPOLLOUT : 0);
 	return loop_add_fd(s->loop, s->fd, s->events, on_io, s, &s->src, err);
@@ -309,7 +309,7 @@ static void on_dialed(void *arg, int fd, const char *why)
 		s->timer = loop_remove(s->loop, s->timer);
 		s->dial = dial_free(s->dial);
 		stream_tune_socket(fd);
-		if (stream_watch(s, &err) < 0)
+		if (watch(s, &err) < 0)
 			end(s, err.text);
 		else
 			s->h.on_open(s->arg);
@@ -343,5 +343,5 @@ int stream_start(struct stream *s, const struct stream_handlers *h, void *arg, s
 {
 	s->h = *h;
 	s->arg = arg;
-	return stream_watch(s, err);
+	return watch(s, err);
 }

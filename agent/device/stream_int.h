@@ -35,7 +35,5 @@ struct stream {
 struct stream *stream_new(struct loop *l, int fd, struct err *err);
 /* keepalive and no delay; what fails is not needed. */
 void stream_tune_socket(int fd);
-/* Watch the descriptor. */
-int stream_watch(struct stream *s, struct err *err);
 /* The silence in front of a write may be over. */
 void stream_on_silence(void *arg);

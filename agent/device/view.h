@@ -86,5 +86,3 @@ struct view_farewells *view_farewells_free(struct view_farewells *f);
 /* Deregister a device application and forget it; tries until it is done, or view_start() of the
  * same device. Not known to csm any more: done as well. Errors: ERR_NOMEM. */
 int view_deregister(struct view_farewells *f, const char *id, struct err *err);
-/* How many are not done yet. */
-size_t view_farewells_count(const struct view_farewells *f);

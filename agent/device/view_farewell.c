@@ -22,9 +22,8 @@ struct view_farewells {
 	struct fetch *fetch;
 	char *csm_url;                  /* without a '/' at its end */
 	struct farewell *first, **last; /* the first is under way */
-	size_t count;
-	struct fetch_call *call; /* NULL: none */
-	struct loop_src *timer;  /* armed while there are some and none is under way */
+	struct fetch_call *call;        /* NULL: none */
+	struct loop_src *timer;         /* armed while there are some and none is under way */
 	unsigned retry_ms;
 };
 
@@ -83,7 +82,6 @@ static void gone(struct view_farewells *f)
 {
 	struct farewell *one = take_first(f);
 
-	f->count--;
 	log_info("view.deregistered", KV("id", one->id.s));
 	view_store_forget(f->store, one->id.s);
 	free(one);
@@ -210,7 +208,6 @@ int view_deregister(struct view_farewells *f, const char *id, struct err *err)
 	if (f->first == NULL)
 		loop_arm(f->loop, f->timer, 0);
 	append(f, one);
-	f->count++;
 	return 0;
 }
 
@@ -229,10 +226,4 @@ void view_farewells_cancel(struct view_farewells *f, const char *id)
 	if (f->last == &one->next)
 		f->last = at;
 	free(one);
-	f->count--;
-}
-
-size_t view_farewells_count(const struct view_farewells *f)
-{
-	return f->count;
 }

@@ -245,7 +245,6 @@ static void a_removed_device_is_deregistered_and_forgotten(void **state)
 	view_deregister(all, ID, NULL);
 	view_deregister(all, ID, NULL);
 	view_deregister(all, SLAVE, NULL);
-	assert_int_equal(view_farewells_count(all), 2);
 	pass_ms(0);
 	expect(PUT(ID) "\n");
 	http_answer(0, 200, ANSWER(",\"username\":\"u1\",\"password\":\"p\""));
@@ -257,7 +256,6 @@ static void a_removed_device_is_deregistered_and_forgotten(void **state)
 	http_answer(0, 200, ANSWER(""));
 	http_answer(0, 404, "{}"); /* somebody was faster */
 	expect(DELETE(SLAVE) "\nforget " SLAVE "\n");
-	assert_int_equal(view_farewells_count(all), 0);
 	pass_ms(100000);
 	expect("");
 	view_farewells_free(all);
@@ -315,9 +313,16 @@ static void a_device_that_is_back_is_not_deregistered(void **state)
 	expect(PUT(SLAVE) "\n");
 	http_answer(0, 200, ANSWER(""));
 	http_answer(0, 200, "{}");
-	view_deregister(all, SLAVE, NULL);
+	forget_log();
+	view_deregister(all, SLAVE, NULL); /* it has left again */
 	view_deregister(all, "another", NULL);
-	assert_int_equal(view_farewells_count(all), 2);
+	pass_ms(1);
+	expect(PUT(SLAVE) "\n");
+	http_answer(0, 200, ANSWER(""));
+	http_answer(0, 200, "{}");
+	forget_log();
+	pass_ms(1);
+	expect(PUT("another") "\n");
 	view_farewells_free(all);
 }
 
