@@ -212,6 +212,7 @@ static void settle(struct random_world *w)
 	bench_until(b, db_run(store_db(b->store), NULL, on_counts, counts,
 			      "SELECT count(*), sum(size) FROM outbox") == 0 &&
 			       counts[0] == 0);
+	bench_turns(b, 1000); /* a transaction that is open still ends, and is told */
 	for (size_t i = 1; i < w->number; i++) {
 		unsigned at = w->address_of[i];
 		bool is_state = at / 2 != KEEP_ALL && at % 4 != 0;
