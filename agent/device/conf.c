@@ -55,8 +55,9 @@ static const char *check_timezone(const json_t *value)
 		return NULL;
 	if (name[0] == '/' || strstr(name, "..") != NULL)
 		return unknown;
-	snprintf(path, sizeof(path), "%s/%s", dir != NULL ? dir : "/usr/share/zoneinfo", name);
-	FILE *f = fopen(path, "re");
+	int n = snprintf(path, sizeof(path), "%s/%s", dir != NULL ? dir : "/usr/share/zoneinfo",
+			 name);
+	FILE *f = n < PATH_MAX ? fopen(path, "re") : NULL;
 
 	if (f == NULL)
 		return unknown;
@@ -232,7 +233,8 @@ static int load_password(struct devices_conf *c, const char *dir, struct problem
 {
 	const char *file = json_string_value(
 		json_object_get(json_object_get(c->json, "mqtt"), "password_file"));
-	char path[PATH_MAX];
+	CLEANUP(freep)
+	char *path = NULL;
 
 	if (file == NULL)
 		return 0;
@@ -240,8 +242,11 @@ static int load_password(struct devices_conf *c, const char *dir, struct problem
 		problem_add(p, "mqtt.password_file", "needs a username");
 		return ERR_SCHEMA;
 	}
-	snprintf(path, sizeof(path), "%s%s%s", file[0] == '/' ? "" : dir, file[0] == '/' ? "" : "/",
-		 file);
+	if (asprintf(&path, "%s%s%s", file[0] == '/' ? "" : dir, file[0] == '/' ? "" : "/", file) <
+	    0) {
+		path = NULL;
+		return ERR_NOMEM;
+	}
 	return read_password(path, &c->password, p);
 }
 
