@@ -382,8 +382,10 @@ static int become_agent(const struct iotctl *app, const struct options *o)
 
 		if (asprintf(&option, "--%s%s%s", o->rows[i].name,
 			     o->rows[i].arg != NULL ? "=" : "",
-			     o->rows[i].arg != NULL ? o->values[i] : "") < 0)
+			     o->rows[i].arg != NULL ? o->values[i] : "") < 0) {
+			option = NULL;
 			return complain("device: out of memory");
+		}
 		words[n++] = TAKE(option);
 	}
 	words[n++] = "--";

@@ -2,9 +2,12 @@
 #include "agent/device/conf.h"
 #include "agent/device/template.h"
 #include "common/options.h"
+#include <assert.h>
 #include <ctype.h>
+#include <stdarg.h>
 #include <string.h>
 
+/* The tables are ours: what would be cut is a mistake of ours. */
 #define WIDTH      99
 #define PATH_BYTES 200
 #define TEXT_BYTES 1200
@@ -21,14 +24,26 @@ static void print_title(const char *title, char line, FILE *out)
 
 static void print_fields(const struct field *fields, const char *path, const char *kind, FILE *out);
 
+static void __attribute__((format(printf, 3, 4))) put(char *buf, size_t cap, const char *fmt, ...)
+{
+	size_t len = strlen(buf);
+	va_list ap;
+
+	va_start(ap, fmt);
+	int n = vsnprintf(buf + len, cap - len, fmt, ap);
+	va_end(ap);
+	assert(n >= 0 && (size_t)n < cap - len);
+}
+
 /* Appends; what is between single backticks in the tables gets two of them. */
 static void put_help(const char *help, char *buf, size_t cap)
 {
 	size_t n = strlen(buf);
 
-	for (const char *c = help; *c != '\0' && n + 3 < cap; c++) {
+	for (const char *c = help; *c != '\0'; c++) {
 		bool single = *c == '`' && c[1] != '`' && (c == help || c[-1] != '`');
 
+		assert(n + 2 < cap);
 		buf[n++] = *c;
 		if (single)
 			buf[n++] = '`';
@@ -48,14 +63,17 @@ static void describe(const struct field *f, char *buf, size_t cap)
 	words[0] = (char)toupper((unsigned char)words[0]);
 	if (has_items && f->item != FIELD_ANY && f->item != FIELD_OBJECT)
 		field_words(&of_item, item, sizeof(item));
-	int n = snprintf(buf, cap, "%s%s%s%s%s", words, item[0] != '\0' ? "; each item: " : "",
-			 item, f->unit != NULL ? ", in " : "", f->unit != NULL ? f->unit : "");
-
+	buf[0] = '\0';
+	put(buf, cap, "%s", words);
+	if (item[0] != '\0')
+		put(buf, cap, "; each item: %s", item);
+	if (f->unit != NULL)
+		put(buf, cap, ", in %s", f->unit);
 	if (f->def != NULL)
-		n += snprintf(buf + n, cap - (size_t)n, "; default ``%s``", f->def);
+		put(buf, cap, "; default ``%s``", f->def);
 	else if ((f->flags & FIELD_OPTIONAL) != 0)
-		n += snprintf(buf + n, cap - (size_t)n, "; may be left out");
-	snprintf(buf + n, cap - (size_t)n, ".%s", f->help != NULL ? " " : "");
+		put(buf, cap, "; may be left out");
+	put(buf, cap, "%s", f->help != NULL ? ". " : ".");
 	if (f->help != NULL)
 		put_help(f->help, buf, cap);
 }
@@ -110,14 +128,11 @@ static void print_fields(const struct field *fields, const char *path, const cha
 		size_t n = (size_t)snprintf(name, sizeof(name), "%s%s%s", path,
 					    path[0] != '\0' ? "." : "", f->name);
 
+		assert(n + strlen("[]") < sizeof(name));
 		print_field(f, name, kind, out);
 		if (f->type != FIELD_OBJECT && !((is_list || is_map) && f->item == FIELD_OBJECT))
 			continue;
-		if (n < sizeof(name))
-			snprintf(name + n, sizeof(name) - n, "%s",
-				 is_list  ? "[]"
-				 : is_map ? ".*"
-					  : "");
+		snprintf(name + n, sizeof(name) - n, "%s", is_list ? "[]" : is_map ? ".*" : "");
 		print_inner(f, name, kind, out);
 	}
 }
@@ -139,6 +154,7 @@ static void print_paragraphs(const char *text, FILE *out)
 	while (*text != '\0') {
 		size_t len = strcspn(text, "\n");
 
+		assert(len < sizeof(line));
 		snprintf(line, sizeof(line), "%.*s", (int)len, text);
 		if (len > WIDTH && line[0] != ' ')
 			print_wrapped(line, 0, WIDTH, out);

@@ -22,10 +22,12 @@ static void store_mark(struct devices *d)
 	char *key = NULL;
 	struct err err = {0};
 
-	if (asprintf(&key, KEY "%s", d->env.gateway) < 0)
-		return;
 	int rc = store_begin(d->store, &err);
 
+	if (asprintf(&key, KEY "%s", d->env.gateway) < 0) {
+		key = NULL;
+		rc = err_set(&err, ERR_NOMEM, "mark");
+	}
 	if (rc == 0)
 		rc = store_drop_states(d->store, key, &err);
 	if (rc >= 0 && d->mark[0] != '\0')

@@ -159,9 +159,12 @@ struct templates *templates_new(const char *dir)
 	char program[PATH_MAX];
 	ssize_t n = readlink("/proc/self/exe", program, sizeof(program) - 1);
 
-	if (t == NULL || asprintf(&t->dirs[0], "%s/templates", dir) < 0 ||
-	    (t->known = map_new()) == NULL)
+	if (t == NULL || (t->known = map_new()) == NULL)
 		return templates_free(t);
+	if (asprintf(&t->dirs[0], "%s/templates", dir) < 0) {
+		t->dirs[0] = NULL;
+		return templates_free(t);
+	}
 	program[n > 0 ? n : 0] = '\0';
 	char *slash = strrchr(program, '/');
 
@@ -169,8 +172,10 @@ struct templates *templates_new(const char *dir)
 		return t;
 	*slash = '\0';
 	/* <prefix>/bin/gateway-agent */
-	if (asprintf(&t->dirs[1], "%s/../share/iottalk/templates", program) < 0)
+	if (asprintf(&t->dirs[1], "%s/../share/iottalk/templates", program) < 0) {
+		t->dirs[1] = NULL;
 		return templates_free(t);
+	}
 	return t;
 }
 
