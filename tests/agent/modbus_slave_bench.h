@@ -7,6 +7,7 @@
 #include "agent/device/modbus/frame.h"
 #include "agent/device/modbus/slave.h"
 #include "tests/agent/fake_port.h"
+#include "tests/common/free_port.h"
 #include "tests/common/until.h"
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -50,18 +51,6 @@ static MAYBE_UNUSED void turn_for(struct world *w, int64_t ms)
 }
 
 /* ---- the device ---- */
-
-static MAYBE_UNUSED unsigned free_port(void)
-{
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t len = sizeof(a);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	assert_true(fd >= 0 && bind(fd, (struct sockaddr *)&a, sizeof(a)) == 0);
-	assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &len), 0);
-	close(fd);
-	return ntohs(a.sin_port);
-}
 
 static MAYBE_UNUSED json_t *transport(struct world *w)
 {

@@ -4,11 +4,11 @@
 #include "agent/device/modbus/client.h"
 #include "agent/device/stream.h"
 #include "common/util.h"
+#include "tests/common/free_port.h"
 #include "tests/common/until.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <modbus/modbus.h>
-#include <netinet/in.h>
 #include <pty.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -16,7 +16,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -201,18 +200,6 @@ static void make_line(struct world *w, int slaves[2])
 					     NULL),
 				 0);
 	}
-}
-
-static unsigned free_port(void)
-{
-	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t len = sizeof(at);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
-	assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &len), 0);
-	close(fd);
-	return ntohs(at.sin_port);
 }
 
 /* ---- libmodbus in a process of its own ---- */

@@ -2,13 +2,12 @@
 #include "agent/device/modbus/scan.h"
 #include "agent/device/stream.h"
 #include "common/util.h"
+#include "tests/common/free_port.h"
 #include "tests/common/until.h"
-#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <time.h>
 
 #include <cmocka.h>
@@ -177,18 +176,6 @@ static void on_done(void *arg, const char *why)
 static const struct modbus_scan_events events = {on_unit, on_range, on_progress, on_done};
 
 /* ---- the world ---- */
-
-static unsigned free_port(void)
-{
-	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t len = sizeof(at);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
-	assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &len), 0);
-	close(fd);
-	return ntohs(at.sin_port);
-}
 
 static int setup(void **state)
 {

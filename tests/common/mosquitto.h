@@ -2,15 +2,13 @@
 #pragma once
 
 #include "common/util.h"
-#include <arpa/inet.h>
+#include "tests/common/free_port.h"
 #include <dirent.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 
 #include <setjmp.h>
@@ -23,18 +21,6 @@ struct broker {
 	unsigned port;
 	pid_t pid; /* 0: not running */
 };
-
-static MAYBE_UNUSED unsigned free_port(void)
-{
-	struct sockaddr_in a = {.sin_family = AF_INET};
-	socklen_t len = sizeof(a);
-	CLEANUP(closep)
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
-	assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &len), 0);
-	return ntohs(a.sin_port);
-}
 
 static MAYBE_UNUSED void broker_write(const struct broker *b, const char *name, const char *text)
 {

@@ -1,5 +1,5 @@
 """Modbus servers of others for the master: pymodbus and npm's modbus-serial as processes, pseudo-terminal pairs of socat, and a
-server of raw octets that is told what to answer."""
+server of raw octets that is told what to answer; and numbers as they have them in registers."""
 
 import json
 import os
@@ -218,3 +218,19 @@ def crc16(octets):
 
 def mbap(transaction, unit, pdu, protocol=0, length=None):
     return struct.pack(">HHHB", transaction, protocol, len(pdu) + 1 if length is None else length, unit) + pdu
+
+
+def registers(value, count, order):
+    """A number as the registers of a device with that order."""
+    raw = value.to_bytes(count // 8, "big")
+    words = [raw[i:i + 2] for i in range(0, len(raw), 2)]
+    if order in ("little", "little_swap"):
+        words.reverse()
+    if order in ("little", "big_swap"):
+        words = [w[::-1] for w in words]
+    return [int.from_bytes(w, "big") for w in words]
+
+
+def as_event(value):
+    """A whole number as events have it: as text where 63 bits do not hold it."""
+    return value if value < 1 << 63 else str(value)

@@ -10,7 +10,8 @@ import time
 import pytest
 
 from field_devices import GATEWAY, FieldDevice, closing, example_of  # noqa: F401: a fixture
-from modbus_peers import Line, RawServer, RtuServer, mbap, modbus_serial_server, pymodbus_server
+from modbus_peers import (Line, RawServer, RtuServer, as_event, mbap, modbus_serial_server, pymodbus_server,
+                          registers)
 from suite import free_ports, until
 
 ORDERS = ("big", "little", "big_swap", "little_swap")
@@ -80,21 +81,6 @@ def peer(request, closing, tmp_path):
     where = line.far if line else free_ports(1)[0]
     server = closing(pymodbus_server(framing, where) if library == "pymodbus" else modbus_serial_server(where))
     return server, {"port": None if line else where, "framing": framing, "line": line}
-
-
-def registers(value, count, order):
-    """A number as the registers of a device with that order."""
-    raw = value.to_bytes(count // 8, "big")
-    words = [raw[i:i + 2] for i in range(0, len(raw), 2)]
-    if order in ("little", "little_swap"):
-        words.reverse()
-    if order in ("little", "big_swap"):
-        words = [w[::-1] for w in words]
-    return [int.from_bytes(w, "big") for w in words]
-
-
-def as_event(value):
-    return value if value < 1 << 63 else str(value)
 
 
 # ---- reading

@@ -7,7 +7,7 @@ import pytest
 
 from field_devices import FieldDevice, closing, example_of, registered_devices, start_gateway  # noqa: F401: fixtures
 from modbus_masters import Mbpoll, NoAnswer, Raw, Refused, client
-from modbus_peers import Line
+from modbus_peers import Line, as_event, registers
 from suite import free_ports, until
 
 ORDERS = ("big", "little", "big_swap", "little_swap")
@@ -62,21 +62,6 @@ def way(request, closing, tmp_path):
         return request.param, port, port, framing
     line = closing(Line(tmp_path))
     return request.param, line, line.far, framing
-
-
-def registers(value, count, order):
-    """A number as the registers of a device with that order."""
-    raw = value.to_bytes(count // 8, "big")
-    words = [raw[i:i + 2] for i in range(0, len(raw), 2)]
-    if order in ("little", "little_swap"):
-        words.reverse()
-    if order in ("little", "big_swap"):
-        words = [w[::-1] for w in words]
-    return [int.from_bytes(w, "big") for w in words]
-
-
-def as_event(value):
-    return value if value < 1 << 63 else str(value)
 
 
 def refused(call, *args, **kw):
