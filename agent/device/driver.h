@@ -70,6 +70,8 @@ struct emission {
 
 struct loop *port_loop(const struct port *p);
 const char *port_name(const struct port *p); /* of the device, for the log */
+/* The name of a point, as the configuration has it; it outlives the instance. */
+const char *port_point_name(const struct port *p, unsigned point);
 
 /* Emit an event, and the value of a point with it. Order is kept. */
 void port_emit(struct port *p, const struct emission *e);
@@ -104,8 +106,9 @@ void port_each_state(struct port *p, port_state_fn *fn, void *arg);
 
 struct driver_ops {
 	/* Make an instance of a configuration that is checked and has its defaults. Tell
-	 * port_created() once it runs, at once or later. conf: borrowed, it outlives the instance.
-	 * ret: kept for the other calls. A failure leaves nothing behind. */
+	 * port_created() once it runs, at once or later. conf: borrowed for the call; nobody else
+	 * has it, so what is json_incref()ed of it stays, and the rest goes. ret: kept for the
+	 * other calls. A failure leaves nothing behind. */
 	int (*create)(struct port *p, const json_t *conf, void **ret, struct err *err);
 	/* Close connections, emit what is to be said last (DISCONNECTED ...), release everything.
 	 * Also while it is being created. */

@@ -364,6 +364,11 @@ const char *port_name(const struct port *p)
 	return p->device->key;
 }
 
+const char *port_point_name(const struct port *p, unsigned point)
+{
+	return p->device->points.items[point].name;
+}
+
 void port_created(struct port *p)
 {
 	device_created(p->device);

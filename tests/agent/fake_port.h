@@ -40,7 +40,8 @@ struct port {
 	struct fake_state states[16]; /* what was told before */
 	size_t n_states;
 	unsigned asked_states;
-	json_t *values[64]; /* by point, that port_value() told: the last */
+	json_t *values[64];       /* by point, that port_value() told: the last */
+	struct point_list points; /* of fake_port_create() */
 };
 
 struct port_call {
@@ -57,6 +58,12 @@ const char *port_name(const struct port *p)
 {
 	(void)p;
 	return "dev";
+}
+
+const char *port_point_name(const struct port *p, unsigned point)
+{
+	assert_true(point < p->points.n);
+	return p->points.items[point].name;
 }
 
 static void join(const char *const *path, size_t n, char *buf, size_t cap)
@@ -148,7 +155,20 @@ MAYBE_UNUSED static void fake_port_free(struct port *p)
 		json_decref(p->states[i].payload);
 	for (size_t i = 0; i < ARRAY_LEN(p->values); i++)
 		json_decref(p->values[i]);
+	free(p->points.items);
 	test_free(p);
+}
+
+/* As a device does: the instance gets a configuration that is gone right afterwards. conf: it
+ * outlives the port. */
+MAYBE_UNUSED static int fake_port_create(struct port *p, const struct device_type *type,
+					 const json_t *conf, void **ret, struct err *err)
+{
+	json_auto_t *copy = json_deep_copy(conf);
+
+	free(p->points.items);
+	assert_int_equal(type->points(conf, &p->points, err), 0);
+	return type->ops->create(p, copy, ret, err);
 }
 
 /* All events that were not looked at yet, as "path payload" lines. */

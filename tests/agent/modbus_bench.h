@@ -269,6 +269,7 @@ struct port_call {
 };
 
 struct port {
+	struct point_list points;
 	bool created;
 	char log[8000]; /* lines: what was emitted since the last told() */
 	json_t *states; /* path joined by '/': payload */
@@ -297,6 +298,12 @@ const char *port_name(const struct port *p)
 {
 	(void)p;
 	return the_name;
+}
+
+const char *port_point_name(const struct port *p, unsigned point)
+{
+	assert_true(point < p->points.n);
+	return p->points.items[point].name;
 }
 
 void port_emit(struct port *p, const struct emission *e)
@@ -400,6 +407,7 @@ static MAYBE_UNUSED int teardown(void **state)
 	json_decref(conf);
 	conf = NULL;
 	json_decref(the_port.states);
+	free(the_port.points.items);
 	assert_int_equal(the_loop.n, 0);
 	return 0;
 }
@@ -433,10 +441,20 @@ static MAYBE_UNUSED const char *check(const char *remotes)
 	return text;
 }
 
+/* The configuration that the instance gets is gone right afterwards. */
+static MAYBE_UNUSED void create_of_conf(void)
+{
+	json_auto_t *copy = json_deep_copy(conf);
+
+	free(the_port.points.items);
+	assert_int_equal(modbus_master_type.points(conf, &the_port.points, NULL), 0);
+	assert_int_equal(modbus_master_type.ops->create(&the_port, copy, &instance, NULL), 0);
+}
+
 static MAYBE_UNUSED void create(const char *remotes)
 {
 	assert_string_equal(check(remotes), "");
-	assert_int_equal(modbus_master_type.ops->create(&the_port, conf, &instance, NULL), 0);
+	create_of_conf();
 	assert_true(the_port.created);
 }
 

@@ -99,8 +99,8 @@ static MAYBE_UNUSED int teardown(void **state)
 		closep(&w->clients[i].fd);
 	closep(&w->master_fd);
 	closep(&w->slave_fd);
-	json_decref(w->conf);
 	fake_port_free(w->port);
+	json_decref(w->conf);
 	loop_free(w->loop);
 	test_free(w);
 	return 0;
@@ -132,7 +132,7 @@ static MAYBE_UNUSED void store(struct world *w, const char *name, json_t *payloa
 
 static MAYBE_UNUSED int create(struct world *w, struct err *err)
 {
-	return modbus_slave_type.ops->create(w->port, w->conf, &w->instance, err);
+	return fake_port_create(w->port, &modbus_slave_type, w->conf, &w->instance, err);
 }
 
 static MAYBE_UNUSED void start(struct world *w)

@@ -150,7 +150,7 @@ static void start(struct world *w)
 {
 	struct err err;
 
-	assert_int_equal(ping_type.ops->create(w->port, w->conf, &w->instance, &err), 0);
+	assert_int_equal(fake_port_create(w->port, &ping_type, w->conf, &w->instance, &err), 0);
 	assert_int_equal(w->port->created, 1);
 }
 
@@ -215,7 +215,7 @@ static void test_create_not_allowed(void **state)
 	assert_true(pid >= 0);
 	if (pid == 0) {
 		drop_capabilities();
-		int rc = ping_type.ops->create(w->port, w->conf, &w->instance, &err);
+		int rc = fake_port_create(w->port, &ping_type, w->conf, &w->instance, &err);
 		_exit(rc == ERR_ACCES && strstr(err.text, "CAP_NET_RAW") != NULL ? 7 : 8);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);

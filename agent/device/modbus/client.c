@@ -218,6 +218,7 @@ void modbus_client_leave(struct modbus_client *c)
 		return;
 	if (c->freed) {
 		release(c);
+		modbus_settings_done(&c->conf);
 		free(c);
 		return;
 	}
@@ -239,10 +240,12 @@ int modbus_client_new(struct loop *l, const json_t *connection,
 	*c = (struct modbus_client){.loop = l, .h = h, .arg = arg};
 	c->queue.end = &c->queue.first;
 	c->delayed.end = &c->delayed.first;
-	modbus_settings_read(connection, &c->conf);
+	int rc = modbus_settings_read(connection, &c->conf, err);
 	modbus_framer_init(&c->framer, c->conf.framing, false);
-	int rc = loop_add_timer(l, 0, 0, on_time, c, &c->timer, err);
+	if (rc == 0)
+		rc = loop_add_timer(l, 0, 0, on_time, c, &c->timer, err);
 	if (rc < 0) {
+		modbus_settings_done(&c->conf);
 		free(c);
 		return rc;
 	}

@@ -94,13 +94,16 @@ static unsigned count_of(const json_t *object, const char *name)
 	return (unsigned)json_integer_value(json_object_get(object, name));
 }
 
-void modbus_settings_read(const json_t *connection, struct modbus_settings *ret)
+int modbus_settings_read(const json_t *connection, struct modbus_settings *ret, struct err *err)
 {
-	const json_t *transport = json_object_get(connection, "transport");
+	json_t *transport = json_object_get(connection, "transport");
+	bool serial = is_serial(transport);
 
 	*ret = (struct modbus_settings){
-		.serial = is_serial(transport),
-		.block = transport,
+		.serial = serial,
+		.host = strdup(text_of(transport, serial ? "port" : "host")),
+		.port = serial ? 0 : count_of(transport, "port"),
+		.block = serial ? json_incref(transport) : NULL,
 		.connect_timeout_ms = ms_of(connection, "connect_timeout"),
 		.connect_delay_ms = ms_of(connection, "connect_delay"),
 		.request_timeout_ms = ms_of(connection, "request_timeout"),
@@ -109,9 +112,15 @@ void modbus_settings_read(const json_t *connection, struct modbus_settings *ret)
 		.immediate = count_of(connection, "request_retry_immediate_count"),
 		.delayed = count_of(connection, "request_retry_delayed_count"),
 	};
-	ret->host = text_of(transport, ret->serial ? "port" : "host");
-	ret->port = ret->serial ? 0 : count_of(transport, "port");
 	for (unsigned i = 0; framings[i] != NULL; i++)
 		if (strcmp(framings[i], text_of(connection, "modbus_type")) == 0)
 			ret->framing = (enum modbus_framing)i;
+	return ret->host != NULL ? 0 : err_set(err, ERR_NOMEM, "a modbus client");
+}
+
+void modbus_settings_done(struct modbus_settings *s)
+{
+	free(s->host);
+	json_decref(s->block);
+	*s = (struct modbus_settings){0};
 }

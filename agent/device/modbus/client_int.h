@@ -9,10 +9,10 @@
 
 struct modbus_settings {
 	enum modbus_framing framing;
-	bool serial;         /* what carries it */
-	const char *host;    /* borrowed; of a serial line its path */
-	unsigned port;       /* of TCP */
-	const json_t *block; /* of a serial line; borrowed */
+	bool serial;   /* what carries it */
+	char *host;    /* owned; of a serial line its path */
+	unsigned port; /* of TCP */
+	json_t *block; /* of a serial line; owned; else NULL */
 	int64_t connect_timeout_ms, connect_delay_ms;
 	int64_t request_timeout_ms, request_delay_ms, retry_delay_ms;
 	unsigned immediate, delayed; /* retries */
@@ -79,7 +79,9 @@ struct modbus_client {
 	bool freed;
 };
 
-void modbus_settings_read(const json_t *connection, struct modbus_settings *ret);
+/* Release with modbus_settings_done() in both cases. Errors: ERR_NOMEM. */
+int modbus_settings_read(const json_t *connection, struct modbus_settings *ret, struct err *err);
+void modbus_settings_done(struct modbus_settings *s);
 
 /* ---- client.c ---- */
 

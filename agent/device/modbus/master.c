@@ -63,16 +63,17 @@ static int emit(struct master *m, struct emission *e)
 	return 0;
 }
 
-int master_emit(const struct remote *r, const char *what, const char *name, json_t *payload,
-		int point, const struct value *v)
+int master_emit(const struct remote *r, const char *what, uint32_t point, json_t *payload,
+		const struct value *v)
 {
-	const char *path[] = {"remote_device", r->id, what, name};
+	const char *path[] = {"remote_device", r->id, what,
+			      port_point_name(r->master->port, point)};
 	struct emission e = {
 		.path = path,
 		.n_path = ARRAY_LEN(path),
 		.payload = payload,
-		.retain = point >= 0, /* a value is a state, what came of a write is not */
-		.point = point,
+		.retain = v != NULL, /* a value is a state, what came of a write is not */
+		.point = v != NULL ? (int)point : -1,
 	};
 
 	if (v != NULL)
@@ -219,7 +220,6 @@ static int plan_remote(struct remote *r, const json_t *conf, struct err *err)
 	json_array_foreach (json_object_get(conf, "data"), i, point) {
 		const json_t *interval = json_object_get(point, "interval");
 
-		points[i].name = json_string_value(json_object_get(point, "name"));
 		points[i].remote = (uint16_t)(r - r->master->remotes);
 		modbus_bits_parse(point, &points[i].bits);
 		if (json_is_number(interval))

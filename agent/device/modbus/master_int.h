@@ -13,10 +13,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* There may be many of them: 32 bytes, and 8 more in the plan. */
+/* There may be many of them: 24 bytes, and 8 more in the plan. Their names are the port's. */
 struct master_point {
-	const char *name; /* borrowed of the configuration */
-	uint64_t last;    /* of POINT_GOOD */
+	uint64_t last; /* of POINT_GOOD */
 	struct modbus_bits bits;
 	uint16_t remote;                                            /* index */
 	enum { POINT_UNKNOWN, POINT_GOOD, POINT_FAILED } state : 8; /* what was told last */
@@ -72,10 +71,10 @@ struct master {
 
 /* ---- master.c: what is told ---- */
 
-/* `remote_device/<id>/<what>/<name>`; payload is taken. point: -1, or the point that v is of. ret:
- * 0; ERR_NOMEM: there was no payload, nothing is told. */
-int master_emit(const struct remote *r, const char *what, const char *name, json_t *payload,
-		int point, const struct value *v);
+/* `remote_device/<id>/<what>/<name of the point>`; payload is taken. v: its value is told with it;
+ * NULL: none is. ret: 0; ERR_NOMEM: there was no payload, nothing is told. */
+int master_emit(const struct remote *r, const char *what, uint32_t point, json_t *payload,
+		const struct value *v);
 /* {"result": text}; NULL: out of memory. */
 json_t *master_result(const char *text);
 void remote_set_status(struct remote *r, enum remote_status status);

@@ -49,7 +49,8 @@ static void tell_lost(const struct job *j)
 
 	if (log_allowed("modbus_master.write_lost", device))
 		log_warn("modbus_master.write_lost", KV("device", device),
-			 KV("remote_device", j->remote->id), KV("point", point_of(j)->name));
+			 KV("remote_device", j->remote->id),
+			 KV("point", port_point_name(j->remote->master->port, j->point)));
 }
 
 static void tell_write(const struct job *j, const char *result)
@@ -60,7 +61,7 @@ static void tell_write(const struct job *j, const char *result)
 		json_decref(payload);
 		payload = NULL;
 	}
-	master_emit(j->remote, "write", point_of(j)->name, payload, -1, NULL);
+	master_emit(j->remote, "write", j->point, payload, NULL);
 }
 
 static void end_write(const struct job *j, const struct modbus_result *res)
@@ -218,7 +219,8 @@ int jobs_on_event(struct remote *r, const char *name, const json_t *payload, str
 	struct job j = {.request_id = json_object_get(payload, "request_id"), .point = r->first};
 	int rc;
 
-	while (j.point < r->first + r->n && strcmp(points[j.point].name, name) != 0)
+	while (j.point < r->first + r->n &&
+	       strcmp(port_point_name(r->master->port, j.point), name) != 0)
 		j.point++;
 	if (j.point == r->first + r->n)
 		return err_set(err, ERR_NOENT, "remote device %s has no point '%s'", r->id, name);

@@ -30,7 +30,7 @@ static void tell_value(struct remote *r, uint32_t point, uint64_t v)
 		payload = NULL;
 	}
 	/* what could not be told is news again the next time */
-	if (master_emit(r, "read", p->name, payload, (int)point, &value) < 0)
+	if (master_emit(r, "read", point, payload, &value) < 0)
 		return;
 	p->state = POINT_GOOD;
 	p->last = v;
@@ -43,7 +43,7 @@ static void tell_error(struct remote *r, uint32_t point, const char *result)
 	struct value value = {.kind = VALUE_NONE, .quality = QUALITY_INVALID};
 
 	p->state = POINT_FAILED;
-	master_emit(r, "read", p->name, master_result(result), (int)point, &value);
+	master_emit(r, "read", point, master_result(result), &value);
 }
 
 static void tell_group(struct remote *r, const struct plan_group *g, const struct modbus_answer *a)

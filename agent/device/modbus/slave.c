@@ -83,7 +83,8 @@ static void release(struct slave *s)
 	loop_remove(s->loop, s->tell_timer);
 	modbus_cache_free(s->cache);
 	map_free(s->by_name, NULL);
-	free(s->points);
+	free(s->manual_ack);
+	json_decref(s->transport);
 	free(s);
 }
 
@@ -93,9 +94,9 @@ static int add_points(struct slave *s, const json_t *conf, struct err *err)
 	bool manual = json_is_true(json_object_get(conf, "manual_ack"));
 	size_t i;
 
-	s->points = calloc(json_array_size(data) + 1, sizeof(*s->points));
+	s->manual_ack = calloc(json_array_size(data) + 1, sizeof(*s->manual_ack));
 	s->by_name = map_new();
-	if (s->points == NULL || s->by_name == NULL)
+	if (s->manual_ack == NULL || s->by_name == NULL)
 		return err_set(err, ERR_NOMEM, "points");
 	json_array_foreach (data, i, point) {
 		const json_t *own = json_object_get(point, "manual_ack");
@@ -106,11 +107,8 @@ static int add_points(struct slave *s, const json_t *conf, struct err *err)
 		int rc = modbus_cache_add(s->cache, (uint8_t)device_id, &bits, err);
 		if (rc < 0)
 			return rc;
-		s->points[i] = (struct slave_point){
-			.name = json_string_value(json_object_get(point, "name")),
-			.manual_ack = json_is_boolean(own) ? json_is_true(own) : manual,
-		};
-		rc = map_add(s->by_name, s->points[i].name, &s->points[i]);
+		s->manual_ack[i] = json_is_boolean(own) ? json_is_true(own) : manual;
+		rc = map_add(s->by_name, port_point_name(s->port, (unsigned)i), &s->manual_ack[i]);
 		if (rc < 0)
 			return err_set(err, rc, "points");
 	}
@@ -121,7 +119,7 @@ static void read_conf(struct slave *s, const json_t *conf)
 {
 	const json_t *max, *keep;
 
-	s->transport = json_object_get(conf, "transport");
+	s->transport = json_incref(json_object_get(conf, "transport"));
 	s->serial = strcmp(json_string_value(json_object_get(s->transport, "type")), "SERIAL") == 0;
 	s->framing = modbus_slave_framing(conf);
 	s->remote_hosts = json_object_get(s->transport, "remote_hosts");
@@ -135,12 +133,12 @@ static void read_conf(struct slave *s, const json_t *conf)
 /* `system/data/<name>`. The only way the view of events has into the cache. */
 static int take_data(struct slave *s, const char *name, const json_t *payload, struct err *err)
 {
-	const struct slave_point *p = map_find(s->by_name, name);
+	const bool *p = map_find(s->by_name, name);
 	uint64_t value;
 
 	if (p == NULL)
 		return err_set(err, ERR_NOENT, "data: no point '%.80s'", name);
-	unsigned point = (unsigned)(p - s->points);
+	unsigned point = (unsigned)(p - s->manual_ack);
 	int rc = modbus_value_parse(json_object_get(payload, "value"),
 				    modbus_cache_bits(s->cache, point), &value, err);
 	if (rc < 0)

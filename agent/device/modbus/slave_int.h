@@ -45,23 +45,18 @@ struct slave_conn {
 	bool gone;   /* dropped while it was busy */
 };
 
-struct slave_point {
-	const char *name; /* of the configuration */
-	bool manual_ack;
-};
-
 struct slave {
 	struct port *port;
 	struct loop *loop;
-	const json_t *transport; /* of the configuration */
+	json_t *transport; /* of the configuration; owned */
 	enum modbus_framing framing;
 	bool serial;
-	const json_t *remote_hosts;   /* json_null(): all */
+	const json_t *remote_hosts;   /* in it; json_null(): all */
 	json_int_t max_connections;   /* -1: any number */
 	int64_t response_ms, keep_ms; /* keep_ms -1: for ever */
 	struct modbus_cache *cache;
-	struct slave_point *points; /* as in the cache */
-	struct map *by_name;        /* of them */
+	bool *manual_ack;    /* of each point of the cache */
+	struct map *by_name; /* of them */
 	struct stream_listener *listener;
 	struct slave_conn *conns, **last_conn; /* in the order of their ids */
 	unsigned last_id, n_conns;             /* n_conns: with an id */

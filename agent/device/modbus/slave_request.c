@@ -161,7 +161,7 @@ int slave_write_response(struct slave *s, const json_t *payload, struct err *err
 			continue;
 		if (json_is_true(success))
 			for (size_t i = 0; i < w->n; i++)
-				if (!s->points[w->hits[i].point].manual_ack)
+				if (!s->manual_ack[w->hits[i].point])
 					modbus_cache_set(s->cache, w->hits[i].point,
 							 w->hits[i].value);
 		answer(w, json_is_true(success));
@@ -182,8 +182,8 @@ static json_t *payload_of(const struct slave_write *w)
 	for (size_t i = 0; i < w->n; i++)
 		json_array_append_new(data,
 				      json_pack("{s:s, s:o}", "name",
-						w->slave->points[w->hits[i].point].name, "value",
-						modbus_value_json(w->hits[i].value)));
+						port_point_name(w->slave->port, w->hits[i].point),
+						"value", modbus_value_json(w->hits[i].value)));
 	bool whole = json_array_size(data) == w->n && shortage_count() == shortages;
 	payload = json_pack("{s:s, s:i, s:o}", "request_id", w->id, "connection_id",
 			    (int)w->conn->id, "data", data);
@@ -246,7 +246,7 @@ static int begin(struct slave_conn *c, const struct modbus_frame *f,
 		return MODBUS_SERVER_FAILURE;
 	}
 	for (size_t i = 0; i < n; i++)
-		w->automatic = w->automatic && !s->points[hits[i].point].manual_ack;
+		w->automatic = w->automatic && !s->manual_ack[hits[i].point];
 	if (w->automatic)
 		for (size_t i = 0; i < n; i++)
 			modbus_cache_set(s->cache, hits[i].point, hits[i].value);

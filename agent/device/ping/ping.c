@@ -14,8 +14,8 @@
 
 struct remote {
 	struct ping *ping;
-	unsigned index;          /* of its point */
-	const char *name, *host; /* of the configuration */
+	unsigned index; /* of its point */
+	char *host;     /* owned */
 	double delay_s, timeout_s, retry_delay_s;
 	json_int_t retry_count, tried; /* tried: failed ones of this round */
 	bool available;
@@ -53,7 +53,7 @@ static int64_t to_ms(double seconds)
 
 static void tell(const struct remote *r)
 {
-	const char *const path[] = {"status", r->name};
+	const char *const path[] = {"status", port_point_name(r->ping->port, r->index)};
 	struct emission e = {
 		.path = path,
 		.n_path = ARRAY_LEN(path),
@@ -241,6 +241,7 @@ static void release(struct ping *p)
 		loop_remove(p->loop, r->timer);
 		lookup_free(r->lookup);
 		icmp_echo_free(r->echo);
+		free(r->host);
 	}
 	loop_remove(p->loop, p->start_timer);
 	icmp_free(p->icmp);
@@ -265,17 +266,15 @@ static int add_remote(struct ping *p, const json_t *conf, struct err *err)
 	*r = (struct remote){
 		.ping = p,
 		.index = (unsigned)p->n,
-		.name = json_string_value(json_object_get(conf, "name")),
-		.host = json_string_value(json_object_get(conf, "host")),
+		.host = strdup(json_string_value(json_object_get(conf, "host"))),
 		.delay_s = json_number_value(json_object_get(conf, "ping_delay")),
 		.timeout_s = json_number_value(json_object_get(conf, "ping_timeout")),
 		.retry_delay_s = json_number_value(json_object_get(conf, "retry_delay")),
 		.retry_count = json_integer_value(json_object_get(conf, "retry_count")),
 	};
-	int rc = loop_add_timer(p->loop, -1, 0, on_timer, r, &r->timer, err);
-	if (rc == 0)
-		p->n++;
-	return rc;
+	p->n++;
+	return r->host != NULL ? loop_add_timer(p->loop, -1, 0, on_timer, r, &r->timer, err)
+			       : err_set(err, ERR_NOMEM, "ping");
 }
 
 static int ping_create(struct port *port, const json_t *conf, void **ret, struct err *err)
@@ -324,7 +323,8 @@ static json_t *ping_status(const void *instance)
 	json_auto_t *remotes = json_object();
 
 	for (size_t i = 0; i < p->n; i++)
-		json_object_set_new(remotes, p->remotes[i].name, remote_status(&p->remotes[i]));
+		json_object_set_new(remotes, port_point_name(p->port, p->remotes[i].index),
+				    remote_status(&p->remotes[i]));
 	icmp_get_stats(p->icmp, &s);
 	return json_pack("{s:s, s:I, s:I, s:I, s:O?}", "socket", s.raw ? "raw" : "datagram", "sent",
 			 (json_int_t)s.sent, "answered", (json_int_t)s.answered, "strange",
