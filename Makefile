@@ -51,7 +51,7 @@ PKGS_dan    := libcurl
 PKGS_iotctl := libcurl libarchive libedit
 PKGS_csm    :=
 PKGS_ccm    := libcurl
-PKGS_agent  := libcurl
+PKGS_agent  := libcurl zlib
 PKGS_engine := python3-embed libseccomp
 
 PLUGIN := iottalk_broker.so

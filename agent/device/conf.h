@@ -5,7 +5,7 @@
  *
  * A file of many devices takes long to read, and the loop has other things to do meanwhile: it is
  * read in steps, each about as long as one device takes. A device whose text was right before, and
- * is still the same, need not be read again.
+ * is still the same, need not be read again; one that is the same in all that counts is not kept.
  */
 #pragma once
 
@@ -20,8 +20,9 @@
 /* One device as it is to run. */
 struct device_conf {
 	const struct device_type *type;
-	const char *name; /* in json */
-	json_t *json;     /* owned: checked, with defaults, template put in; not to be changed */
+	const char *name; /* in json; of a device that runs: its own */
+	json_t *json;     /* owned: checked, with defaults, template put in; not to be changed.
+			     NULL: that of the device that runs (struct conf_known) */
 	char digest[FILE_DIGEST_LEN + 1]; /* of its text; "": it is to be read in any case */
 };
 
@@ -64,12 +65,12 @@ struct conf_reading;
 
 /* What was read before, and is in force. */
 struct conf_known {
-	/* ret: the device that was made of the text with this digest; borrowed; NULL: none. Not
-	 * one that was read with other templates. */
+	/* ret: the device that was made of the text with this digest, without its JSON; borrowed;
+	 * NULL: none. Not one that was read with other templates. */
 	const struct device_conf *(*find_text)(void *arg, const char *digest);
-	/* The device that has the name; the same. */
-	const struct device_conf *(*find_name)(void *arg, const struct device_type *type,
-					       const char *name);
+	/* The device that has the name and the same JSON as d. ret: 1; 0: none; ERR_NOMEM. */
+	int (*find_same)(void *arg, const struct device_conf *d, const struct device_conf **ret,
+			 struct err *err);
 	void *arg;
 	struct templates *templates; /* that it was read with; taken, unless there is an
 					error; NULL: none yet */

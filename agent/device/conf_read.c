@@ -87,23 +87,35 @@ static int finish(struct conf_reading *r, struct err *err)
 
 /* ---- devices ---- */
 
-/* One that runs and is the same in all that counts takes no room a second time. */
-static void share(struct conf_reading *r, struct device_conf *d)
+/* d goes into the list, where JSON is looked for by its number. */
+static int enlist(struct conf_reading *r, size_t number, const struct device_conf *d)
 {
-	const char *name = json_string_value(json_object_get(d->json, "name"));
-	const struct device_conf *before =
-		r->known != NULL ? r->known->find_name(r->known->arg, d->type, name) : NULL;
+	json_t *json = d->json != NULL ? json_incref(d->json) : json_null();
 
-	if (before == NULL || !json_equal(before->json, d->json)) {
+	return json_array_set_new(r->list, number, json) == 0 ? 0 : ERR_NOMEM;
+}
+
+/* One that runs and is the same in all that counts takes no room a second time. ret: 0 or
+ * ERR_NOMEM. */
+static int share(struct conf_reading *r, struct device_conf *d, struct err *err)
+{
+	const struct device_conf *before = NULL;
+	int rc = r->known != NULL ? r->known->find_same(r->known->arg, d, &before, err) : 0;
+
+	if (rc == 0) {
 		conf_share(&r->conf, d);
-		return;
+		d->name = json_string_value(json_object_get(d->json, "name"));
 	}
+	if (rc <= 0)
+		return rc;
 	json_decref(d->json);
-	d->json = json_incref(before->json);
+	*d = *before;
+	d->digest[0] = '\0';
+	return 0;
 }
 
 /* The device at `number`, its path entered. ret: 0, ERR_SCHEMA (told) or ERR_NOMEM. */
-static int read_device(struct conf_reading *r, size_t number, json_t *raw)
+static int read_device(struct conf_reading *r, size_t number, json_t *raw, struct err *err)
 {
 	struct device_conf *d = &r->conf.devices[r->conf.n];
 	struct problems *p = r->p;
@@ -123,14 +135,17 @@ static int read_device(struct conf_reading *r, size_t number, json_t *raw)
 	}
 	int checked = check_device(type, device, p);
 
-	if (json_string_value(json_object_get(device, "name")) == NULL)
+	const char *name = json_string_value(json_object_get(device, "name"));
+
+	if (name == NULL)
 		return checked;
-	*d = (struct device_conf){.type = type, .json = TAKE(device)};
-	share(r, d);
-	d->name = json_string_value(json_object_get(d->json, "name"));
+	*d = (struct device_conf){.type = type, .name = name, .json = TAKE(device)};
+	int shared = share(r, d, err);
 	r->conf.n++;
-	if (json_array_set(r->list, number, d->json) < 0)
-		return ERR_NOMEM;
+	if (shared == 0)
+		shared = enlist(r, number, d);
+	if (shared < 0)
+		return shared;
 	return checked < 0 ? checked : rc;
 }
 
@@ -143,15 +158,6 @@ static int parse_span(const struct conf_reading *r, const struct span *s, json_t
 	if (rc == ERR_PARSE)
 		file_tell_place(file_place_within(file_place(r->text, s->at), place), err);
 	return rc;
-}
-
-static int take_known(struct conf_reading *r, size_t number, const struct device_conf *known)
-{
-	struct device_conf *d = &r->conf.devices[r->conf.n++];
-
-	*d = *known;
-	json_incref(d->json);
-	return json_array_set(r->list, number, d->json) == 0 ? 1 : ERR_NOMEM;
 }
 
 static int read_one(struct conf_reading *r, struct err *err)
@@ -171,8 +177,11 @@ static int read_one(struct conf_reading *r, struct err *err)
 		const struct device_conf *known =
 			r->known != NULL ? r->known->find_text(r->known->arg, digest) : NULL;
 
-		if (known != NULL)
-			return take_known(r, number, known);
+		if (known != NULL) {
+			*d = *known;
+			r->conf.n++;
+			return enlist(r, number, d) == 0 ? 1 : ERR_NOMEM;
+		}
 		json_decref(TAKE(raw));
 		int rc = parse_span(r, span, &raw, err);
 
@@ -184,7 +193,7 @@ static int read_one(struct conf_reading *r, struct err *err)
 	size_t before = problems_all(r->p);
 
 	problem_enter(r->p, "devices[%zu]", number);
-	int rc = read_device(r, number, raw);
+	int rc = read_device(r, number, raw, err);
 
 	problem_leave(r->p);
 	/* what is odd must be told the next time, too */

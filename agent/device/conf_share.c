@@ -29,7 +29,7 @@ static void share(json_t *of, json_t *with)
 void conf_share(const struct devices_conf *c, const struct device_conf *d)
 {
 	for (size_t i = c->n; i-- > 0;) {
-		if (c->devices[i].type == d->type) {
+		if (c->devices[i].type == d->type && c->devices[i].json != NULL) {
 			share(d->json, c->devices[i].json);
 			return;
 		}

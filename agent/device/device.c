@@ -40,7 +40,10 @@ static void create(struct device *d)
 	d->counters.creations++;
 	loop_arm(d->env->loop, d->restart_timer, -1);
 	d->port = (struct port){.device = d};
-	if (d->type->ops->create(&d->port, d->conf, &d->instance, &err) == 0)
+	json_auto_t *conf = packed_json(d->conf);
+	int rc = conf != NULL ? d->type->ops->create(&d->port, conf, &d->instance, &err)
+			      : err_set(&err, ERR_NOMEM, "its configuration");
+	if (rc == 0)
 		return;
 	d->instance = NULL;
 	loop_arm(d->env->loop, d->end_timer, -1);

@@ -50,7 +50,7 @@ struct device_counters {
 	uint64_t backlog, shed; /* waiting for the broker; and what did not get there */
 };
 
-/* env, the type: borrowed. conf: copied but for its JSON, which is shared. owner: for env->send().
+/* env, the type: borrowed. conf: for the call. owner: for env->send().
  * ret: yours, disabled. */
 int device_new(const struct device_env *env, const struct device_conf *conf, void *owner,
 	       struct device **ret, struct err *err);
@@ -97,7 +97,8 @@ const char *device_name(const struct device *d);
 const char *device_key(const struct device *d);   /* "type/name" */
 const char *device_topic(const struct device *d); /* what its events' topics begin with, no '/' */
 const char *device_id(const struct device *d);    /* of its device application */
-const json_t *device_conf(const struct device *d);
+/* Whether it is made of this. ret: 1, 0 or ERR_NOMEM. */
+int device_has_conf(const struct device *d, const json_t *conf, struct err *err);
 enum device_state device_get_state(const struct device *d);
 void device_get_counters(const struct device *d, struct device_counters *ret);
 /* A row of the list; all: everything there is to tell. A new object; NULL: out of memory. */

@@ -176,25 +176,11 @@ void device_read(struct device *d, unsigned point, unsigned timeout_ms, device_d
 
 json_t *device_show_value(const struct device *d, unsigned point, const struct value *v)
 {
-	struct points *p;
-
-	if (points_new(&d->points.items[point], 1, &p, NULL) < 0)
-		return NULL;
-	json_t *shown = point_to_idf(points_at(p, 0), v, now_us());
-
-	points_free(p);
-	return shown;
+	return point_show(view_point(d->view, point), v, now_us());
 }
 
 int device_parse_value(const struct device *d, unsigned point, const json_t *values,
 		       struct value *ret, struct err *err)
 {
-	struct points *p;
-	int rc = points_new(&d->points.items[point], 1, &p, err);
-
-	if (rc < 0)
-		return rc;
-	rc = point_from_odf(points_at(p, 0), values, ret, err);
-	points_free(p);
-	return rc;
+	return point_from_odf(view_point(d->view, point), values, ret, err);
 }

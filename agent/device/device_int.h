@@ -5,6 +5,7 @@
 
 #include "agent/device/device.h"
 #include "agent/device/outbox.h"
+#include "agent/device/packed.h"
 #include "agent/device/said.h"
 #include "agent/device/states.h"
 #include "agent/device/view.h"
@@ -19,12 +20,13 @@ struct device {
 	const struct device_env *env;
 	void *owner; /* for env->send() */
 	const struct device_type *type;
-	json_t *conf;
+	struct packed *conf;
 	char *name, *key, *prefix; /* prefix: topic */
 	char id[37];
-	struct point_list points;
-	uint8_t *keeps;      /* enum outbox_keep of each point */
-	struct value *lasts; /* what each point was said to be; text: owned */
+	struct point_list points; /* without their options */
+	char *point_names;        /* of all points, which borrow them */
+	uint8_t *keeps;           /* enum outbox_keep of each point */
+	struct value *lasts;      /* what each point was said to be; text: owned */
 	bool has_store;
 	enum outbox_keep keep_default; /* of what tells no point */
 	int64_t restart_ms;            /* -1: never */

@@ -40,10 +40,10 @@ static enum outbox_keep keep_named(const json_t *options, enum outbox_keep other
 	return other;
 }
 
-static int make_points(struct device *d, struct err *err)
+static int make_points(struct device *d, const json_t *conf, struct err *err)
 {
-	const json_t *store = json_object_get(d->conf, "store");
-	int rc = d->type->points != NULL ? d->type->points(d->conf, &d->points, err) : 0;
+	const json_t *store = json_object_get(conf, "store");
+	int rc = d->type->points != NULL ? d->type->points(conf, &d->points, err) : 0;
 
 	if (rc < 0)
 		return rc;
@@ -59,12 +59,34 @@ static int make_points(struct device *d, struct err *err)
 	return 0;
 }
 
-static int make_views(struct device *d, struct err *err)
+/* The configuration goes: what is needed of its points is copied, in one piece. */
+static int own_points(struct device *d, struct err *err)
+{
+	size_t len = 1;
+
+	for (size_t i = 0; i < d->points.n; i++)
+		len += strlen(d->points.items[i].name) + 1;
+	char *at = d->point_names = malloc(len);
+
+	if (at == NULL)
+		return err_set(err, ERR_NOMEM, "points");
+	for (size_t i = 0; i < d->points.n; i++) {
+		struct point_spec *p = &d->points.items[i];
+		size_t n = strlen(p->name) + 1;
+
+		p->name = memcpy(at, p->name, n);
+		p->options = NULL;
+		at += n;
+	}
+	return 0;
+}
+
+static int make_views(struct device *d, const json_t *json, struct err *err)
 {
 	static const struct outbox_ops ops = {.send = sink_send};
 	static const struct view_events events = {.write = device_on_view_write};
 	const struct device_env *env = d->env;
-	const json_t *store = d->has_store ? json_object_get(d->conf, "store") : NULL;
+	const json_t *store = d->has_store ? json_object_get(json, "store") : NULL;
 
 	int rc = outbox_new(env->loop, env->store, env->pieces, d->key, store, &ops, d, &d->outbox,
 			    err);
@@ -79,7 +101,7 @@ static int make_views(struct device *d, struct err *err)
 		.store = env->store,
 		.farewells = env->farewells,
 		.points = &d->points,
-		.device = d->conf,
+		.device = json,
 		.outbox = d->outbox,
 	};
 	rc = view_new(env->loop, &conf, &events, d, &d->view, err);
@@ -99,22 +121,24 @@ int device_new(const struct device_env *env, const struct device_conf *conf, voi
 	d->env = env;
 	d->owner = owner;
 	d->type = conf->type;
-	d->conf = json_incref(conf->json);
+	d->conf = packed_new(conf->json);
 	d->last = &d->first;
 	d->restart_ms = json_is_number(restart) ? llround(json_number_value(restart) * 1000) : -1;
 	d->said = map_new();
-	int rc = d->said != NULL ? 0 : err_set(err, ERR_NOMEM, "device");
+	int rc = d->said != NULL && d->conf != NULL ? 0 : err_set(err, ERR_NOMEM, "device");
 
 	if (rc == 0)
 		rc = make_names(d, conf->name, err);
 	if (rc == 0)
-		rc = make_points(d, err);
+		rc = make_points(d, conf->json, err);
 	if (rc == 0)
 		rc = device_make_timers(d, err);
 	if (rc == 0)
 		rc = states_new(env->store, d->prefix, &d->states, err);
 	if (rc == 0)
-		rc = make_views(d, err);
+		rc = make_views(d, conf->json, err);
+	if (rc == 0)
+		rc = own_points(d, err);
 	if (rc < 0) {
 		device_free(d);
 		return rc;
@@ -144,10 +168,11 @@ struct device *device_free(struct device *d)
 	free(d->lasts);
 	free(d->keeps);
 	free(d->points.items);
+	free(d->point_names);
 	free(d->name);
 	free(d->key);
 	free(d->prefix);
-	json_decref(d->conf);
+	free(d->conf);
 	free(d);
 	return NULL;
 }
@@ -202,9 +227,11 @@ const char *device_id(const struct device *d)
 	return d->id;
 }
 
-const json_t *device_conf(const struct device *d)
+int device_has_conf(const struct device *d, const json_t *conf, struct err *err)
 {
-	return d->conf;
+	json_auto_t *own = packed_json(d->conf);
+
+	return own != NULL ? json_equal(own, conf) : err_set(err, ERR_NOMEM, "device %s", d->key);
 }
 
 enum device_state device_get_state(const struct device *d)

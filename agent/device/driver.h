@@ -21,10 +21,10 @@
 struct point_spec {
 	const char *name;      /* borrowed of the configuration; the feature's name is made of it */
 	const json_t *options; /* object with the options that all points share (point_fields);
-				  borrowed */
+				  borrowed; NULL: the configuration is gone */
 	bool input;            /* has an IDF */
 	bool output;           /* has an ODF (and its _ack) */
-	unsigned bits; /* of a VALUE_UINT bit string: 1 to 64; 0: a number of another kind */
+	uint8_t bits; /* of a VALUE_UINT bit string: 1 to 64; 0: a number of another kind */
 };
 
 struct point_list {

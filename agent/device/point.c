@@ -164,6 +164,16 @@ json_t *point_to_idf(struct point *p, const struct value *v, int64_t now_us)
 	return remember(p, &next) ? idf_array(p, &next, TAKE(value)) : NULL;
 }
 
+json_t *point_show(const struct point *p, const struct value *v, int64_t now_us)
+{
+	struct point fresh = {.how = p->how};
+	json_t *shown = point_to_idf(&fresh, v, now_us);
+
+	if (fresh.last.kind == VALUE_TEXT)
+		free((char *)(uintptr_t)fresh.last.text);
+	return shown;
+}
+
 json_t *point_last(const struct point *p)
 {
 	if (p->last.kind == VALUE_NONE)

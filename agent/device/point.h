@@ -26,6 +26,8 @@ void point_check(const struct point_spec *spec, struct problems *p);
  * "value", a periodic one that says nothing new with on_change, out of memory). v of VALUE_NONE:
  * the last value with v's quality. Remembers it. */
 json_t *point_to_idf(struct point *p, const struct value *v, int64_t now_us);
+/* The same of a point that has no value yet, and remembers none. */
+json_t *point_show(const struct point *p, const struct value *v, int64_t now_us);
 /* The last that was pushed or would have been; a new array, NULL: none yet. */
 json_t *point_last(const struct point *p);
 /* As the field had it; NULL: none. With dims "value": the last good one, and the quality of the

@@ -235,8 +235,6 @@ int devices_add(struct devices *d, const struct device_conf *conf, bool announce
 	if (e == NULL)
 		return err_set(err, ERR_NOMEM, "device");
 	e->all = d;
-	e->conf = *conf;
-	json_incref(e->conf.json);
 	int rc = device_new(&d->env, conf, e, &e->device, err);
 
 	if (rc == 0 && map_add(d->entries, device_key(e->device), e) < 0) {
@@ -244,10 +242,12 @@ int devices_add(struct devices *d, const struct device_conf *conf, bool announce
 		rc = err_set(err, ERR_NOMEM, "device");
 	}
 	if (rc < 0) {
-		json_decref(e->conf.json);
 		free(e);
 		return rc;
 	}
+	e->conf = *conf;
+	e->conf.name = device_name(e->device);
+	e->conf.json = NULL;
 	if (announce)
 		device_announce(e->device);
 	if (announce && d->synced)
@@ -282,7 +282,6 @@ void devices_drop(struct devices *d, struct entry *e, bool forget)
 		if (*at == NULL)
 			d->last_waiting = at;
 	}
-	json_decref(e->conf.json);
 	free(e);
 }
 

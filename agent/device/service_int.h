@@ -17,7 +17,7 @@
 struct entry {
 	struct devices *all;
 	struct device *device;
-	struct device_conf conf; /* of the device; its JSON is shared */
+	struct device_conf conf; /* of the device, which has the JSON */
 	bool listed;             /* for service_reload.c: it is in the file */
 	struct entry *next_waiting;
 	bool waits;

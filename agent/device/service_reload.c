@@ -209,7 +209,7 @@ static bool step_change(struct reload *r)
 	make_key(conf, key, sizeof(key));
 	struct entry *e = map_find(r->all->entries, key);
 
-	if (e != NULL && json_equal(e->conf.json, conf->json))
+	if (e != NULL && conf->json == NULL)
 		memcpy(e->conf.digest, conf->digest, sizeof(e->conf.digest));
 	else if (is_named(r, conf, key))
 		change(r, key, e, conf);
@@ -302,16 +302,19 @@ static const struct device_conf *find_text(void *arg, const char *digest)
 	return e != NULL ? &e->conf : NULL;
 }
 
-static const struct device_conf *find_name(void *arg, const struct device_type *type,
-					   const char *name)
+static int find_same(void *arg, const struct device_conf *d, const struct device_conf **ret,
+		     struct err *err)
 {
 	const struct reload *r = arg;
 	char key[sizeof(r->first_key)];
 
-	make_key(&(struct device_conf){.type = type, .name = name}, key, sizeof(key));
+	make_key(d, key, sizeof(key));
 	const struct entry *e = map_find(r->all->entries, key);
+	int same = e != NULL ? device_has_conf(e->device, d->json, err) : 0;
 
-	return e != NULL ? &e->conf : NULL;
+	if (same > 0)
+		*ret = &e->conf;
+	return same;
 }
 
 static void add_text(void *arg, const char *key, void *value)
@@ -338,7 +341,7 @@ static bool step_load(struct reload *r)
 	if (d->templates != NULL && !templates_same(d->templates))
 		d->templates = templates_free(d->templates);
 	map_each(d->entries, add_text, r);
-	r->known = (struct conf_known){find_text, find_name, r, d->templates};
+	r->known = (struct conf_known){find_text, find_same, r, d->templates};
 	if (conf_reading_new(d->path, d->settings, &r->known, r->p, &r->reading, &err) < 0)
 		return answer_wrong(r, &err);
 	d->templates = NULL; /* until it is read */

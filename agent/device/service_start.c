@@ -55,7 +55,9 @@ static int on_registration(void *arg, const char *id, const char *key)
 	return 0;
 }
 
-static int begin(struct devices *d, const struct devices_conf *conf, struct err *err)
+/* The devices are taken out of conf one by one: as trees they are larger than what is made of them.
+ */
+static int begin(struct devices *d, struct devices_conf *conf, struct err *err)
 {
 	int rc = 0;
 
@@ -73,8 +75,10 @@ static int begin(struct devices *d, const struct devices_conf *conf, struct err 
 	d->env.farewells = d->farewells;
 	d->env.gateway = conf->name;
 	d->env.csm_url = conf->csm_url;
-	for (size_t i = 0; rc == 0 && i < conf->n; i++)
+	for (size_t i = 0; rc == 0 && i < conf->n; i++) {
 		rc = devices_add(d, &conf->devices[i], true, err);
+		devices_conf_drop(conf, i);
+	}
 	struct cleaning cleaning = {.all = d};
 
 	if (rc == 0)
@@ -94,8 +98,6 @@ int devices_begin(struct devices *d, struct devices_conf *conf, struct err *err)
 		d->farewells = view_farewells_free(d->farewells);
 		return rc;
 	}
-	for (size_t i = 0; i < conf->n; i++)
-		devices_conf_drop(conf, i); /* each device has its own */
 	d->conf = *conf;
 	*conf = (struct devices_conf){0};
 	d->started = true;

@@ -317,6 +317,11 @@ void view_get_status(const struct view *v, struct view_status *ret)
 	};
 }
 
+const struct point *view_point(const struct view *v, unsigned point)
+{
+	return points_at(v->conversions, point);
+}
+
 json_t *view_last(const struct view *v, unsigned point)
 {
 	return point < v->conf.points->n ? point_last(points_at(v->conversions, point)) : NULL;

@@ -12,6 +12,7 @@
 #include "common/loop.h"
 #include "dan/fetch.h"
 
+struct point;
 struct view;
 struct view_farewells;
 
@@ -65,6 +66,8 @@ void view_hold(struct view *v, bool held);
 int view_send(struct view *v, uint64_t token, const char *feature, const char *text);
 
 void view_get_status(const struct view *v, struct view_status *ret);
+/* How a point is converted; as long as the view. */
+const struct point *view_point(const struct view *v, unsigned point);
 /* The last value of a point, as pushed; a new array; NULL: none. */
 json_t *view_last(const struct view *v, unsigned point);
 /* The feature's name of a point's IDF (output false) or ODF; borrowed; NULL: it has none. */

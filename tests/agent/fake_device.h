@@ -4,6 +4,7 @@
 #pragma once
 
 #include "agent/device/driver.h"
+#include "agent/device/point.h"
 #include "agent/device/view.h"
 #include "common/util.h"
 #include <stdio.h>
@@ -242,6 +243,7 @@ struct view {
 	struct view_conf conf;
 	struct view_events events;
 	void *arg;
+	struct points *conversions;
 	bool started;
 	/* a value that waits for its acknowledgement */
 	emitted_fn *done;
@@ -263,6 +265,11 @@ int view_new(struct loop *l, const struct view_conf *conf, const struct view_eve
 	if (v == NULL)
 		return err_set(err, ERR_NOMEM, "view");
 	*v = (struct view){.conf = *conf, .events = *e, .arg = arg};
+	int rc = points_new(conf->points->items, conf->points->n, &v->conversions, err);
+	if (rc < 0) {
+		free(v);
+		return rc;
+	}
 	*ret = views.last = v;
 	return 0;
 }
@@ -271,6 +278,8 @@ struct view *view_free(struct view *v)
 {
 	if (views.last == v)
 		views.last = NULL;
+	if (v != NULL)
+		points_free(v->conversions);
 	free(v);
 	return NULL;
 }
@@ -328,6 +337,11 @@ int view_send(struct view *v, uint64_t token, const char *feature, const char *t
 void view_get_status(const struct view *v, struct view_status *ret)
 {
 	*ret = (struct view_status){.online = v->started, .id = "", .app = "", .why = ""};
+}
+
+const struct point *view_point(const struct view *v, unsigned point)
+{
+	return points_at(v->conversions, point);
 }
 
 json_t *view_last(const struct view *v, unsigned point)

@@ -961,6 +961,19 @@ static void reads_and_writes_are_answered_once(void **state)
 	assert_int_equal(device_find_point(w->d, "p1", NULL), ERR_NOENT);
 }
 
+static void it_knows_what_it_is_made_of(void **state)
+{
+	struct world *w = *state;
+
+	begin(w, ",\"data\":[{\"name\":\"p0\"}]");
+	json_auto_t *conf = json_loads(
+		"{\"data\":[{\"name\":\"p0\"}],\"type\":\"fake\",\"name\":\"d1\"}", 0, NULL);
+	assert_int_equal(device_has_conf(w->d, conf, NULL), 1);
+	json_object_set_new(json_array_get(json_object_get(conf, "data"), 0), "name",
+			    json_string("p1"));
+	assert_int_equal(device_has_conf(w->d, conf, NULL), 0);
+}
+
 static void it_can_be_looked_at(void **state)
 {
 	struct world *w = *state;
@@ -1021,6 +1034,7 @@ int main(void)
 		IN_WORLD(what_points_said_is_said_again),
 		IN_WORLD(topics_are_encoded),
 		IN_WORLD(reads_and_writes_are_answered_once),
+		IN_WORLD(it_knows_what_it_is_made_of),
 		IN_WORLD(it_can_be_looked_at),
 	};
 

@@ -496,6 +496,23 @@ static void integers_come_back_as_they_went(void **state)
 		}
 }
 
+static void what_is_shown_is_not_remembered(void **state)
+{
+	struct value text = {.kind = VALUE_TEXT, .text = "on"}, none = {0}, seven = bits(7);
+	struct held h;
+
+	(void)state;
+	hold(&h, 16, "{\"scale\": 0.5, \"dims\": \"value_quality\"}");
+	json_auto_t *shown = point_show(h.point, &seven, NOW);
+	json_auto_t *wanted = json_pack("[f, i]", 3.5, 0);
+	assert_true(json_equal(shown, wanted));
+	json_auto_t *shown_text = point_show(h.point, &text, NOW);
+	assert_string_equal(json_string_value(json_array_get(shown_text, 0)), "on");
+	assert_null(point_show(h.point, &none, NOW));
+	assert_null(point_last(h.point));
+	drop(&h);
+}
+
 /* A double has 53 bits for the product, and adding takes some of them: up to 40 bits are exact
  * with these. */
 static void scaled_integers_come_back_within_rounding(void **state)
@@ -568,6 +585,7 @@ int main(void)
 		cmocka_unit_test(odf_values_become_bits),
 		cmocka_unit_test(wrong_odf_values_are_refused_with_the_reason),
 		cmocka_unit_test(points_that_are_no_bits_take_numbers_and_texts),
+		cmocka_unit_test(what_is_shown_is_not_remembered),
 		cmocka_unit_test(integers_come_back_as_they_went),
 		cmocka_unit_test(scaled_integers_come_back_within_rounding),
 		cmocka_unit_test(wide_scaled_integers_come_back_as_near_as_doubles_are),
