@@ -6,19 +6,23 @@
 
 #define STEMS_MAX  255 /* beginnings of topics; more: the whole topic stands in the text */
 #define NO_STEM    255
+#define FRAMES_MAX 15 /* payloads without their number; more: the whole payload stands there */
+#define NO_FRAME   15
+#define FRAME_MAX  512  /* bytes; one that is longer is mostly of one point only */
+#define HOLE       '\1' /* in a frame, where the number was: no JSON text has it */
 #define ROOM_UNIT  8
-#define ROOM_SPARE 8 /* for texts of the same point that are a little longer */
 
 #define CONNECTIONS (((uint32_t)1 << 30) - 1) /* are counted round */
-#define ROOM_MAX    (((uint32_t)1 << 24) - 1)
+#define ROOM_MAX    (((uint32_t)1 << 20) - 1)
 
 /* What stands before the text: the time of the source, if there is one; the rest of the topic and
- * NUL, unless it is the point's name; the payload, NUL. */
+ * NUL, unless it is the point's name; the number of the payload, or all of it, and NUL. */
 struct head {
 	int64_t timestamp_us;
 	uint32_t connection : 30;
 	bool has_source : 1, named : 1; /* named: the topic is the stem and the point's name */
-	uint32_t room : 24;             /* units to the next one */
+	uint32_t room : 20;             /* units to the next one */
+	uint32_t frame : 4;
 	uint32_t stem : 8;
 };
 _Static_assert(sizeof(struct head) == 16, "one for each point");
@@ -30,6 +34,8 @@ struct said_points {
 	size_t len, cap, unused; /* unused: of len */
 	char **stems;
 	size_t n_stems;
+	char *frames[FRAMES_MAX];
+	size_t n_frames;
 };
 
 struct said_points *said_points_new(const struct point_list *points)
@@ -50,6 +56,8 @@ struct said_points *said_points_free(struct said_points *s)
 	for (size_t i = 0; i < s->n_stems; i++)
 		free(s->stems[i]);
 	free(s->stems);
+	for (size_t i = 0; i < s->n_frames; i++)
+		free(s->frames[i]);
 	free(s->at);
 	free(s->bytes);
 	free(s);
@@ -121,7 +129,7 @@ static bool make_room(struct said_points *s, size_t more)
  * memory, or it is far too long. */
 static bool place(struct said_points *s, unsigned point, size_t need)
 {
-	size_t units = (need + ROOM_SPARE + ROOM_UNIT - 1) / ROOM_UNIT;
+	size_t units = (need + ROOM_UNIT - 1) / ROOM_UNIT;
 
 	if (s->at[point] != 0 && room_at(s, s->at[point]) >= need)
 		return true;
@@ -176,6 +184,63 @@ static bool has_topic(const struct said_points *s, unsigned point, const char *s
 	return strncmp(suffix, stem, len) == 0 && strcmp(suffix + len, rest_of(s, point, &h)) == 0;
 }
 
+/* ---- payloads ---- */
+
+/* Points of one kind say the same again and again but for a number: cut out its place. */
+struct cut {
+	size_t at, len; /* of the longest number; none: 0 at the end */
+};
+
+static struct cut cut_number(const char *payload)
+{
+	struct cut cut = {.at = strlen(payload)};
+
+	for (const char *c = payload; *c != '\0';) {
+		size_t len =
+			*c == '-' || (*c >= '0' && *c <= '9') ? strspn(c, "+-.0123456789Ee") : 0;
+
+		if (len > cut.len)
+			cut = (struct cut){(size_t)(c - payload), len};
+		c += len > 0 ? len : 1;
+	}
+	return cut;
+}
+
+static bool is_frame(const char *frame, const char *payload, const struct cut *cut)
+{
+	return strncmp(frame, payload, cut->at) == 0 && frame[cut->at] == HOLE &&
+	       strcmp(frame + cut->at + 1, payload + cut->at + cut->len) == 0;
+}
+
+static uint8_t find_frame(struct said_points *s, const char *payload, const struct cut *cut)
+{
+	char *frame = NULL;
+
+	for (size_t i = 0; i < s->n_frames; i++)
+		if (is_frame(s->frames[i], payload, cut))
+			return (uint8_t)i;
+	if (s->n_frames == FRAMES_MAX || strlen(payload) > FRAME_MAX ||
+	    asprintf(&frame, "%.*s%c%s", (int)cut->at, payload, HOLE,
+		     payload + cut->at + cut->len) < 0)
+		return NO_FRAME;
+	s->frames[s->n_frames] = frame;
+	return (uint8_t)s->n_frames++;
+}
+
+/* text: as it is kept. ret: yours; NULL: out of memory */
+static char *payload_of(const struct said_points *s, const struct head *h, const char *text)
+{
+	char *payload = NULL;
+
+	if (h->frame == NO_FRAME)
+		return strdup(text);
+	const char *frame = s->frames[h->frame], *hole = strchr(frame, HOLE);
+
+	if (asprintf(&payload, "%.*s%s%s", (int)(hole - frame), frame, text, hole + 1) < 0)
+		return NULL;
+	return payload;
+}
+
 /* ---- in and out ---- */
 
 bool said_points_put(struct said_points *s, unsigned point, const struct said_event *e)
@@ -192,7 +257,12 @@ bool said_points_put(struct said_points *s, unsigned point, const struct said_ev
 	if (h.stem == NO_STEM)
 		rest = e->suffix;
 	h.named = strcmp(rest, s->points->items[point].name) == 0;
-	size_t rest_len = h.named ? 0 : strlen(rest) + 1, payload_len = strlen(e->payload) + 1;
+	struct cut cut = cut_number(e->payload);
+
+	h.frame = find_frame(s, e->payload, &cut);
+	if (h.frame == NO_FRAME)
+		cut = (struct cut){.len = strlen(e->payload)};
+	size_t rest_len = h.named ? 0 : strlen(rest) + 1, payload_len = cut.len + 1;
 	size_t source_len = h.has_source ? sizeof(*e->source_us) : 0;
 
 	if (!place(s, point, sizeof(h) + source_len + rest_len + payload_len))
@@ -201,7 +271,10 @@ bool said_points_put(struct said_points *s, unsigned point, const struct said_ev
 	memcpy(s->bytes + s->at[point] - 1, &h, sizeof(h));
 	memcpy(source_at(s, s->at[point]), h.has_source ? e->source_us : &(int64_t){0}, source_len);
 	memcpy(text_at(s, s->at[point]), rest, rest_len);
-	memcpy(text_at(s, s->at[point]) + rest_len, e->payload, payload_len);
+	char *payload = text_at(s, s->at[point]) + rest_len;
+
+	memcpy(payload, e->payload + cut.at, cut.len);
+	payload[cut.len] = '\0';
 	return true;
 }
 
@@ -223,8 +296,12 @@ int said_points_get(const struct said_points *s, unsigned point, unsigned but,
 
 	if (asprintf(&ret->suffix, "%s%s", stem_of(s, &h), rest_of(s, point, &h)) < 0)
 		ret->suffix = NULL;
-	ret->body = event_body_text(h.timestamp_us, h.has_source ? &source_us : NULL,
-				    h.named ? text : text + strlen(text) + 1);
+	CLEANUP(freep)
+	char *payload = payload_of(s, &h, h.named ? text : text + strlen(text) + 1);
+
+	if (payload != NULL)
+		ret->body =
+			event_body_text(h.timestamp_us, h.has_source ? &source_us : NULL, payload);
 	return ret->suffix != NULL && ret->body != NULL ? 1 : ERR_NOMEM;
 }
 

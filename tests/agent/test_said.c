@@ -1,6 +1,7 @@
 /* test_said.c - what points said last, as it is said again: topic and body as they were. */
 #include "agent/device/said.h"
 #include "common/util.h"
+#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -89,6 +90,59 @@ static void a_point_has_one_topic(void **state)
 	said_points_free(s);
 }
 
+/* More frames of payloads than are remembered, some too long for one, and numbers of all kinds. */
+static void payloads_come_back(void **state)
+{
+	static const char *const payloads[] = {
+		"{\"result\":\"SUCCESS\",\"value\":12345,\"cause\":\"CHANGE\"}",
+		"{\"result\":\"SUCCESS\",\"value\":-1.5e-7,\"cause\":\"CHANGE\"}",
+		"{\"result\":\"SUCCESS\",\"value\":\"18446744073709551615\",\"cause\":\"CHANGE\"}",
+		"{\"result\":\"TIMEOUT\"}",
+		"[1,22,333,22,1]",
+		"-",
+		"\"1E9\"",
+		"\"--\"",
+		"true",
+		"{\"%s\":\"%d\",\"\\u0001\":0}",
+	};
+	struct said_points *s = said_points_new(&list);
+	char payload[1000], body[1100], suffix[16];
+	(void)state;
+	for (unsigned i = 0; i < POINTS; i++) {
+		if (i % 10 != 9)
+			snprintf(payload, sizeof(payload), "%s", payloads[i % ARRAY_LEN(payloads)]);
+		else
+			snprintf(payload, sizeof(payload), "{\"%*u\":%u}", (int)(3 * i), i, i * i);
+		snprintf(suffix, sizeof(suffix), "a/%s", names[i]);
+		for (unsigned round = 0; round < 2; round++) {
+			assert_true(put(s, i, suffix, round == 0 ? "0" : payload));
+			snprintf(body, sizeof(body),
+				 "{\"timestamp\":%u,\"source_timestamp\":null,\"payload\":%s}",
+				 1000 + i, round == 0 ? "0" : payload);
+			expect(s, i, suffix, body);
+		}
+	}
+	said_points_free(s);
+}
+
+static void values_take_little_memory(void **state)
+{
+	struct said_points *s = said_points_new(&list);
+	char payload[80], suffix[32];
+	(void)state;
+	size_t before = mallinfo2().uordblks;
+	for (unsigned i = 0; i < 3 * POINTS; i++) {
+		snprintf(payload, sizeof(payload),
+			 "{\"result\":\"SUCCESS\",\"value\":%u,\"cause\":\"%s\"}", i * 21,
+			 i < POINTS ? "INTERROGATE" : "CHANGE");
+		snprintf(suffix, sizeof(suffix), "remote_device/1/read/%s", names[i % POINTS]);
+		assert_true(put(s, i % POINTS, suffix, payload));
+	}
+	if (mallinfo2().uordblks != 0) /* a sanitizer counts nothing */
+		assert_in_range(mallinfo2().uordblks - before, 16 * POINTS, 30 * POINTS);
+	said_points_free(s);
+}
+
 /* Texts grow and shrink in turn, and more stems than are remembered: each is what was put last. */
 static void many_points_of_changing_length_keep_theirs(void **state)
 {
@@ -117,6 +171,8 @@ int main(void)
 		cmocka_unit_test(says_again_what_was_said_last),
 		cmocka_unit_test(what_was_said_in_a_connection_is_not_said_again_in_it),
 		cmocka_unit_test(a_point_has_one_topic),
+		cmocka_unit_test(payloads_come_back),
+		cmocka_unit_test(values_take_little_memory),
 		cmocka_unit_test(many_points_of_changing_length_keep_theirs),
 	};
 	return cmocka_run_group_tests(tests, set_up, NULL);
