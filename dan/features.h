@@ -8,11 +8,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct features { /* all zero: none */
-	struct feature *items;
-	uint32_t *by_name; /* numbers, IDFs and ODFs each sorted */
-	char *text;        /* the names and units of all */
-	size_t n_idfs, n_odfs, text_len, text_cap;
+struct features {          /* all zero: none */
+	uint32_t *by_name; /* where in text the names are, of IDFs and ODFs each sorted */
+	char *text;        /* of each feature, in their order, where its units are, and its name */
+	char *units;       /* the lists of units, each once as a rule */
+	size_t n_idfs, n_odfs, units_len;
 };
 
 /* Copy lists. Release with features_done() in both cases. Errors: ERR_LIMIT, ERR_NOMEM. */

@@ -62,6 +62,54 @@ static void finds_each_by_its_kind_and_name(void **state)
 	features_done(&f);
 }
 
+/* More lists of units than are sought, so that where they are takes more than one byte. */
+static void many_units_come_back(void **state)
+{
+	enum { MANY = 30000 };
+	static char names[MANY][8], texts[MANY][8];
+	static const char *units[MANY][2];
+	static struct dan_feature idfs[MANY];
+	struct features f = {0};
+	struct features_lists l = {0};
+	(void)state;
+	for (size_t i = 0; i < MANY; i++) {
+		snprintf(names[i], sizeof(names[i]), "r%zu", i);
+		snprintf(texts[i], sizeof(texts[i]), "u%zu", i);
+		units[i][0] = texts[i];
+		idfs[i] = (struct dan_feature){.name = names[i], .units = units[i]};
+	}
+	assert_int_equal(features_copy(&f, idfs, MANY, NULL, 0, NULL), 0);
+	assert_int_equal(features_lists(&f, &l, NULL), 0);
+	for (size_t i = 0; i < MANY; i++) {
+		assert_string_equal(l.items[i].name, names[i]);
+		assert_string_equal(l.items[i].units[0], texts[i]);
+		assert_null(l.items[i].units[1]);
+		assert_string_equal(features_find(&f, DAN_IDF, names[i]), names[i]);
+	}
+	features_lists_done(&l);
+	features_done(&f);
+}
+
+static void a_feature_has_at_most_255_units(void **state)
+{
+	static const char *units[257];
+	const struct dan_feature feature = {"a", units};
+	struct features f = {0};
+	struct features_lists l = {0};
+	(void)state;
+	for (size_t i = 0; i < 256; i++)
+		units[i] = "u";
+	assert_int_equal(features_copy(&f, &feature, 1, NULL, 0, NULL), ERR_LIMIT);
+	features_done(&f);
+	units[255] = NULL;
+	assert_int_equal(features_copy(&f, &feature, 1, NULL, 0, NULL), 0);
+	assert_int_equal(features_lists(&f, &l, NULL), 0);
+	assert_string_equal(l.items[0].units[254], "u");
+	assert_null(l.items[0].units[255]);
+	features_lists_done(&l);
+	features_done(&f);
+}
+
 static void has_none_if_it_was_given_none(void **state)
 {
 	struct features f = {0};
@@ -78,6 +126,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(gives_back_what_it_was_given),
+		cmocka_unit_test(many_units_come_back),
+		cmocka_unit_test(a_feature_has_at_most_255_units),
 		cmocka_unit_test(finds_each_by_its_kind_and_name),
 		cmocka_unit_test(has_none_if_it_was_given_none),
 	};
