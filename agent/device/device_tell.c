@@ -75,7 +75,8 @@ static json_t *counters_told(const struct device_counters *c)
 /* A feature's name, or null. */
 static json_t *feature_told(const struct device *d, unsigned point, bool output)
 {
-	const char *name = view_feature(d->view, point, output);
+	char buf[VIEW_FEATURE_MAX];
+	const char *name = view_feature(d->view, point, output, buf);
 
 	return name != NULL ? json_string(name) : json_null();
 }

@@ -288,6 +288,7 @@ struct view *view_free(struct view *v)
 	free(v->points);
 	free(v->by_name);
 	free(v->names);
+	free(v->writing);
 	free(v->why);
 	free(v);
 	return NULL;

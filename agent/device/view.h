@@ -8,11 +8,11 @@
 
 #include "agent/device/driver.h"
 #include "agent/device/outbox.h"
+#include "agent/device/point.h"
 #include "common/err.h"
 #include "common/loop.h"
 #include "dan/fetch.h"
 
-struct point;
 struct view;
 struct view_farewells;
 
@@ -70,8 +70,10 @@ void view_get_status(const struct view *v, struct view_status *ret);
 const struct point *view_point(const struct view *v, unsigned point);
 /* The last value of a point, as pushed; a new array; NULL: none. */
 json_t *view_last(const struct view *v, unsigned point);
-/* The feature's name of a point's IDF (output false) or ODF; borrowed; NULL: it has none. */
-const char *view_feature(const struct view *v, unsigned point, bool output);
+/* The feature's name of a point's IDF (output false) or ODF; in buf, or borrowed; NULL: it has
+ * none. */
+#define VIEW_FEATURE_MAX (FEATURE_NAME_MAX + 5) /* with suffix and NUL */
+const char *view_feature(const struct view *v, unsigned point, bool output, char *buf);
 /* The point that a name of the configuration or of a feature stands for; -1: none. */
 int view_find(const struct view *v, const char *name);
 

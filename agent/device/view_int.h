@@ -10,7 +10,6 @@
 #define SET_SUFFIX   "_set"
 #define ACK_SUFFIX   "_ack"
 #define SUFFIX_LEN   4
-#define FEATURE_MAX  (FEATURE_NAME_MAX + SUFFIX_LEN + 1) /* with the NUL */
 /* Pauses between tries at csm, doubling; half of each is chance: 1 s to 60 s. */
 #define RETRY_MIN_MS 2000
 #define RETRY_MAX_MS 60000
@@ -33,10 +32,9 @@ struct write {
 };
 
 struct view_point {
-	struct write *write; /* NULL: none in progress */
-	uint32_t name;       /* where in names; the name of an ODF follows */
-	uint8_t idf, ack;    /* bits */
-	uint8_t keep;        /* enum outbox_keep */
+	uint32_t name;    /* of its IDF: where in names, + 1; 0: the point's own */
+	uint8_t idf, ack; /* bits */
+	uint8_t keep;     /* enum outbox_keep */
 };
 
 /* A value that dan has and the broker has not acknowledged. */
@@ -58,6 +56,7 @@ struct view {
 	struct points *conversions;
 	uint32_t *by_name; /* their indices, by name */
 	char *names;
+	struct write **writing; /* in progress, by point; NULL: there never was one */
 
 	struct dan_client *dan;    /* NULL: stopped */
 	struct dan_client *parted; /* says goodbye meanwhile; NULL: none does */
@@ -84,7 +83,7 @@ struct idf {
 	int point; /* -1: link */
 	bool ack;
 	const char *name;
-	char ack_name[FEATURE_MAX];
+	char ack_name[VIEW_FEATURE_MAX];
 };
 
 /* ---- view_names.c ---- */

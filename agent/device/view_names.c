@@ -8,20 +8,18 @@
 
 /* ---- names ---- */
 
-static int by_name(const void *a, const void *b, void *arg)
+static const char *name_of(const struct view *v, unsigned point)
 {
-	const struct view *v = arg;
-	const uint32_t *i = a, *k = b;
+	uint32_t name = v->points[point].name;
 
-	return strcmp(v->names + v->points[*i].name, v->names + v->points[*k].name);
+	return name != 0 ? v->names + name - 1 : v->conf.points->items[point].name;
 }
 
-/* Room for a name, and with an ODF for that too. */
-static size_t name_bytes(const char *name, bool output)
+static int by_name(const void *a, const void *b, void *arg)
 {
-	size_t len = strlen(name) + 1;
+	const uint32_t *i = a, *k = b;
 
-	return output ? 2 * len + SUFFIX_LEN : len;
+	return strcmp(name_of(arg, *i), name_of(arg, *k));
 }
 
 static int add_name(struct view *v, size_t i, struct map *used, size_t *len, size_t *cap,
@@ -33,7 +31,9 @@ static int add_name(struct view *v, size_t i, struct map *used, size_t *len, siz
 
 	if (rc < 0)
 		return rc;
-	size_t n = name_bytes(name, spec->output);
+	if (strcmp(name, spec->name) == 0)
+		return 0;
+	size_t n = strlen(name) + 1;
 	if (*len + n > *cap) {
 		size_t more = 2 * (*len + n);
 		char *grown = realloc(v->names, more);
@@ -42,11 +42,8 @@ static int add_name(struct view *v, size_t i, struct map *used, size_t *len, siz
 		v->names = grown;
 		*cap = more;
 	}
-	char *at = v->names + *len;
-	memcpy(at, name, strlen(name) + 1);
-	if (spec->output)
-		snprintf(at + strlen(name) + 1, n - strlen(name) - 1, "%s" SET_SUFFIX, name);
-	v->points[i].name = (uint32_t)*len;
+	memcpy(v->names + *len, name, n);
+	v->points[i].name = (uint32_t)*len + 1;
 	*len += n;
 	return 0;
 }
@@ -62,23 +59,18 @@ int view_name_points(struct view *v, struct err *err)
 	for (size_t i = 0; i < n && rc == 0; i++)
 		rc = add_name(v, i, used, &len, &cap, err);
 	map_free(used, free);
-	if (rc < 0 || len == 0)
+	if (rc < 0)
 		return rc;
-	char *fitting = realloc(v->names, len);
+	char *fitting = len > 0 ? realloc(v->names, len) : NULL;
 	if (fitting != NULL)
 		v->names = fitting;
-	v->by_name = malloc(n * sizeof(*v->by_name));
+	v->by_name = malloc((n + 1) * sizeof(*v->by_name));
 	if (v->by_name == NULL)
 		return err_set(err, ERR_NOMEM, "names of features");
 	for (size_t i = 0; i < n; i++)
 		v->by_name[i] = (uint32_t)i;
 	qsort_r(v->by_name, n, sizeof(*v->by_name), by_name, v);
 	return 0;
-}
-
-static const char *name_of(const struct view *v, unsigned point)
-{
-	return v->names + v->points[point].name;
 }
 
 /* len bytes of text. ret: the point of that name; -1: none */
@@ -125,15 +117,15 @@ int view_find(const struct view *v, const char *name)
 	return point >= 0 ? point : view_find_odf(v, name);
 }
 
-const char *view_feature(const struct view *v, unsigned point, bool output)
+const char *view_feature(const struct view *v, unsigned point, bool output, char *buf)
 {
 	if (point >= v->conf.points->n)
 		return NULL;
 	const struct point_spec *spec = &v->conf.points->items[point];
-	const char *name = name_of(v, point);
-	if (output)
-		return spec->output ? name + strlen(name) + 1 : NULL;
-	return spec->input ? name : NULL;
+	if (!output)
+		return spec->input ? name_of(v, point) : NULL;
+	snprintf(buf, VIEW_FEATURE_MAX, "%s" SET_SUFFIX, name_of(v, point));
+	return spec->output ? buf : NULL;
 }
 
 /* ---- IDFs ---- */
@@ -205,7 +197,7 @@ void view_each_idf(struct view *v, view_idf_fn *fn)
 
 struct texts {
 	const char *idf_units[POINT_UNITS_MAX], *odf_units[POINT_UNITS_MAX];
-	char ack[FEATURE_MAX];
+	char ack[VIEW_FEATURE_MAX], set[VIEW_FEATURE_MAX];
 };
 
 static void add_point(struct view *v, unsigned point, struct texts *t, struct view_features *f)
@@ -216,7 +208,7 @@ static void add_point(struct view *v, unsigned point, struct texts *t, struct vi
 
 	if (spec->input)
 		f->idfs[f->n_idfs++] = (struct dan_feature){
-			.name = view_feature(v, point, false),
+			.name = name_of(v, point),
 			.units = point_units(p, false, t->idf_units),
 		};
 	if (!spec->output)
@@ -224,7 +216,7 @@ static void add_point(struct view *v, unsigned point, struct texts *t, struct vi
 	snprintf(t->ack, sizeof(t->ack), "%s" ACK_SUFFIX, name_of(v, point));
 	f->idfs[f->n_idfs++] = (struct dan_feature){.name = t->ack, .units = ack_units};
 	f->odfs[f->n_odfs++] = (struct dan_feature){
-		.name = view_feature(v, point, true),
+		.name = view_feature(v, point, true, t->set),
 		.units = point_units(p, true, t->odf_units),
 	};
 }

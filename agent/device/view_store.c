@@ -16,7 +16,7 @@
 #define PREFIX     "view/"
 #define PREFIX_LEN 5
 #define LOGIN      "@login" /* no feature has that name */
-#define KEY_MAX    (PREFIX_LEN + UUID_LEN + FEATURE_MAX + 3)
+#define KEY_MAX    (PREFIX_LEN + UUID_LEN + VIEW_FEATURE_MAX + 3)
 
 /* name "": the beginning of all keys of the device */
 static void make_key(char *key, const char *id, const char *name)
@@ -78,7 +78,7 @@ void view_store_wanted(struct view *v, struct idf *idf)
 static int on_wanted(void *arg, const char *topic, const char *body, int64_t changed_us)
 {
 	struct view *v = arg;
-	char feature[FEATURE_MAX];
+	char feature[VIEW_FEATURE_MAX];
 	const char *name = topic + PREFIX_LEN + UUID_LEN + 1;
 	size_t len = strlen(name);
 

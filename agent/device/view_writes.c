@@ -69,14 +69,16 @@ static void start(struct view *v, unsigned point, json_t *values)
 
 	if (!acceptable(v, point, values, &value))
 		return;
-	struct write *w = calloc(1, sizeof(*w));
+	if (v->writing == NULL)
+		v->writing = calloc(v->conf.points->n, sizeof(struct write *));
+	struct write *w = v->writing != NULL ? calloc(1, sizeof(*w)) : NULL;
 	if (w == NULL) {
 		refuse(v, point, ACK_REJECTED, values);
 		return;
 	}
 	w->number = (uint64_t)++v->next_write << 32 | point;
 	w->current = json_incref(values);
-	v->points[point].write = w;
+	v->writing[point] = w;
 	v->events.write(v->arg, point, &value, w->number); /* may answer from within */
 }
 
@@ -90,7 +92,7 @@ void view_on_data(struct view *v, const char *feature, json_t *values)
 	v->writes++;
 	/* a graph sends the scalar that a function gave as it is, and not as a list of one */
 	json_auto_t *list = json_is_array(values) ? json_incref(values) : json_pack("[O]", values);
-	struct write *w = v->points[point].write;
+	struct write *w = v->writing != NULL ? v->writing[point] : NULL;
 	if (list == NULL) {
 		refuse(v, (unsigned)point, ACK_REJECTED, NULL);
 		return;
@@ -112,10 +114,10 @@ void view_written(struct view *v, uint64_t number, enum ack ack)
 {
 	unsigned point = (uint32_t)number;
 
-	if (point >= v->conf.points->n || v->points[point].write == NULL ||
-	    v->points[point].write->number != number)
+	if (point >= v->conf.points->n || v->writing == NULL || v->writing[point] == NULL ||
+	    v->writing[point]->number != number)
 		return;
-	struct write *w = TAKE(v->points[point].write);
+	struct write *w = TAKE(v->writing[point]);
 	json_auto_t *next = TAKE(w->waiting);
 	acknowledge(v, point, ack, w->current);
 	write_free(w);
@@ -125,6 +127,6 @@ void view_written(struct view *v, uint64_t number, enum ack ack)
 
 void view_drop_writes(struct view *v)
 {
-	for (size_t i = 0; v->points != NULL && i < v->conf.points->n; i++)
-		v->points[i].write = write_free(v->points[i].write);
+	for (size_t i = 0; v->writing != NULL && i < v->conf.points->n; i++)
+		v->writing[i] = write_free(v->writing[i]);
 }

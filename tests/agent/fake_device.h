@@ -351,8 +351,9 @@ json_t *view_last(const struct view *v, unsigned point)
 	return NULL;
 }
 
-const char *view_feature(const struct view *v, unsigned point, bool output)
+const char *view_feature(const struct view *v, unsigned point, bool output, char *buf)
 {
+	(void)buf;
 	return output ? NULL : v->conf.points->items[point].name;
 }
 

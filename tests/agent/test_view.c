@@ -332,13 +332,14 @@ static void stale_values_are_told_when_the_link_goes_down(void **state)
 static void points_are_found_by_their_names(void **state)
 {
 	struct fixture *f = *state;
+	char buf[VIEW_FEATURE_MAX];
 
-	assert_string_equal(view_feature(f->view, TEMP, false), "temp");
-	assert_null(view_feature(f->view, TEMP, true));
-	assert_string_equal(view_feature(f->view, PUMP, true), "pump_set");
-	assert_null(view_feature(f->view, VALVE, false));
-	assert_string_equal(view_feature(f->view, VALVE, true), "valve_1_set");
-	assert_null(view_feature(f->view, POINTS, false));
+	assert_string_equal(view_feature(f->view, TEMP, false, buf), "temp");
+	assert_null(view_feature(f->view, TEMP, true, buf));
+	assert_string_equal(view_feature(f->view, PUMP, true, buf), "pump_set");
+	assert_null(view_feature(f->view, VALVE, false, buf));
+	assert_string_equal(view_feature(f->view, VALVE, true, buf), "valve_1_set");
+	assert_null(view_feature(f->view, POINTS, false, buf));
 	static const struct {
 		const char *name;
 		int point;
