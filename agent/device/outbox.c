@@ -56,7 +56,7 @@ static struct item *make_item(struct outbox *o, const struct outbox_item *spec)
 	it->keep = o->keeping ? spec->keep : KEEP_NONE;
 	it->retain = spec->retain;
 	it->state = spec->state;
-	it->put_us = outbox_now_us();
+	it->put_us = elapsed_now_us(outbox_clock(o));
 	if (outbox_hear(it, spec->done, spec->arg) < 0) {
 		outbox_dispose(it);
 		return NULL;
@@ -196,6 +196,8 @@ void outbox_get_status(const struct outbox *o, struct outbox_status *ret)
 	for (int i = 0; i < OUTBOX_SINKS; i++)
 		ret->waiting += count_waiting(&o->q[i].live, &ret->oldest_us) +
 				count_waiting(&o->q[i].flight, &ret->oldest_us);
+	if (ret->oldest_us != 0)
+		ret->oldest_us = elapsed_wall_us(outbox_clock(o), ret->oldest_us);
 }
 
 /* ---- the timer ---- */

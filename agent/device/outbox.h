@@ -8,10 +8,10 @@
  * with its latest, KEEP_ALL survives with all, in order, within a quota and an age. What is full
  * loses its oldest, which is counted and told.
  *
- * An item is on the disk before it counts as taken, whenever its sink is down or has left it
- * unacknowledged for a second. Catching up never makes what is new wait: KEEP_NONE and KEEP_LATEST
- * items go first, KEEP_ALL items of an address that has a backlog go behind it, and the backlog
- * shrinks by at most `catch_up_rate` a second.
+ * How old a row is: elapsed.h. An item is on the disk before it counts as taken, whenever its sink
+ * is down or has left it unacknowledged for a second. Catching up never makes what is new wait:
+ * KEEP_NONE and KEEP_LATEST items go first, KEEP_ALL items of an address that has a backlog go
+ * behind it, and the backlog shrinks by at most `catch_up_rate` a second.
  */
 #pragma once
 
@@ -60,7 +60,7 @@ struct outbox_ops {
 struct outbox_status {
 	size_t waiting; /* items, in memory and on disk */
 	uint64_t disk_items, disk_bytes;
-	int64_t oldest_us; /* when the oldest was put; 0: none */
+	int64_t oldest_us; /* when the oldest was put, by the wall's clock as it is now; 0: none */
 	uint64_t dropped;  /* for want of room, since the start */
 	uint64_t expired;  /* too old */
 	uint64_t failed;   /* could not be kept: the disk refused */

@@ -291,7 +291,8 @@ int outbox_write(struct outbox *o, struct item *it, struct err *err)
 	it->saving = true;
 	it->next_saving = o->saving;
 	o->saving = it;
-	outbox_flush(o); /* in the same transaction */
+	store_keep_clock(o->store); /* in the same transaction */
+	outbox_flush(o);
 	return 0;
 }
 

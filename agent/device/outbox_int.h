@@ -65,7 +65,7 @@ struct item {
 	struct outbox_queue *q;
 	uint64_t token;
 	int64_t seq;
-	int64_t put_us, put_ms;
+	int64_t put_us, put_ms;           /* by the store's clock, by the loop's */
 	int64_t bytes;                    /* of its row */
 	int64_t replaced, replaced_bytes; /* the row that it took the place of; 0: none */
 	enum outbox_keep keep;
@@ -142,7 +142,7 @@ struct outbox {
 
 /* ---- outbox_item.c ---- */
 
-int64_t outbox_now_us(void);
+const struct elapsed *outbox_clock(const struct outbox *o);
 /* ret: NULL: out of memory */
 struct item *outbox_item_new(struct outbox *o, struct address *a, const char *text);
 void outbox_item_free(struct item *it); /* no more than its memory */

@@ -3,17 +3,15 @@
 #include "common/log.h"
 #include "common/util.h"
 #include <string.h>
-#include <time.h>
 
 #define ADDRESSES_FEW 4
 #define HEARERS_MAX   64 /* of one item: of superseded ones, too */
 
-int64_t outbox_now_us(void)
+const struct elapsed *outbox_clock(const struct outbox *o)
 {
-	struct timespec t;
+	static const struct elapsed own;
 
-	clock_gettime(CLOCK_REALTIME, &t);
-	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+	return o->store != NULL ? store_clock(o->store) : &own;
 }
 
 /* ---- lists ---- */

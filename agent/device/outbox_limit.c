@@ -145,11 +145,13 @@ int64_t outbox_oldest_row(const struct outbox *o)
 
 void outbox_expire(struct outbox *o)
 {
-	int64_t limit = outbox_now_us() - o->max_age_us;
+	int64_t limit = elapsed_now_us(outbox_clock(o)) - o->max_age_us;
 	struct err err = {0};
 	struct row row;
 	int rc = 0;
 
+	if (o->disk_items > 0)
+		store_keep_clock(o->store);
 	if (o->max_age_us == INT64_MAX || o->oldest_us == 0 || o->oldest_us >= limit)
 		return;
 	for (int i = 0; i < OUTBOX_SINKS * 2; i++) {

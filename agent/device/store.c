@@ -19,6 +19,8 @@
 
 #define CACHE "PRAGMA cache_size=-4000"
 
+#define CLOCK "clock:" /* the topic of its note */
+
 struct waiter {
 	store_done_fn *fn; /* NULL: forgotten */
 	void *arg;
@@ -39,6 +41,7 @@ struct store {
 	int64_t committed_ms;     /* the last time */
 	int64_t refused_until_ms; /* after a failure */
 	int64_t vacuum_ms;        /* when free pages are looked for; 0: nothing has changed */
+	struct elapsed clock;     /* of what becomes old */
 	struct waiters waiting;   /* for the next commit */
 	struct waiters decided;   /* they hear of theirs when the turn has ended */
 };
@@ -117,6 +120,7 @@ int store_commit(struct store *s)
 	if (rc == 0)
 		return 0;
 	db_run(s->db, NULL, NULL, NULL, "ROLLBACK"); /* SQLite may have done it already */
+	s->clock.noted_us = 0;
 	s->refused_until_ms = s->committed_ms + RETRY_MS;
 	if (log_allowed("store.failed", err.text))
 		log_error("store.failed", KV("why", err.text));
@@ -217,6 +221,48 @@ struct db *store_db(struct store *s)
 	return s->db;
 }
 
+/* ---- the clock ---- */
+
+const struct elapsed *store_clock(const struct store *s)
+{
+	return &s->clock;
+}
+
+/* Without it what is kept is taken for younger than it is, at worst. */
+void store_keep_clock(struct store *s)
+{
+	char note[ELAPSED_NOTE_BYTES];
+	struct err err = {0};
+
+	if (!elapsed_is_due(&s->clock) || store_begin(s, NULL) < 0)
+		return;
+	int64_t at_us = elapsed_note(&s->clock, note);
+
+	if (store_keep_state(s, CLOCK, note, at_us, &err) < 0 && log_allowed("store.clock", ""))
+		log_warn("store.clock", KV("why", err.text));
+}
+
+static int on_clock(void *arg, const char *topic, const char *note, int64_t noted_us)
+{
+	(void)topic;
+	elapsed_begin(arg, note, noted_us, 0);
+	return 0;
+}
+
+/* Before there was one, rows were put by the wall's clock. */
+static int begin_clock(struct store *s, struct err *err)
+{
+	int64_t newest_us = 0;
+	int rc = store_each_state(s, CLOCK, on_clock, &s->clock, err);
+
+	if (rc < 0 || s->clock.offset_us != 0)
+		return rc;
+	rc = db_run(s->db, err, on_number, &newest_us, "SELECT max(put_us) FROM outbox");
+	if (rc == 0)
+		elapsed_begin(&s->clock, NULL, 0, newest_us);
+	return rc;
+}
+
 /* ---- open, close ---- */
 
 /* What can be lost silently is read once: a store that is damaged there is found now. And files of
@@ -252,7 +298,7 @@ int store_open(struct loop *l, const struct settings *settings, struct store **r
 	s->committed_ms = loop_now_ms(l) - COMMIT_EVERY_MS;
 	int rc = schema_open(settings, SCHEMA_DEVICES, &s->db, err);
 
-	if (rc == 0 && (rc = prepare(s->db, err)) < 0)
+	if (rc == 0 && ((rc = prepare(s->db, err)) < 0 || (rc = begin_clock(s, err)) < 0))
 		err_wrap(err, rc, "opening store %s", schema_path(settings, SCHEMA_DEVICES));
 	if (rc == 0)
 		rc = loop_add_timer(l, -1, 0, on_timer, s, &s->timer, err);

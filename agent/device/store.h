@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "agent/device/elapsed.h"
 #include "common/db.h"
 #include "common/err.h"
 #include "common/loop.h"
@@ -33,6 +34,11 @@ typedef void store_done_fn(void *arg, int rc);
 int store_on_commit(struct store *s, store_done_fn *fn, void *arg, struct err *err);
 /* Forget callbacks with this arg. */
 void store_forget(struct store *s, const void *arg);
+/* By which it is told how old what is kept is. */
+const struct elapsed *store_clock(const struct store *s);
+/* Where something is kept that becomes old, and now and then while it is: a later process is to
+ * know the clock, too. In the transaction that is open, or in one of its own. */
+void store_keep_clock(struct store *s);
 
 /* ---- kept states: the newest of each topic, of system/ states and entry ids ---- */
 

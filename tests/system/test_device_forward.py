@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import struct
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -307,6 +308,37 @@ def test_what_is_too_old_is_not_forwarded(gateway, counting):
     told = status(suite)["outbox"]
     assert (lost, told["dropped"]) == (told["expired"], 0)
     assert "outbox.expired" in suite.processes["agent"].log()
+
+
+def test_a_clock_that_is_put_right_ages_nothing(gateway, counting, tmp_path):
+    """A gateway without a battery starts in 1970, reads, dies, and learns what time it is."""
+    faults = Faults(tmp_path)
+    faults.clock(86400 - time.time())
+    suite, heard = gateway(plc(counting, 5, store={"max_age": 3600}))
+    suite.stop("agent")
+    suite.processes["agent"].env = faults.env
+    suite.start("agent")
+    first = counting.n
+    heard.until(lambda values: values[-1] > first)
+    kill_broker(suite, heard.mqtt)
+    count_on(counting, 10)
+    faults.clock(0)
+    count_on(counting, 25)   # it looks every second at what is too old
+    suite.kill9("agent")
+    faults.clock(86400 * 3650)
+    suite.processes["agent"].start(ready=False)
+    until(lambda: status(suite)["state"] == "running", 10, "the device")
+    count_on(counting, 25)
+    back = counting.n
+    suite.start("broker")
+    heard.until(lambda values: values[-1] > back)
+    counting.held = True
+    heard.until(lambda values: values[-1] == counting.n)
+    assert (status(suite)["outbox"]["expired"], status(suite)["outbox"]["dropped"]) == (0, 0)
+    for name, values in heard.values.items():
+        # what was read at the moment of its death
+        kept = [gap for gap in gaps([v for v in once(values) if v > first]) if gap[1] - gap[0] > 10]
+        assert kept == [], "%s has lost values" % name
 
 
 def test_catching_up_does_not_make_live_data_wait(gateway, counting, closing):

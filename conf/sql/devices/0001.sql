@@ -14,7 +14,8 @@ CREATE TABLE registration (
 );
 
 -- What waits to be sent. sink: 0 events, 1 values; keep: 1 the latest of its address, 2 all; seq: in order of emission, per device;
--- size: bytes that it counts in its device's quota.
+-- put_us: by a clock that is not put right with the wall's (the note of it is "clock:" in state); size: bytes that it counts in its
+-- device's quota.
 CREATE TABLE outbox (
 	device  TEXT NOT NULL,
 	sink    INTEGER NOT NULL,
