@@ -360,9 +360,11 @@ int device_set_enabled(struct device *d, bool enabled, struct err *err)
 		return err_set(err, ERR_NOMEM, "device %s", d->key);
 	int rc = states_set(d->states, topic, &body, text, err);
 
+	if (rc < 0)
+		return err_wrap(err, rc, "%s: nothing is changed, as it cannot be kept", d->key);
 	tell_broker(d, topic, text, NULL);
 	enable(d, enabled);
-	return rc;
+	return 0;
 }
 
 int device_make_timers(struct device *d, struct err *err)

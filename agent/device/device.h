@@ -89,8 +89,8 @@ void device_each_state(const struct device *d, states_fn *fn, void *arg);
 
 /* ---- people ---- */
 
-/* As a system/enable would; the broker is told, now or when it is back. Errors: it is not on the
- * disk, but counts. */
+/* As a system/enable would; the broker is told, now or when it is back. It is on the disk then.
+ * Errors: nothing has changed. */
 int device_set_enabled(struct device *d, bool enabled, struct err *err);
 
 const char *device_name(const struct device *d);

@@ -127,49 +127,6 @@ void devices_on_show(struct devices *d, json_t *request, struct ctl_call *call)
 
 /* ---- enabling ---- */
 
-/* Somebody waits for the disk. */
-struct keeping {
-	struct ctl_call *call;
-	json_t *answer;
-};
-
-static void on_kept(void *arg, int rc)
-{
-	CLEANUP(freep)
-	struct keeping *k = arg;
-
-	if (rc == 0) {
-		ctl_answer(k->call, k->answer);
-		return;
-	}
-	json_decref(k->answer);
-	ctl_answer_error(k->call, "it holds for now, but could not be kept on the disk");
-}
-
-/* Answer about a device when what it was told is on the disk. */
-static int answer_when_kept(struct devices *d, const struct device *dev, struct ctl_call *call,
-			    struct err *err)
-{
-	struct keeping *k = malloc(sizeof(*k));
-	json_t *told = device_tell(dev, false);
-
-	if (k == NULL) {
-		json_decref(told);
-		return err_set(err, ERR_NOMEM, "device");
-	}
-	*k = (struct keeping){.call = call};
-	if (told != NULL)
-		k->answer = json_pack("{s:s, s:o}", "state", "ok", "device", told);
-	int rc = store_on_commit(d->store, on_kept, k, err);
-
-	if (rc < 0) {
-		json_decref(k->answer);
-		free(k);
-	}
-	return rc;
-}
-
-/* What is not on the disk holds until the agent ends only: it must not seem done. */
 static void set_enabled(struct devices *d, json_t *request, bool enabled, struct ctl_call *call)
 {
 	struct device *dev = named(d, request, call);
@@ -177,12 +134,10 @@ static void set_enabled(struct devices *d, json_t *request, bool enabled, struct
 
 	if (dev == NULL)
 		return;
-	int rc = device_set_enabled(dev, enabled, &err);
-
-	if (rc == 0)
-		rc = answer_when_kept(d, dev, call, &err);
-	if (rc < 0)
+	if (device_set_enabled(dev, enabled, &err) < 0)
 		ctl_answer_error(call, err.text);
+	else
+		answer_device(call, dev, false);
 }
 
 void devices_on_enable(struct devices *d, json_t *request, struct ctl_call *call)

@@ -110,53 +110,73 @@ static struct state *state_of(struct states *s, const char *topic, struct err *e
 	return st;
 }
 
-/* Errors: ERR_LIMIT, ERR_NOMEM (then it is as it was). */
-static int state_put(struct states *s, struct state *st, json_t *payload, const char *text,
-		     int64_t changed_us, struct err *err)
+/* ret: a copy of a text that the state may have; NULL: err (not NULL) says why. */
+static char *copy_text(const struct states *s, const struct state *st, const char *text,
+		       struct err *err)
 {
 	size_t n = strlen(text), was = st->text != NULL ? strlen(st->text) : 0;
-	int rc = check_size(text, err);
 
-	if (rc == 0 && n > was)
-		rc = room_for(s, st->topic, n - was, err);
-	if (rc < 0)
-		return rc;
+	if (check_size(text, err) < 0 || (n > was && room_for(s, st->topic, n - was, err) < 0))
+		return NULL;
 	char *copy = strdup(text);
 
 	if (copy == NULL)
-		return err_set(err, ERR_NOMEM, "state");
+		err_set(err, ERR_NOMEM, "state");
+	return copy;
+}
+
+/* text: taken */
+static void put_text(struct states *s, struct state *st, json_t *payload, char *text,
+		     int64_t changed_us)
+{
+	s->bytes += strlen(text) - (st->text != NULL ? strlen(st->text) : 0);
 	free(st->text);
-	st->text = copy;
-	s->bytes += n - was;
+	st->text = text;
 	json_incref(payload);
 	json_decref(st->payload);
 	st->payload = payload;
 	st->changed_us = changed_us;
+}
+
+/* Errors: ERR_LIMIT, ERR_NOMEM (then it is as it was). */
+static int state_put(struct states *s, struct state *st, json_t *payload, const char *text,
+		     int64_t changed_us, struct err *err)
+{
+	char *copy = copy_text(s, st, text, err);
+
+	if (copy == NULL)
+		return err->code;
+	put_text(s, st, payload, copy, changed_us);
 	return 0;
 }
 
 /* ---- the store ---- */
 
-static int mark_untold(struct states *s, struct state *st, bool untold, struct err *err)
+/* The broker has heard of it, or has not yet (changed_us). */
+static int keep_untold(struct states *s, const struct state *st, bool untold, int64_t changed_us,
+		       struct err *err)
 {
 	CLEANUP(freep)
 	char *key = NULL;
 
-	if (st->untold == untold)
-		return 0;
-	st->untold = untold;
 	if (asprintf(&key, UNTOLD "%s", st->topic) < 0) {
 		key = NULL;
 		return err_set(err, ERR_NOMEM, "state");
 	}
 	int rc = store_begin(s->store, err);
 
-	if (rc < 0)
-		return rc;
-	if (!untold)
-		return store_drop_states(s->store, key, err);
-	rc = store_keep_state(s->store, key, "null", st->changed_us, err);
+	if (rc == 0)
+		rc = untold ? store_keep_state(s->store, key, "null", changed_us, err)
+			    : store_drop_states(s->store, key, err);
 	return rc < 0 ? rc : 0;
+}
+
+static int mark_told(struct states *s, struct state *st, struct err *err)
+{
+	if (!st->untold)
+		return 0;
+	st->untold = false;
+	return keep_untold(s, st, false, 0, err);
 }
 
 static int keep(struct states *s, const struct state *st, struct err *err)
@@ -288,7 +308,7 @@ static int adopt(struct states *s, struct state *st, json_t *payload, const char
 	if (rc < 0)
 		return rc;
 	st->seen = true;
-	rc = mark_untold(s, st, false, err);
+	rc = mark_told(s, st, err);
 	return rc == 0 ? keep(s, st, err) : rc;
 }
 
@@ -303,7 +323,7 @@ int states_retained(struct states *s, const char *topic, const struct event_body
 		return 0;
 	if (st->text != NULL && strcmp(st->text, text) == 0) {
 		st->seen = true;
-		mark_untold(s, st, false, NULL); /* at worst it is told once more */
+		mark_told(s, st, NULL); /* at worst it is told once more */
 		return 0;
 	}
 	if (st->text != NULL && body->timestamp_us == 0) {
@@ -334,10 +354,11 @@ static void end_one(void *arg, const char *topic, void *value)
 {
 	const struct ending *e = arg;
 	struct state *st = value;
+	struct err unused = {0};
 
 	if (st->other_text != NULL && e->trusted && !st->untold && !st->live) {
 		/* not on the disk it counts all the same: the broker has it */
-		adopt(e->all, st, st->other_payload, st->other_text, 0, NULL);
+		adopt(e->all, st, st->other_payload, st->other_text, 0, &unused);
 		e->fn(e->arg, topic, st->text, st->payload);
 	}
 	forget_other(st);
@@ -351,25 +372,28 @@ void states_end_sync(struct states *s, bool trusted, states_fn *fn, void *arg)
 }
 
 /* What is said now is newer than all before, whatever the clocks are. */
-static int set_now(struct states *s, const char *topic, const struct event_body *body,
-		   const char *text, bool by_us, struct err *err)
+static int64_t changed_now(const struct state *st)
 {
 	int64_t now = now_us();
+
+	return now > st->changed_us ? now : st->changed_us + 1;
+}
+
+static int set_now(struct states *s, const char *topic, const struct event_body *body,
+		   const char *text, struct err *err)
+{
 	struct state *st = state_of(s, topic, err);
 
 	if (st == NULL)
 		return err->code;
 	/* what we said comes back */
 	bool same = st->text != NULL && strcmp(st->text, text) == 0;
+	int rc = same ? 0 : state_put(s, st, body->payload, text, changed_now(st), err);
 
-	int rc = same ? 0
-		      : state_put(s, st, body->payload, text,
-				  now > st->changed_us ? now : st->changed_us + 1, err);
 	if (rc < 0)
 		return rc;
-	st->live = true;
-	st->seen = !by_us;
-	rc = mark_untold(s, st, by_us, err);
+	st->live = st->seen = true;
+	rc = mark_told(s, st, err);
 	return rc == 0 && !same ? keep(s, st, err) : rc;
 }
 
@@ -384,14 +408,32 @@ int states_live(struct states *s, const char *topic, const struct event_body *bo
 	if (kind == ECHO_OLD)
 		return 0;
 	bool known = kind == ECHO_LAST && st->text != NULL && strcmp(st->text, text) == 0;
-	int rc = set_now(s, topic, body, text, false, err);
+	int rc = set_now(s, topic, body, text, err);
 	return rc < 0 ? rc : !known;
 }
 
 int states_set(struct states *s, const char *topic, const struct event_body *body, const char *text,
 	       struct err *err)
 {
-	return set_now(s, topic, body, text, true, err);
+	struct state *st = state_of(s, topic, err);
+	CLEANUP(freep)
+	char *copy = st != NULL ? copy_text(s, st, text, err) : NULL;
+
+	if (copy == NULL)
+		return err->code;
+	int64_t changed_us = changed_now(st);
+	int rc = keep_untold(s, st, true, changed_us, err);
+
+	if (rc == 0)
+		rc = store_keep_state(s->store, topic, text, changed_us, err);
+	if (rc >= 0 && (rc = store_commit(s->store)) < 0)
+		err_set(err, rc, "the store is not written");
+	if (rc < 0)
+		return rc;
+	put_text(s, st, body->payload, TAKE(copy), changed_us);
+	st->live = st->untold = true;
+	st->seen = false;
+	return 0;
 }
 
 void states_telling(struct states *s, const char *topic, const char *text)
@@ -417,7 +459,7 @@ void states_told(struct states *s, const char *topic, const char *text)
 	if (st == NULL || st->text == NULL || strcmp(st->text, text) != 0)
 		return;
 	st->seen = true;
-	mark_untold(s, st, false, NULL);
+	mark_told(s, st, NULL);
 }
 
 /* ---- looking ---- */

@@ -41,7 +41,8 @@ int states_retained(struct states *s, const char *topic, const struct event_body
 int states_live(struct states *s, const char *topic, const struct event_body *body,
 		const char *text, struct err *err);
 /* We say it now, and the broker shall hear of it: until states_told() it is newer than anything
- * that has no time. */
+ * that has no time. It is on the disk when this returns: the loop waits for that. Errors: nothing
+ * has changed. */
 int states_set(struct states *s, const char *topic, const struct event_body *body, const char *text,
 	       struct err *err);
 /* The broker is being told this text, and will repeat it; or will not, after all. */

@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "tests/agent/bad_disk.h"
 #include "tests/agent/fake_device.h"
 #include "tests/agent/real_broker.h"
 
@@ -129,6 +130,7 @@ static int setup(void **state)
 
 	memset(&fakes, 0, sizeof(fakes));
 	memset(&views, 0, sizeof(views));
+	bad_disk_begin();
 	broker_init(&w->broker, "");
 	broker_start(&w->broker);
 	assert_int_equal(settings_load(NULL, &w->settings, on_note, NULL, NULL), 0);
@@ -146,6 +148,7 @@ static int teardown(void **state)
 {
 	struct world *w = *state;
 
+	bad_disk_recover();
 	ctl_close(w->ctl);
 	devices_free(w->devices);
 	bus_free(w->watcher.bus);
@@ -565,6 +568,43 @@ static void people_see_and_switch_devices(void **state)
 	bus_free(late.bus);
 }
 
+/* An error means that nothing has happened, now and later. */
+static void what_cannot_be_kept_switches_nothing(void **state)
+{
+	struct world *w = *state;
+	int *const faults[] = {&bad_disk_write, &bad_disk_sync};
+
+	begin(w, "{\"type\":\"fake\",\"name\":\"d0\"}");
+	json_decref(ask(w, json_pack("{s:s, s:s}", "op", "enable", "name", "d0"), NULL));
+	AWAIT(w->loop, heard(w, "fake/d0/gateway/running=true;"));
+	for (size_t i = 0; i < ARRAY_LEN(faults); i++) {
+		*faults[i] = ENOSPC;
+		assert_reason(w, json_pack("{s:s, s:s}", "op", "disable", "name", "d0"),
+			      "nothing is changed");
+		/* and not a moment later either, when what was written before has been tried */
+		assert_reason(w, json_pack("{s:s, s:s}", "op", "disable", "name", "d0"),
+			      "nothing is changed");
+		json_auto_t *shown =
+			ask(w, json_pack("{s:s, s:s}", "op", "show", "name", "d0"), NULL);
+		const json_t *device = json_object_get(shown, "device");
+
+		assert_true(json_is_true(json_object_get(device, "enabled")));
+		assert_string_equal(json_string_value(json_object_get(device, "state")), "running");
+		assert_int_equal(fakes.closed, (int)i);
+		bad_disk_recover();
+		/* neither the store nor the broker has heard of it */
+		w->devices = devices_free(w->devices);
+		start(w);
+		AWAIT(w->loop, running(w) == 1);
+	}
+	json_decref(ask(w, json_pack("{s:s, s:s}", "op", "disable", "name", "d0"), NULL));
+	assert_int_equal(running(w), 0);
+	w->devices = devices_free(w->devices);
+	start(w);
+	AWAIT(w->loop, is_synced(w));
+	assert_int_equal(running(w), 0);
+}
+
 static size_t n_of(const json_t *answer, const char *key)
 {
 	return json_array_size(json_object_get(answer, key));
@@ -967,6 +1007,7 @@ int main(void)
 		IN_WORLD(what_is_set_while_we_are_away_counts),
 		IN_WORLD(a_broker_of_before_enables_nothing),
 		IN_WORLD(people_see_and_switch_devices),
+		IN_WORLD(what_cannot_be_kept_switches_nothing),
 		IN_WORLD(reload_changes_one_device_and_leaves_the_others),
 		IN_WORLD(a_reload_does_not_hold_the_others),
 		IN_WORLD(reloads_go_one_after_the_other),
