@@ -343,6 +343,11 @@ void device_ready(struct device *d)
 	outbox_ready(d->outbox, OUTBOX_EVENTS);
 }
 
+bool device_is_telling(const struct device *d)
+{
+	return d->tellings != NULL;
+}
+
 void device_each_state(const struct device *d, states_fn *fn, void *arg)
 {
 	states_each(d->states, fn, arg);

@@ -84,6 +84,8 @@ void device_start_alone(struct device *d);
 void device_sent(struct device *d, uint64_t token, int rc);
 void device_ready(struct device *d);
 
+/* Is the broker being told states that it does not have as they are kept? */
+bool device_is_telling(const struct device *d);
 /* All that is kept of what others told it. */
 void device_each_state(const struct device *d, states_fn *fn, void *arg);
 

@@ -12,8 +12,7 @@
 #include <string.h>
 
 #define KEY       "mark:" /* in front of the gateway's name: in the store */
-#define CHANGE_MS 100     /* changes that share a mark */
-#define SYNC_MS   1000    /* what the broker forgot is told before */
+#define CHANGE_MS 100 /* changes that share a mark; and it is looked again whether all is told */
 
 /* Without it on the disk the broker is not believed at the next start. */
 static void store_mark(struct devices *d)
@@ -36,14 +35,33 @@ static void store_mark(struct devices *d)
 		log_error("devices.mark", KV("why", err.text));
 }
 
-static void on_mark_timer(void *arg)
+static void leave_mark(struct devices *d)
 {
-	struct devices *d = arg;
-
 	d->marking = false;
 	snprintf(d->mark, sizeof(d->mark), "%s", uuid4().s);
 	store_mark(d);
 	eventbus_mark(d->bus, d->mark);
+}
+
+static void look(void *arg, const char *key, void *value)
+{
+	const struct entry *e = value;
+
+	(void)key;
+	*(bool *)arg |= device_is_telling(e->device);
+}
+
+/* A broker that has the mark has all that it was told before. */
+static void on_mark_timer(void *arg)
+{
+	struct devices *d = arg;
+	bool telling = false;
+
+	map_each(d->entries, look, &telling);
+	if (telling)
+		loop_arm(d->loop, d->mark_timer, CHANGE_MS);
+	else
+		leave_mark(d);
 }
 
 static int on_mark(void *arg, const char *topic, const char *mark, int64_t changed_us)
@@ -90,7 +108,7 @@ void devices_mark_change(struct devices *d)
 
 void devices_mark_sync(struct devices *d)
 {
-	mark_later(d, SYNC_MS);
+	mark_later(d, 0);
 }
 
 void devices_lose_marks(struct devices *d)
@@ -102,6 +120,6 @@ void devices_lose_marks(struct devices *d)
 void devices_end_marks(struct devices *d)
 {
 	if (d->marking && d->synced)
-		on_mark_timer(d);
+		leave_mark(d);
 	d->mark_timer = loop_remove(d->loop, d->mark_timer);
 }

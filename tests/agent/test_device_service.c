@@ -428,6 +428,36 @@ static void a_broker_of_before_enables_nothing(void **state)
 	      heard(w, "fake/d0/system/enable=false;") || heard(w, "fake/d0/system/enable=null;"));
 }
 
+static void on_late(void *arg)
+{
+	*(bool *)arg = true;
+}
+
+/* An agent that dies soon after it has connected, too, sees what was set while it was dead. */
+static void a_broker_that_forgot_is_marked_when_it_has_been_told(void **state)
+{
+	struct world *w = *state;
+	struct loop_src *timer;
+	bool late = false;
+
+	begin(w, "{\"type\":\"fake\",\"name\":\"d0\"}");
+	say(w, "fake/d0", "enable", "true", true);
+	AWAIT(w->loop, running(w) == 1);
+	lose_broker(w);
+	assert_int_equal(bus_subscribe(w->watcher.bus, "gateway/gw1/mark", 1, NULL, NULL, NULL), 0);
+	assert_int_equal(
+		bus_subscribe(w->watcher.bus, "gateway/gw1/+/+/system/enable", 1, NULL, NULL, NULL),
+		0);
+	assert_int_equal(loop_add_timer(w->loop, -1, 0, on_late, &late, &timer, NULL), 0);
+	find_broker(w);
+	loop_arm(w->loop, timer, 900);
+	AWAIT(w->loop, heard(w, ";mark=") || late);
+	assert_false(late);
+	assert_true(strstr(w->heard.text, "fake/d0/system/enable=true;") <
+		    strstr(w->heard.text, ";mark="));
+	loop_remove(w->loop, timer);
+}
+
 /* ---- the control socket ---- */
 
 #define OP(name)                                                                 \
@@ -1006,6 +1036,7 @@ int main(void)
 		IN_WORLD(a_device_with_a_store_starts_without_a_broker),
 		IN_WORLD(what_is_set_while_we_are_away_counts),
 		IN_WORLD(a_broker_of_before_enables_nothing),
+		IN_WORLD(a_broker_that_forgot_is_marked_when_it_has_been_told),
 		IN_WORLD(people_see_and_switch_devices),
 		IN_WORLD(what_cannot_be_kept_switches_nothing),
 		IN_WORLD(reload_changes_one_device_and_leaves_the_others),
