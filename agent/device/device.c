@@ -32,6 +32,7 @@ static void create(struct device *d)
 {
 	struct err err = {0};
 
+	device_emit_end(d); /* of the one before */
 	d->state = DEVICE_CREATING;
 	d->created_ms = loop_now_ms(d->env->loop);
 	d->ending = false;
@@ -80,7 +81,7 @@ void device_created(struct device *d)
 }
 
 /* Close the instance: its own last words, then ours. */
-static void close_instance(struct device *d)
+static void close_instance(struct device *d, bool when_kept)
 {
 	bool was_running = d->state == DEVICE_RUNNING;
 
@@ -97,7 +98,10 @@ static void close_instance(struct device *d)
 	d->state = DEVICE_DISABLED;
 	d->ending = false;
 	if (was_running) {
-		device_emit_running(d, false);
+		if (when_kept)
+			device_emit_end_when_kept(d);
+		else
+			device_emit_running(d, false);
 		view_stop(d->view);
 	}
 	if (may_log(d, "device.closed"))
@@ -121,7 +125,7 @@ static void on_end_timer(void *arg)
 {
 	struct device *d = arg;
 
-	close_instance(d);
+	close_instance(d, false);
 	failed(d);
 }
 
@@ -133,12 +137,18 @@ static void on_restart_timer(void *arg)
 		create(d);
 }
 
-void device_stop(struct device *d)
+static void stop(struct device *d, bool when_kept)
 {
 	loop_arm(d->env->loop, d->restart_timer, -1);
 	if (d->state == DEVICE_CREATING || d->state == DEVICE_RUNNING)
-		close_instance(d);
+		close_instance(d, when_kept);
 	d->state = DEVICE_DISABLED;
+}
+
+void device_stop(struct device *d)
+{
+	device_emit_end(d);
+	stop(d, false);
 }
 
 /* What was told last; gateway-devices 1.3. */
@@ -146,7 +156,7 @@ static void enable(struct device *d, bool on)
 {
 	d->want = on;
 	if (!on)
-		device_stop(d);
+		stop(d, true);
 	else if (d->state == DEVICE_DISABLED && d->synced)
 		create(d);
 }

@@ -38,6 +38,7 @@ struct device {
 	bool ending, closing;
 	char why[200]; /* what failed last; "" */
 	int64_t created_ms, logged_ms;
+	int64_t ended_us; /* not said yet; 0: nothing */
 	struct port port;
 	void *instance;
 	struct loop_src *end_timer, *restart_timer;
@@ -66,6 +67,10 @@ struct device {
 /* port.c */
 int64_t now_us(void);
 void device_emit_running(struct device *d, bool running);
+/* That it does not run any more: said when what was told is on the disk, as others take it for the
+ * answer; and now, if it has not been said yet. */
+void device_emit_end_when_kept(struct device *d);
+void device_emit_end(struct device *d);
 /* No done is called any more. */
 void device_forget_emitting(struct device *d);
 /* Nothing is under way any more. */

@@ -151,6 +151,7 @@ struct device *device_free(struct device *d)
 {
 	if (d == NULL)
 		return NULL;
+	device_emit_end(d);
 	if (d->instance != NULL)
 		device_stop(d);
 	d->view = view_free(d->view);

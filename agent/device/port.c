@@ -326,16 +326,44 @@ void port_emit(struct port *p, const struct emission *e)
 	emit(p->device, e);
 }
 
-void device_emit_running(struct device *d, bool running)
+static void emit_running(struct device *d, bool running, int64_t at)
 {
-	int64_t at = now_us();
-
 	emit(d, &(struct emission){.path = (const char *const[]){"running"},
 				   .n_path = 1,
 				   .payload = json_boolean(running),
 				   .retain = true,
 				   .source_us = &at,
 				   .point = -1});
+}
+
+void device_emit_running(struct device *d, bool running)
+{
+	emit_running(d, running, now_us());
+}
+
+void device_emit_end(struct device *d)
+{
+	int64_t at = d->ended_us;
+
+	if (at == 0)
+		return;
+	d->ended_us = 0;
+	store_forget(d->env->store, d);
+	emit_running(d, false, at);
+}
+
+/* A reason that the disk refuses counts all the same. */
+static void on_reason_kept(void *arg, int rc)
+{
+	(void)rc;
+	device_emit_end(arg);
+}
+
+void device_emit_end_when_kept(struct device *d)
+{
+	d->ended_us = now_us();
+	if (store_on_commit(d->env->store, on_reason_kept, d, NULL) < 0)
+		device_emit_end(d);
 }
 
 void port_value(struct port *p, unsigned point, const struct value *v)

@@ -21,6 +21,7 @@ struct world {
 	struct notes sent; /* word=payload; of each publication */
 	char last_body[1024], last_enable[1024];
 	bool away, holds; /* the broker: is; acknowledges later */
+	bool early;       /* it was told of an end whose reason was not on the disk */
 	uint64_t tokens[64];
 	size_t n_tokens;
 	unsigned done;
@@ -44,6 +45,8 @@ static int on_send(void *owner, uint64_t token, const char *topic, const char *t
 	if (strncmp(word, "gateway/", 8) == 0)
 		word += 8;
 	note(&w->sent, "%s=%s%s;", word, payload, retain ? "" : "!");
+	w->early |= strcmp(word, "running") == 0 && strcmp(payload, "false") == 0 &&
+		    db_in_transaction(store_db(w->store));
 	snprintf(w->last_body, sizeof(w->last_body), "%s", text);
 	if (strcmp(word, "system/enable") == 0)
 		snprintf(w->last_enable, sizeof(w->last_enable), "%s", text);
@@ -54,11 +57,12 @@ static int on_send(void *owner, uint64_t token, const char *topic, const char *t
 	return 0;
 }
 
-/* Let the loop run until it has nothing to do at once; what was sent is acknowledged. */
+/* Let the loop run until it has nothing to do at once, and all is on the disk; what was sent is
+ * acknowledged. */
 static void turn(struct world *w)
 {
-	for (int i = 0; i < 5; i++) {
-		loop_turn(w->loop, 0);
+	for (int i = 0; i < 5 || db_in_transaction(store_db(w->store)); i++) {
+		loop_turn(w->loop, i < 5 ? 0 : 10);
 		while (!w->holds && w->n_tokens > 0)
 			device_sent(w->d, w->tokens[--w->n_tokens], 0);
 	}
@@ -511,6 +515,31 @@ static void disabled_without_a_broker_stays_disabled(void **state)
 	told(w, "enable", "true", true);
 	device_synced(w->d, true, true);
 	assert_int_equal(device_get_state(w->d), DEVICE_RUNNING);
+}
+
+/* Who has seen that it ended can rely on it, whoever dies then. */
+static void an_end_is_told_when_its_reason_is_kept(void **state)
+{
+	struct world *w = *state;
+
+	begin(w, "");
+	tell(w, "enable", "true");
+	notes_clear(&w->sent);
+	told(w, "enable", "false", false);
+	assert_int_equal(fakes.n_alive, 0); /* at once */
+	assert_sent(w, "status=\"DISCONNECTED\";running=false;");
+	assert_false(w->early);
+	/* also where another begins meanwhile: in the order of what happened, of the time it did */
+	tell(w, "enable", "true");
+	notes_clear(&w->sent);
+	told(w, "enable", "false", false);
+	told(w, "enable", "true", false);
+	assert_sent(w, "status=\"DISCONNECTED\";running=false;running=true;");
+	/* the last words of a process do not wait */
+	told(w, "enable", "false", false);
+	device_stop(w->d);
+	assert_string_equal(w->sent.text, "status=\"DISCONNECTED\";running=false;");
+	assert_sent(w, "status=\"DISCONNECTED\";running=false;"); /* once */
 }
 
 static void people_enable_as_a_system_event_would(void **state)
@@ -1018,6 +1047,7 @@ int main(void)
 		IN_WORLD(the_newer_of_broker_and_store_wins),
 		IN_WORLD(a_broker_that_lost_its_memory_enables_nothing),
 		IN_WORLD(disabled_without_a_broker_stays_disabled),
+		IN_WORLD(an_end_is_told_when_its_reason_is_kept),
 		IN_WORLD(people_enable_as_a_system_event_would),
 		IN_WORLD(bus_loss_stops_what_has_no_store),
 		IN_WORLD(within_the_grace_the_instance_stays_and_states_are_said_again),
