@@ -1,6 +1,8 @@
 /* test_outbox_age.c - how old a row is: the time that went by, whatever is done to the clock of the
  * wall, in one process, over a restart, and over a start of the machine. */
 #include "tests/agent/outbox_bench.h"
+
+#include "tests/agent/bad_disk.h"
 #include <dlfcn.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -82,6 +84,7 @@ static int setup(void **state)
 {
 	struct bench *b = bench_new();
 
+	bad_disk_begin();
 	set_wall(SET_S);
 	boot_machine("boot 1", 5000);
 	bench_conf(b, 1 << 20, MAX_AGE_S, 1e6);
@@ -271,6 +274,24 @@ static void a_machine_that_does_not_say_which_start_it_was(void **state)
 	goes_in_time(b, MAX_AGE_S - 1800);
 }
 
+/* What the disk refused is noted when it takes something again. */
+static void a_disk_that_refuses_at_first(void **state)
+{
+	struct bench *b = *state;
+
+	set_wall(5);
+	bench_open(b);
+	bad_disk_write = ENOSPC;
+	put(b, 1);
+	assert_true(b->told[1].rc < 0);
+	bad_disk_recover();
+	pass(2);
+	put(b, 2);
+	bench_expect_told(b, 2, 0);
+	reboot(b, "boot 2", SET_S);
+	goes_in_time(b, MAX_AGE_S - 60);
+}
+
 /* Of a version that counted by the wall's clock. */
 static void rows_of_before(void **state)
 {
@@ -303,7 +324,15 @@ static void people_see_when_it_was(void **state)
 			(SET_S - 600 + 10) * 1000000LL);
 }
 
-#define AGE_TEST(name) cmocka_unit_test_setup_teardown(name, setup, bench_teardown)
+static int teardown(void **state)
+{
+	int rc = bench_teardown(state);
+
+	bad_disk_end();
+	return rc;
+}
+
+#define AGE_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
@@ -318,6 +347,7 @@ int main(void)
 		AGE_TEST(a_step_before_the_machine_starts_again),
 		AGE_TEST(what_it_was_on_adds_up),
 		AGE_TEST(a_machine_that_does_not_say_which_start_it_was),
+		AGE_TEST(a_disk_that_refuses_at_first),
 		AGE_TEST(rows_of_before),
 		AGE_TEST(people_see_when_it_was),
 	};
