@@ -9,11 +9,10 @@
 #include <termios.h>
 #include <time.h>
 
-#define READ_BYTES 4096
-#define CHUNKS_MAX 1024
-#define DROPS_MAX                                                                       \
-	64 /* reads, when input is thrown away: a peer that never stops is no reason to \
-	    */
+#define READ_BYTES   512 /* in a turn, as long as a frame: what is made of them may take its time */
+#define DROP_BYTES   4096
+#define DROPS_MAX    64 /* reads, when input is thrown away: a peer may never stop */
+#define CHUNKS_MAX   1024
 #define KEEP_IDLE_S  30
 #define KEEP_EVERY_S 10
 #define KEEP_COUNT   3
@@ -127,8 +126,11 @@ static void end_errno(struct stream *s, int error)
 
 /* ---- sending ---- */
 
-static void want(struct stream *s, uint32_t events)
+/* out: EPOLLOUT or 0. */
+static void want(struct stream *s, uint32_t out)
 {
+	uint32_t events = (s->paused ? 0 : EPOLLIN) | out;
+
 	if (s->src == NULL || events == s->events)
 		return;
 	/* The change of an event that is watched already cannot fail. */
@@ -149,7 +151,7 @@ static bool send_some(struct stream *s, const uint8_t *bytes, size_t n, size_t *
 
 	if (rc < 0 && errno != EAGAIN && errno != EINTR) {
 		s->failed = errno;
-		want(s, EPOLLIN | EPOLLOUT);
+		want(s, EPOLLOUT);
 		return false;
 	}
 	*ret_sent = rc < 0 ? 0 : (size_t)rc;
@@ -172,7 +174,7 @@ static void flush(struct stream *s)
 
 		if (left_us > 0) {
 			loop_arm(s->loop, s->timer, (left_us + 999) / 1000);
-			want(s, EPOLLIN);
+			want(s, 0);
 			return;
 		}
 		if (!send_some(s, c->bytes + c->sent, c->len - c->sent, &sent))
@@ -183,7 +185,7 @@ static void flush(struct stream *s)
 			break;
 		drop_chunk(s);
 	}
-	want(s, EPOLLIN | (s->first != NULL || s->tell_sent ? EPOLLOUT : 0));
+	want(s, s->first != NULL || s->tell_sent ? EPOLLOUT : 0);
 }
 
 void stream_on_silence(void *arg)
@@ -246,9 +248,15 @@ static void receive(struct stream *s)
 	}
 }
 
+void stream_pause(struct stream *s, bool pause)
+{
+	s->paused = pause;
+	want(s, s->events & EPOLLOUT);
+}
+
 void stream_drop_input(struct stream *s)
 {
-	uint8_t buf[READ_BYTES];
+	uint8_t buf[DROP_BYTES];
 	ssize_t n = 1;
 
 	/* An end that shows here shows again when the loop looks. */
@@ -269,7 +277,7 @@ static void on_io(void *arg, uint32_t events)
 		flush(s);
 		if (s->tell_sent && s->first == NULL && s->failed == 0) {
 			s->tell_sent = false;
-			want(s, EPOLLIN);
+			want(s, 0);
 			s->h.on_sent(s->arg);
 		}
 	}
@@ -283,7 +291,7 @@ static void on_io(void *arg, uint32_t events)
 
 static int watch(struct stream *s, struct err *err)
 {
-	s->events = EPOLLIN | (s->first != NULL ? EPOLLOUT : 0);
+	s->events = (s->paused ? 0 : EPOLLIN) | (s->first != NULL ? EPOLLOUT : 0);
 	return loop_add_fd(s->loop, s->fd, s->events, on_io, s, &s->src, err);
 }
 

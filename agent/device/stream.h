@@ -7,6 +7,7 @@
 #include "common/err.h"
 #include "common/loop.h"
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #define STREAM_WRITE_MAX 65536 /* bytes that may wait to be sent */
@@ -21,7 +22,7 @@ struct stream_address {
 
 struct stream_handlers {
 	void (*on_open)(void *arg); /* connected; not for accepted ones. May be NULL for those */
-	void (*on_data)(void *arg, const uint8_t *bytes, size_t n);
+	void (*on_data)(void *arg, const uint8_t *bytes, size_t n); /* some hundred at most */
 	void (*on_sent)(void *arg); /* all that was written has left us; may be NULL */
 	/* Never opened, or over; once. The stream is still yours to free, here or later. */
 	void (*on_close)(void *arg, const char *why);
@@ -55,6 +56,8 @@ int stream_start(struct stream *s, const struct stream_handlers *h, void *arg, s
 
 /* Queue bytes. Errors: ERR_LIMIT (too much waits), ERR_PEER (closed). */
 int stream_write(struct stream *s, const uint8_t *bytes, size_t n, struct err *err);
+/* on_data is not called, but for what a peer said last before it went, until it goes on. */
+void stream_pause(struct stream *s, bool pause);
 /* Forget what was received and not yet told. */
 void stream_drop_input(struct stream *s);
 /* Closes at once, and what has not left us is lost; no handler is called any more. Also from within

@@ -28,6 +28,7 @@ struct stream {
 	unsigned busy;     /* handlers that are running */
 	bool over;         /* on_close was called */
 	bool tell_sent;    /* on_sent is due */
+	bool paused;       /* nothing is read */
 	bool freed;        /* the memory goes when no handler runs any more */
 };
 

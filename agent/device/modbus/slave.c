@@ -80,6 +80,7 @@ static void release(struct slave *s)
 {
 	slave_close(s);
 	slave_free_writes(s);
+	turns_free(s->turns);
 	loop_remove(s->loop, s->tell_timer);
 	modbus_cache_free(s->cache);
 	map_free(s->by_name, NULL);
@@ -168,6 +169,8 @@ static int slave_create(struct port *port, const json_t *conf, void **ret, struc
 	s->instance = uuid4();
 	read_conf(s, conf);
 	int rc = loop_add_timer(s->loop, -1, 0, on_tell, s, &s->tell_timer, err);
+	if (rc == 0)
+		rc = turns_new(s->loop, &s->turns, err);
 	if (rc == 0)
 		rc = add_points(s, conf, err);
 	if (rc == 0) {

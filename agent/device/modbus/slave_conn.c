@@ -9,6 +9,7 @@
 #define SILENCE_LINE_MS 50    /* the least for RTU: adapters and the system hold bytes back */
 
 static void drop(struct slave_conn *c, const char *why);
+static void on_turn(void *arg);
 
 /* ---- connections as they are told ---- */
 
@@ -20,14 +21,11 @@ static void conn_free(struct slave_conn *c)
 
 static void remove_conn(struct slave_conn *c)
 {
-	struct slave *s = c->slave;
-	struct slave_conn **at = &s->conns;
-
-	while (*at != c)
-		at = &(*at)->next;
-	*at = c->next;
-	if (*at == NULL)
-		s->last_conn = at;
+	*c->at = c->next;
+	if (c->next != NULL)
+		c->next->at = c->at;
+	else
+		c->slave->last_conn = c->at;
 }
 
 /* Close it; its memory stays while it is busy. ret: it was one that masters had. */
@@ -37,6 +35,7 @@ static bool shut(struct slave_conn *c)
 	bool had_id = c->id != 0;
 
 	slave_forget_write(c);
+	turns_leave(s->turns, &c->place);
 	remove_conn(c);
 	s->n_conns -= had_id;
 	c->keep_timer = loop_remove(s->loop, c->keep_timer);
@@ -103,7 +102,14 @@ static bool is_in_step(struct slave_conn *c, const struct err *err)
 	return false;
 }
 
-/* Take requests until there are no more, or one waits for its answer. */
+/* Others have their turn first. */
+static void wait_for_turn(struct slave_conn *c)
+{
+	turns_wait(c->slave->turns, &c->place);
+	stream_pause(c->stream, true);
+}
+
+/* Take requests until there are no more, one waits for its answer, or it is for others to go on. */
 static void take_requests(struct slave_conn *c)
 {
 	struct modbus_frame f;
@@ -111,6 +117,10 @@ static void take_requests(struct slave_conn *c)
 	int rc;
 
 	while (!c->gone && c->write == NULL) {
+		if (turns_are_over(c->slave->turns)) {
+			wait_for_turn(c);
+			break;
+		}
 		rc = modbus_framer_next(&c->framer, &f, &err);
 		if (rc > 0)
 			slave_request(c, &f);
@@ -121,18 +131,33 @@ static void take_requests(struct slave_conn *c)
 	}
 }
 
+/* Whether silence would end what has begun. What waits for its turn may go on. */
+static bool may_be_cut(const struct slave_conn *c)
+{
+	return modbus_framer_waiting(&c->framer) > 0 && !turns_waits(&c->place);
+}
+
 void slave_conn_resume(struct slave_conn *c)
 {
 	if (c->busy)
 		return; /* the one that is taking requests goes on */
 	c->busy = true;
+	turns_begin(c->slave->turns);
 	take_requests(c);
+	turns_end(c->slave->turns);
 	c->busy = false;
 	if (c->gone)
 		conn_free(c);
 	else if (c->write == NULL)
-		loop_arm(c->slave->loop, c->silence_timer,
-			 modbus_framer_waiting(&c->framer) > 0 ? silence_ms(c) : -1);
+		loop_arm(c->slave->loop, c->silence_timer, may_be_cut(c) ? silence_ms(c) : -1);
+}
+
+static void on_turn(void *arg)
+{
+	struct slave_conn *c = arg;
+
+	stream_pause(c->stream, false);
+	slave_conn_resume(c);
 }
 
 static void on_silence(void *arg)
@@ -253,7 +278,9 @@ static struct slave_conn *add_conn(struct slave *s, struct err *err)
 		return NULL;
 	c->slave = s;
 	modbus_framer_init(&c->framer, s->framing, true);
-	*s->last_conn = c;
+	c->place = (struct turns_place){.fn = on_turn, .arg = c};
+	c->at = s->last_conn;
+	*c->at = c;
 	s->last_conn = &c->next;
 	if (loop_add_timer(s->loop, -1, 0, on_keep_timeout, c, &c->keep_timer, err) == 0 &&
 	    loop_add_timer(s->loop, -1, 0, on_silence, c, &c->silence_timer, err) == 0)

@@ -6,6 +6,7 @@
 #include "agent/device/modbus/frame.h"
 #include "agent/device/modbus/pdu.h"
 #include "agent/device/stream.h"
+#include "agent/device/turns.h"
 #include "common/id.h"
 #include "common/loop.h"
 #include "common/map.h"
@@ -31,8 +32,8 @@ struct slave_write {
 /* A master's connection. On a serial line: the line while it is open. */
 struct slave_conn {
 	struct slave *slave;
-	struct slave_conn *next;
-	unsigned id; /* 0: no connection yet, only an open line */
+	struct slave_conn *next, **at; /* of the slave's */
+	unsigned id;                   /* 0: no connection yet, only an open line */
 	struct stream *stream;
 	struct stream_address local, remote;
 	struct modbus_framer framer;
@@ -40,9 +41,10 @@ struct slave_conn {
 	struct slave_write *write; /* waits for its answer; until then nothing is read */
 	uint8_t *held;             /* bytes that came and are not in the framer yet */
 	size_t n_held;
-	bool silent; /* for too long, unless more is there already */
-	bool busy;   /* is taking requests */
-	bool gone;   /* dropped while it was busy */
+	struct turns_place place; /* waits for a turn; until then nothing is read either */
+	bool silent;              /* for too long, unless more is there already */
+	bool busy;                /* is taking requests */
+	bool gone;                /* dropped while it was busy */
 };
 
 struct slave {
@@ -58,6 +60,7 @@ struct slave {
 	bool *manual_ack;    /* of each point of the cache */
 	struct map *by_name; /* of them */
 	struct stream_listener *listener;
+	struct turns *turns;                   /* of its connections */
 	struct slave_conn *conns, **last_conn; /* in the order of their ids */
 	unsigned last_id, n_conns;             /* n_conns: with an id */
 	struct loop_src *tell_timer;
