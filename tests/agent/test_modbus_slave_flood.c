@@ -2,11 +2,13 @@
  * bounded, and all is answered in the end. */
 #include "modbus_slave_bench.h"
 
-#define MASTERS     100
-#define REQUESTS    300 /* of each, at once */
-#define IN_A_TURN   (MASTERS * REQUESTS / 10)
-#define BEHIND      5000 /* requests behind a write */
-#define DESCRIPTORS 1024
+#define MASTERS       100
+#define REQUESTS      300 /* of each, at once */
+#define IN_A_TURN     (MASTERS * REQUESTS / 10)
+#define BEHIND        5000 /* requests behind a write */
+#define COMINGS       200
+#define TELL_PAUSE_MS 100 /* between lists of so many */
+#define DESCRIPTORS   1024
 
 struct master {
 	int fd;
@@ -160,14 +162,42 @@ static void test_a_newcomer_in_a_flood(void **state)
 	UNTIL(w, w->port->count == 1);
 }
 
+/* A list of many is long: it is not told each time that one of them comes or goes. */
+static void test_comings_and_goings(void **state)
+{
+	struct world *w = *state;
+	int fds[MASTERS];
+
+	add(w, "a", MODBUS_HOLDING_REGISTER, 0, 0, 16);
+	start(w);
+	for (size_t i = 0; i < MASTERS; i++)
+		fds[i] = dial_from(w, "127.0.0.1");
+	UNTIL(w, w->port->count == MASTERS);
+	size_t before = w->port->n;
+	int64_t began_ms = now_ms();
+	for (unsigned i = 0; i < COMINGS; i++) {
+		int fd = dial_from(w, "127.0.0.1");
+
+		loop_turn(w->loop, 5);
+		close(fd);
+		loop_turn(w->loop, 5);
+	}
+	assert_in_range(w->port->n - before, 0, 2 + (now_ms() - began_ms) / TELL_PAUSE_MS);
+	close(fds[0]);
+	UNTIL(w, w->port->count == MASTERS - 1);
+	w->port->read = w->port->n;
+	assert_int_equal(connection_id(w, MASTERS - 2), MASTERS);
+	for (size_t i = 1; i < MASTERS; i++)
+		close(fds[i]);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(test_flood_of_requests),
-		TEST(test_flood_of_requests_rtu),
-		TEST(test_flood_behind_a_write),
-		TEST(test_a_newcomer_in_a_flood),
+		TEST(test_flood_of_requests),    TEST(test_flood_of_requests_rtu),
+		TEST(test_flood_behind_a_write), TEST(test_a_newcomer_in_a_flood),
+		TEST(test_comings_and_goings),
 	};
 	struct rlimit l;
 

@@ -6,9 +6,10 @@
 #include <math.h>
 #include <string.h>
 
-/* Up to so many connections each change is told. Of more, all that changed in a turn is told at
- * once: a list of each is long, and they may come and go faster than it is read. */
+/* Up to so many connections each change is told. Of more, all that changed in a while is told at
+ * once: the list is long, and they may come and go faster than it is made. */
 #define TELL_EACH_MAX 64
+#define TELL_PAUSE_MS 100
 
 /* ---- what is told ---- */
 
@@ -31,6 +32,8 @@ static void tell_connections(struct slave *s)
 	unsigned long shortages = shortage_count();
 	json_t *list = json_array();
 
+	s->tells = false;
+	s->told_ms = loop_now_ms(s->loop);
 	for (const struct slave_conn *c = s->conns; c != NULL; c = c->next)
 		if (c->id != 0)
 			json_array_append_new(list, conn_json(c));
@@ -54,11 +57,15 @@ static void on_tell(void *arg)
 
 void slave_tell_connections(struct slave *s)
 {
-	bool later = s->n_conns > TELL_EACH_MAX;
-
-	loop_arm(s->loop, s->tell_timer, later ? 0 : -1);
-	if (!later)
+	if (s->n_conns <= TELL_EACH_MAX) {
+		loop_arm(s->loop, s->tell_timer, -1);
 		tell_connections(s);
+	} else if (!s->tells) {
+		int64_t pause_ms = s->told_ms + TELL_PAUSE_MS - loop_now_ms(s->loop);
+
+		loop_arm(s->loop, s->tell_timer, pause_ms > 0 ? pause_ms : 0);
+		s->tells = true;
+	}
 }
 
 void slave_end(struct slave *s, const char *why)

@@ -64,6 +64,8 @@ struct slave {
 	struct slave_conn *conns, **last_conn; /* in the order of their ids */
 	unsigned last_id, n_conns;             /* n_conns: with an id */
 	struct loop_src *tell_timer;
+	bool tells;      /* the timer is armed */
+	int64_t told_ms; /* when their list was told last */
 	struct slave_write *writes;
 	struct uuid_text instance;
 	uint64_t last_write;
