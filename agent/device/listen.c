@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #define BACKLOG        512
@@ -95,6 +96,14 @@ static void on_connections(void *arg, uint32_t events)
 	}
 	if (--s->busy == 0 && s->freed)
 		free(s);
+}
+
+/* The lowest descriptor that was free is ours: all below it are in use. */
+bool stream_leaves_descriptors(const struct stream *s, size_t own)
+{
+	struct rlimit limit;
+
+	return getrlimit(RLIMIT_NOFILE, &limit) < 0 || (rlim_t)s->fd + own < limit.rlim_cur;
 }
 
 static int open_listener(const char *host, unsigned port, int *ret_fd, struct err *err)

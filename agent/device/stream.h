@@ -8,6 +8,7 @@
 #include "common/loop.h"
 #include <jansson.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define STREAM_WRITE_MAX 65536 /* bytes that may wait to be sent */
@@ -53,6 +54,9 @@ int stream_listen(struct loop *l, const char *host, unsigned port, stream_accept
 		  struct stream_listener **ret, struct err *err);
 struct stream_listener *stream_listener_free(struct stream_listener *s);
 int stream_start(struct stream *s, const struct stream_handlers *h, void *arg, struct err *err);
+/* Of an accepted one: whether there are as many descriptors left for others as its listener has
+ * connections, `own`. So no listener takes them all, and neither do many together. */
+bool stream_leaves_descriptors(const struct stream *s, size_t own);
 
 /* Queue bytes. Errors: ERR_LIMIT (too much waits), ERR_PEER (closed). */
 int stream_write(struct stream *s, const uint8_t *bytes, size_t n, struct err *err);

@@ -8,6 +8,7 @@
 #define BEHIND        5000 /* requests behind a write */
 #define COMINGS       200
 #define TELL_PAUSE_MS 100 /* between lists of so many */
+#define FEW           40  /* masters */
 #define DESCRIPTORS   1024
 
 struct master {
@@ -15,11 +16,16 @@ struct master {
 	size_t got; /* bytes of answers */
 };
 
-static json_int_t requests(const struct world *w)
+static json_int_t count(const struct world *w, const char *of)
 {
 	json_auto_t *status = modbus_slave_type.ops->status(w->instance);
 
-	return json_integer_value(json_object_get(status, "requests"));
+	return json_integer_value(json_object_get(status, of));
+}
+
+static json_int_t requests(const struct world *w)
+{
+	return count(w, "requests");
 }
 
 static size_t read_all(int fd)
@@ -191,13 +197,40 @@ static void test_comings_and_goings(void **state)
 		close(fds[i]);
 }
 
+/* Descriptors are everybody's: of those that are free a slave leaves as many as it has. */
+static void test_descriptors_are_left(void **state)
+{
+	struct world *w = *state;
+	int fds[FEW];
+	struct rlimit was, few;
+
+	add(w, "a", MODBUS_HOLDING_REGISTER, 0, 0, 16);
+	start(w);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+	few = was;
+	fds[0] = dial_from(w, "127.0.0.1");
+	few.rlim_cur = (rlim_t)fds[0] + 5 * FEW / 2; /* both ends are ours */
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	for (size_t i = 1; i < FEW; i++)
+		fds[i] = dial_from(w, "127.0.0.1");
+	UNTIL(w, count(w, "connections") + count(w, "refused") == FEW);
+	assert_true(count(w, "connections") >= FEW / 2);
+	assert_true(count(w, "refused") > 0);
+	for (size_t i = 0; i < FEW; i++)
+		close(fds[i]);
+	UNTIL(w, count(w, "connections") == 0);
+	w->port->read = w->port->n;
+	(void)dial_and_wait(w, 1);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_flood_of_requests),    TEST(test_flood_of_requests_rtu),
 		TEST(test_flood_behind_a_write), TEST(test_a_newcomer_in_a_flood),
-		TEST(test_comings_and_goings),
+		TEST(test_comings_and_goings),   TEST(test_descriptors_are_left),
 	};
 	struct rlimit l;
 

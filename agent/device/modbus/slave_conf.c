@@ -33,7 +33,8 @@ static const struct field tcp_fields[] = {
 	 .type = FIELD_INT,
 	 .flags = FIELD_NULLABLE,
 	 .max = MANY,
-	 .help = "How many may be connected; ``null``: any number. The next is closed at once."},
+	 .help = "How many may be connected; ``null``: any number, but half of the free "
+		 "descriptors are left to other devices. The next is closed at once."},
 	{.name = "keep_alive_timeout",
 	 .type = FIELD_NUMBER,
 	 .flags = FIELD_NULLABLE,

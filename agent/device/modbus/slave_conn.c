@@ -316,31 +316,41 @@ static bool may_connect(const struct slave *s, const char *host)
 	return false;
 }
 
+/* ret: NULL: it may come in; else why not. */
+static const char *objection(const struct slave *s, const struct stream *stream, const char *host)
+{
+	if (s->max_connections >= 0 && s->n_conns >= s->max_connections)
+		return "enough connections";
+	if (!may_connect(s, host))
+		return "not one of remote_hosts";
+	if (!stream_leaves_descriptors(stream, s->n_conns))
+		return "no more descriptors for this device";
+	return NULL;
+}
+
+static void refuse(struct slave *s, struct stream *stream, const char *host, const char *why)
+{
+	s->refused++;
+	if (log_allowed("modbus_slave.refused", host))
+		log_warn("modbus_slave.refused", KV("device", port_name(s->port)), KV("host", host),
+			 KV("why", why));
+	stream_free(stream);
+}
+
 static void on_accept(void *arg, struct stream *stream, const struct stream_address *local,
 		      const struct stream_address *remote)
 {
 	struct slave *s = arg;
-	bool full = s->max_connections >= 0 && s->n_conns >= s->max_connections;
-	struct slave_conn *c;
+	const char *why = objection(s, stream, remote->host);
 	struct err err = {0};
 
-	if (full || !may_connect(s, remote->host)) {
-		s->refused++;
-		if (log_allowed("modbus_slave.refused", remote->host))
-			log_warn(
-				"modbus_slave.refused", KV("device", port_name(s->port)),
-				KV("host", remote->host),
-				KV("why", full ? "enough connections" : "not one of remote_hosts"));
-		stream_free(stream);
+	if (why != NULL) {
+		refuse(s, stream, remote->host, why);
 		return;
 	}
-	c = add_conn(s, &err);
+	struct slave_conn *c = add_conn(s, &err);
 	if (c == NULL || stream_start(stream, &handlers, c, &err) < 0) {
-		if (log_allowed("modbus_slave.refused", remote->host))
-			log_warn("modbus_slave.refused", KV("device", port_name(s->port)),
-				 KV("host", remote->host), KV("why", err.text));
-		s->refused++;
-		stream_free(stream);
+		refuse(s, stream, remote->host, err.text);
 		if (c != NULL)
 			shut(c);
 		return;
