@@ -583,6 +583,21 @@ static void a_delayed_retry_goes_to_the_end_of_the_queue(void **state)
 	results(w, "2=1 3=2 1=3");
 }
 
+/* A limit of 0 is a millisecond: a silent peer is no busy loop. */
+static void no_time_for_an_answer_is_a_millisecond(void **state)
+{
+	struct world *w = *state;
+	struct modbus_client_stats s;
+	int64_t from_ms = now_ms();
+
+	begin(w, "TCP", false, "{\"request_timeout\": 0, \"request_retry_immediate_count\": 1000}");
+	ask_word(w, 0);
+	for (unsigned i = 0; i < 200; i++)
+		loop_turn(w->loop, 5);
+	modbus_client_get_stats(w->c, &s);
+	assert_in_range(s.requests, 1, now_ms() - from_ms + 1);
+}
+
 /* ---- nr. 11: Modbus TCP ---- */
 
 static void answers_of_others_are_passed_over(void **state)
@@ -1190,6 +1205,7 @@ int main(void)
 		TEST(the_pause_between_answer_and_request_is_kept),
 		TEST(attempts_are_immediate_times_delayed),
 		TEST(a_delayed_retry_goes_to_the_end_of_the_queue),
+		TEST(no_time_for_an_answer_is_a_millisecond),
 		TEST(answers_of_others_are_passed_over),
 		TEST(every_exception_is_an_answer),
 		TEST(what_is_no_modbus_ends_the_connection),

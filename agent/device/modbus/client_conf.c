@@ -112,6 +112,8 @@ int modbus_settings_read(const json_t *connection, struct modbus_settings *ret, 
 		.immediate = count_of(connection, "request_retry_immediate_count"),
 		.delayed = count_of(connection, "request_retry_delayed_count"),
 	};
+	if (ret->request_timeout_ms == 0) /* retries without an end would come at once */
+		ret->request_timeout_ms = 1;
 	for (unsigned i = 0; framings[i] != NULL; i++)
 		if (strcmp(framings[i], text_of(connection, "modbus_type")) == 0)
 			ret->framing = (enum modbus_framing)i;
