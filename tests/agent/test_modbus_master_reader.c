@@ -267,13 +267,50 @@ static void test_groups_of_different_intervals_have_their_own_times(void **state
 	assert_int_equal(slow, 10);
 }
 
-static void test_an_interval_of_zero_polls_without_a_pause(void **state)
+static void test_a_timeout_pauses_a_little_at_least(void **state)
 {
 	(void)state;
-	start(POINT("a", 0, "COIL", 0, 0, 1));
+	kept("remote_device/1/enable", true);
+	create("{'device_id': 1, 'timeout_poll_delay': 0, 'data': [" WORD("a", 0) "]}");
+	connected();
+	for (unsigned i = 0; i < 3; i++) {
+		assert_string_equal(wire(), "1 3:0+1");
+		time_out();
+		pass(9);
+		assert_string_equal(wire(), "");
+		pass(1);
+	}
+}
+
+/* As fast as answers come, but no busy loop where they come at once. */
+static void test_an_interval_of_zero_has_a_millisecond(void **state)
+{
+	(void)state;
+	start(POINT("a", 0, "COIL", 0, 0, 1) "," POINT("b", 0, "COIL", 9, 0, 1));
 	for (unsigned i = 0; i < 10; i++) {
 		assert_string_equal(wire(), "1 1:0+1");
 		answer(1, i & 1);
+		assert_string_equal(wire(), "1 1:9+1");
+		the_loop.now_ms += i & 1; /* the time that the answer takes */
+		answer(1, i & 1);
+		if ((i & 1) == 0) {
+			assert_string_equal(wire(), "");
+			pass(1);
+		}
+	}
+}
+
+/* An error is told at each poll. */
+static void test_an_interval_of_zero_has_a_pause_after_an_error(void **state)
+{
+	(void)state;
+	start(POINT("a", 0, "COIL", 0, 0, 1));
+	for (unsigned i = 0; i < 3; i++) {
+		assert_string_equal(wire(), "1 1:0+1");
+		except(2);
+		pass(9);
+		assert_string_equal(wire(), "");
+		pass(1);
 	}
 }
 
@@ -340,7 +377,9 @@ int main(void)
 		TEST(test_devices_that_start_together_are_not_polled_together),
 		TEST(test_missed_cycles_are_counted_and_not_made_up_for),
 		TEST(test_groups_of_different_intervals_have_their_own_times),
-		TEST(test_an_interval_of_zero_polls_without_a_pause),
+		TEST(test_a_timeout_pauses_a_little_at_least),
+		TEST(test_an_interval_of_zero_has_a_millisecond),
+		TEST(test_an_interval_of_zero_has_a_pause_after_an_error),
 		TEST(test_there_was_no_room_for_a_request),
 		TEST(test_gaps_that_are_refused_are_left_out_from_then_on),
 		TEST(test_gaps_that_are_not_refused_are_read_over),

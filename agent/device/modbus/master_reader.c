@@ -4,6 +4,9 @@
 #include "common/log.h"
 
 #define AGAIN_MS 100 /* until a request is tried again for which there was no room */
+/* Intervals and delays of 0 are no busy loops. */
+#define CYCLE_LEAST_MS 1
+#define PAUSE_LEAST_MS 10 /* after what is told each time: an error, a timeout */
 
 static int64_t now_ms(const struct remote *r)
 {
@@ -95,7 +98,8 @@ static bool take_due(struct remote *r, int64_t now)
 		if (g->due_ms > now)
 			continue;
 		late = g->interval_ms > 0 ? (now - g->due_ms) / g->interval_ms : 0;
-		g->due_ms = g->interval_ms > 0 ? g->due_ms + (late + 1) * g->interval_ms : now;
+		g->due_ms = g->interval_ms > 0 ? g->due_ms + (late + 1) * g->interval_ms
+					       : now + CYCLE_LEAST_MS;
 		g->reading = any = true;
 		r->missed += (uint64_t)late;
 	}
@@ -136,7 +140,9 @@ static void on_timeout(struct remote *r)
 	r->reader = READER_PAUSED;
 	remote_set_status(r, REMOTE_DISCONNECTED);
 	forget_values(r, true);
-	loop_arm(r->master->loop, r->timer, r->timeout_poll_delay_ms);
+	loop_arm(r->master->loop, r->timer,
+		 r->timeout_poll_delay_ms > PAUSE_LEAST_MS ? r->timeout_poll_delay_ms
+							   : PAUSE_LEAST_MS);
 }
 
 /* The device refuses what lies between the points of a group: do without it from now on. ret: it
@@ -158,6 +164,8 @@ static void on_answer(struct remote *r, const struct modbus_answer *a)
 	remote_set_status(r, REMOTE_CONNECTED);
 	if (!split(r, g, a)) {
 		g->reading = false;
+		if (a->exception != 0 && g->interval_ms == 0)
+			g->due_ms = now_ms(r) + PAUSE_LEAST_MS;
 		tell_group(r, g, a);
 	}
 	read_next(r);

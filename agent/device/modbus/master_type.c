@@ -104,7 +104,8 @@ static const struct field data_fields[] = {
 	 .flags = FIELD_NULLABLE,
 	 .max = INTERVAL_MAX_S,
 	 .unit = "s",
-	 .help = "Time from poll to poll; null: it is not polled."},
+	 .help = "Time from poll to poll; 0: as fast as answers come (1 ms at least, 10 ms after "
+		 "an error); null: it is not polled."},
 	{.name = "", .type = FIELD_ROWS, .inner = modbus_point_fields},
 	{0},
 };
@@ -118,7 +119,7 @@ static const struct field remote_fields[] = {
 	 .type = FIELD_NUMBER,
 	 .max = INTERVAL_MAX_S,
 	 .unit = "s",
-	 .help = "Pause after a poll that was not answered."},
+	 .help = "Pause after a poll that was not answered; 10 ms at least."},
 	{.name = "enabled",
 	 .type = FIELD_BOOL,
 	 .def = "false",
