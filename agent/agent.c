@@ -95,7 +95,8 @@ static json_t *stats(const struct agent *a)
 }
 
 /* csm may tell a device that it is in a graph before that is in force at an agent that has just
- * started, or whose broker has: what the device has kept meanwhile would meet nobody. */
+ * started, or whose broker has, this one or another: what the device has kept meanwhile would meet
+ * nobody. */
 static void hold_values(struct agent *a)
 {
 	struct service_status graphs;
@@ -104,7 +105,7 @@ static void hold_values(struct agent *a)
 	if (a->devices == NULL)
 		return;
 	service_get_status(a->graphs, &graphs);
-	bool in_force = graphs.open && graphs.link;
+	bool in_force = graphs.open && graphs.link && graphs.others;
 	if (in_force || !a->link)
 		a->served_ms = now;
 	bool held = !in_force && now - a->served_ms < VALUES_WAIT_MS;
@@ -162,6 +163,8 @@ static void on_link(void *arg, bool up)
 	struct agent *a = arg;
 
 	a->link = up;
+	if (!up)
+		service_forget_others(a->graphs);
 	tell_status(a);
 	check_ready(a);
 	hold_values(a);

@@ -1,9 +1,16 @@
-/* agent.h - one agent as csm knows it; for agents.c and agent_requests.c only. */
+/* agent.h - one agent as csm knows it; for agents.c, agents_served.c and agent_requests.c only. */
 #pragma once
 
 #include "common/map.h"
 #include "csm/agent_session.h"
 #include "csm/agents.h"
+
+struct agents {
+	struct csm *csm;
+	int64_t last_rev;
+	struct map *by_id;
+	struct loop_src *served_timer;
+};
 
 struct agent {
 	struct csm *csm;
@@ -13,12 +20,21 @@ struct agent {
 	json_t *counters, *gauges; /* as it reported them last */
 	struct requests *requests;
 	struct loop_src *sync_timer;
+	/* of its session: it has all its graphs; it has the data connection; it was told that the others serve */
+	bool synced, linked, told_served;
 };
 
 /* Send body in the session; a failure is logged. */
 void agent_send(struct agent *ag, json_t *body);
 /* Send the source unless it has it. ret: false if csm has no such source. */
 bool agent_send_source(struct agent *ag, const char *digest);
+
+/* ---- agents_served.c: who serves ---- */
+
+/* A session has begun, or what its agent has, has changed. */
+void agent_served_changed(struct agent *ag);
+/* Timer: tell those that are to know. arg: struct agents. */
+void agents_tell_served(void *arg);
 
 /* ---- agent_requests.c: requests that wait for their answer ---- */
 

@@ -19,12 +19,6 @@
 #define SYNC_AGAIN_MS 200 /* what lacked memory */
 #define AGENTS_MAX 1000 /* ids anybody could make us remember: only sealed messages count, but still */
 
-struct agents {
-	struct csm *csm;
-	int64_t last_rev;
-	struct map *by_id;
-};
-
 /* ---- life ---- */
 
 static int on_rev(void *arg, const struct db_value *v, size_t n)
@@ -43,8 +37,10 @@ int agents_new(struct csm *csm, struct agents **ret, struct err *err)
 		return err_set(err, ERR_NOMEM, "agents");
 	}
 	a->csm = csm;
-	int rc = db_run(store_db(csm->store), err, on_rev, &a->last_rev,
-			"SELECT value FROM meta WHERE name = 'last_rev'");
+	int rc = loop_add_timer(csm->loop, -1, 0, agents_tell_served, a, &a->served_timer, err);
+	if (rc == 0)
+		rc = db_run(store_db(csm->store), err, on_rev, &a->last_rev,
+			    "SELECT value FROM meta WHERE name = 'last_rev'");
 	if (rc < 0) {
 		agents_free(a);
 		return rc;
@@ -82,6 +78,7 @@ struct agents *agents_free(struct agents *a)
 	if (a == NULL)
 		return NULL;
 	map_free(a->by_id, agent_free);
+	loop_remove(a->csm->loop, a->served_timer);
 	free(a);
 	return NULL;
 }
@@ -203,6 +200,10 @@ void agents_drop_graph(struct agents *a, const char *agent_id, const char *graph
 static void on_synced(void *arg, json_t *answer, const char *why, bool final)
 {
 	struct agent *ag = arg;
+	if (answer != NULL && !ag->synced) {
+		ag->synced = true;
+		agent_served_changed(ag);
+	}
 	if (answer == NULL && final && strcmp(why, AGENTS_NO_MEMORY) == 0)
 		loop_arm(ag->csm->loop, ag->sync_timer, SYNC_AGAIN_MS);
 }
@@ -309,6 +310,8 @@ static void on_state(struct agent *ag, const char *topic, const struct seal_head
 			ag->session.up = false;
 			break;
 		}
+		ag->synced = ag->linked = ag->told_served = false;
+		agent_served_changed(ag);
 		log_info("agent.online", KV("agent", ag->id));
 		graphs_on_session(csm->graphs, ag->id);
 		break;
@@ -383,6 +386,10 @@ static void on_res(struct agent *ag, const char *topic, const struct seal_head *
 	} else if (strcmp(op, "stats") == 0) {
 		keep_numbers(&ag->counters, json_object_get(body, "counters"));
 		keep_numbers(&ag->gauges, json_object_get(body, "gauges"));
+		if (!ag->linked && json_integer_value(json_object_get(ag->gauges, "data_link")) != 0) {
+			ag->linked = true;
+			agent_served_changed(ag);
+		}
 	} else if (strcmp(op, "report") == 0) {
 		on_report(ag, body);
 	} else {

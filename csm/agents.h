@@ -32,6 +32,10 @@ void agents_put(struct agents *a, const char *agent_id, const char *graph, const
 		const char *trace, agents_answer_fn *fn, void *arg);
 void agents_drop_graph(struct agents *a, const char *agent_id, const char *graph, const char *trace,
 		       agents_answer_fn *fn, void *arg);
+/* It has a session, its graphs and its data connection: what is sent to its graphs arrives. */
+bool agents_serves(const struct agents *a, const char *agent_id);
+/* The broker is lost, and who went with it was not told: nobody serves before a new session. */
+void agents_doubt(struct agents *a);
 /* After all puts of a new session: the agent drops what graphs_ids() does not list. Tried again until there is memory for it. */
 void agents_sync(struct agents *a, const char *agent_id);
 /* Compile on any agent, for owner. codes borrowed, depends {alias: source} borrowed. fn is called once: a check is not repeated. */

@@ -75,7 +75,8 @@ static void on_up(void *arg, bool fresh)
 
 static void on_down(void *arg, const char *why)
 {
-	(void)arg;
+	struct csm *csm = arg;
+	agents_doubt(csm->agents);
 	log_warn("broker.lost", KV("why", why));
 	daemon_notify_status("no connection to the broker");
 }

@@ -429,6 +429,36 @@ json_t *graphs_ids(const struct graphs *gs, const char *agent_id)
 	return s.failed ? NULL : s.ids;
 }
 
+struct lateness {
+	const struct graphs *gs;
+	const char *last; /* the agent that was looked at last: most graphs have the same one */
+	char *late;
+	size_t size;
+	unsigned n;
+};
+
+static void count_late(void *arg, const char *key, void *value)
+{
+	struct lateness *l = arg;
+	const struct graph *g = value;
+	(void)key;
+	if (l->n > 1 || g->agent[0] == '\0' || !graph_is_known(g) || (l->last != NULL && strcmp(l->last, g->agent) == 0))
+		return;
+	l->last = g->agent;
+	if (strcmp(l->late, g->agent) == 0 || agents_serves(l->gs->csm->agents, g->agent))
+		return;
+	l->n++;
+	snprintf(l->late, l->size, "%s", g->agent);
+}
+
+unsigned graphs_late_agents(const struct graphs *gs, char *late, size_t size)
+{
+	struct lateness l = {.gs = gs, .late = late, .size = size};
+	late[0] = '\0';
+	map_each(gs->by_key, count_late, &l);
+	return l.n;
+}
+
 struct report {
 	struct csm *csm;
 	const char *da_id, *feature, *mode, *reason;

@@ -37,6 +37,8 @@ json_t *graphs_state(const struct graph *g);
 void graphs_settle(struct graphs *gs);
 /* The ids of all graphs that an agent should have; a new list, NULL: out of memory. */
 json_t *graphs_ids(const struct graphs *gs, const char *agent_id);
+/* How many agents have graphs and do not serve them: 0, 1 (late: its id, else "") or 2 for more. */
+unsigned graphs_late_agents(const struct graphs *gs, char *late, size_t size);
 
 /* An agent has a new session: send it all its graphs, then sync. */
 void graphs_on_session(struct graphs *gs, const char *agent_id);

@@ -102,8 +102,8 @@ struct service {
 	struct graph *graphs;
 	struct map *by_name; /* struct place, owned */
 	struct place *places;
-	bool opened, link;
-	size_t n_loading; /* graphs on their way to be loaded */
+	bool opened, link, others; /* as service_status has them */
+	size_t n_loading;          /* graphs on their way to be loaded */
 	struct sync *syncs;
 	struct check *checks;
 	size_t n_checks;

@@ -108,6 +108,23 @@ static void on_sync(void *arg, const struct request_tag *tag, json_t *body)
 		quarantine_session(s);
 }
 
+/* ---- served ---- */
+
+static void on_served(void *arg, const struct request_tag *tag, json_t *body)
+{
+	struct service *s = arg;
+
+	(void)tag;
+	(void)body;
+	s->others = true;
+	s->events.on_change(s->arg);
+}
+
+void service_forget_others(struct service *s)
+{
+	s->others = false;
+}
+
 /* ---- func, put, drop ---- */
 
 static void on_func(void *arg, const struct request_tag *tag, json_t *body)
@@ -196,6 +213,7 @@ void service_get_status(const struct service *s, struct service_status *ret)
 	*ret = (struct service_status){
 		.graphs = map_count(s->by_id),
 		.open = s->opened,
+		.others = s->others,
 		.link = s->link,
 		.quarantined = strikes_all_quarantined(s->strikes),
 		.engine_restarts = s->restarts,
@@ -359,7 +377,7 @@ static int start_keeper(struct service *s, const char *program, struct err *err)
 static const struct request_op ops_table[] = {
 	{"func", REQUEST_SILENT, on_func},          {"put", REQUEST_ANSWERED, on_put},
 	{"drop", REQUEST_ANSWERED, on_drop},        {"sync", REQUEST_ANSWERED, on_sync},
-	{"check", REQUEST_ANSWERED, check_request},
+	{"check", REQUEST_ANSWERED, check_request}, {"served", REQUEST_SILENT, on_served},
 };
 
 const struct request_op *service_ops(size_t *ret_n)
@@ -396,8 +414,7 @@ int service_new(struct loop *l, const struct settings *settings, const char *age
 	CLEANUP(freep)
 	char *kept = settings->core.userdir != NULL ? settings_path(settings, KEPT_FILE) : NULL;
 	int rc = 0;
-	if (s->by_id == NULL || s->by_name == NULL || s->funcs == NULL ||
-	    s->totals == NULL)
+	if (s->by_id == NULL || s->by_name == NULL || s->funcs == NULL || s->totals == NULL)
 		rc = err_set(err, ERR_NOMEM, "graph service");
 	if (rc == 0)
 		rc = strikes_new(kept, &s->strikes, err);

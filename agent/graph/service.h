@@ -34,6 +34,7 @@ struct service_events {
 struct service_status {
 	size_t graphs;   /* running */
 	bool open, link; /* open: csm has synchronized; link: the data connection stands */
+	bool others;     /* csm says that the other agents serve their graphs, too */
 	size_t engines, engines_ready;
 	size_t quarantined;       /* functions */
 	bool engine_late;         /* one that has graphs is not ready, and that for a while */
@@ -55,6 +56,8 @@ struct service *service_free(struct service *s);
 /* Handlers take the service as arg. */
 const struct request_op *service_ops(size_t *ret_n);
 
+/* The broker is lost: whatever csm has said of the other agents. */
+void service_forget_others(struct service *s);
 void service_get_status(const struct service *s, struct service_status *ret);
 /* Of the engines that run, at most n. ret: how many. */
 size_t service_engine_pids(const struct service *s, pid_t *pids, size_t n);

@@ -1,29 +1,37 @@
 """Store and forward of what field devices tell IoTtalk: values of features that are in graphs."""
 
+import copy
+import shutil
+
 import pytest
 
 from clients import Recorder
 from field_devices import closing, registered_devices, start_gateway  # noqa: F401: fixtures
 from forwarding import (INTERVAL, count_kept, count_on, counting, gaps, gateway, iotctl, kill_broker, once, outbox_rows, plc,
                         save_broker, status)  # noqa: F401: fixtures
-from suite import until
+from suite import BIN, Process, until
 from test_modbus_master import point
 
 
 class Graph:
     """The IDF of a point goes through a function to an ODF of a device on the Python SDK."""
 
-    def __init__(self, suite, clients, feature, device="plc"):
+    def __init__(self, suite, clients, feature, device="plc", linked=lambda: None):
         self.sdk = clients.sdk(suite, clean_session=False, data_qos=1, idf=())
         self.id = registered_devices(clients, suite, device)[device]
+        self.feature = feature
         self.g = clients.graph(suite)
         self.g.ok("attach")
         digest = self.g.add_funcs("def run(x):\n    return [x]\n")
         self.g.ok("add_link", da_id=self.id, idf=feature, func=digest)
         self.g.ok("add_link", da_id=self.sdk.da_id, odf="meow", func=None)
         self.sdk.until_connected(("odf", "meow"))
-        self.g.until_link(self.id, "idf", feature, "connected")
+        linked()
+        self.until_connected()
         self.pushed = Recorder(clients.mqtt(suite, clean_session=False), self.g.topic(self.id, "idf", feature))
+
+    def until_connected(self):
+        self.g.until_link(self.id, "idf", self.feature, "connected")
 
     def values(self):
         return [data[0] for _, data in self.sdk.data._items]
@@ -61,6 +69,59 @@ def test_what_comes_out_of_a_graph_has_no_gap_after_the_broker_was_away(gateway,
     graph.until_value(counting.n)
     values = [v for v in once(graph.pushed.values) if v > begin + 5]
     assert values == sorted(values) and gaps(values) == [], "gaps %s in what the device pushes" % gaps(values)
+    values = [v for v in once(graph.values()) if v > begin + 5]
+    assert values == sorted(values) and gaps(values) == [], "gaps %s" % gaps(values)
+
+
+class OtherAgent(Process):
+    """A second agent of the same csm, without devices."""
+
+    def __init__(self, suite):
+        self.suite = copy.copy(suite)   # its userdir is another one
+        self.suite.userdir = suite.dir / "other"
+        self.suite.userdir.mkdir()
+        shutil.copy(suite.userdir / "key", self.suite.userdir)
+        lines = suite.ini.read_text().replace("id = %s\n" % suite.agent_id, "id = other\n").splitlines()
+        other = {"userdir": "userdir = %s" % self.suite.userdir, "devices": ""}
+        ini = suite.dir / "other.ini"
+        ini.write_text("\n".join(other.get(line.split(" = ")[0], line) for line in lines))
+        super().__init__("other", [BIN / "gateway-agent", "-c", ini], suite.dir, True)
+
+    def start(self):
+        super().start()
+        until(lambda: self.suite.agent_status().get("csm") is True, 20, "the session of the other agent")
+
+    def close(self):
+        self.stop()
+        self.suite.end_keepers()
+
+
+@pytest.mark.limit(120)
+def test_values_wait_for_the_agent_that_runs_their_graph(gateway, clients, counting, closing):
+    suite, heard = gateway(plc(counting, 3))
+    other = closing(OtherAgent(suite))
+    registered_devices(clients, suite, "plc")
+    suite.stop("agent")   # so that the graph goes to the other one
+    other.start()
+    graph = Graph(suite, clients, "p1", linked=lambda: suite.start("agent"))
+    assert suite.agent_status()["graphs"] == 0 and other.suite.agent_status()["graphs"] == 1
+    begin = counting.n
+    count_on(counting, 20)
+    counting.held = True
+    graph.until_value(counting.n)
+    save_broker(suite)
+    kill_broker(suite, heard.mqtt, graph.sdk)
+    other.kill9()
+    counting.held = False
+    count_on(counting, 20)
+    suite.start("broker")
+    graph.sdk.wait(lambda: graph.sdk.up, "connection to the broker")
+    graph.until_connected()
+    count_on(counting, 5)
+    other.start()
+    count_on(counting, 5)
+    counting.held = True
+    graph.until_value(counting.n)
     values = [v for v in once(graph.values()) if v > begin + 5]
     assert values == sorted(values) and gaps(values) == [], "gaps %s" % gaps(values)
 
