@@ -116,9 +116,10 @@ void device_write(struct device *d, unsigned point, const struct value *v, unsig
 		  device_done_fn *done, void *arg);
 void device_read(struct device *d, unsigned point, unsigned timeout_ms, device_done_fn *done,
 		 void *arg);
-/* The value as IoTtalk has it, a new array, and back. NULL: nothing to show; errors as
- * point_from_odf(). */
-json_t *device_show_value(const struct device *d, unsigned point, const struct value *v);
+/* The value as IoTtalk has it, a new array, with its quality, and back. NULL: nothing to show;
+ * errors as point_from_odf(). */
+json_t *device_show_value(const struct device *d, unsigned point, const struct value *v,
+			  unsigned *ret_quality);
 int device_parse_value(const struct device *d, unsigned point, const json_t *values,
 		       struct value *ret, struct err *err);
 const char *ack_name(enum ack ack);

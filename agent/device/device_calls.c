@@ -82,7 +82,15 @@ void port_written(struct port_call *call, enum ack ack)
 
 void port_was_read(struct port_call *call, const struct value *v, const char *why)
 {
-	call_answer(call, v != NULL ? ACK_OK : ACK_REJECTED, v, why != NULL ? why : "");
+	struct value read = {0};
+
+	if (v != NULL) {
+		read = *v;
+		if (read.time_us == 0)
+			read.time_us = now_us();
+	}
+	call_answer(call, v != NULL ? ACK_OK : ACK_REJECTED, v != NULL ? &read : NULL,
+		    why != NULL ? why : "");
 	call_free(call);
 }
 
@@ -174,9 +182,10 @@ void device_read(struct device *d, unsigned point, unsigned timeout_ms, device_d
 
 /* ---- values for people ---- */
 
-json_t *device_show_value(const struct device *d, unsigned point, const struct value *v)
+json_t *device_show_value(const struct device *d, unsigned point, const struct value *v,
+			  unsigned *ret_quality)
 {
-	return point_show(view_point(d->view, point), v, now_us());
+	return point_show(view_point(d->view, point), v, now_us(), ret_quality);
 }
 
 int device_parse_value(const struct device *d, unsigned point, const json_t *values,

@@ -85,17 +85,18 @@ static json_t *point_told(const struct device *d, unsigned i)
 {
 	const struct value *last = &d->lasts[i];
 	bool known = last->kind != VALUE_NONE;
-	json_t *value = view_last(d->view, i);
+	unsigned quality = last->quality;
+	json_t *value = view_last(d->view, i, &quality);
 
 	if (value == NULL && known)
-		value = device_show_value(d, i, last);
+		value = device_show_value(d, i, last, &quality);
 	const struct row rows[] = {
 		{"name", json_string(d->points.items[i].name)},
 		{"idf", feature_told(d, i, false)},
 		{"odf", feature_told(d, i, true)},
 		{"keep", json_string(outbox_keep_names[d->has_store ? d->keeps[i] : KEEP_NONE])},
 		{"value", value != NULL ? value : json_null()},
-		{"quality", known ? json_integer(last->quality) : json_null()},
+		{"quality", known ? json_integer(quality) : json_null()},
 		{"time_us", known ? json_integer(last->time_us) : json_null()},
 	};
 	json_t *told = json_object();

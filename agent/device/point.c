@@ -164,11 +164,13 @@ json_t *point_to_idf(struct point *p, const struct value *v, int64_t now_us)
 	return remember(p, &next) ? idf_array(p, &next, TAKE(value)) : NULL;
 }
 
-json_t *point_show(const struct point *p, const struct value *v, int64_t now_us)
+json_t *point_show(const struct point *p, const struct value *v, int64_t now_us,
+		   unsigned *ret_quality)
 {
 	struct point fresh = {.how = p->how};
 	json_t *shown = point_to_idf(&fresh, v, now_us);
 
+	*ret_quality = point_last_quality(&fresh);
 	if (fresh.last.kind == VALUE_TEXT)
 		free((char *)(uintptr_t)fresh.last.text);
 	return shown;
@@ -184,6 +186,14 @@ json_t *point_last(const struct point *p)
 const struct value *point_last_value(const struct point *p)
 {
 	return p->last.kind != VALUE_NONE ? &p->last : NULL;
+}
+
+unsigned point_last_quality(const struct point *p)
+{
+	json_auto_t *value = p->last.kind != VALUE_NONE ? value_json(p, &p->last) : NULL;
+	bool is_none = p->last.kind != VALUE_NONE && value == NULL;
+
+	return p->last.quality | (is_none ? QUALITY_INVALID : 0);
 }
 
 /* ---- from ODFs ---- */

@@ -26,13 +26,16 @@ void point_check(const struct point_spec *spec, struct problems *p);
  * "value", a periodic one that says nothing new with on_change, out of memory). v of VALUE_NONE:
  * the last value with v's quality. Remembers it. */
 json_t *point_to_idf(struct point *p, const struct value *v, int64_t now_us);
-/* The same of a point that has no value yet, and remembers none. */
-json_t *point_show(const struct point *p, const struct value *v, int64_t now_us);
+/* The same of a point that has no value yet, and its quality; remembers none. */
+json_t *point_show(const struct point *p, const struct value *v, int64_t now_us,
+		   unsigned *ret_quality);
 /* The last that was pushed or would have been; a new array, NULL: none yet. */
 json_t *point_last(const struct point *p);
 /* As the field had it; NULL: none. With dims "value": the last good one, and the quality of the
  * last. */
 const struct value *point_last_value(const struct point *p);
+/* The quality of the last one as IoTtalk is told it: what is not finite is invalid. */
+unsigned point_last_quality(const struct point *p);
 /* values: an array of one number, boolean or text of decimal digits. ret: a bit string of the
  * point's bits, or a number or text (borrowed from values) for a point that is none. Errors:
  * ERR_SCHEMA (null, no number, another length), ERR_RANGE (not of the point's range; text names

@@ -187,7 +187,6 @@ static void on_answered(void *arg, enum ack ack, const struct value *v, const ch
 {
 	CLEANUP(freep)
 	struct asked *a = arg;
-	json_t *value;
 
 	if (ack != ACK_OK) {
 		answer_why(a->call, device_key(a->device),
@@ -198,10 +197,12 @@ static void on_answered(void *arg, enum ack ack, const struct value *v, const ch
 		ctl_answer(a->call, json_pack("{s:s, s:s}", "state", "ok", "ack", ack_name(ack)));
 		return;
 	}
-	value = device_show_value(a->device, a->point, v);
+	unsigned quality = v->quality;
+	json_t *value = device_show_value(a->device, a->point, v, &quality);
+
 	ctl_answer(a->call, json_pack("{s:s, s:o, s:i, s:I}", "state", "ok", "value",
-				      value != NULL ? value : json_null(), "quality",
-				      (int)v->quality, "time_us", (json_int_t)v->time_us));
+				      value != NULL ? value : json_null(), "quality", (int)quality,
+				      "time_us", (json_int_t)v->time_us));
 }
 
 void devices_on_read(struct devices *d, json_t *request, struct ctl_call *call)

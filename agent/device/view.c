@@ -323,7 +323,12 @@ const struct point *view_point(const struct view *v, unsigned point)
 	return points_at(v->conversions, point);
 }
 
-json_t *view_last(const struct view *v, unsigned point)
+json_t *view_last(const struct view *v, unsigned point, unsigned *ret_quality)
 {
-	return point < v->conf.points->n ? point_last(points_at(v->conversions, point)) : NULL;
+	if (point >= v->conf.points->n)
+		return NULL;
+	const struct point *p = points_at(v->conversions, point);
+
+	*ret_quality = point_last_quality(p);
+	return point_last(p);
 }

@@ -68,8 +68,8 @@ int view_send(struct view *v, uint64_t token, const char *feature, const char *t
 void view_get_status(const struct view *v, struct view_status *ret);
 /* How a point is converted; as long as the view. */
 const struct point *view_point(const struct view *v, unsigned point);
-/* The last value of a point, as pushed; a new array; NULL: none. */
-json_t *view_last(const struct view *v, unsigned point);
+/* The last value of a point, as pushed; a new array, and its quality; NULL: none. */
+json_t *view_last(const struct view *v, unsigned point, unsigned *ret_quality);
 /* The feature's name of a point's IDF (output false) or ODF; in buf, or borrowed; NULL: it has
  * none. */
 #define VIEW_FEATURE_MAX (FEATURE_NAME_MAX + 5) /* with suffix and NUL */

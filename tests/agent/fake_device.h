@@ -344,10 +344,11 @@ const struct point *view_point(const struct view *v, unsigned point)
 	return points_at(v->conversions, point);
 }
 
-json_t *view_last(const struct view *v, unsigned point)
+json_t *view_last(const struct view *v, unsigned point, unsigned *ret_quality)
 {
 	(void)v;
 	(void)point;
+	(void)ret_quality;
 	return NULL;
 }
 

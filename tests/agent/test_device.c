@@ -946,6 +946,8 @@ static void on_answer(void *arg, enum ack ack, const struct value *v, const char
 
 	note(&w->sent, "%s %llu (%s);", ack_name(ack), v != NULL ? (unsigned long long)v->u : 0,
 	     why);
+	assert_true(v == NULL ||
+		    v->time_us != 0); /* when it was told, where the field has no time */
 }
 
 static void reads_and_writes_are_answered_once(void **state)

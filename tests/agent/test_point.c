@@ -234,6 +234,27 @@ static void invalid_values_do_not_become_the_last_one_of_dims_value(void **state
 	drop(&h);
 }
 
+static void what_is_not_finite_is_told_to_be_invalid(void **state)
+{
+	static const char *const options[] = {"{\"format\": \"float32\"}",
+					      "{\"format\": \"float32\", \"dims\": \"full\"}"};
+	struct held h;
+	struct value nan_bits = bits(0x7fc00000), one = bits(0x3f800000);
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(options); i++) {
+		hold(&h, 32, options[i]);
+		assert_int_equal(point_last_quality(h.point), 0);
+		pushed(h.point, &nan_bits);
+		assert_int_equal(point_last_quality(h.point), QUALITY_INVALID);
+		pushed(h.point, &one);
+		assert_int_equal(point_last_quality(h.point), 0);
+		pushed(h.point, &nan_bits);
+		assert_int_equal(point_last_quality(h.point), QUALITY_INVALID);
+		drop(&h);
+	}
+}
+
 static void on_change_holds_back_periodic_values_that_are_the_same(void **state)
 {
 	static const struct {
@@ -499,16 +520,18 @@ static void integers_come_back_as_they_went(void **state)
 static void what_is_shown_is_not_remembered(void **state)
 {
 	struct value text = {.kind = VALUE_TEXT, .text = "on"}, none = {0}, seven = bits(7);
+	unsigned quality = 99;
 	struct held h;
 
 	(void)state;
 	hold(&h, 16, "{\"scale\": 0.5, \"dims\": \"value_quality\"}");
-	json_auto_t *shown = point_show(h.point, &seven, NOW);
+	json_auto_t *shown = point_show(h.point, &seven, NOW, &quality);
 	json_auto_t *wanted = json_pack("[f, i]", 3.5, 0);
 	assert_true(json_equal(shown, wanted));
-	json_auto_t *shown_text = point_show(h.point, &text, NOW);
+	assert_int_equal(quality, 0);
+	json_auto_t *shown_text = point_show(h.point, &text, NOW, &quality);
 	assert_string_equal(json_string_value(json_array_get(shown_text, 0)), "on");
-	assert_null(point_show(h.point, &none, NOW));
+	assert_null(point_show(h.point, &none, NOW, &quality));
 	assert_null(point_last(h.point));
 	drop(&h);
 }
@@ -580,6 +603,7 @@ int main(void)
 		cmocka_unit_test(quality_and_time_are_told_as_dims_say),
 		cmocka_unit_test(no_value_is_the_last_one_with_another_quality),
 		cmocka_unit_test(invalid_values_do_not_become_the_last_one_of_dims_value),
+		cmocka_unit_test(what_is_not_finite_is_told_to_be_invalid),
 		cmocka_unit_test(on_change_holds_back_periodic_values_that_are_the_same),
 		cmocka_unit_test(texts_are_remembered_not_borrowed),
 		cmocka_unit_test(odf_values_become_bits),

@@ -95,7 +95,9 @@ static void values_go_out_between_connect_and_disconnect(void **state)
 	expect("forget view/" ID "/temp/\ndrop temp\nopen temp\n");
 	tell(f, TEMP, 44, 0);
 	expect("");
-	json_auto_t *last = view_last(f->view, TEMP);
+	unsigned quality = 99;
+	json_auto_t *last = view_last(f->view, TEMP, &quality);
+	assert_int_equal(quality, 0);
 	assert_true(json_real_value(json_array_get(last, 0)) == 22);
 	connect_idf(f, "temp");
 	expect("keep view/" ID "/temp/\nput temp [22.0] all\nopen temp\n");

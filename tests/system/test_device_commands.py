@@ -14,6 +14,9 @@ POINTS = [{"name": "level", "interval": 0.1, "data_type": "HOLDING_REGISTER", "s
           {"name": "flow", "interval": None, "data_type": "INPUT_REGISTER", "start_address": 6, "bit_count": 16},
           {"name": "trim", "interval": 0.1, "data_type": "HOLDING_REGISTER", "start_address": 8, "bit_count": 16, "signed": True},
           {"name": "pump", "interval": 0.1, "data_type": "COIL", "start_address": 7, "bit_count": 1}]
+FLOATS = [{"name": "f", "interval": 0.1, "data_type": "HOLDING_REGISTER", "start_address": 10, "bit_count": 32, "format": "float32"},
+          {"name": "g", "interval": 0.1, "data_type": "HOLDING_REGISTER", "start_address": 10, "bit_count": 32, "format": "float32",
+           "dims": "full"}]
 
 
 def master(name, port, **more):
@@ -117,6 +120,28 @@ def test_what_cannot_be_done_is_told(bench):
     bench.suite.processes["agent"].stop()
     bench.iotctl("list", "--field", rc=3)
     bench.iotctl("show", "plc1", rc=3)
+
+
+def test_the_quality_is_what_iottalk_is_told(bench):
+    device = master("plc3", bench.port)
+    device["remote_devices"][0]["data"] = FLOATS
+    bench.write(device)
+    bench.iotctl("reload")
+    bench.peer.set("HOLDING_REGISTER", 10, 0x7fc0, 0)   # no number
+    bench.running("plc3")
+    told = until(lambda: [p for p in bench.show("plc3")["points_list"] if p["time_us"]], 5, "values")
+    assert [(p["value"], p["quality"]) for p in told] == [(None, 1), ([0, 1, told[1]["time_us"]], 1)]
+    assert bench.iotctl("read", "plc3", "f").stdout == "null (quality 1)\n"
+    read = json.loads(bench.iotctl("read", "plc3", "g", "--json").stdout)
+    assert read == {"value": [0, 1, read["time_us"]], "quality": 1, "time_us": read["time_us"]}
+    assert read["time_us"] > told[1]["time_us"]
+
+    bench.peer.set("HOLDING_REGISTER", 10, 0x3f80, 0)
+    until(lambda: bench.show("plc3")["points_list"][0]["value"] == [1.0], 5, "a number")
+    bench.peer.close()
+    until(lambda: bench.field()["plc3"]["link"] != "connected", 10, "the link to be down")
+    stale = bench.show("plc3")["points_list"][1]
+    assert (stale["value"][:2], stale["quality"]) == ([1.0, 64], 64)
 
 
 def test_the_file_is_read_again(bench):
