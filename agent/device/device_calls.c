@@ -74,9 +74,9 @@ static struct port_call *call_new(struct device *d, unsigned timeout_ms)
 	return c;
 }
 
-void port_written(struct port_call *call, enum ack ack)
+void port_written(struct port_call *call, enum ack ack, const char *why)
 {
-	call_answer(call, ack, NULL, ack_name(ack));
+	call_answer(call, ack, NULL, why != NULL ? why : ack_name(ack));
 	call_free(call);
 }
 

@@ -92,7 +92,8 @@ void port_ended(struct port *p, const char *why);
 /* The answer to ops->write() and ops->read(), exactly once for each, also from within; those that
  * are open at close() get none. */
 struct port_call; /* one of them under way */
-void port_written(struct port_call *call, enum ack ack);
+/* why: what went wrong, for people; NULL: the name of ack says it. */
+void port_written(struct port_call *call, enum ack ack, const char *why);
 /* v NULL: it failed; why. */
 void port_was_read(struct port_call *call, const struct value *v, const char *why);
 

@@ -147,7 +147,7 @@ static void fake_write(void *instance, unsigned point, const struct value *v,
 	(void)instance;
 	note(&fakes.notes, "write %u=%llu;", point, (unsigned long long)v->u);
 	if (fakes.answers)
-		port_written(call, ACK_OK);
+		port_written(call, ACK_OK, NULL);
 	else
 		fakes.calls[fakes.n_calls++] = call;
 }

@@ -116,8 +116,9 @@ void port_ended(struct port *p, const char *why)
 	snprintf(p->why, sizeof(p->why), "%s", why);
 }
 
-void port_written(struct port_call *call, enum ack ack)
+void port_written(struct port_call *call, enum ack ack, const char *why)
 {
+	(void)why;
 	call->answers++;
 	call->ack = ack;
 }

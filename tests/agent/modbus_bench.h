@@ -343,9 +343,10 @@ void port_created(struct port *p)
 	p->created = true;
 }
 
-void port_written(struct port_call *call, enum ack ack)
+void port_written(struct port_call *call, enum ack ack, const char *why)
 {
 	call->ack = ack;
+	snprintf(call->why, sizeof(call->why), "%s", why != NULL ? why : "");
 	call->answers++;
 }
 

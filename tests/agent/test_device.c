@@ -964,8 +964,8 @@ static void reads_and_writes_are_answered_once(void **state)
 	device_read(w->d, 0, 1000, on_answer, w);
 	assert_driver("write 0=7;read 0;");
 	port_was_read(fakes.calls[1], &seven, NULL);
-	port_written(fakes.calls[0], ACK_REJECTED);
-	assert_string_equal(w->sent.text, "ok 7 ();rejected 0 (rejected);");
+	port_written(fakes.calls[0], ACK_REJECTED, "it does not want to");
+	assert_string_equal(w->sent.text, "ok 7 ();rejected 0 (it does not want to);");
 	notes_clear(&w->sent);
 	fakes.n_calls = 0;
 	/* too late */
@@ -973,13 +973,13 @@ static void reads_and_writes_are_answered_once(void **state)
 	for (int i = 0; i < 1000 && w->sent.len == 0; i++)
 		loop_turn(w->loop, 10);
 	assert_string_equal(w->sent.text, "timeout 0 (no answer in time);");
-	port_written(fakes.calls[0], ACK_OK);
+	port_written(fakes.calls[0], ACK_OK, NULL);
 	notes_clear(&w->sent);
 	fakes.n_calls = 0;
 	/* of the view */
 	notes_clear(&views.notes);
 	views.last->events.write(views.last->arg, 0, &seven, 42);
-	port_written(fakes.calls[0], ACK_OK);
+	port_written(fakes.calls[0], ACK_OK, NULL);
 	fakes.n_calls = 0;
 	views.last->events.write(views.last->arg, 0, &seven, 43);
 	device_write(w->d, 0, &seven, 1000, on_answer, w);

@@ -115,10 +115,12 @@ static void test_a_write_during_a_reconnection_has_no_result(void **state)
 		assert_string_equal(told(), STATUS("DISABLED") "link 0\nstatus \"DISCONNECTED\"\n");
 		assert_int_equal(waits.ack, ACK_LINK_DOWN);
 		assert_int_equal(waits.answers, 1);
+		assert_string_equal(waits.why, "the connection is lost");
 		assert_int_equal(event("remote_device/1/write/p", "{'request_id': 2, 'value': 1}"),
 				 ERR_PEER);
 		modbus_master_type.ops->write(instance, 0, &one, &refused);
 		assert_int_equal(refused.ack, ACK_LINK_DOWN);
+		assert_string_equal(refused.why, "there is no connection");
 		assert_string_equal(told(), "");
 		client_state(LINK_CONNECTING);
 		assert_int_equal(event("remote_device/1/write/p", "{'request_id': 3, 'value': 1}"),
@@ -193,9 +195,11 @@ static void test_writes_of_iottalk_have_their_codes(void **state)
 	modbus_master_type.ops->write(instance, 0, &v, &call);
 	except(3);
 	assert_int_equal(call.ack, ACK_REJECTED);
+	assert_string_equal(call.why, "INVALID_DATA_VALUE");
 	modbus_master_type.ops->write(instance, 0, &v, &call);
 	time_out();
 	assert_int_equal(call.ack, ACK_TIMEOUT);
+	assert_string_equal(call.why, "no answer in time");
 	v.u = 65536;
 	modbus_master_type.ops->write(instance, 0, &v, &call);
 	assert_int_equal(call.ack, ACK_BAD_VALUE);

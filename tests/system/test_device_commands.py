@@ -13,6 +13,7 @@ from suite import BIN, Suite, free_ports, until
 POINTS = [{"name": "level", "interval": 0.1, "data_type": "HOLDING_REGISTER", "start_address": 5, "bit_count": 16, "scale": 0.1, "unit": "m"},
           {"name": "flow", "interval": None, "data_type": "INPUT_REGISTER", "start_address": 6, "bit_count": 16},
           {"name": "trim", "interval": 0.1, "data_type": "HOLDING_REGISTER", "start_address": 8, "bit_count": 16, "signed": True},
+          {"name": "far", "interval": None, "data_type": "HOLDING_REGISTER", "start_address": 60000, "bit_count": 16},
           {"name": "pump", "interval": 0.1, "data_type": "COIL", "start_address": 7, "bit_count": 1}]
 FLOATS = [{"name": "f", "interval": 0.1, "data_type": "HOLDING_REGISTER", "start_address": 10, "bit_count": 32, "format": "float32"},
           {"name": "g", "interval": 0.1, "data_type": "HOLDING_REGISTER", "start_address": 10, "bit_count": 32, "format": "float32",
@@ -72,7 +73,7 @@ def bench(tmp_path):
 
 def test_a_device_from_its_first_enable_to_its_last(bench):
     assert {n: (d["type"], d["enabled"], d["points"]) for n, d in bench.field().items()} == {
-        "plc1": ("modbus_master", False, 4), "plc2": ("modbus_master", False, 4)}
+        "plc1": ("modbus_master", False, len(POINTS)), "plc2": ("modbus_master", False, len(POINTS))}
     assert "plc1 is enabled; state: " in bench.iotctl("enable", "plc1").stdout
     bench.running("plc1")
     assert bench.field()["plc2"]["state"] == "disabled"
@@ -112,9 +113,12 @@ def test_what_cannot_be_done_is_told(bench):
         assert bench.iotctl("write", "plc1", "level", value, rc=1).stderr.startswith("iotctl: device: level: ")
     # nobody writes input registers
     assert "modbus_master/plc1: the point cannot be written" in bench.iotctl("write", "plc1", "flow", "1", rc=1).stderr
+    # the peer has no such register
+    for args in (["read", "plc1", "far"], ["write", "plc1", "far", "1"]):
+        assert bench.iotctl(*args, rc=1).stderr == "iotctl: device: modbus_master/plc1: INVALID_DATA_ADDRESS\n"
     bench.peer.close()
     until(lambda: bench.field()["plc1"]["link"] != "connected", 10, "the link to be down")
-    assert "modbus_master/plc1: link down" in bench.iotctl("write", "plc1", "level", "1", rc=1).stderr
+    assert "modbus_master/plc1: there is no connection" in bench.iotctl("write", "plc1", "level", "1", rc=1).stderr
     for args in (["enable"], ["read", "plc1"], ["write", "plc1", "level"], ["reload", "a", "b"], ["read", "--field", "plc1", "level"]):
         bench.iotctl(*args, rc=2)
     bench.suite.processes["agent"].stop()
@@ -195,7 +199,7 @@ def test_names_are_completed(bench):
         return subprocess.run([str(BIN / "iotctl"), "-c", str(bench.suite.ini), "complete", "--", "device", *words], capture_output=True,
                               text=True, timeout=30, env=os.environ).stdout.split()
     assert complete("show", "") == ["plc1", "plc2"]
-    assert complete("read", "plc1", "") == ["level", "flow", "trim", "pump"]
+    assert complete("read", "plc1", "") == [p["name"] for p in POINTS]
     assert complete("write", "plc1", "p") == ["pump"]
 
 

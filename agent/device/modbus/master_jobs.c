@@ -64,6 +64,16 @@ static void tell_write(const struct job *j, const char *result)
 	master_emit(j->remote, "write", j->point, payload, NULL);
 }
 
+/* What people are told of a result that is no success; NULL: it is one. */
+static const char *why_failed(const struct modbus_result *res)
+{
+	if (res->kind == MODBUS_LOST)
+		return "the connection is lost";
+	if (res->kind != MODBUS_DONE)
+		return "no answer in time";
+	return res->answer->exception != 0 ? master_exception(res->answer->exception) : NULL;
+}
+
 static void end_write(const struct job *j, const struct modbus_result *res)
 {
 	enum ack ack = ACK_OK;
@@ -81,24 +91,18 @@ static void end_write(const struct job *j, const struct modbus_result *res)
 		tell_write(j, "SUCCESS");
 	}
 	if (j->call != NULL)
-		port_written(j->call, ack);
+		port_written(j->call, ack, why_failed(res));
 }
 
 static void end_read(const struct job *j, const struct modbus_result *res)
 {
 	const struct modbus_answer *a = res->answer;
-	const char *why = NULL;
+	const char *why = why_failed(res);
 	struct value v = {.kind = VALUE_UINT};
 
-	if (res->kind == MODBUS_LOST)
-		why = "the connection is lost";
-	else if (res->kind != MODBUS_DONE)
-		why = "no answer in time";
-	else if (a->exception != 0)
-		why = master_exception(a->exception);
-	else if (a->quantity == 0)
+	if (why == NULL && a->quantity == 0)
 		why = "the queue is empty";
-	else
+	if (why == NULL)
 		v.u = modbus_bits_get(&point_of(j)->bits, a->values);
 	port_was_read(j->call, why == NULL ? &v : NULL, why);
 }
@@ -240,19 +244,22 @@ void jobs_write(struct master *m, uint32_t point, const struct value *v, struct 
 	const struct master_point *p = &m->points[point];
 	struct job j = {.point = point, .value = v->u, .call = call};
 	char id[32];
-	int rc = ERR_NOMEM;
+	struct err err = {0};
+	int rc;
 
 	if (v->kind != VALUE_UINT || v->u > modbus_bits_max(&p->bits) || !is_writable(p)) {
-		port_written(call, ACK_BAD_VALUE);
+		port_written(call, ACK_BAD_VALUE, NULL);
 		return;
 	}
 	snprintf(id, sizeof(id), "odf-%" PRIu64, ++m->writes);
 	j.request_id = json_string(id);
 	if (j.request_id != NULL)
-		rc = add(&m->remotes[p->remote], &j, NULL);
+		rc = add(&m->remotes[p->remote], &j, &err);
+	else
+		rc = err_set(&err, ERR_NOMEM, "out of memory");
 	json_decref(j.request_id);
 	if (rc < 0)
-		port_written(call, rc == ERR_PEER ? ACK_LINK_DOWN : ACK_TIMEOUT);
+		port_written(call, rc == ERR_PEER ? ACK_LINK_DOWN : ACK_TIMEOUT, err.text);
 }
 
 void jobs_read(struct master *m, uint32_t point, struct port_call *call)

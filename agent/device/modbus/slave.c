@@ -223,11 +223,11 @@ static void slave_write_point(void *instance, unsigned point, const struct value
 	struct slave *s = instance;
 
 	if (v->kind != VALUE_UINT || v->u > modbus_bits_max(modbus_cache_bits(s->cache, point))) {
-		port_written(call, ACK_BAD_VALUE);
+		port_written(call, ACK_BAD_VALUE, NULL);
 		return;
 	}
 	modbus_cache_set(s->cache, point, v->u);
-	port_written(call, ACK_OK);
+	port_written(call, ACK_OK, NULL);
 }
 
 static void slave_read_point(void *instance, unsigned point, struct port_call *call)
