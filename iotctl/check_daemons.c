@@ -139,10 +139,7 @@ static bool look_at_device(struct look *l, const json_t *device)
 	}
 	if (strcmp(state, "running") != 0 || strcmp(text_of(device, "link"), "connected") == 0)
 		return false;
-	json_auto_t *shown =
-		ask_agent(l, json_pack("{s:s, s:s}", "op", "device_show", "name", key));
-	const char *why =
-		text_or_empty(json_object_get(json_object_get(shown, "device"), "driver"), "why");
+	const char *why = text_or_empty(device, "why");
 
 	if (why[0] == '\0')
 		return false;

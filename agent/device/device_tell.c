@@ -44,6 +44,17 @@ static json_t *link_told(const struct device *d)
 	return json_string(names[d->link]);
 }
 
+/* Why it failed; of one that runs and is not connected, what its driver says. */
+static json_t *why_told(const struct device *d)
+{
+	bool ask = d->why[0] == '\0' && d->state == DEVICE_RUNNING && d->link != LINK_CONNECTED &&
+		   d->instance != NULL && d->type->ops->status != NULL;
+	json_auto_t *status = ask ? d->type->ops->status(d->instance) : NULL;
+	const char *why = json_string_value(json_object_get(status, "why"));
+
+	return json_string(why != NULL ? why : d->why);
+}
+
 static json_t *outbox_told(const struct outbox_status *s)
 {
 	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "waiting", (json_int_t)s->waiting,
@@ -149,7 +160,7 @@ json_t *device_tell(const struct device *d, bool all)
 		{"links", json_integer(d->link_count)},
 		{"points", json_integer((json_int_t)d->points.n)},
 		{"backlog", json_integer((json_int_t)waiting.waiting)},
-		{"why", json_string(d->why)},
+		{"why", why_told(d)},
 	};
 	json_t *told = json_object();
 

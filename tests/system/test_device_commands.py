@@ -251,7 +251,9 @@ def test_doctor_says_which_devices_are_not_reached_and_why(bench, tmp_path):
         bench.iotctl("enable", name)
     bench.running("plc1")
     until(lambda: bench.field()["srv"]["state"] == "failed", 10, "a port in use")
-    until(lambda: all(bench.show(n)["driver"]["why"] for n in ("plc9", "meters")), 10, "reasons")
+    until(lambda: all(bench.field()[n]["why"] for n in ("plc9", "meters")), 10, "reasons")
+    assert bench.field()["plc1"]["why"] == ""
+    assert "connecting: Connection refused" in bench.iotctl("list", "--field").stdout
     done = subprocess.run([str(BIN / "iotctl"), "-c", str(bench.suite.ini), "doctor", "--json"], stdin=subprocess.DEVNULL,
                           capture_output=True, text=True, timeout=80)
     told = {c["name"]: c for c in json.loads(done.stdout)["checks"] if c["group"] == "field devices"}
