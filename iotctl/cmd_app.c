@@ -69,7 +69,8 @@ static int app_list(const struct iotctl *app, const struct words *w)
 		bool suspended = json_integer_value(json_object_get(one, "suspended")) > 0;
 
 		printf("%-*s %-*s %-*s %-8s %8s %4s %4s%s\n", ID_WIDTH, text_of(one, "id"),
-		       name_width, text_of(one, "name"), model_width, text_of(one, "model"),
+		       bytes_of(name_width, text_of(one, "name")), text_of(one, "name"),
+		       bytes_of(model_width, text_of(one, "model")), text_of(one, "model"),
 		       text_of(one, "state"),
 		       age_of(json_real_value(json_object_get(one, "since")), age),
 		       number_of(one, "idf", idf), number_of(one, "odf", odf),

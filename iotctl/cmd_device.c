@@ -52,7 +52,8 @@ static void print_field_devices(const json_t *rows)
 	printf("%-*s %-*s %-8s %-9s %-13s %6s %8s  %s\n", name, "field device", type, "type",
 	       "enabled", "state", "link", "points", "backlog", "why");
 	json_array_foreach (rows, i, d)
-		printf("%-*s %-*s %-8s %-9s %-13s %6s %8s  %s\n", name, text_of(d, "name"), type,
+		printf("%-*s %-*s %-8s %-9s %-13s %6s %8s  %s\n",
+		       bytes_of(name, text_of(d, "name")), text_of(d, "name"), type,
 		       text_of(d, "type"), word_of_bool(d, "enabled"), text_of(d, "state"),
 		       text_of(d, "link"), number_of(d, "points", points),
 		       number_of(d, "backlog", backlog), text_or_empty(d, "why"));
@@ -77,10 +78,11 @@ static void print_ccm_devices(const json_t *rows)
 	printf("%6s %-*s %-*s %-*s %-8s %-36s %s\n", "number", name, "device", model, "model",
 	       owner, "owner", "state", "id", "projects");
 	json_array_foreach (rows, i, d)
-		printf("%6s %-*s %-*s %-*s %-8s %-36s %s%s\n", number_of(d, "d_id", id), name,
-		       text_of(d, "d_name"), model, text_of(d, "dm_name"), owner,
-		       text_of(d, "owner"), text_of(d, "status"), text_of(d, "mac_addr"),
-		       text_of(d, "projects"),
+		printf("%6s %-*s %-*s %-*s %-8s %-36s %s%s\n", number_of(d, "d_id", id),
+		       bytes_of(name, text_of(d, "d_name")), text_of(d, "d_name"),
+		       bytes_of(model, text_of(d, "dm_name")), text_of(d, "dm_name"),
+		       bytes_of(owner, text_of(d, "owner")), text_of(d, "owner"),
+		       text_of(d, "status"), text_of(d, "mac_addr"), text_of(d, "projects"),
 		       json_is_true(json_object_get(d, "is_sim")) ? " (simulated)" : "");
 }
 
@@ -165,9 +167,10 @@ static void print_points(const json_t *points)
 		CLEANUP(freep)
 		char *value = value_text(json_object_get(point, "value"));
 
-		printf("%-*s %-*s %-*s %-7s %-24s %7s %s\n", name, text_of(point, "name"), idf,
-		       text_of(point, "idf"), odf, text_of(point, "odf"), text_of(point, "keep"),
-		       value != NULL ? value : "-", number_of(point, "quality", quality),
+		printf("%-*s %-*s %-*s %-7s %-24s %7s %s\n", bytes_of(name, text_of(point, "name")),
+		       text_of(point, "name"), idf, text_of(point, "idf"), odf,
+		       text_of(point, "odf"), text_of(point, "keep"), value != NULL ? value : "-",
+		       number_of(point, "quality", quality),
 		       json_is_integer(time_us)
 			       ? age_of((double)json_integer_value(time_us) / 1e6, age)
 			       : "-");

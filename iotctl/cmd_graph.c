@@ -25,11 +25,11 @@ static void print_row(json_t *g, int id_width, int owner_width)
 {
 	char rev[32], engine[32], rate[32], p50[32], p99[32], dropped[32];
 
-	printf("%-*s %-*s %6s %-11s %7s %10s %8s %8s %8s\n", id_width, text_of(g, "id"),
-	       owner_width, text_of(g, "owner"), number_of(g, "rev", rev), text_of(g, "state"),
-	       number_of(g, "pid", engine), number_of(g, "per_s", rate),
-	       number_of(g, "p50_us", p50), number_of(g, "p99_us", p99),
-	       number_of(g, "dropped", dropped));
+	printf("%-*s %-*s %6s %-11s %7s %10s %8s %8s %8s\n", bytes_of(id_width, text_of(g, "id")),
+	       text_of(g, "id"), bytes_of(owner_width, text_of(g, "owner")), text_of(g, "owner"),
+	       number_of(g, "rev", rev), text_of(g, "state"), number_of(g, "pid", engine),
+	       number_of(g, "per_s", rate), number_of(g, "p50_us", p50),
+	       number_of(g, "p99_us", p99), number_of(g, "dropped", dropped));
 	if (json_object_get(g, "reason") != NULL)
 		printf("    %s\n", text_of(g, "reason"));
 }

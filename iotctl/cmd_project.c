@@ -41,9 +41,10 @@ static int project_list(const struct iotctl *app, const struct options *o)
 	printf("%6s %-*s %-*s %-6s %-10s %8s %6s %12s\n", "number", name, "project", owner, "owner",
 	       "state", "simulation", "objects", "bound", "applications");
 	json_array_foreach (rows, i, p)
-		printf("%6s %-*s %-*s %-6s %-10s %8s %6s %12s\n", number_of(p, "p_id", id), name,
-		       text_of(p, "p_name"), owner, text_of(p, "owner"), text_of(p, "status"),
-		       text_of(p, "sim"), number_of(p, "objects", objects),
+		printf("%6s %-*s %-*s %-6s %-10s %8s %6s %12s\n", number_of(p, "p_id", id),
+		       bytes_of(name, text_of(p, "p_name")), text_of(p, "p_name"),
+		       bytes_of(owner, text_of(p, "owner")), text_of(p, "owner"),
+		       text_of(p, "status"), text_of(p, "sim"), number_of(p, "objects", objects),
 		       number_of(p, "bound", bound), number_of(p, "applications", applications));
 	return EXIT_OK;
 }
@@ -242,9 +243,10 @@ static int function_list(const struct iotctl *app, const struct options *o)
 	printf("%6s %-*s %8s %6s %6s  %s\n", "number", name, "function", "versions", "links",
 	       "joins", "kind");
 	json_array_foreach (rows, i, f)
-		printf("%6s %-*s %8s %6s %6s  %s\n", number_of(f, "fn_id", id), name,
-		       text_of(f, "fn_name"), number_of(f, "versions", versions),
-		       number_of(f, "links", links), number_of(f, "joins", joins),
+		printf("%6s %-*s %8s %6s %6s  %s\n", number_of(f, "fn_id", id),
+		       bytes_of(name, text_of(f, "fn_name")), text_of(f, "fn_name"),
+		       number_of(f, "versions", versions), number_of(f, "links", links),
+		       number_of(f, "joins", joins),
 		       json_is_true(json_object_get(f, "is_protect")) ? "protected" : "-");
 	return EXIT_OK;
 }

@@ -173,14 +173,61 @@ const char *age_of(double since, char buf[32])
 	return buf;
 }
 
+/* The next character of a text, which is UTF-8, and where the one after it begins. */
+static uint32_t next_character(const unsigned char **at)
+{
+	const unsigned char *c = *at;
+	uint32_t code = *c < 0x80 ? *c : *c < 0xe0 ? *c & 0x1f : *c < 0xf0 ? *c & 0x0f : *c & 0x07;
+
+	for (c++; (*c & 0xc0) == 0x80; c++)
+		code = code << 6 | (*c & 0x3f);
+	*at = c;
+	return code;
+}
+
+/* Places that a text takes on a terminal: characters of East Asia and pictures take two, accents
+ * for the one before none. wcwidth() would ask a locale, which not every machine has. */
+static size_t places_of(const char *text)
+{
+	static const struct {
+		uint32_t first, last;
+		unsigned places;
+	} others[] = {{0x300, 0x36f, 0},     {0x1100, 0x115f, 2},   {0x200b, 0x200f, 0},
+		      {0x2e80, 0xa4cf, 2},   {0xac00, 0xd7a3, 2},   {0xf900, 0xfaff, 2},
+		      {0xfe00, 0xfe0f, 0},   {0xfe30, 0xfe6f, 2},   {0xff00, 0xff60, 2},
+		      {0xffe0, 0xffe6, 2},   {0x1f300, 0x1f64f, 2}, {0x1f680, 0x1f6ff, 2},
+		      {0x1f900, 0x1f9ff, 2}, {0x20000, 0x3fffd, 2}};
+	const unsigned char *at = (const unsigned char *)text;
+	size_t places = 0;
+
+	while (*at != '\0') {
+		uint32_t code = next_character(&at);
+		unsigned takes = 1;
+
+		for (size_t i = 0; i < ARRAY_LEN(others); i++)
+			if (code >= others[i].first && code <= others[i].last)
+				takes = others[i].places;
+		places += takes;
+	}
+	return places;
+}
+
+int bytes_of(int width, const char *text)
+{
+	return width + (int)strlen(text) - (int)places_of(text);
+}
+
 int width_of(const json_t *list, const char *key, size_t least)
 {
 	json_t *row;
 	size_t i;
 
-	json_array_foreach (list, i, row)
-		if (strlen(text_of(row, key)) > least)
-			least = strlen(text_of(row, key));
+	json_array_foreach (list, i, row) {
+		size_t places = places_of(text_of(row, key));
+
+		if (places > least)
+			least = places;
+	}
 	return (int)least;
 }
 
@@ -215,8 +262,8 @@ static int column_width(const json_t *rows, const char *key)
 		CLEANUP(freep)
 		char *text = member_text(json_object_get(row, key));
 
-		if (text != NULL && strlen(text) > width)
-			width = strlen(text);
+		if (text != NULL && places_of(text) > width)
+			width = places_of(text);
 	}
 	return (int)width;
 }
@@ -236,8 +283,9 @@ static void print_table(const json_t *rows, int indent)
 		json_object_foreach (first, key, unused) {
 			CLEANUP(freep)
 			char *text = member_text(json_object_get(row, key));
+			const char *shown = text != NULL ? text : "-";
 
-			printf("%-*s ", column_width(rows, key), text != NULL ? text : "-");
+			printf("%-*s ", bytes_of(column_width(rows, key), shown), shown);
 		}
 		putchar('\n');
 	}

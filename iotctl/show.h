@@ -29,8 +29,11 @@ const char *text_or_empty(const json_t *o, const char *key);
 const char *number_of(const json_t *o, const char *key, char buf[32]);
 /* How long ago a time (seconds since 1970) is: "12 s", "3 min", "5 h", "2 d". */
 const char *age_of(double since, char buf[32]);
-/* The longest text under a key of a list of objects, at least `least`: a column's width. */
+/* The widest text under a key of a list of objects, at least `least`: a column's width, in places
+ * of a terminal. */
 int width_of(const json_t *list, const char *key, size_t least);
+/* printf() counts bytes: what to give it for "%-*s" that the text fills `width` places. */
+int bytes_of(int width, const char *text);
 /* A value as a person writes it: a list of one is its element, numbers have no more digits than
  * they need. ret: yours; NULL: out of memory. */
 char *value_text(const json_t *value);

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import unicodedata
 
 import pytest
 
@@ -192,6 +193,19 @@ def test_both_kinds_of_devices_are_listed(bench):
     bench.suite.processes["agent"].stop()
     assert list(json.loads(bench.iotctl("list", "--json").stdout)) == ["devices"]
     assert bench.iotctl("list").stdout.startswith("number device")
+
+
+def columns(text):
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else not unicodedata.combining(c) for c in text)
+
+
+def test_columns_stand_whatever_the_names_are(bench):
+    names = ["plc1", "K\u00fcche und Keller, 1. Stock", "Ku\u0308che unten", "\u5eda\u623f\u96fb\u8868", "\U0001f50c plug"]
+    bench.write(*[master(n, bench.port) for n in names])
+    bench.iotctl("reload")
+    lines = bench.iotctl("list", "--field").stdout.splitlines()[:len(names) + 1]
+    assert {columns(line[:line.index("type" if line.startswith("field device") else "modbus_master")]) for line in lines} == {
+        max(columns(n) for n in names) + 1}
 
 
 def test_names_are_completed(bench):
