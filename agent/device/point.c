@@ -68,6 +68,21 @@ static bool is_scaled(const struct point *p)
 	return p->how->scale != 1 || p->how->offset != 0;
 }
 
+static double scaled(const struct point *p, double r)
+{
+	const struct conversion *how = p->how;
+
+	return (how->divisor != 0 ? r / how->divisor : r * how->scale) + how->offset;
+}
+
+static double unscaled(const struct point *p, double r)
+{
+	const struct conversion *how = p->how;
+
+	r -= how->offset;
+	return how->divisor != 0 ? r * how->divisor : r / how->scale;
+}
+
 static json_t *number_json(const struct number *n)
 {
 	char text[24];
@@ -102,7 +117,7 @@ static json_t *value_json(const struct point *p, const struct value *v)
 		return NULL;
 	}
 	if (is_scaled(p))
-		n = of_real(n.r * p->how->scale + p->how->offset);
+		n = of_real(scaled(p, n.r));
 	return number_json(&n);
 }
 
@@ -269,9 +284,8 @@ static int int_range(const struct point *p, const struct number *n, struct err *
 	uint64_t top = low_bits(UINT64_MAX, bits - has_sign); /* the lowest is -top - 1, or 0 */
 	char value[32], low[32] = "0", high[32];
 	if (is_scaled(p)) {
-		double ends[2] = {(has_sign ? -(double)top - 1 : 0) * p->how->scale +
-					  p->how->offset,
-				  (double)top * p->how->scale + p->how->offset};
+		double ends[2] = {scaled(p, has_sign ? -(double)top - 1 : 0),
+				  scaled(p, (double)top)};
 		snprintf(low, sizeof(low), "%.15g", ends[p->how->scale < 0]);
 		snprintf(high, sizeof(high), "%.15g", ends[p->how->scale > 0]);
 	} else {
@@ -334,7 +348,7 @@ int point_from_odf(const struct point *p, const json_t *values, struct value *re
 	int rc = parse_number(v, &n, err);
 	if (rc < 0)
 		return rc;
-	double r = is_scaled(p) ? (n.r - p->how->offset) / p->how->scale : n.r;
+	double r = is_scaled(p) ? unscaled(p, n.r) : n.r;
 	if (p->how->bits == 0) {
 		to_plain(p, &n, r, ret);
 		return 0;

@@ -10,6 +10,7 @@ enum dims { DIMS_VALUE, DIMS_VALUE_QUALITY, DIMS_FULL };
 /* How values are converted; mostly that of many points. */
 struct conversion {
 	double scale, offset;
+	double divisor; /* 1 / scale if that is a whole number; 0: it is none */
 	uint8_t format, dims;
 	uint8_t bits; /* 0: it is no bit string */
 	bool on_change;

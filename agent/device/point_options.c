@@ -2,6 +2,7 @@
 #include "agent/device/outbox.h"
 #include "agent/device/point_int.h"
 #include "common/util.h"
+#include <math.h>
 #include <string.h>
 
 #define LOOK_BACK 8 /* different conversions in turn that are still found to be the same */
@@ -157,6 +158,14 @@ void point_check(const struct point_spec *spec, struct problems *p)
 
 /* ---- how it is converted ---- */
 
+/* A scale of 0.1 is not quite a tenth: times it 12 is 1.2000000000000002. Ten is ten. */
+static double divisor_of(double scale)
+{
+	double divisor = round(1 / scale);
+
+	return 1 / divisor == scale ? divisor : 0;
+}
+
 static bool same_conversion(const struct conversion *a, const struct conversion *b)
 {
 	return a->scale == b->scale && a->offset == b->offset && a->format == b->format &&
@@ -175,6 +184,7 @@ static struct conversion *conversion_new(const struct point_spec *spec)
 	memcpy(c->unit, unit != NULL ? unit : "", len);
 	c->bits = (uint8_t)spec->bits;
 	c->scale = option_number(spec, "scale", 1);
+	c->divisor = divisor_of(c->scale);
 	c->offset = option_number(spec, "offset", 0);
 	c->format = (uint8_t)format_of(spec);
 	c->dims = option_word(spec, "dims", dims_names);

@@ -79,6 +79,10 @@ static void bit_strings_are_pushed_as_their_numbers(void **state)
 		{64, "{\"signed\": true}", INT64_MAX, "[\"9223372036854775807\"]"},
 		/* scale and offset */
 		{16, "{\"scale\": 0.1}", 235, "[23.5]"},
+		/* the number that is written 1.2, not the one after it */
+		{16, "{\"scale\": 0.1}", 12, "[1.2]"},
+		{16, "{\"scale\": 0.001}", 4101, "[4.101]"},
+		{16, "{\"scale\": 0.3}", 3, "[0.89999999999999991]"},
 		{16, "{\"scale\": 2, \"offset\": -10}", 5, "[0.0]"},
 		{16, "{\"offset\": 0.5}", 1, "[1.5]"},
 		{16, "{\"scale\": -1}", 7, "[-7.0]"},
@@ -329,6 +333,7 @@ static void odf_values_become_bits(void **state)
 		{1, "{\"signed\": true}", "[-1]", 1},
 		{16, "{\"scale\": 0.1}", "[23.5]", 235},
 		{16, "{\"scale\": 0.1}", "[23.54]", 235},
+		{64, "{\"format\": \"float64\", \"scale\": 0.1}", "[1.2]", 0x4028000000000000},
 		{16, "{\"scale\": 0.1}", "[23.55001]", 236},
 		{16, "{\"scale\": 2, \"offset\": -10}", "[0]", 5},
 		{16, "{\"scale\": -1}", "[-7]", 7},
