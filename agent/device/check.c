@@ -1,6 +1,7 @@
 /* check.c - one device of the file against the tables of its type. */
 #include "agent/device/check.h"
 #include "agent/device/conf.h"
+#include "agent/device/outbox.h"
 #include "agent/device/point.h"
 #include "common/conf_near.h"
 #include "common/util.h"
@@ -51,6 +52,17 @@ static const struct device_type *type_named(const char *name, const char *key, s
 	return NULL;
 }
 
+/* A file that has both names of the type must mean the same. ret: whether it does; else told. */
+static bool module_is(const struct device_type *type, const json_t *device, struct problems *p)
+{
+	const char *module = json_string_value(json_object_get(device, "module"));
+	const struct device_type *named = module != NULL ? type_named(module, "module", p) : type;
+
+	if (named != NULL && named != type)
+		problem_add(p, "module", "is %s, but the type is %s", named->name, type->name);
+	return named == type;
+}
+
 const struct device_type *check_type(const json_t *device, const char *of_template,
 				     struct problems *p)
 {
@@ -66,6 +78,8 @@ const struct device_type *check_type(const json_t *device, const char *of_templa
 	}
 	const struct device_type *type = type_named(json_string_value(value), key, p);
 
+	if (type != NULL && !module_is(type, device, p))
+		return NULL;
 	if (type == NULL || of_template == NULL || device_type_find(of_template) == type)
 		return type;
 	problem_add(p, key, "is %s, but the template is for %s", type->name, of_template);
@@ -163,6 +177,22 @@ static int tell_points(const struct point_list *list, json_t *device, struct pro
 	return 0;
 }
 
+/* A `keep` without a store is a loss that shows when it is too late. */
+static void check_keep(const struct point_list *list, const json_t *device, struct problems *p)
+{
+	bool keeps = false;
+
+	for (size_t i = 0; i < list->n; i++) {
+		const char *keep =
+			json_string_value(json_object_get(list->items[i].options, "keep"));
+
+		keeps |= keep != NULL && strcmp(keep, outbox_keep_names[KEEP_NONE]) != 0;
+	}
+	if (keeps && !json_is_object(json_object_get(device, "store")))
+		problem_warn(p, "store",
+			     "is missing: nothing is kept, whatever `keep` of its points says");
+}
+
 static int check_points(const struct device_type *type, json_t *device, struct problems *p)
 {
 	struct point_list points = {0};
@@ -171,6 +201,8 @@ static int check_points(const struct device_type *type, json_t *device, struct p
 
 	if (rc < 0 && rc != ERR_NOMEM)
 		problem_add(p, "", "%s", err.text);
+	if (rc == 0)
+		check_keep(&points, device, p);
 	if (rc == 0 && !all_right(&points))
 		rc = tell_points(&points, device, p);
 	free(points.items);

@@ -24,6 +24,7 @@ struct device_conf {
 	json_t *json;     /* owned: checked, with defaults, template put in; not to be changed.
 			     NULL: that of the device that runs (struct conf_known) */
 	char digest[FILE_DIGEST_LEN + 1]; /* of its text; "": it is to be read in any case */
+	size_t number;                    /* of the file's list `devices` */
 };
 
 struct devices_conf {

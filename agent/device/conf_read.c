@@ -68,8 +68,9 @@ static int find_twice(const struct devices_conf *c, struct problems *p)
 
 		if (d->type != sorted[i - 1]->type || strcmp(d->name, sorted[i - 1]->name) != 0)
 			continue;
-		problem_add(p, "devices", "there are two %s with the name %s", d->type->name,
-			    d->name);
+		problem_enter(p, "devices[%zu]", d->number);
+		problem_add(p, "name", "there is another %s '%s'", d->type->name, d->name);
+		problem_leave(p);
 		rc = ERR_SCHEMA;
 	}
 	return rc;
@@ -88,8 +89,9 @@ static int finish(struct conf_reading *r, struct err *err)
 /* ---- devices ---- */
 
 /* d goes into the list, where JSON is looked for by its number. */
-static int enlist(struct conf_reading *r, size_t number, const struct device_conf *d)
+static int enlist(struct conf_reading *r, size_t number, struct device_conf *d)
 {
+	d->number = number;
 	json_t *json = d->json != NULL ? json_incref(d->json) : json_null();
 
 	return json_array_set_new(r->list, number, json) == 0 ? 0 : ERR_NOMEM;

@@ -276,14 +276,20 @@ static void a_type_is_named_in_two_ways(void **state)
 		"{\"type\": \"modbus_mastr\", \"name\": \"a\"},"
 		"{\"type\": \"smpp_client\", \"name\": \"a\"},"
 		"{\"module\": \"modbus.slave\", \"name\": \"a\"},"
-		"{\"type\": 7, \"name\": \"a\"}]}",
+		"{\"type\": 7, \"name\": \"a\"},"
+		"{\"type\": \"modbus_slave\", \"module\": \"hat.gateway.devices.modbus.master\", "
+		"\"name\": \"b\"},"
+		"{\"type\": \"modbus_slave\", \"module\": \"modbus_mastr\", \"name\": \"c\"}]}",
 		"devices[0].type: modbus_mastr is no device type (did you mean modbus_master?);"
 		" there are: modbus_master, modbus_slave\n"
 		"devices[1].type: smpp_client is not part of this version;"
 		" there are: modbus_master, modbus_slave\n"
 		"devices[2].module: modbus.slave is no device type (did you mean modbus_slave?);"
 		" there are: modbus_master, modbus_slave\n"
-		"devices[3].type: must be the name of a device type\n");
+		"devices[3].type: must be the name of a device type\n"
+		"devices[4].module: is modbus_master, but the type is modbus_slave\n"
+		"devices[5].module: modbus_mastr is no device type (did you mean modbus_master?);"
+		" there are: modbus_master, modbus_slave\n");
 }
 
 static void names_are_any_text_and_unique_in_their_type(void **state)
@@ -301,8 +307,8 @@ static void names_are_any_text_and_unique_in_their_type(void **state)
 			    "b\\u0085") "," METER("c") "," METER("a") "," METER("a") "]}",
 		    "name: must not have control characters\n"
 		    "devices[1].name: must not have control characters\n"
-		    "devices: there are two modbus_master with the name a\n"
-		    "devices: there are two modbus_master with the name a\n");
+		    "devices[3].name: there is another modbus_master 'a'\n"
+		    "devices[4].name: there is another modbus_master 'a'\n");
 }
 
 static void json_that_does_not_parse_is_told_with_its_line(void **state)

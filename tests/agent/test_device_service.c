@@ -925,7 +925,8 @@ static void a_reload_repeats_its_warnings(void **state)
 	}
 	/* twice the text of one that is known */
 	write_file(w, "{\"type\":\"fake\",\"name\":\"d0\"},{\"type\":\"fake\",\"name\":\"d0\"}");
-	assert_reason(w, json_pack("{s:s}", "op", "reload"), "there are two fake with the name d0");
+	assert_reason(w, json_pack("{s:s}", "op", "reload"),
+		      "devices[1].name: there is another fake 'd0'");
 }
 
 static json_int_t counter(const struct world *w, const char *name)

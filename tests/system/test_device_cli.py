@@ -84,15 +84,26 @@ def test_everything_wrong_is_told_with_its_place(tmp_path):
     assert list(found) == [
         "mqtt.tls", "bus_loss_grace", "devices[1].connection.transport.port", "devices[1].connection.connect_delay",
         "devices[1].remote_devices[0].data[1].bit_count", "devices[1].remote_devices[0].data[2].data_type",
-        "devices[1].remote_devices[0].data[3].interval", "devices[3].type", "devices"]
+        "devices[1].remote_devices[0].data[3].interval", "devices[3].type", "devices[2].name"]
     assert found["devices[1].remote_devices[0].data[1].bit_count"] == "must be an integer from 1 to 64"
     assert found["devices[1].remote_devices[0].data[2].data_type"].endswith("(did you mean COIL?)")
     assert found["devices[3].type"] == "pong is no device type (did you mean ping?); there are: " + ", ".join(TYPES)
-    assert found["devices"] == "there are two ping with the name net"
+    assert found["devices[2].name"] == "there is another ping 'net'"
     assert warnings == ["devices[1].remote_devices[0].data[4].bit_cuont: is not known (did you mean bit_count?)"]
     told = iotctl("device", "check", path, rc=1)
     assert told.stdout == "" and told.stderr.splitlines() == sorted(
         ["error: " + e for e in errors] + ["warning: " + w for w in warnings], key=told.stderr.index)
+
+
+def test_what_points_keep_needs_a_store(tmp_path):
+    master = json.loads(blocks(iotctl("device", "doc", "modbus_master").stdout)[0])
+    points = master["remote_devices"][0]["data"]
+    points[0]["keep"] = "none"
+    assert errors_of(device_file(tmp_path, master), rc=0) == ([], [])
+    points[1]["keep"] = points[2]["keep"] = "all"
+    assert errors_of(device_file(tmp_path, ping(), master), rc=0) == (
+        [], ["devices[1].store: is missing: nothing is kept, whatever `keep` of its points says"])
+    assert errors_of(device_file(tmp_path, ping(), dict(master, store={})), rc=0) == ([], [])
 
 
 LINE = {"type": "SERIAL", "port": "/dev/ttyS0", "baudrate": 19200, "parity": "EVEN"}
