@@ -172,7 +172,8 @@ static int set_line(int fd, const json_t *block, struct err *err)
 static int take_line(int fd, const char *port, struct err *err)
 {
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
-		return err_set(err, ERR_BUSY, "serial line %s: another program has it", port);
+		return err_set(err, ERR_BUSY, "serial line %s: another program or device has it",
+			       port);
 	if (ioctl(fd, TIOCEXCL) < 0)
 		return err_sys(err, "serial line %s", port);
 	return 0;

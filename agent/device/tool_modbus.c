@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #define HOST_BYTES    256
 #define WORDS_MAX     1000
@@ -176,6 +177,17 @@ static const struct {
 	{"input", "INPUT_REGISTER", MODBUS_READ_INPUT_REGISTERS},
 };
 
+/* Whether `len` bytes are a name of a table, in letters of any size. */
+static bool is_table(size_t i, const char *text, size_t len)
+{
+	const char *names[] = {tables[i].name, tables[i].data_type};
+
+	for (size_t n = 0; n < ARRAY_LEN(names); n++)
+		if (strlen(names[n]) == len && strncasecmp(names[n], text, len) == 0)
+			return true;
+	return false;
+}
+
 /* "coil,holding". ret: false: it is none. */
 static bool read_tables(const char *text, unsigned *ret)
 {
@@ -185,8 +197,7 @@ static bool read_tables(const char *text, unsigned *ret)
 	while (*text != '\0') {
 		size_t len = strcspn(text, ","), i = 0;
 
-		while (i < ARRAY_LEN(tables) &&
-		       (strlen(tables[i].name) != len || strncmp(tables[i].name, text, len) != 0))
+		while (i < ARRAY_LEN(tables) && !is_table(i, text, len))
 			i++;
 		if (i == ARRAY_LEN(tables))
 			return false;
@@ -314,6 +325,38 @@ static const char *value_or(const struct options *o, const char *name, const cha
 	return value != NULL ? value : missing;
 }
 
+/* ret: whether all can be used; those that cannot are told. */
+static bool read_scan_options(const struct options *o, struct modbus_scan_conf *conf,
+			      double *ret_timeout_s)
+{
+	const char *units = value_or(o, "units", "1-247"),
+		   *addresses = value_or(o, "addresses", "0-999"),
+		   *names = value_or(o, "tables", "coil,discrete,holding,input"),
+		   *timeout = value_or(o, "timeout", "0.3");
+	const struct {
+		const char *name, *value, *rule;
+		bool good;
+	} read[] = {
+		{"units", units, "FIRST-LAST or one, of 0 to 255",
+		 read_range(units, MODBUS_UNIT_MAX, &conf->first_unit, &conf->last_unit)},
+		{"addresses", addresses, "FIRST-LAST or one, of 0 to 65535",
+		 read_range(addresses, ADDRESS_MAX, &conf->first_address, &conf->last_address)},
+		{"tables", names, "some of coil,discrete,holding,input, or none",
+		 read_tables(names, &conf->tables)},
+		{"timeout", timeout, "seconds, 0.001 to 60", read_seconds(timeout, ret_timeout_s)},
+	};
+	bool good = true;
+
+	for (size_t i = 0; i < ARRAY_LEN(read); i++) {
+		if (read[i].good)
+			continue;
+		fprintf(stderr, "error: --%s %s: must be %s\n", read[i].name, read[i].value,
+			read[i].rule);
+		good = false;
+	}
+	return good;
+}
+
 int tool_scan(const struct options *o)
 {
 	struct modbus_scan_conf conf = {.pause_ms = SCAN_PAUSE_MS};
@@ -324,17 +367,8 @@ int tool_scan(const struct options *o)
 	double timeout_s;
 	struct err err = {0};
 
-	if (!read_range(value_or(o, "units", "1-247"), MODBUS_UNIT_MAX, &conf.first_unit,
-			&conf.last_unit) ||
-	    !read_range(value_or(o, "addresses", "0-999"), ADDRESS_MAX, &conf.first_address,
-			&conf.last_address) ||
-	    !read_tables(value_or(o, "tables", "coil,discrete,holding,input"), &conf.tables) ||
-	    !read_seconds(value_or(o, "timeout", "0.3"), &timeout_s)) {
-		fputs("error: units are 0-255 at most, addresses 0-65535, tables coil,discrete,"
-		      "holding,input or none; a timeout has seconds, 0.001 to 60\n",
-		      stderr);
+	if (!read_scan_options(o, &conf, &timeout_s))
 		return EXIT_WRONG_LINE;
-	}
 	json_auto_t *connection = connection_of(o, timeout_s);
 
 	if (connection == NULL)

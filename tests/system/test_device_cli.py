@@ -245,7 +245,17 @@ def test_scan_finds_units_and_what_they_let_read(host):
     assert told == {"units": [{"unit": 1, "ranges": FOUND}, {"unit": 2, "ranges": FOUND}]}
     text = iotctl("device", "scan", host, "--units", "2", *ENDS, "--tables", "holding,coil").stdout
     assert text.split("\n") == ["unit 2 answers", "unit 2", "  COIL             19990 to 19999", "  HOLDING_REGISTER 19990 to 19999", ""]
+    assert iotctl("device", "scan", host, "--units", "2", *ENDS, "--tables", "HOLDING_REGISTER,coil").stdout == text
     assert iotctl("device", "scan", host, "--units", "0-3", "--tables", "none").stdout == "unit 1 answers\nunit 2 answers\n"
+
+
+def test_scan_tells_which_words_are_wrong():
+    told = iotctl("device", "scan", "192.0.2.1", "--units", "1,2", "--addresses", "0-65536", "--tables", "holding,relays", "--timeout", "0",
+                  rc=2)
+    assert told.stderr.splitlines() == [
+        "error: --units 1,2: must be FIRST-LAST or one, of 0 to 255", "error: --addresses 0-65536: must be FIRST-LAST or one, of 0 to 65535",
+        "error: --tables holding,relays: must be some of coil,discrete,holding,input, or none",
+        "error: --timeout 0: must be seconds, 0.001 to 60"]
 
 
 @pytest.mark.parametrize("framing", ["RTU", "ASCII"])
