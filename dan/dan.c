@@ -31,6 +31,18 @@ static int copy_login(struct dan_own *own, const struct dan_conf *conf, struct e
 							      : err_set(err, ERR_NOMEM, "login");
 }
 
+/* One without a scheme is of http. */
+static int check_url(const char *url, struct err *err)
+{
+	if (url == NULL || url[0] == '\0')
+		return err_set(err, ERR_SCHEMA, "csm_url is missing");
+	if (strstr(url, "://") != NULL && strncmp(url, "http://", 7) != 0 &&
+	    strncmp(url, "https://", 8) != 0)
+		return err_set(err, ERR_SCHEMA,
+			       "csm_url '%.200s': must begin with http:// or https://", url);
+	return 0;
+}
+
 int dan_own_read(struct dan_own *own, struct uuid_text *id, const struct dan_conf *conf,
 		 struct err *err)
 {
@@ -41,6 +53,9 @@ int dan_own_read(struct dan_own *own, struct uuid_text *id, const struct dan_con
 		return err_set(err, ERR_INVAL, "'%s' cannot become '%s'", id->s, told.s);
 	if (conf->qos > 2)
 		return err_set(err, ERR_SCHEMA, "QoS %d: 0, 1 or 2", conf->qos);
+	int rc = check_url(conf->csm_url, err);
+	if (rc < 0)
+		return rc;
 	size_t url_len = strlen(conf->csm_url);
 	while (url_len > 0 && conf->csm_url[url_len - 1] == '/')
 		url_len--;
@@ -55,7 +70,7 @@ int dan_own_read(struct dan_own *own, struct uuid_text *id, const struct dan_con
 	if (own->retry_max_ms < own->retry_min_ms)
 		own->retry_max_ms = own->retry_min_ms;
 	own->http_timeout_ms = conf->http_timeout_ms;
-	int rc = registration_body(conf, &own->body, err);
+	rc = registration_body(conf, &own->body, err);
 	if (rc == 0)
 		rc = copy_login(own, conf, err);
 	return rc < 0 ? rc : copy_about(own, conf, err);

@@ -10,7 +10,7 @@
 
 static int check_feature(const struct dan_feature *f, const char *list, struct err *err)
 {
-	size_t len = strlen(f->name);
+	size_t len = f->name != NULL ? strlen(f->name) : 0;
 	if (len == 0 || len > FEATURE_BYTES_MAX)
 		return err_set(err, ERR_SCHEMA, "%s: a feature's name has 1 to %d bytes", list,
 			       FEATURE_BYTES_MAX);

@@ -159,9 +159,9 @@ struct dan_device_handlers {
 	void (*on_error)(void *arg, const struct dan_error *err);
 };
 
-/* Begin to register. handlers is copied. ret: yours; give it to dan_device_free(). Errors:
- * DAN_SCHEMA (what the server would refuse: bad id, no model, a feature twice or with a bad name),
- * DAN_NOMEM. */
+/* Begin to register. handlers is copied; NULL: none. ret: yours; give it to dan_device_free().
+ * Errors: DAN_SCHEMA (no csm_url, or what the server would refuse: bad id, no model, a feature
+ * twice or with a bad name), DAN_NOMEM. */
 int dan_device_new(struct dan *d, const struct dan_device_conf *conf,
 		   const struct dan_device_handlers *handlers, void *arg, struct dan_device **ret,
 		   struct dan_error *err);

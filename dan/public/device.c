@@ -152,7 +152,8 @@ int dan_device_new(struct dan *d, const struct dan_device_conf *conf,
 		return dan_tell(reterr, &err);
 	}
 	dev->d = d;
-	dev->handlers = *handlers;
+	if (handlers != NULL)
+		dev->handlers = *handlers;
 	dev->arg = arg;
 	const struct uuid_text id = uuid4();
 	const struct dan_conf of_client = conf_of(dev, conf, id.s);

@@ -320,6 +320,34 @@ static void errors_are_told_in_its_own_words(void **state)
 	assert_string_equal(dan_code_name(DAN_CONFLICT), "CONFLICT");
 }
 
+static void what_nobody_set_is_told_and_not_followed(void **state)
+{
+	struct fixture *f = *state;
+	static const struct dan_feature nameless = {0};
+	static const char *const no_urls[] = {NULL, "", "ftp://csm", "mqtt://csm:1883"};
+	json_auto_t *profile = json_pack("{s:s}", "model", "Cat");
+	struct dan_device *none = NULL;
+	struct dan_error err = {0};
+	for (size_t i = 0; i < sizeof(no_urls) / sizeof(no_urls[0]); i++) {
+		const struct dan_device_conf conf = {.csm_url = no_urls[i], .profile = profile};
+		assert_int_equal(dan_device_new(f->dan, &conf, &handlers, NULL, &none, &err),
+				 DAN_SCHEMA);
+		assert_non_null(strstr(err.text, "csm_url"));
+	}
+	const struct dan_device_conf of_nothing = {0};
+	const struct dan_device_conf of_nameless = {
+		.csm_url = "http://csm", .profile = profile, .idfs = &nameless, .n_idfs = 1};
+	assert_int_equal(dan_device_new(f->dan, &of_nothing, NULL, NULL, &none, &err), DAN_SCHEMA);
+	assert_int_equal(dan_device_new(f->dan, &of_nameless, NULL, NULL, &none, &err), DAN_SCHEMA);
+	assert_non_null(strstr(err.text, "name"));
+	assert_null(none);
+	/* and nobody has to listen */
+	const struct dan_device_conf silent = {.csm_url = "csm:9992", .profile = profile};
+	f->http_done = NULL;
+	assert_int_equal(dan_device_new(f->dan, &silent, NULL, NULL, &none, &err), 0);
+	dan_device_free(none);
+}
+
 static void without_an_id_it_has_a_random_one(void **state)
 {
 	struct fixture *f = *state;
@@ -422,6 +450,7 @@ int main(void)
 		TEST(a_push_of_a_freed_device_is_not_told),
 		TEST(outside_of_a_turn_it_is_freed_at_once),
 		TEST(errors_are_told_in_its_own_words),
+		TEST(what_nobody_set_is_told_and_not_followed),
 		TEST(without_an_id_it_has_a_random_one),
 		TEST(runs_until_somebody_quits),
 		TEST(lives_in_a_loop_of_the_caller),
