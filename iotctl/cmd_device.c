@@ -59,10 +59,12 @@ static void print_field_devices(const json_t *rows)
 		       number_of(d, "backlog", backlog), text_or_empty(d, "why"));
 }
 
-/* With why there are none. */
+/* With why there are none, or why they wait. */
 static void print_field_answer(const json_t *answer)
 {
 	print_field_devices(json_object_get(answer, "devices"));
+	if (text_or_empty(answer, "bus_why")[0] != '\0')
+		printf("broker: %s\n", text_of(answer, "bus_why"));
 	if (text_or_empty(answer, "why")[0] != '\0')
 		printf("not started: %s\n", text_of(answer, "why"));
 }

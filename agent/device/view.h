@@ -38,7 +38,7 @@ struct view_status {
 	bool registered, online;
 	const char *id, *app; /* of the device application; borrowed for this turn */
 	uint64_t pushed, writes, refused;
-	const char *why; /* the last thing that failed; "" */
+	const char *why; /* the last thing that failed since it is on line; "" */
 };
 
 /* Not registered yet. ret: yours. Errors: ERR_SCHEMA, ERR_NOMEM. */

@@ -23,7 +23,10 @@ static void on_registered(void *arg, const char *name)
 
 static void on_online(void *arg)
 {
-	view_wanted_back(arg);
+	struct view *v = arg;
+
+	free(TAKE(v->why)); /* it was why we were away */
+	view_wanted_back(v);
 }
 
 static void on_offline(void *arg, const char *why)

@@ -118,6 +118,21 @@ static void suspended_is_as_disconnected(void **state)
 	expect("put level [2,0,1000000] none\nopen level\nput level [3,0,1000000] none\n");
 }
 
+static void a_reason_ends_with_what_it_was_for(void **state)
+{
+	struct fixture *f = *state;
+	struct view_status s = {0};
+
+	start_online(f);
+	connect_idf(f, "level");
+	lose_broker(f);
+	view_get_status(f->view, &s);
+	assert_string_equal(s.why, "connection lost");
+	find_broker(f, "level");
+	view_get_status(f->view, &s);
+	assert_string_equal(s.why, "");
+}
+
 static void what_is_suspended_stays_so_over_a_lost_broker(void **state)
 {
 	struct fixture *f = *state;
@@ -398,6 +413,7 @@ int main(void)
 		TEST(link_is_told_once_for_each_change),
 		TEST(values_go_out_between_connect_and_disconnect),
 		TEST(suspended_is_as_disconnected),
+		TEST(a_reason_ends_with_what_it_was_for),
 		TEST(what_is_suspended_stays_so_over_a_lost_broker),
 		TEST(what_is_connected_stays_wanted_while_the_broker_is_away),
 		TEST(values_wait_for_whom_they_are_for),

@@ -244,12 +244,16 @@ def test_what_waits_for_the_broker_is_shown(bench):
     assert re.search(r"^  oldest +-$", bench.iotctl("show", "plc1").stdout, re.M)
     bench.suite.processes["broker"].stop()
     until(lambda: bench.field()["plc2"]["state"] == "waiting", 20, "the one without a store to be closed")
+    assert bench.iotctl("list", "--field").stdout.splitlines()[-1] == "broker: connecting: Connection refused"
     bench.peer.set("HOLDING_REGISTER", 5, 99)
     until(lambda: bench.field()["plc1"]["backlog"] > 0, 10, "a backlog")
     assert re.search(r"^  oldest +\d+ s$", bench.iotctl("show", "plc1").stdout, re.M)
     assert re.search(r"field devices 2, running 1, failed 0; values that wait [1-9]", bench.status())
     bench.suite.start("broker")
     until(lambda: bench.field()["plc1"]["backlog"] == 0 and bench.field()["plc2"]["state"] == "running", 20, "all to be as before")
+    assert "broker:" not in bench.iotctl("list", "--field").stdout
+    until(lambda: bench.show("plc1")["iottalk"]["online"], 20, "the device application")
+    assert bench.show("plc1")["iottalk"]["why"] == ""
 
 
 def test_doctor_says_which_devices_are_not_reached_and_why(bench, tmp_path):
