@@ -166,8 +166,9 @@ static void print_points(const json_t *points)
 	       "value", "quality", "age");
 	json_array_foreach (points, i, point) {
 		json_t *time_us = json_object_get(point, "time_us");
+		json_t *last = json_object_get(point, "value");
 		CLEANUP(freep)
-		char *value = value_text(json_object_get(point, "value"));
+		char *value = json_is_null(last) ? NULL : value_text(last);
 
 		printf("%-*s %-*s %-*s %-7s %-24s %7s %s\n", bytes_of(name, text_of(point, "name")),
 		       text_of(point, "name"), idf, text_of(point, "idf"), odf,

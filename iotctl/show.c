@@ -248,6 +248,8 @@ char *value_text(const json_t *value)
 /* ret: yours, for a column or behind a name; NULL: out of memory. */
 static char *member_text(const json_t *value)
 {
+	if (json_is_null(value))
+		return strdup("-");
 	if (!json_is_string(value))
 		return value_text(value);
 	return strdup(json_string_length(value) > 0 ? json_string_value(value) : "-");

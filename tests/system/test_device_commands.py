@@ -101,6 +101,10 @@ def test_a_device_from_its_first_enable_to_its_last(bench):
     assert re.search(r"^level .* 12\.5 ", text, re.M) and "{" not in text   # tables, not JSON
     assert re.search(r"^  remote_devices\n    device_id enabled status .*\n    1         true    CONNECTED ", text, re.M)
 
+    untouched = bench.iotctl("show", "plc2").stdout
+    assert re.search(r"^driver +-$", untouched, re.M) and re.search(r"^level .* none +- +- -$", untouched, re.M)
+    assert "null" not in untouched
+
     assert "plc1 is disabled; state: " in bench.iotctl("disable", "plc1").stdout
     until(lambda: bench.field()["plc1"]["state"] == "disabled", 5, "disabled")
     assert bench.iotctl("read", "plc1", "level", rc=1).stderr == "iotctl: device: modbus_master/plc1: the device does not run\n"
