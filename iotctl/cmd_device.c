@@ -330,7 +330,7 @@ static int tell_wrong_file(const struct options *o, json_t *answer)
 	if (json_array_size(errors) == 0 || options_has(o, "json"))
 		return complain("device: %s", text_of(answer, "reason"));
 	tell_problems("error", errors, text_of(answer, "file"));
-	return complain("device: the device file is wrong, nothing is changed");
+	return complain("device: %s is wrong, nothing is changed", text_of(answer, "file"));
 }
 
 static int device_reload(const struct iotctl *app, const struct options *o)

@@ -168,12 +168,12 @@ def test_the_file_is_read_again(bench):
 
     bench.write(dict(changed, name=""), master("plc2", bench.port))
     assert bench.iotctl("reload", rc=1).stderr.splitlines() == [
-        "error: devices[0].name: must be a text of 1 to 255 bytes", "iotctl: device: the device file is wrong, nothing is changed"]
+        "error: devices[0].name: must be a text of 1 to 255 bytes", "iotctl: device: %s is wrong, nothing is changed" % bench.path]
     assert bench.field()["plc1"]["points"] == 1
     bench.write(*[dict(changed, name="d%d" % i, restart_delay="") for i in range(25)])
     told = bench.iotctl("reload", rc=1).stderr.splitlines()
     assert [line.split(":")[1] for line in told[:20]] == [" devices[%d].restart_delay" % i for i in range(20)]
-    assert told[20:] == ["and 5 more: iotctl device check %s" % bench.path, "iotctl: device: the device file is wrong, nothing is changed"]
+    assert told[20:] == ["and 5 more: iotctl device check %s" % bench.path, "iotctl: device: %s is wrong, nothing is changed" % bench.path]
     assert len(json.loads(bench.iotctl("reload", "--json", rc=1).stdout)["errors"]) == 25
     bench.write(dict(changed, resart_delay=1), master("plc2", bench.port), master("plc3", bench.port))
     done = bench.iotctl("reload")
