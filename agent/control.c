@@ -92,10 +92,10 @@ static json_t *devices_told(const struct agent *a)
 	if (a->devices == NULL)
 		return json_null();
 	devices_get_status(a->devices, &s);
-	return json_pack("{s:I, s:I, s:I, s:b, s:s, s:I, s:I}", "count", (json_int_t)s.devices,
+	return json_pack("{s:I, s:I, s:I, s:b, s:s, s:s, s:I, s:I}", "count", (json_int_t)s.devices,
 			 "running", (json_int_t)s.running, "failed", (json_int_t)s.failed, "bus",
-			 s.bus, "why", s.why, "backlog", (json_int_t)s.backlog, "dropped",
-			 (json_int_t)s.dropped);
+			 s.bus, "bus_why", s.bus_why, "why", s.why, "backlog",
+			 (json_int_t)s.backlog, "dropped", (json_int_t)s.dropped);
 }
 
 static void on_status(void *arg, json_t *request, struct ctl_call *call)

@@ -86,6 +86,7 @@ static unsigned number_in(const json_t *object, const char *key)
 static void look_at_devices(struct look *l, const json_t *devices)
 {
 	const char *why = json_string_value(json_object_get(devices, "why"));
+	const char *bus_why = text_or_empty(devices, "bus_why");
 	unsigned count = number_in(devices, "count"), failed = number_in(devices, "failed");
 	bool bus = json_is_true(json_object_get(devices, "bus"));
 
@@ -99,7 +100,8 @@ static void look_at_devices(struct look *l, const json_t *devices)
 		look_says(l, "devices", DOCTOR_WARNING,
 			  "see the broker above; if the device file names another one, see mqtt "
 			  "there",
-			  "%u; their broker is not reached", count);
+			  "%u; their broker is not reached%s%s", count,
+			  bus_why[0] != '\0' ? ": " : "", bus_why);
 	else if (failed > 0)
 		look_says(l, "devices", DOCTOR_WARNING, "iotctl device list says why",
 			  "%u of %u failed", failed, count);

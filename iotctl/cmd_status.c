@@ -224,9 +224,12 @@ static void print_field_devices(const json_t *devices)
 
 	if (devices == NULL || text_or_empty(devices, "why")[0] != '\0') /* health says it */
 		return;
-	printf("           field devices %s, running %s, failed %s; values that wait %s\n",
+	const char *bus_why = text_or_empty(devices, "bus_why");
+
+	printf("           field devices %s, running %s, failed %s; values that wait %s%s%s\n",
 	       number_of(devices, "count", count), number_of(devices, "running", running),
-	       number_of(devices, "failed", failed), number_of(devices, "backlog", backlog));
+	       number_of(devices, "failed", failed), number_of(devices, "backlog", backlog),
+	       bus_why[0] != '\0' ? "; broker: " : "", bus_why);
 }
 
 static void print_service(json_t *s)

@@ -386,13 +386,17 @@ static void add_one(void *arg, const char *key, void *value)
 void devices_get_status(const struct devices *d, struct devices_status *ret)
 {
 	struct sums s = {0};
+	struct eventbus_stats bus = {.why = ""};
 
+	if (d->bus != NULL)
+		eventbus_get_stats(d->bus, &bus);
 	map_each(d->entries, add_one, &s);
 	*ret = (struct devices_status){
 		.devices = map_count(d->entries),
 		.running = s.running,
 		.failed = s.failed,
 		.bus = d->synced,
+		.bus_why = bus.why,
 		.why = d->why,
 		.backlog = s.counters.backlog,
 		.dropped = s.counters.shed + d->gone_shed,

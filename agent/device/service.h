@@ -15,8 +15,10 @@ struct devices;
 
 struct devices_status {
 	size_t devices, running, failed;
-	bool bus;        /* the event bus is reached */
-	const char *why; /* why there are none: the file is wrong; "". Borrowed for this turn */
+	bool bus; /* the event bus is reached */
+	/* Why the bus is not reached; why there are no devices: the file is wrong; "". Borrowed for
+	 * this turn. */
+	const char *bus_why, *why;
 	uint64_t backlog, dropped;
 };
 

@@ -252,7 +252,11 @@ def test_what_waits_for_the_broker_is_shown(bench):
     bench.peer.set("HOLDING_REGISTER", 5, 99)
     until(lambda: bench.field()["plc1"]["backlog"] > 0, 10, "a backlog")
     assert re.search(r"^  oldest +\d+ s$", bench.iotctl("show", "plc1").stdout, re.M)
-    assert re.search(r"field devices 2, running 1, failed 0; values that wait [1-9]", bench.status())
+    assert re.search(r"field devices 2, running 1, failed 0; values that wait [1-9]\d*; broker: connecting: Connection refused\n",
+                     bench.status())
+    doctor = subprocess.run([str(BIN / "iotctl"), "-c", str(bench.suite.ini), "doctor"], stdin=subprocess.DEVNULL, capture_output=True,
+                            text=True, timeout=80)
+    assert re.search(r"^  devices +warning +2; their broker is not reached: connecting: Connection refused$", doctor.stdout, re.M)
     bench.suite.start("broker")
     until(lambda: bench.field()["plc1"]["backlog"] == 0 and bench.field()["plc2"]["state"] == "running", 20, "all to be as before")
     assert "broker:" not in bench.iotctl("list", "--field").stdout
