@@ -14,6 +14,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections import deque
 from pathlib import Path
 
 import requests
@@ -54,19 +55,25 @@ def until(condition, timeout=5.0, what="condition", every=0.02):
         time.sleep(every)
 
 
+given_ports = deque(maxlen=2000)
+
+
 def free_ports(count):
-    """Ports below the ephemeral range, so that no outgoing connection takes one while its server is being restarted."""
+    """Ports below the ephemeral range, so that no outgoing connection takes one while its server is being restarted; none that was
+    given to somebody a while ago, who may not have bound it yet."""
     found = []
     while len(found) < count:
         port = random.randrange(20000, 32000)
+        if port in given_ports:
+            continue
         with socket.socket() as s:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 s.bind(("127.0.0.1", port))
             except OSError:
                 continue
-        if port not in found:
-            found.append(port)
+        given_ports.append(port)
+        found.append(port)
     return found
 
 

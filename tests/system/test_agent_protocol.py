@@ -16,6 +16,8 @@ from pathlib import Path
 import paho.mqtt.client as paho
 import pytest
 
+from suite import free_ports
+
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(os.environ.get("BUILD", ROOT / "build")) / "bin"
 MOSQUITTO = "/usr/sbin/mosquitto"
@@ -23,12 +25,6 @@ ZEROS = "0" * 32
 WAIT_S = 10
 SQUARE = "def run(x):\n    return x ** 2\n"
 AGENT = "a1"
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def wait_for(check, what, seconds=WAIT_S):
@@ -111,7 +107,7 @@ class Bench:
 
     def __init__(self, folder, settings):
         self.folder = folder
-        self.port = free_port()
+        self.port, = free_ports(1)
         self.key = secrets.token_bytes(32)
         self.broker = self.agent = None
         self.made = []
