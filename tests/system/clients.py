@@ -12,7 +12,9 @@ from collections import deque
 import paho.mqtt.client as paho
 import requests
 
-WAIT_S = 10
+import stopwatch
+
+WAIT_S = 30
 JSON_TYPE = {"Content-Type": "application/json"}
 
 
@@ -31,7 +33,6 @@ def raw_socket(sock):
 class Message:
     def __init__(self, topic, payload, qos=0, retain=False):
         self.topic, self.payload, self.qos, self.retain = topic, payload, qos, retain
-        self.at = time.monotonic()
 
     @property
     def json(self):
@@ -506,7 +507,7 @@ class Load:
 
 
 class Recorder:
-    """Takes the numbers that come out on an ODF, with the time, over its own persistent session."""
+    """Takes the numbers that come out on an ODF, with the stopwatch's time, over its own persistent session."""
 
     def __init__(self, mqtt, topic, qos=1):
         self.values, self.times, self.whole = [], [], []    # whole: the messages themselves
@@ -519,7 +520,7 @@ class Recorder:
         value = message.json
         with self._changed:
             self.values.append(value[0] if isinstance(value, list) else value)
-            self.times.append(message.at)
+            self.times.append(stopwatch.now())
             self.whole.append(value)
             self._changed.notify_all()
 

@@ -3,10 +3,10 @@
 import json
 import random
 import threading
-import time
 
 import pytest
 
+import stopwatch
 from clients import GraphClient, HttpApi, JSON_TYPE, Sdk, new_id
 from suite import AGENT_ID, SANITIZED
 
@@ -52,13 +52,13 @@ class World:
         yield from ("iottalk/esm/" + new_id(), "iottalk/esm/", "iottalk/monitor/" + new_id(), "$SYS/x", "nothing")
 
     def works(self, within_s=2.0):
-        began = time.monotonic()
+        began = stopwatch.now()
         assert HttpApi(self.suite).put(new_id(), {"accept_protos": ["mqtt"], "profile": {"model": "M"}}).status_code == 200
         self.g.ok("set_join", prev=None, new=None)
         mark = new_id()
         self.sdk.push("meow", [mark])
         self.sdk.data.get(lambda d: d[1] == [mark])
-        assert time.monotonic() - began < within_s
+        assert stopwatch.now() - began < within_s
         assert self.alive() == self.pids
 
 

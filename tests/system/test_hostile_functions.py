@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+import stopwatch
 from clients import GraphClient, Sdk, digest
 from suite import SANITIZED, until
 
@@ -60,10 +61,10 @@ class Bystander:
         self.sdk.until_connected(("idf", "meow"), ("odf", "meow"))
 
     def passes_within(self, seconds):
-        began = time.monotonic()
+        began = stopwatch.now()
         self.sdk.push("meow", [1])
-        assert self.sdk.received("meow", timeout=10) == 2
-        took = time.monotonic() - began
+        assert self.sdk.received("meow") == 2
+        took = stopwatch.now() - began
         assert took < seconds, "the other graph was back after %.2f s" % took
 
 

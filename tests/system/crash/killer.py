@@ -3,6 +3,7 @@
 import threading
 import time
 
+import stopwatch
 from clients import GraphClient, Sdk, digest
 from model import Violation
 from suite import until
@@ -43,12 +44,12 @@ class Probe:
     def _run(self):
         topic = self.source.topics["idf", "meow"]
         while not self._stop.wait(TICK_S):
-            self.sent.append(time.monotonic())
+            self.sent.append(stopwatch.now())
             self.source.publish(topic, [len(self.sent) - 1], 1, wait=False)
 
     def _take(self, item):
         with self._changed:
-            self.came.append((item[1][0], time.monotonic()))
+            self.came.append((item[1][0], stopwatch.now()))
             self._changed.notify_all()
 
     def forwards_after(self, moment, timeout):
@@ -98,13 +99,13 @@ class Killer:
         self.what = "%s%s" % ("+".join(victims), " and %s again after %.3f s" % (again, pause) if again else "")
         for name in victims:
             self.suite.processes[name].popen.kill()
-        moment = time.monotonic()
+        moment = stopwatch.now()
         for name in victims:
             self.suite.kill9(name)
         self.start(victims)
         if again:
             time.sleep(pause)
-            moment = time.monotonic()
+            moment = stopwatch.now()
             self.drop(again)
             self.start((again,))
         for name in victims:
