@@ -100,7 +100,8 @@ class Mqtt:
     def __init__(self, suite, client_id="", transport="tcp", clean_session=True, will=None, connect=True):
         self.suite = suite
         self._subscriptions = {}   # filter -> (qos, Inbox or callback)
-        self._acked = {}           # mid of a SUBSCRIBE -> what to call at its SUBACK
+        self._waiting = {}         # filter -> what to call at its next SUBACK
+        self._acked = {}           # mid of a SUBSCRIBE -> its filter
         self._lock = threading.RLock()
         self._state = threading.Condition()
         self.connects = 0
@@ -143,8 +144,10 @@ class Mqtt:
 
     def _on_connect(self, client, userdata, flags, rc):
         assert rc == 0, paho.connack_string(rc)
-        for topic_filter, (qos, _) in list(self._subscriptions.items()):
-            self.client.subscribe(topic_filter, qos)
+        with self._lock:
+            self._acked.clear()
+            for topic_filter, (qos, _) in self._subscriptions.items():
+                self._subscribe(topic_filter, qos)
         self.connects += 1
         self.up = True
         self.on_up()
@@ -157,10 +160,15 @@ class Mqtt:
         self.up = False
         self._changed()
 
+    def _subscribe(self, topic_filter, qos):
+        rc, mid = self.client.subscribe(topic_filter, qos)
+        if rc == 0:
+            self._acked[mid] = topic_filter
+
     def _on_subscribe(self, client, userdata, mid, granted):
         with self._lock:
-            done = self._acked.pop(mid, None)
-        if done:
+            waiting = self._waiting.pop(self._acked.pop(mid, None), [])
+        for done in waiting:
             done()
 
     def _on_message(self, client, userdata, m):
@@ -170,12 +178,12 @@ class Mqtt:
                 take(message)
 
     def subscribe_then(self, topic_filter, qos, take, done):
-        """take(message) for every message; done() at the SUBACK. Does not wait: for the network thread."""
+        """take(message) for every message; done() at the SUBACK, if need be that of the next connection. Does not wait: for the
+        network thread."""
         with self._lock:
             self._subscriptions[topic_filter] = (qos, take)
-            rc, mid = self.client.subscribe(topic_filter, qos)
-            if rc == 0:
-                self._acked[mid] = done
+            self._waiting.setdefault(topic_filter, []).append(done)
+            self._subscribe(topic_filter, qos)
 
     def subscribe(self, topic_filter, qos=2):
         """ret: the Inbox of its messages; the broker has acknowledged."""
@@ -185,14 +193,18 @@ class Mqtt:
         return inbox
 
     def unsubscribe(self, topic_filter):
-        self._subscriptions.pop(topic_filter, None)
-        self.client.unsubscribe(topic_filter)
+        with self._lock:
+            self._subscriptions.pop(topic_filter, None)
+            self._waiting.pop(topic_filter, None)
+            self.client.unsubscribe(topic_filter)
 
     def publish(self, topic, payload, qos=2, retain=False, wait=True):
         """payload: bytes and str as they are, None empty, everything else as JSON."""
         if not isinstance(payload, (bytes, str)) and payload is not None:
             payload = json.dumps(payload)
         info = self.client.publish(topic, payload, qos, retain)
+        if qos and info.rc == paho.MQTT_ERR_NO_CONN:
+            info.rc = paho.MQTT_ERR_SUCCESS   # it is kept, and sent at the next connection
         if wait:
             info.wait_for_publish(WAIT_S)
             assert info.is_published(), "publication on %s was not acknowledged" % topic
