@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from clients import Inbox
+from clients import WAIT_S, Inbox
 from suite import BIN, until
 
 GATEWAY = "gw1"
@@ -30,10 +30,14 @@ class FieldDevice:
         self.tell("enable", on, retain=True)
         self.event("running", lambda p: p is on)
 
-    def event(self, path, match=lambda payload: True, timeout=10):
+    def event(self, path, match=lambda payload: True, timeout=WAIT_S):
         """The next event of a path that fits; ret: its payload."""
+        return self.whole_event(path, match, timeout)["payload"]
+
+    def whole_event(self, path, match=lambda payload: True, timeout=WAIT_S):
+        """With its timestamps."""
         topic = self.prefix + "gateway/" + path
-        return self.inbox.get(lambda m: m.topic == topic and match(m.json["payload"]), timeout).json["payload"]
+        return self.inbox.get(lambda m: m.topic == topic and match(m.json["payload"]), timeout).json
 
 
 @pytest.fixture

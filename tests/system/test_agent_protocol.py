@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(os.environ.get("BUILD", ROOT / "build")) / "bin"
 MOSQUITTO = "/usr/sbin/mosquitto"
 ZEROS = "0" * 32
-WAIT_S = 10
+WAIT_S = 30
 SQUARE = "def run(x):\n    return x ** 2\n"
 AGENT = "a1"
 
@@ -397,7 +397,7 @@ def test_an_overwritten_state_is_put_back(running):
     standing = bench.client(csm.topic + "state").next().payload
     for fake in (b"", b"rubbish", seal(secrets.token_bytes(32), csm.topic + "state", nonce(), ZEROS, 1, {"state": "offline"})):
         out.publish(csm.topic + "state", fake, retain=True)
-        wait_for(lambda: bench.client(csm.topic + "state").next(3).payload == standing, "the agent's state", 5)
+        wait_for(lambda: bench.client(csm.topic + "state").next().payload == standing, "the agent's state")
     assert bench.counter("state_overwritten") >= 3
 
 
@@ -532,10 +532,11 @@ def feed(bench, first, last, rate=500, topic="iottalk/esm/in"):
     return thread
 
 
-def collect(out, count, seconds):
+def collect(out, last):
+    """What comes up to the last one, or for WAIT_S, if that is lost."""
     got = []
-    end = time.monotonic() + seconds
-    while len(got) < count and time.monotonic() < end:
+    end = time.monotonic() + WAIT_S
+    while (not got or got[-1] != last) and time.monotonic() < end:
         try:
             got.append(json.loads(out.next(0.2).payload)[0])
         except queue.Empty:
@@ -565,7 +566,7 @@ def test_kill_9_of_the_engine_loses_at_most_the_message_in_evaluation(forwarding
         os.kill(pid, signal.SIGKILL)
         wait_for(lambda: bench.status()["engine"]["pid"] not in (pid, -1), "another engine")
     feeder.join()
-    got = collect(out, 1500, 5)
+    got = collect(out, 1499)
     assert len(pids) == 3
     assert got == sorted(set(got)), "duplicated or out of order"
     assert len(got) >= 1500 - len(pids), "%d lost" % (1500 - len(got))
@@ -587,7 +588,7 @@ def test_kill_9_of_the_agent_loses_little_and_leaves_no_engine_behind(forwarding
     csm.sync("c/1")
     assert csm.answer(ident)["state"] == "ok"
     feeder.join()
-    got = collect(out, 1500, 5)
+    got = collect(out, 1499)
     assert got[-1] == 1499
     assert stopwatch.now() - killed < 10
     missing = 1500 - len(set(got))
@@ -626,7 +627,7 @@ def test_changes_under_load_lose_and_reorder_nothing(forwarding):
         if rev % 3 == 0:
             change["odf"].append(dict(change["odf"][0], lid=rev + 10, topic="iottalk/esm/extra"))
         assert csm.put(change)["state"] == "ok"
-    got = collect(out, 2000, 5)
+    got = collect(out, 1999)
     assert got == list(range(2000))
     assert rev > 20
 

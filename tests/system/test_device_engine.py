@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from suite import free_ports, until
+from suite import PATIENCE_S, free_ports, until
 
 GATEWAY = "gateway/gw1"
 
@@ -23,7 +23,7 @@ def slave(name, port, **more):
 def register(port):
     """The value of register 7 of unit 1; None: nobody listens."""
     with socket.socket() as s:
-        s.settimeout(5)
+        s.settimeout(PATIENCE_S)
         if s.connect_ex(("127.0.0.1", port)) != 0:
             return None
         s.sendall(struct.pack(">HHHBBHH", 1, 0, 6, 1, 3, 7, 1))
@@ -56,7 +56,7 @@ class Gateway:
     def say(self, name, path, payload, retain=True, type="modbus_slave"):
         self.mqtt.publish("%s/%s/%s/system/%s" % (GATEWAY, type, name, path), payload, 1, retain)
 
-    def await_event(self, name, word, payload, timeout=10):
+    def await_event(self, name, word, payload, timeout=PATIENCE_S):
         topic = "%s/modbus_slave/%s/gateway/%s" % (GATEWAY, name, word)
         return self.heard.get(lambda m: m.topic == topic and m.json["payload"] == payload, timeout)
 
@@ -236,7 +236,7 @@ def test_reload_leaves_the_others(make_gateway):
         assert g.ask("reload")["removed"] == ["modbus_slave/b"]
         assert register(second) is None
         # the connection that was there all the time still answers
-        master.settimeout(5)
+        master.settimeout(PATIENCE_S)
         master.sendall(struct.pack(">HHHBBHH", 1, 0, 6, 1, 3, 7, 1))
         assert len(master.recv(64)) == 11
 

@@ -44,7 +44,7 @@ class Wired:
 
     def passes(self, value=0):
         self.sdk.push("meow", [value])
-        assert self.sdk.received("meow", timeout=10) == value
+        assert self.sdk.received("meow") == value
 
     def link(self, mode="idf"):
         return self.graph.link(self.sdk.da_id, mode, "meow")
