@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 from modbus_peers import MODULES, PEERS, Server, mbap
+from suite import PATIENCE_S
 
 
 class Refused(Exception):
@@ -57,12 +58,13 @@ class Mbpoll(Calls):
     TYPES = {"coils": "0", "discrete": "1", "input": "3:hex", "holding": "4:hex", "coil": "0", "register": "4:hex", "registers": "4:hex"}
     NAMES = {"Illegal function": 1, "Illegal data address": 2, "Illegal data value": 3, "Slave device or server failure": 4}
 
-    def __init__(self, framing, where):
+    def __init__(self, framing, where, seconds=10):
+        self.seconds = str(min(seconds, 10))    # it takes no more
         self.reach = ["-m", "tcp", "-p", str(where), "127.0.0.1"] if framing == "TCP" else \
             ["-m", "rtu", "-b", "19200", "-P", "none", str(where)]
 
     def call(self, name, unit, address, count=1, values=()):
-        argv = ["mbpoll", "-0", "-1", "-q", "-o", "3", "-a", str(unit), "-r", str(address),
+        argv = ["mbpoll", "-0", "-1", "-q", "-o", self.seconds, "-a", str(unit), "-r", str(address),
                 "-t", self.TYPES[name.split("_")[1]]] + ([] if values else ["-c", str(count)])
         done = subprocess.run(argv + self.reach + [str(v) for v in values], capture_output=True, text=True, timeout=30)
         for text, code in self.NAMES.items():
@@ -77,25 +79,27 @@ class Mbpoll(Calls):
         pass
 
 
-def client(name, where):
-    """name: "pymodbus RTU over TCP" and so on; where: a port, or the end of a line."""
+def client(name, where, seconds=20):
+    """name: "pymodbus RTU over TCP" and so on; where: a port, or the end of a line; seconds: what an answer may take."""
     library, framing = name.split(" ")[:2]
     transport = "tcp" if isinstance(where, int) else "serial"
     if library == "mbpoll":
-        return Mbpoll(framing, where)
+        return Mbpoll(framing, where, seconds)
     if library == "pymodbus":
-        return Client([sys.executable, PEERS / "pymodbus_client.py", framing, transport, where])
+        if framing == "ASCII" and transport == "tcp":
+            seconds = min(seconds, 3)   # it waits as long after some answers, too
+        return Client([sys.executable, PEERS / "pymodbus_client.py", framing, transport, where, seconds])
     assert MODULES.exists(), "run scripts/test-peers first"
     program = {"modbus-serial": "modbus_serial_client.js", "jsmodbus": "jsmodbus_client.js"}[library]
-    return Client([shutil.which("node"), PEERS / program, MODULES, framing, transport, where])
+    return Client([shutil.which("node"), PEERS / program, MODULES, framing, transport, where, seconds])
 
 
 class Raw:
     """TCP framing by hand."""
 
     def __init__(self, port):
-        self.socket = socket.create_connection(("127.0.0.1", port), 10)
-        self.socket.settimeout(10)
+        self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE_S)
+        self.socket.settimeout(PATIENCE_S)
 
     def send(self, pdu, unit=1, transaction=1):
         self.socket.sendall(mbap(transaction, unit, pdu))

@@ -26,7 +26,7 @@ class Line:
         self.near, self.far = (folder / ("%s-%s" % (name, end)) for end in ("near", "far"))
         self.popen = subprocess.Popen(["socat"] + ["pty,raw,echo=0,link=%s" % end for end in (self.near, self.far)],
                                       stdin=subprocess.DEVNULL)
-        until(lambda: self.near.exists() and self.far.exists(), 5, "the pseudo terminals")
+        until(lambda: self.near.exists() and self.far.exists(), what="the pseudo terminals")
 
     def close(self):
         self.popen.terminate()

@@ -24,7 +24,7 @@ FLOATS = [{"name": "f", "interval": 0.1, "data_type": "HOLDING_REGISTER", "start
 def master(name, port, **more):
     return dict({"type": "modbus_master", "name": name,
                  "connection": {"modbus_type": "TCP", "transport": {"type": "TCP", "host": "127.0.0.1", "port": port},
-                                "connect_timeout": 2, "connect_delay": 0.2, "request_timeout": 1, "request_delay": 0,
+                                "connect_timeout": 20, "connect_delay": 0.2, "request_timeout": 20, "request_delay": 0,
                                 "request_retry_immediate_count": 0, "request_retry_delayed_count": 0, "request_retry_delay": 0},
                  "remote_devices": [{"device_id": 1, "timeout_poll_delay": 1, "enabled": True, "data": POINTS}]}, **more)
 

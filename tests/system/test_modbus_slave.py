@@ -21,9 +21,9 @@ def slave(name, where, points, framing="TCP", **more):
     """A device of the file. where: a port, or a line."""
     if isinstance(where, int):
         transport = {"type": "TCP", "local_host": "127.0.0.1", "local_port": where, "remote_hosts": None, "max_connections": None,
-                     "response_timeout": 5, "keep_alive_timeout": None}
+                     "response_timeout": 20, "keep_alive_timeout": None}
     else:
-        transport = {"type": "SERIAL", "port": str(where.near), "baudrate": 19200, "response_timeout": 5, "keep_alive_timeout": 60}
+        transport = {"type": "SERIAL", "port": str(where.near), "baudrate": 19200, "response_timeout": 20, "keep_alive_timeout": 60}
     transport.update(more.pop("transport", {}))
     return dict({"type": "modbus_slave", "name": name, "modbus_type": framing, "transport": transport, "data": points}, **more)
 
@@ -143,7 +143,7 @@ def test_device_ids_that_are_not_there(way, gateway, closing):
     name, where, reach, framing = way
     _, device = gateway(slave("srv", where, [point("a", "HOLDING_REGISTER", 0, 16),
                                              point("b", "HOLDING_REGISTER", 0, 16, device_id=7)], framing))
-    master = closing(client(name, reach))
+    master = closing(client(name, reach, seconds=3))
     master.write("HOLDING_REGISTER", 0, 5, unit=7)
     device.written(b=5)
     if isinstance(where, int):
@@ -161,7 +161,7 @@ def test_device_ids_that_are_not_there(way, gateway, closing):
 def manual(gateway, closing):
     port = free_ports(1)[0]
     suite, device = gateway(slave("srv", port, [point("a", "HOLDING_REGISTER", 0, 16), point("b", "HOLDING_REGISTER", 1, 16)],
-                                  manual_ack=True, transport={"response_timeout": 1}))
+                                  manual_ack=True, transport={"response_timeout": 5}))
     return suite, device, port
 
 
@@ -347,7 +347,7 @@ def test_a_write_is_taken_when_it_is_on_the_disk(gateway, closing):
     """The same with a store: the value is on the disk, and with the broker when that is back."""
     port = free_ports(1)[0]
     suite, device = gateway(slave("srv", port, [point("a", "HOLDING_REGISTER", 0, 16)], store={},
-                                  transport={"response_timeout": 4}))
+                                  transport={"response_timeout": 20}))
     master = closing(Raw(port))
     suite.kill9("broker")
     master.send(struct.pack(">BHH", 6, 0, 7))

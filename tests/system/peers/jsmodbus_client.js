@@ -1,10 +1,11 @@
-// A Modbus master on npm's jsmodbus, a process of its own: jsmodbus_client.js MODULES FRAMING tcp PORT | MODULES FRAMING serial PATH.
+// A Modbus master on npm's jsmodbus, a process of its own: jsmodbus_client.js MODULES FRAMING tcp PORT SECONDS |
+// MODULES FRAMING serial PATH SECONDS.
 // It behaves as pymodbus_client.py does. Its library has no mask write.
 "use strict"
 const net = require("net")
 const path = require("path")
 const readline = require("readline")
-const [modules, framing, transport, where] = process.argv.slice(2)
+const [modules, framing, transport, where, seconds] = process.argv.slice(2)
 const jsmodbus = require(path.join(modules, "jsmodbus"))
 
 const calls = {
@@ -26,12 +27,12 @@ async function clientOf(unit) {
 		return clients[unit]
 	if (transport === "tcp") {
 		const socket = net.connect(Number(where), "127.0.0.1")
-		clients[unit] = new jsmodbus.client.TCP(socket, unit, 3000)
+		clients[unit] = new jsmodbus.client.TCP(socket, unit, 1000 * seconds)
 		await new Promise(done => socket.once("connect", done))
 	} else {
 		const {SerialPort} = require(path.join(modules, "serialport"))
 		const port = line || new SerialPort({path: where, baudRate: 19200})
-		clients[unit] = new jsmodbus.client.RTU(port, unit, 3000)
+		clients[unit] = new jsmodbus.client.RTU(port, unit, 1000 * seconds)
 		if (!line)
 			await new Promise(done => port.once("open", done))
 		line = port

@@ -1,9 +1,9 @@
-// A Modbus master on npm's modbus-serial, a process of its own: modbus_serial_client.js MODULES FRAMING tcp PORT |
-// MODULES FRAMING serial PATH. It behaves as pymodbus_client.py does.
+// A Modbus master on npm's modbus-serial, a process of its own: modbus_serial_client.js MODULES FRAMING tcp PORT
+// SECONDS | MODULES FRAMING serial PATH SECONDS. It behaves as pymodbus_client.py does.
 "use strict"
 const path = require("path")
 const readline = require("readline")
-const [modules, framing, transport, where] = process.argv.slice(2)
+const [modules, framing, transport, where, seconds] = process.argv.slice(2)
 const Modbus = require(path.join(modules, "modbus-serial"))
 
 const connects = {
@@ -37,7 +37,7 @@ async function answer(client, q) {
 async function main() {
 	const client = new Modbus()
 	await connects[framing + " " + transport](client)
-	client.setTimeout(3000)
+	client.setTimeout(1000 * seconds)
 	console.log(JSON.stringify({ready: true}))
 	for await (const line of readline.createInterface({input: process.stdin}))
 		console.log(JSON.stringify(await answer(client, JSON.parse(line))))

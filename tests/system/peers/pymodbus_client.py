@@ -1,4 +1,5 @@
-"""A Modbus master on pymodbus, a process of its own: pymodbus_client.py FRAMING tcp PORT | FRAMING serial PATH.
+"""A Modbus master on pymodbus, a process of its own: pymodbus_client.py FRAMING tcp PORT SECONDS | FRAMING serial PATH SECONDS,
+SECONDS: how long it waits for an answer.
 
 Says {"ready": true} when it is connected; then each line of stdin is {"call", "unit", "address", and "count", "values" or "masks"}
 and is answered with a line: {"values"}, {"exception": code} or {"error": text}.
@@ -39,11 +40,11 @@ def answer(client, q):
     return {"values": list(result.registers) if hasattr(result, "registers") else []}
 
 
-def main(framing, transport, where):
+def main(framing, transport, where, seconds):
     if transport == "tcp":
-        client = ModbusTcpClient("127.0.0.1", port=int(where), framer=FRAMERS[framing], timeout=3)
+        client = ModbusTcpClient("127.0.0.1", port=int(where), framer=FRAMERS[framing], timeout=float(seconds))
     else:
-        client = ModbusSerialClient(where, framer=FRAMERS[framing], baudrate=19200, timeout=3)
+        client = ModbusSerialClient(where, framer=FRAMERS[framing], baudrate=19200, timeout=float(seconds))
     print(json.dumps({"ready": bool(client.connect())}), flush=True)
     for line in sys.stdin:
         print(json.dumps(answer(client, json.loads(line))), flush=True)
