@@ -2,13 +2,15 @@
 
 import sqlite3
 import time
+import uuid
 
 import pytest
 
+import stopwatch
 from clients import GraphClient, HttpApi, announced_id, new_id
 from suite import Suite, until
 
-SETTINGS = {"core.command-timeout-ms": 1000, "core.cleanup-delay-ms": 700}
+SETTINGS = {"core.cleanup-delay-ms": 2000}
 
 
 @pytest.fixture
@@ -159,14 +161,15 @@ def test_an_error_answer_shows_on_the_link_and_in_the_monitor(world):
     monitor.get(lambda m: "the sensor is unplugged" in m.payload.decode())
 
 
-def test_no_answer_in_time_shows_on_the_link_and_in_the_monitor(world):
+def test_no_answer_in_time_shows_on_the_link_and_in_the_monitor(make_suite, clients):
+    world = World(make_suite({"core.command-timeout-ms": 500}), clients)
     da_id, answer, commands = world.registered()
     g = world.graph()
     monitor = g.monitor()
     g.ok("add_link", da_id=da_id, odf="purr", func=None)
     world.tell(answer, "online")
     command = commands.get().json
-    assert g.until_link(da_id, "odf", "purr", "error", 5)["reason"]
+    assert g.until_link(da_id, "odf", "purr", "error")["reason"]
     monitor.get(lambda m: da_id in m.payload.decode() or "purr" in m.payload.decode())
     # an answer that comes late is better than none
     world.mqtt.publish(answer["ctrl_chans"][0], {"msg_id": command["msg_id"], "state": "ok"})
@@ -291,12 +294,12 @@ def test_deregistration_disconnects_open_links(world):
 
 
 def test_retained_messages_are_there_right_after_delete_and_cleared_later(suite, world, clients):
-    sdk = clients.sdk(suite)
+    sdk, late = clients.sdk(suite), clients.mqtt(suite)
     assert sdk.deregister().status_code == 200
-    late = clients.mqtt(suite).subscribe(sdk.up_topic)
+    late = late.subscribe(sdk.up_topic)
     offline = late.get()
     assert offline.retain and offline.json == {"state": "offline", "rev": sdk.rev}
-    assert late.get(timeout=5).payload == b""   # the clearing, as it happens
+    assert late.get().payload == b""   # the clearing, as it happens
     witness = clients.mqtt(suite)
     inbox = witness.subscribe(sdk.up_topic)
     witness.publish(sdk.up_topic, b"end")
@@ -313,7 +316,7 @@ def test_registering_again_before_the_cleanup_keeps_the_retained_state(suite, wo
     later = clients.sdk(suite)
     later_watch = world.mqtt.subscribe(later.up_topic)
     later.deregister()
-    later_watch.get(lambda m: m.payload == b"", timeout=5)
+    later_watch.get(lambda m: m.payload == b"")
     assert len(watch) == 0
     assert world.online(sdk.da_id) is True
 
@@ -352,9 +355,11 @@ def test_commands_keep_to_the_configured_rate(make_suite, clients):
 
 # -- expiration needs a suite of its own
 
+EXPIRATION_S = 2    # whoever is to come online before, on a busy machine, can
+
 @pytest.fixture(scope="module")
 def forgetful():
-    s = Suite({"core.da-expiration": 1, "core.cleanup-delay-ms": 200})
+    s = Suite({"core.da-expiration": EXPIRATION_S, "core.cleanup-delay-ms": 200})
     yield s
     s.close()
 
@@ -363,9 +368,10 @@ def test_a_device_that_never_came_online_expires(forgetful, clients):
     w = World(forgetful, clients)
     w.api.attach()
     da_id, answer, _ = w.registered()
-    began = time.monotonic()
-    w.api.announced("deregister", da_id)
-    assert 0.7 < time.monotonic() - began < 3
+    began = stopwatch.now()
+    register, deregister = (uuid.UUID(w.api.announced(kind, da_id)["timestamp"]).time / 1e7 for kind in ("register", "deregister"))
+    assert EXPIRATION_S - 0.3 < deregister - register
+    assert stopwatch.now() - began < EXPIRATION_S + 2
     assert w.http.get(da_id).status_code == 404
 
 
@@ -427,7 +433,7 @@ def test_expiration_goes_on_after_a_restart(forgetful, clients):
     da_id, _, _ = w.registered()
     forgetful.kill9("csm")
     forgetful.restart("csm")
-    until(lambda: w.http.get(da_id).status_code == 404, 4, "expiration")
+    until(lambda: w.http.get(da_id).status_code == 404, what="expiration")
 
 
 def test_a_device_that_vanished_while_csm_was_away_expires(forgetful, clients):
