@@ -268,7 +268,9 @@ protocol websockets
         until(answers, START_S, "the broker")
 
     def await_session(self):
-        until(lambda: self.agent_status().get("csm") is True, START_S, "the session of csm and agent")
+        """As both see it: the agent does when it has answered csm's hello, and csm when it has the answer."""
+        until(lambda: self.agent_status().get("csm") is True and self.control("csm", {"op": "status"}).get("agent") is True,
+              START_S, "the session of csm and agent")
 
     def stop(self, name):
         """An orderly stop; it must succeed."""

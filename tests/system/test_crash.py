@@ -187,7 +187,7 @@ def test_kill_9_of_the_broker_is_overcome_by_itself(busy):
     busy.suite.await_broker()
     up = stopwatch.now()
     assert busy.recorder.after(up) - up < BACK_S
-    until(lambda: busy.suite.agent_status().get("csm") is True, 5, "the session of csm and agent")
+    busy.suite.await_session()
     until(lambda: busy.http.get("readyz").status_code == 200, 5, "readiness of csm")
     for sdk in (busy.source, busy.target):
         until(lambda: busy.http.get(sdk.da_id).json()["online"], 5, "online")

@@ -15,7 +15,7 @@ import pytest
 
 import stopwatch
 from clients import GraphClient, Recorder, new_id
-from suite import BUILD, SANITIZED, until
+from suite import BUILD, SANITIZED
 
 KILLS = int(os.environ.get("KILLS", 12))
 SEED = int(os.environ.get("SEED", random.randrange(1 << 32)))
@@ -82,7 +82,7 @@ def test_kills_at_random_moments_cost_at_most_what_was_being_evaluated(make_suit
                 suite.processes["agent"].start()
                 count = ticker.answers_within(WITHIN_S)
                 assert count == counted + 1, "an agent's death took globals along (seed %d)" % SEED
-                until(lambda: suite.agent_status().get("csm") is True, 10, "the session of csm and agent")
+                suite.await_session()
             else:
                 pids = suite.agent_status()["engine"]["pids"]
                 os.kill(chance.choice(pids), signal.SIGKILL)
