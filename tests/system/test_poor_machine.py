@@ -66,7 +66,7 @@ def test_a_disk_without_room_while_it_runs(make_suite, clients, small_disk):
         until(lambda: suite.agent_status().get("engine", {}).get("ready"), 10, "the next engine")
     until(lambda: "quarantined" in json.dumps(suite.control("agent", {"op": "graphs"})), 10, "the quarantine")
     assert suite.processes["agent"].runs() and suite.processes["csm"].runs()
-    assert "No space left" in suite.processes["agent"].log(), suite.processes["agent"].log_tail()
+    until(lambda: "No space left" in suite.processes["agent"].log(), what="the agent's word")
     os.unlink(small_disk / "ballast")
     suite.kill9("agent")
     suite.start("agent")
@@ -74,6 +74,7 @@ def test_a_disk_without_room_while_it_runs(make_suite, clients, small_disk):
     # what is sent before csm has told the agent of it goes to no graph
     until(lambda: graph in json.dumps(suite.control("agent", {"op": "graphs"})), 10, "the graph in the new agent")
     suite.control("agent", {"op": "release", "graph": graph})
+    suite.until_runs(w.g)
     w.works()
 
 
