@@ -159,6 +159,7 @@ static void on_exit_event(void *arg, uint32_t events)
 		sv->backoff_ms = 0;
 	snprintf(sv->reason, sizeof(sv->reason), "%s; next start in %u ms", sv->last_exit,
 		 sv->backoff_ms);
+	log_info("service.again", KV("service", sv->conf.name), KV("in_ms", sv->backoff_ms));
 	loop_arm(sv->loop, sv->timer, sv->backoff_ms);
 	sv->backoff_ms = sv->backoff_ms == 0 ? BACKOFF_FIRST_MS : sv->backoff_ms * 2;
 	if (sv->backoff_ms > BACKOFF_MAX_MS)
