@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from suite import BIN, free_ports, until
+from suite import BIN, PATIENCE_S, free_ports, until
 
 BROADCAST = "127.255.255.255"
 
@@ -31,7 +31,7 @@ class Listener:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         s.bind(("", port))
-        s.settimeout(10)
+        s.settimeout(PATIENCE_S)
         return s
 
     def ask(self, verb=b"PING", to=None, raw=None):
@@ -84,7 +84,7 @@ def test_hello_is_repeated_with_an_id_that_stays(here):
     with pytest.raises(BlockingIOError):
         while True:
             listener.heard.recv(2048)
-    listener.heard.settimeout(10)
+    listener.heard.settimeout(PATIENCE_S)
     suite.start("csm")
     assert hello(listener) == first
     with sqlite3.connect("file:%s?mode=ro" % (suite.userdir / "iottalk.db"), uri=True) as store:
@@ -97,10 +97,10 @@ def test_who_asks_is_answered_alone(here):
     us = hello(listener)
     pong = b"IT " + us + b" PONG " + listener.id + b"\r\n"
     listener.ask()
-    assert listener.answers(5) == [pong]
+    assert listener.answers(PATIENCE_S) == [pong]
     listener.ask(to=us)
-    assert listener.answers(5) == [pong]
-    listener.heard.settimeout(3)
+    assert listener.answers(PATIENCE_S) == [pong]
+    listener.heard.settimeout(PATIENCE_S)
     while True:     # on the common port there are the questions and HELO, and no answer
         data = listener.heard.recvfrom(2048)[0]
         assert b"PONG" not in data[20:24]
@@ -121,7 +121,7 @@ def test_nothing_else_is_answered(here):
     until(lambda: dropped(suite, "malformed") == len(garbage), what="the count of malformed ones")
     assert listener.answers() == []
     listener.ask()
-    assert len(listener.answers(5)) == 1
+    assert len(listener.answers(PATIENCE_S)) == 1
 
 
 def test_answers_to_one_address_are_few(here):

@@ -6,7 +6,7 @@ import pytest
 
 from ccm_clients import Program, Refused, graphs_that_run, unique
 from ccm_fixtures import suite
-from clients import WAIT_S, Recorder, Sdk, new_id
+from clients import Recorder, Sdk, new_id
 from suite import until
 
 # results tell which function made them, and from what
@@ -282,7 +282,7 @@ def test_data_flows_on_through_deaths_and_restarts(suite, clients, program):
         sensor.until_connected(("idf", names[0]))
         lamp.until_connected(("odf", names[1]))
         lamp.data.take_all()
-        until(lambda: arrives(value), WAIT_S, "a result")
+        until(lambda: arrives(value), what="a result")
 
     def arrives(value):
         sensor.push(names[0], [value])

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from clients import HttpApi, new_id
-from suite import SANITIZED, until
+from suite import PATIENCE_S, SANITIZED, until
 
 GOOD = {"accept_protos": ["mqtt"], "odf_list": [["meow", ["dB"]]], "profile": {"model": "AI"}}
 BODY = json.dumps(GOOD).encode()
@@ -21,7 +21,7 @@ MIB = 1 << 20
 ROOM_KB = (600 if SANITIZED else 160) * 1024
 
 
-def connect(suite, timeout=10):
+def connect(suite, timeout=PATIENCE_S):
     return socket.create_connection(("127.0.0.1", suite.http_port), timeout)
 
 
@@ -43,7 +43,7 @@ def read_answer(file):
     return int(line.split()[1]), headers, body
 
 
-def answers_to(suite, request, count=1, timeout=10):
+def answers_to(suite, request, count=1, timeout=PATIENCE_S):
     """What comes back to bytes sent as they are, at most count answers and the end if it comes."""
     with connect(suite, timeout) as s:
         s.sendall(request)

@@ -18,7 +18,7 @@ import pytest
 import requests
 
 import stopwatch
-from suite import BIN, PLUGIN, free_ports, process_table, sanitizer_report, until
+from suite import BIN, PATIENCE_S, PLUGIN, free_ports, process_table, sanitizer_report, until
 
 ROOT = os.geteuid() == 0
 
@@ -81,7 +81,7 @@ port = %d
         return path.read_text(errors="replace") if path.exists() else ""
 
     def healthy(self):
-        return requests.get("http://127.0.0.1:%d/healthz" % self.http_port, timeout=5).status_code == 200
+        return requests.get("http://127.0.0.1:%d/healthz" % self.http_port, timeout=PATIENCE_S).status_code == 200
 
 
 def ended(pid):
@@ -98,7 +98,7 @@ def on_terminal(ctl, args, text):
         os.execv(str(BIN / "iotctl"), ["iotctl", "-c", str(ctl.ini), *args])
     seen = b""
     while b"[y/N]" not in seen:
-        assert select.select([master], [], [], 10)[0], seen
+        assert select.select([master], [], [], PATIENCE_S)[0], seen
         seen += os.read(master, 1000)
     os.write(master, text)
     try:
@@ -649,7 +649,7 @@ def test_managed_broker_has_the_settings_of_the_suite(ctl):
 
 def agent_status(ctl):
     with socket.socket(socket.AF_UNIX) as s:
-        s.settimeout(5)
+        s.settimeout(PATIENCE_S)
         s.connect(str(ctl.userdir / "run/agent.sock"))
         s.sendall(b'{"op": "status"}\n')
         return json.loads(s.makefile("rb").readline())
@@ -881,7 +881,7 @@ def test_demo_shows_squares(ctl):
     done = ctl.run("demo", "--seconds", "3")
     pairs = re.findall(r"^  (\d+) -> (\d+)$", done.stdout, re.M)
     assert len(pairs) >= 3 and all(int(x) ** 2 == int(y) for x, y in pairs), done.stdout
-    metrics = requests.get("http://127.0.0.1:%d/metrics" % ctl.http_port, timeout=5).text
+    metrics = requests.get("http://127.0.0.1:%d/metrics" % ctl.http_port, timeout=PATIENCE_S).text
     for name in ("registrations", "graphs", "links"):
         assert "\niottalk_%s 0\n" % name in metrics, metrics
 
@@ -890,7 +890,7 @@ def test_demo_fails_clearly_without_agent(ctl):
     ctl.run("start", "csm")
     done = ctl.run("demo", "--seconds", "1", rc=1)
     assert "iotctl: demo: not wired within 15 s (no agent has confirmed the graph); agent: stopped" in done.stderr
-    metrics = requests.get("http://127.0.0.1:%d/metrics" % ctl.http_port, timeout=5).text
+    metrics = requests.get("http://127.0.0.1:%d/metrics" % ctl.http_port, timeout=PATIENCE_S).text
     assert "\niottalk_registrations 0\n" in metrics and "\niottalk_graphs 0\n" in metrics  # nothing is left behind
 
 

@@ -8,7 +8,7 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from clients import HttpApi, digest, new_id
-from suite import AGENT_ID, ROOT, until
+from suite import AGENT_ID, PATIENCE_S, ROOT, until
 
 DOUBLE = "def run(x):\n    return x * 2\n"
 BROKEN = "def run(x:\n"
@@ -20,7 +20,7 @@ class Page:
     """csm's page, read by Prometheus' own parser."""
 
     def __init__(self, suite):
-        response = requests.get(suite.url + "/metrics", timeout=5)
+        response = requests.get(suite.url + "/metrics", timeout=PATIENCE_S)
         assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")
         self.text = response.text
         self.families = {f.name: f for f in text_string_to_metric_families(self.text)}

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from clients import HttpApi, new_id
-from suite import BIN
+from suite import BIN, PATIENCE_S
 
 IOTCTL = str(BIN / "iotctl")
 COMMANDS = re.search(r"\{(.*?)\}", subprocess.run([IOTCTL, "--help"], capture_output=True, text=True).stdout)[1].split(",")
@@ -121,7 +121,7 @@ class Terminal:
         self.seen = ""
         self.until("iotctl> ")
 
-    def until(self, words, seconds=10):
+    def until(self, words, seconds=PATIENCE_S):
         """What came up to and with the words."""
         deadline = time.monotonic() + seconds
         while words not in self.seen:
@@ -137,7 +137,7 @@ class Terminal:
 
     def close(self):
         """ret: exit status"""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE_S
         gone, keys = False, itertools.cycle("\x03\x04")
         while not gone:
             assert time.monotonic() < deadline, "the shell does not end: %r" % self.seen
