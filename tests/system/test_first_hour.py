@@ -7,7 +7,7 @@ import json
 import pytest
 
 from suite import SANITIZED, until
-from test_package import DA_ID, HTTP, REGISTRATION, install, machine, package, started, well  # noqa: F401 (fixtures)
+from test_package import DA_ID, HTTP, REGISTRATION, await_well, install, machine, package, started  # noqa: F401 (fixtures)
 
 pytestmark = pytest.mark.skipif(SANITIZED, reason="what is installed is built without sanitizers")
 
@@ -77,11 +77,11 @@ def test_the_first_hour(machine):  # noqa: F811
     # the broker is gone: status says so, the logs say since when, doctor says what to do
     m.run("systemctl", "stop", "iottalk-broker.service")
     until(lambda: "no connection to the broker" in m.run("iotctl", "status", rc=None).stdout, 20, "status that tells")
-    assert "broker.lost" in m.out("iotctl", "logs", "csm", "-n", "50")
+    until(lambda: "broker.lost" in m.out("iotctl", "logs", "csm", "-n", "50"), what="the log that says so")
     broken = m.json("iotctl", "doctor", "--json", rc=1)
     assert check(broken, "mqtt")["state"] != "ok" and check(broken, "mqtt")["remedy"]
     m.run("systemctl", "start", "iottalk-broker.service")
-    until(lambda: well(m), 30, "a suite that is well again")
+    await_well(m)
     assert squared(m) == "25\n"
 
     # a typo in the configuration is found before it hurts
@@ -105,4 +105,4 @@ def test_the_first_hour(machine):  # noqa: F811
     until(lambda: m.json("iotctl", "-c", "/root/other.ini", "graph", "list", "--json")["graphs"][0]["state"] == "running", 10, "the graph")
     assert squared(m, 1893) == squared(m) == "25\n"
     m.run("iotctl", "-c", "/root/other.ini", "stop")
-    assert well(m)
+    await_well(m)

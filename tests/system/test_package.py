@@ -56,12 +56,22 @@ def install(m):
 
 def started(m):
     m.run("systemctl", "enable", "--now", "iottalk.target")
-    return until(lambda: well(m), 20, "a suite that is well")
+    return await_well(m)
 
 
 def well(m):
     state = m.json("iotctl", "status", "--json", rc=None)
     return state if [s["state"] for s in state["services"]] == ["ready"] * len(UNITS) else None
+
+
+def await_well(m):
+    """An agent is so when it has its session with csm, a moment after both have started."""
+    return until(lambda: well(m), what="a suite that is well")
+
+
+def await_journal(m, unit, words):
+    """systemd writes down what a unit says, and what becomes of it, when it comes to it."""
+    until(lambda: words in m.out("journalctl", "--no-pager", "-u", unit).lower(), what="'%s' of %s" % (words, unit))
 
 
 def pids(state):
@@ -125,7 +135,7 @@ def test_readme_installs(machine):
     assert commands.pop(0).strip() == "make deb"
     for command in commands:
         if command.strip() == "iotctl status":
-            until(lambda: well(machine), 20, "a suite that is well")
+            await_well(machine)
         machine.run("sh", "-c", command.strip().replace("./build/deb/iottalk_*.deb", "/root/package.deb"))
     machine.run("apt-get", "purge", "-y", "iottalk")
     assert suite_processes(machine) == []
@@ -164,7 +174,7 @@ def test_installed_used_and_purged(machine):
 
     # a newer version over it: what runs is restarted, what was registered is there
     install(machine)
-    again = until(lambda: well(machine), 20, "a suite that is well again")
+    again = await_well(machine)
     assert not set(pids(again)) & set(pids(state))
     machine.run("curl", "-sS", "--fail", HTTP + DA_ID + "/")
 
@@ -186,30 +196,30 @@ def test_iotctl_beside_systemd(machine):
 
     state = started(machine)
     machine.run("iotctl", "start")
-    assert pids(well(machine)) == pids(state)
+    assert pids(await_well(machine)) == pids(state)
     assert "systemd" in machine.run("iotctl", "start", "--foreground", rc=1).stdout
     machine.run("iotctl", "restart", "csm")
-    restarted = well(machine)
+    restarted = await_well(machine)
     assert [a == b for a, b in zip(pids(restarted), pids(state))] == [True, False, True, True]
     assert restarted["services"][1]["pid"] == machine.main_pid("iottalk-csm.service")
 
     machine.run("iotctl", "stop", "agent")
     assert [machine.unit(u, "ActiveState") for u in UNITS] == ["active", "active", "inactive", "active"]
     machine.run("iotctl", "start", "agent")
-    assert well(machine)
+    await_well(machine)
     assert machine.out("iotctl", "stop") == "ccm      stopped\nagent    stopped\ncsm      stopped\nbroker   stopped\n"
     assert [machine.unit(u, "ActiveState") for u in UNITS] == ["inactive"] * len(UNITS)
 
     # the other way round: what iotctl keeps, systemd leaves alone
     as_user = ["runuser", "-u", "iottalk", "--", "iotctl"]
     machine.run(*as_user, "start")
-    ours = pids(well(machine))
+    ours = pids(await_well(machine))
     for unit in (UNITS[0], UNITS[1], UNITS[3]):
         machine.run("systemctl", "start", "--no-block", unit)
         until(lambda: machine.unit(unit, "NRestarts") != "0", 10, "a refused start")
-        assert "already running" in machine.out("journalctl", "--no-pager", "-u", unit)
+        await_journal(machine, unit, "already running")
         machine.run("systemctl", "stop", unit)
-    assert pids(well(machine)) == ours
+    assert pids(await_well(machine)) == ours
     machine.run("dpkg", "--remove", "iottalk")
     assert suite_processes(machine) == []
 
@@ -237,7 +247,7 @@ def test_systemd_replaces_what_dies_or_hangs(machine):
     assert machine.unit("iottalk-csm.service", "NRestarts") == "0"
     machine.run("kill", "-STOP", str(after["services"][1]["pid"]))
     until(lambda: replaced(machine, after, 1), 20, "the next csm")
-    assert "watchdog" in machine.out("journalctl", "--no-pager", "-u", "iottalk-csm.service").lower()
+    await_journal(machine, "iottalk-csm.service", "watchdog")
 
     # stopped, not killed: the engines go with their agent
     machine.run("systemctl", "stop", "iottalk.target")
@@ -265,7 +275,7 @@ def test_another_broker(machine):
     machine.run("systemd-run", "--unit=other", "mosquitto", "-p", "1883")
     until(lambda: "1883" in machine.out("ss", "-ltn"), 10, "the other broker")
     machine.run("systemctl", "start", "iottalk-broker.service", rc=1)
-    assert "the broker's ports clash" in machine.out("journalctl", "--no-pager", "-u", "iottalk-broker.service")
+    await_journal(machine, "iottalk-broker.service", "the broker's ports clash")
     machine.run("systemctl", "stop", "other", "iottalk-broker.service")
 
     machine.run("sh", "-c", "printf 'listener 1883 127.0.0.1\\nlistener 1884 127.0.0.1\\nprotocol websockets\\nallow_anonymous true\\n' "
