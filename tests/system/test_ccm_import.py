@@ -1,5 +1,6 @@
 """`ccm init` and `ccm import`: as processes of their own, beside others that use the store; and the functions of our seed file."""
 
+import contextlib
 import json
 import math
 import os
@@ -163,19 +164,22 @@ def test_a_killed_import_leaves_all_or_nothing(store, tmp_path):
 
     def written():
         return log.stat().st_size if log.exists() else 0
-    # from before it has looked at the store to after its end; between them, when so much of it is in the log
-    moments = {"start": lambda p: True, "open": lambda p: opened(p, store.path), "end": lambda p: p.poll() is not None}
+    # from when it waits for somebody who writes to after its end; between them, when so much of it is in the log
+    moments = {"wait": lambda p: opened(p, store.path), "open": lambda p: opened(p, store.path), "end": lambda p: p.poll() is not None}
     moments.update((size, lambda p, size=size: written() > size) for size in (0, 32768, 65536, 98304))
     seen = {}
     for n, (name, come) in enumerate(moments.items()):
         path = file_of(tmp_path, Unit=[{"unit_name": "u%d-%d" % (n, i)} for i in range(count)])
-        process = subprocess.Popen(store.argv("import", path), stdout=subprocess.DEVNULL)
-        until(lambda: come(process) or process.poll() is not None, 20, "the moment %s" % name, every=0.0002)
-        process.kill()
-        process.wait()
+        with contextlib.closing(sqlite3.connect(store.path, isolation_level=None)) as writer:
+            if name == "wait":
+                writer.execute("BEGIN IMMEDIATE")
+            process = subprocess.Popen(store.argv("import", path), stdout=subprocess.DEVNULL)
+            until(lambda: come(process) or process.poll() is not None, 20, "the moment %s" % name, every=0.0002)
+            process.kill()
+            process.wait()
         seen[name] = store.ask("SELECT count(*) FROM Unit WHERE unit_name LIKE 'u%d-%%'" % n)[0][0]
         assert store.ask("PRAGMA integrity_check") == [("ok",)]
-    assert set(seen.values()) <= {0, count} and seen["start"] == 0 and seen["end"] == count, seen
+    assert set(seen.values()) <= {0, count} and seen["wait"] == 0 and seen["end"] == count, seen
 
 
 def test_the_example_of_the_page_comes_in(store, tmp_path):
