@@ -272,6 +272,14 @@ protocol websockets
         until(lambda: self.agent_status().get("csm") is True and self.control("csm", {"op": "status"}).get("agent") is True,
               START_S, "the session of csm and agent")
 
+    def start_broker(self):
+        """One that ended under csm and agent, which may not know that yet: until they have another session."""
+        def sessions():
+            return self.processes["csm"].log().count(" agent.online ")
+        before = sessions()
+        self.start("broker")
+        until(lambda: sessions() > before, START_S, "a new session of csm and agent")
+
     def stop(self, name):
         """An orderly stop; it must succeed."""
         status = self.processes[name].stop()

@@ -262,7 +262,7 @@ def test_forgotten_while_away_it_registers_again(make_suite, clients, start):
     dummy.line("offline: .*")
     assert http.delete(da_id, http.get(da_id).json()["rev"]).status_code == 200
     assert http.get(da_id).status_code == 404
-    suite.start("broker")
+    suite.start_broker()
     assert registered(dummy)[1] == da_id
     wired(clients, suite, da_id)
     numbers(dummy, 3)

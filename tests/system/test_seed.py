@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clients import GraphClient, HttpApi, Inbox
+from clients import HttpApi, Inbox
 
 TRANSPORTS = ("client", "plugin")
 
@@ -28,10 +28,16 @@ def printed(name, folder, *replacements):
     return str(path)
 
 
-def run_api_sh(suite, folder):
-    script = printed("api.sh", folder, ("mosquitto_pub ", "mosquitto_pub -p %d " % suite.mqtt_port))
+def run_api_sh(suite, clients, folder, *shell, replacements=()):
+    """ret: the graph, once all that is asked of it is answered."""
+    g = clients.graph(suite, client_id="gui")
+    script = printed("api.sh", folder, ("mosquitto_pub ", "mosquitto_pub -p %d " % suite.mqtt_port), *replacements)
     # as a terminal would: with its aliases; bash's echo leaves the \n of the sources to JSON
-    subprocess.run(["bash", "-O", "expand_aliases", script], check=True, timeout=30, stdin=subprocess.DEVNULL)
+    subprocess.run([*(shell or ("bash", "-O", "expand_aliases")), script], check=True, timeout=30, stdin=subprocess.DEVNULL)
+    answers = [g.answers.get().json for _ in range(5)]
+    assert [a["op"] for a in answers] == ["attach", "add_funcs", "add_link", "add_link", "set_join"]
+    assert {a["state"] for a in answers} == {"ok"} and not any(a.get("pending") for a in answers)
+    return g
 
 
 @pytest.fixture
@@ -47,13 +53,9 @@ def betacat(suite, tmp_path):
 def test_betacat_and_api_sh_as_printed(suite, clients, betacat, tmp_path):
     """Scalar payloads, QoS 0 everywhere, no param_no, the whole command echoed as the answer."""
     mqtt = clients.mqtt(suite)
-    g = GraphClient(mqtt, "gui", "1")
     up, down = mqtt.subscribe(BETACAT + "/ctrl/i"), mqtt.subscribe(BETACAT + "/ctrl/o")
     up.get(lambda m: m.json.get("state") == "online", 20)
-    run_api_sh(suite, tmp_path)
-    answers = [g.answers.get().json for _ in range(5)]
-    assert [a["op"] for a in answers] == ["attach", "add_funcs", "add_link", "add_link", "set_join"]
-    assert {a["state"] for a in answers} == {"ok"} and not any(a.get("pending") for a in answers)
+    g = run_api_sh(suite, clients, tmp_path)
     commands = [down.get(lambda m: m.json["command"] == "CONNECT").json for _ in range(2)]
     assert {mode for c in commands for mode in ("idf", "odf") if c.get(mode) == "meow"} == {"idf", "odf"}
     g.until_link(BETACAT, "idf", "meow", "connected")   # the echo with "state" counts as the answer
@@ -72,7 +74,7 @@ def test_betacat_and_api_sh_as_printed(suite, clients, betacat, tmp_path):
 def test_the_walk_through_with_plain_tools(suite, clients, tmp_path):
     """One value by mosquitto_pub, its square by mosquitto_sub."""
     sdk = clients.sdk(suite, name="BetaCat", da_id=BETACAT)
-    run_api_sh(suite, tmp_path)
+    g = run_api_sh(suite, clients, tmp_path)
     sdk.until_connected(("idf", "meow"), ("odf", "meow"))
     server = ["-h", "127.0.0.1", "-p", str(suite.mqtt_port)]
     # -E ends when the subscription stands: a session of its own keeps the result for the next call
@@ -81,12 +83,11 @@ def test_the_walk_through_with_plain_tools(suite, clients, tmp_path):
     subprocess.run(["mosquitto_pub", *server, "-q", "1", "-t", sdk.topics[("idf", "meow")], "-m", "7"], check=True, timeout=20)
     out = subprocess.run(["mosquitto_sub", *server, *session, "-C", "1", "-W", "10"], check=True, timeout=20, capture_output=True)
     assert out.stdout.strip() == b"49"
-    clients.graph(suite, client_id="gui").ok("detach")
+    g.ok("detach")
 
 
 def test_the_digests_are_those_of_the_readme(suite, clients, tmp_path):
-    run_api_sh(suite, tmp_path)
-    g = clients.graph(suite, client_id="gui")
+    g = run_api_sh(suite, clients, tmp_path)
     assert g.state()["join"] == SQUARE_DIGEST
     g.ok("set_df_func", da_id=BETACAT, idf="meow", prev=INT_DIGEST, new=None)
     g.ok("detach")
@@ -100,9 +101,6 @@ def test_betacat_registers_with_the_prefix_too(suite, tmp_path):
 
 
 def test_dash_can_run_it_with_printf(suite, clients, tmp_path):
-    script = printed("api.sh", tmp_path, ("mosquitto_pub ", "mosquitto_pub -p %d " % suite.mqtt_port),
-                     ('echo "$ADD_FUNCS"', "printf '%s\\n' \"$ADD_FUNCS\""))
-    subprocess.run(["sh", script], check=True, timeout=30, stdin=subprocess.DEVNULL)
-    g = clients.graph(suite, client_id="gui")
+    g = run_api_sh(suite, clients, tmp_path, "sh", replacements=[('echo "$ADD_FUNCS"', "printf '%s\\n' \"$ADD_FUNCS\"")])
     assert g.state()["join"] == SQUARE_DIGEST
     g.ok("detach")

@@ -86,7 +86,7 @@ def test_only_the_plugin_means_waiting_for_it(make_suite, clients):
     until(lambda: "plugin is not reached" in suite.agent_status()["health"], 5, "the health to tell")
     suite.stop("broker")
     conf.write_text(with_plugin)
-    suite.start("broker")
+    suite.start_broker()
     until(lambda: suite.agent_status()["health"] == "ok", 10, "the plugin to be found")
     passes(suite, clients, 1)
 
