@@ -345,7 +345,7 @@ def test_catching_up_does_not_make_live_data_wait(gateway, counting, closing):
     """What keeps nothing is told while the backlog lasts: of the same device, and of another."""
     live, other = closing(CountingServer()), closing(CountingServer())
     live.held = other.held = True
-    device = plc(counting, 20, store={"catch_up_rate": 20})
+    device = plc(counting, 20, store={"catch_up_rate": 5})
     device["remote_devices"].append(remote([point("live", "HOLDING_REGISTER", 0, 16, interval=INTERVAL, keep="none")], 2, enabled=True))
     counting.answer = lambda unit, pdu: (live if unit == 2 else counting).count(unit, pdu)
     suite, heard, beside = gateway(device, plc(other, [point("live", "HOLDING_REGISTER", 0, 16, interval=INTERVAL, keep="none")],
