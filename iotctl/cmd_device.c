@@ -12,6 +12,7 @@
 
 #define ASK_MS        15000
 #define FIELD_MS      120000 /* reads and writes: retries of the field are within */
+#define RELOAD_MS     120000 /* all devices may be made anew, and others may wait before us */
 #define WORDS         300    /* of gateway-agent's command line */
 #define PROBLEMS_TOLD 20
 
@@ -341,7 +342,7 @@ static int device_reload(const struct iotctl *app, const struct options *o)
 	int rc = ask_daemon_whole(app, "device", "agent",
 				  json_pack("{s:s, s:s*}", "op", "device_reload", "name",
 					    o->argc > 1 ? o->argv[1] : NULL),
-				  ASK_MS, &answer);
+				  RELOAD_MS, &answer);
 
 	if (rc != EXIT_OK)
 		return rc;
