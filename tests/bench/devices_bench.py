@@ -31,6 +31,7 @@ GOALS = {    # name -> (most, unit)
     "agent's CPU": (30, "%"),
     "agent's memory": (60, "MB"),
     "missed intervals": (0, ""),
+    "missed intervals during reloads": (0, ""),
     "exceptions": (0, ""),
     "connections lost": (0, ""),
     "devices not polled": (0, ""),
@@ -115,13 +116,37 @@ class Results:
             print("%-40s %10.2f %-4s %-26s %s" % (row["name"], row["value"], row["unit"], goal, row["note"]))
 
 
-def run(devices, registers, args):
+def write(file, sim, devices, registers, interval_s, changed=None, indent=None):
+    """The device file; `changed`: the one that has a restart_delay; indent: another text, which says the same."""
+    made = [master(n, sim.port, registers, interval_s) for n in range(devices)]
+    if changed is not None:
+        made[changed]["restart_delay"] = 5
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"name": GATEWAY, "devices": made}, indent=indent))
+
+
+def reload_again_and_again(suite, sim, file, devices, registers, args):
+    """One device changes each time; every other time all have to be read, as their texts are others. ret: (what the devices saw, the
+    seconds of the longest reload)"""
+    say("reloading %d times" % args.reloads)
+    sim.reset()
+    longest = 0
+    for n in range(args.reloads):
+        write(file, sim, devices, registers, args.interval, n % devices, indent=n // 2 % 2 or None)
+        began = time.monotonic()
+        answer = suite.control("agent", {"op": "device_reload", "name": "m%d" % (n % devices)})
+        longest = max(longest, time.monotonic() - began)
+        assert answer.get("changed") == ["modbus_master/m%d" % (n % devices)], answer
+        time.sleep(args.interval)
+    return sim.report(), longest
+
+
+def run(devices, registers, args, reloads=False):
     """ret: (what the devices saw, the agent's CPU in percent of one core, its memory in MB, its CPU seconds until then, the seconds of
-    its stop)"""
+    its stop, what reload_again_and_again() tells, if it is wanted)"""
     sim = Sim(devices, registers, args.changing, args.interval)
     file = Path(BUILD / "bench" / "devices-bench.json")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({"name": GATEWAY, "devices": [master(n, sim.port, registers, args.interval) for n in range(devices)]}))
+    write(file, sim, devices, registers, args.interval)
     suite = Suite({"agent.devices": file})
     try:
         mqtt = Mqtt(suite)
@@ -141,10 +166,11 @@ def run(devices, registers, args):
         time.sleep(args.seconds)
         seen, took = sim.report(), time.monotonic() - began
         percent, memory = (cpu_s(pid) - cpu) / took * 100, memory_mb(pid)
+        during = reload_again_and_again(suite, sim, file, devices, registers, args) if reloads and args.reloads else None
         assert suite.pid("agent") == pid and suite.processes["agent"].runs()
         began = time.monotonic()
         suite.stop("agent")
-        return seen, percent, memory, cpu, time.monotonic() - began
+        return seen, percent, memory, cpu, time.monotonic() - began, during
     finally:
         suite.abort()
         sim.stop()
@@ -152,7 +178,7 @@ def run(devices, registers, args):
 
 
 def many(results, args):
-    seen, percent, memory, before, stop = run(args.devices, args.registers, args)
+    seen, percent, memory, before, stop, during = run(args.devices, args.registers, args, reloads=True)
     results.add("agent's CPU", percent, "%", "of one core; %d devices of %d registers, each %g s, %g of them change" % (
         args.devices, args.registers, args.interval, args.changing))
     results.add("agent's memory", memory, "MB", "PSS")
@@ -164,10 +190,14 @@ def many(results, args):
     results.add("exceptions", seen["exceptions"])
     results.add("connections lost", seen["broken"])
     results.add("devices not polled", args.devices - seen["polled"])
+    if during:
+        seen, longest = during
+        results.add("missed intervals during reloads", seen["missed"], note="%d reloads, the longest %.2f s" % (args.reloads, longest))
+        results.add("away during reloads, p99", seen["away_p99_ms"], "ms", "most %.1f ms" % seen["away_max_ms"])
 
 
 def large(results, args):
-    seen, percent, memory, _, _ = run(1, args.large, args)
+    seen, percent, memory, *_ = run(1, args.large, args)
     intervals = seen["registers"] / args.large
     least = -(-args.large // READ_MAX)
     results.add("requests for %d registers" % args.large, seen["requests"] / intervals, note="each %g s" % args.interval)
@@ -271,6 +301,7 @@ def main():
     parser.add_argument("--settle", type=float, default=10, help="seconds between the last first read and the measurement")
     parser.add_argument("--way", type=int, default=200, help="values that go from device to device; 0: leave it out")
     parser.add_argument("--way-interval", type=float, default=0.2, help="between reads of the one they come from, in seconds")
+    parser.add_argument("--reloads", type=int, default=10, help="of the device file, after that; 0: none")
     parser.add_argument("--seconds", type=float, default=60, help="of measuring")
     args = parser.parse_args()
     os.environ["PATH"] += ":/usr/sbin:/sbin"
