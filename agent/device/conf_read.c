@@ -412,6 +412,8 @@ static int read_all(struct conf_reading *r, struct devices_conf *ret, struct err
 	conf_reading_take(r, ret, &templates);
 	templates_free(templates);
 	conf_reading_free(r);
+	if (rc == ERR_PARSE)
+		devices_conf_done(ret); /* there is nothing to count in it */
 	return rc;
 }
 

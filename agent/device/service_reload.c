@@ -351,8 +351,7 @@ static bool step_load(struct reload *r)
 
 /* ---- one after the other ---- */
 
-/* ret: NULL */
-static struct reload *reload_free(struct reload *r)
+static void free_reload(struct reload *r)
 {
 	if (r->call != NULL)
 		ctl_answer_error(r->call, "the agent ends");
@@ -364,7 +363,6 @@ static struct reload *reload_free(struct reload *r)
 	free(r->gone);
 	free(r->name);
 	free(r);
-	return NULL;
 }
 
 static void take_first(struct devices *d)
@@ -374,7 +372,7 @@ static void take_first(struct devices *d)
 	d->first_reload = r->next;
 	if (r->next == NULL)
 		d->last_reload = &d->first_reload;
-	reload_free(r);
+	free_reload(r);
 }
 
 static void on_timer(void *arg)
