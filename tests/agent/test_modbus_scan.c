@@ -44,6 +44,7 @@ struct world {
 	unsigned dones, progresses;
 	uint64_t last_done, last_total;
 	bool free_at_range;
+	enum link_state link; /* as was told last */
 };
 
 /* ---- the peer ---- */
@@ -390,8 +391,9 @@ static void a_scan_can_be_given_up(void **state)
 
 static void on_state(void *arg, enum link_state state)
 {
-	(void)arg;
-	(void)state;
+	struct world *w = arg;
+
+	w->link = state;
 }
 
 static void a_connection_that_is_there_can_be_used(void **state)
@@ -405,8 +407,8 @@ static void a_connection_that_is_there_can_be_used(void **state)
 	w->units = units;
 	w->n_units = 1;
 	peer_is_there(w);
-	assert_int_equal(modbus_client_new(w->loop, w->conf, &handlers, NULL, &c, NULL), 0);
-	UNTIL(w, modbus_client_state(c) == LINK_CONNECTED);
+	assert_int_equal(modbus_client_new(w->loop, w->conf, &handlers, w, &c, NULL), 0);
+	UNTIL(w, w->link == LINK_CONNECTED);
 	const struct modbus_scan_conf conf = {
 		.client = c, .first_unit = 1, .last_unit = 2, .tables = INPUT, .last_address = 20};
 	assert_int_equal(modbus_scan_new(w->loop, &conf, &events, w, &w->scan, NULL), 0);

@@ -305,11 +305,6 @@ void modbus_client_forget(struct modbus_client *c, void *arg)
 		c->current->done = NULL;
 }
 
-enum link_state modbus_client_state(const struct modbus_client *c)
-{
-	return c->state;
-}
-
 const char *modbus_client_why(const struct modbus_client *c)
 {
 	return c->why;

@@ -53,7 +53,6 @@ int modbus_client_request(struct modbus_client *c, uint8_t unit, const struct mo
 			  modbus_done_fn *done, void *arg, struct err *err);
 /* Requests of this arg are forgotten: their done is not called. What is on the wire stays there. */
 void modbus_client_forget(struct modbus_client *c, void *arg);
-enum link_state modbus_client_state(const struct modbus_client *c);
 /* Why the last attempt to connect failed, or the connection ended; "": it is there, or none was
  * tried. */
 const char *modbus_client_why(const struct modbus_client *c);
