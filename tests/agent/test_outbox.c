@@ -1,5 +1,6 @@
 /* test_outbox.c - what is in memory: order, states, bounds, sinks that are away, full or choosy. */
 #include "tests/agent/outbox_bench.h"
+#include "tests/agent/quick_time.h"
 
 static void test_in_order(void **state)
 {

@@ -3,6 +3,7 @@
 #include "tests/agent/outbox_bench.h"
 
 #include "tests/agent/bad_disk.h"
+#include "tests/agent/quick_time.h"
 
 static int on_number(void *arg, const struct db_value *v, size_t n)
 {
@@ -178,7 +179,8 @@ static void test_newer_state_on_disk(void **state)
 	bench_until(b, b->n == 1);
 	bench_latest(b, "l", 2);
 	assert_int_equal(store_commit(b->store), 0);
-	bench_latest(b, "l", 3); /* before that is told: it waits in memory, and is sent from there */
+	/* before that is told: it waits in memory, and is sent from there */
+	bench_latest(b, "l", 3);
 	bench_until(b, b->n == 2);
 	bench_latest(b, "l", 4);
 	bench_until(b, b->n == 3);
