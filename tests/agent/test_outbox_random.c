@@ -245,6 +245,8 @@ static void check_counters(struct random_world *w)
 		    }));
 }
 
+static unsigned seed_now;
+
 static void live(unsigned seed)
 {
 	struct random_world w = {
@@ -267,14 +269,17 @@ static void live(unsigned seed)
 
 static void test_random(void **state)
 {
-	const char *told = getenv("OUTBOX_SEEDS");
-	unsigned long seeds = told != NULL ? strtoul(told, NULL, 10) : SEEDS;
+	const char *many = getenv("OUTBOX_SEEDS"), *one = getenv("OUTBOX_SEED");
+	unsigned last = many != NULL ? (unsigned)strtoul(many, NULL, 10) : SEEDS;
 
 	(void)state;
-	assert_true(seeds > 0);
+	seed_now = 1;
+	if (one != NULL)
+		seed_now = last = (unsigned)strtoul(one, NULL, 10);
+	assert_in_range(seed_now, 1, last);
 	bad_disk_begin();
-	for (unsigned seed = 1; seed <= seeds; seed++)
-		live(seed);
+	for (; seed_now <= last; seed_now++)
+		live(seed_now);
 	bad_disk_end();
 }
 
@@ -284,5 +289,9 @@ int main(void)
 		cmocka_unit_test(test_random),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+
+	if (failed != 0)
+		printf("OUTBOX_SEED=%u is the one that failed\n", seed_now);
+	return failed;
 }
