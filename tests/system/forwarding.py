@@ -122,6 +122,18 @@ def count_kept(suite, n):
     return n
 
 
+def keep_for_another_agent(suite, counting):
+    """Twenty reads go to the disk, and an agent comes that has only that: no memory, and nobody to read from. ret: the last."""
+    count_on(counting, 20)
+    counting.held = True
+    last = count_kept(suite, counting.n)
+    suite.kill9("agent")
+    counting.close()
+    suite.processes["agent"].start(ready=False)
+    until(lambda: status(suite)["state"] == "running", 10, "the device")
+    return last
+
+
 def outbox_rows(suite, sink=0):
     """(address, body) of what is on the disk for good. sink: 0: events, 1: values."""
     db = sqlite3.connect("file:%s?mode=ro" % (suite.userdir / "devices.db"), uri=True)

@@ -17,8 +17,8 @@ import pytest
 
 from crash.faults import Faults
 from field_devices import FieldDevice, closing, start_gateway  # noqa: F401: fixtures
-from forwarding import (INTERVAL, count_kept, count_on, counting, gaps, gateway, iotctl, kill_broker, once, plc, save_broker,
-                        status, unread)  # noqa: F401: fixtures
+from forwarding import (INTERVAL, count_on, counting, gaps, gateway, iotctl, keep_for_another_agent, kill_broker, once,
+                        plc, save_broker, status, unread)  # noqa: F401: fixtures
 from modbus_masters import Raw
 from modbus_peers import CountingServer
 from suite import free_ports, until
@@ -65,14 +65,7 @@ def test_each_point_keeps_what_it_says_and_else_what_its_device_says(gateway, co
     suite, heard = gateway(plc(counting, points, store={"keep": default}))
     kill_broker(suite, heard.mqtt)
     left = {name: values[-1] for name, values in heard.values.items()}
-    count_on(counting, 20)
-    counting.held = True
-    last = count_kept(suite, counting.n)
-    # what memory has is gone, and nothing new is read
-    suite.kill9("agent")
-    counting.close()
-    suite.processes["agent"].start(ready=False)
-    until(lambda: status(suite)["state"] == "running", 10, "the device")
+    last = keep_for_another_agent(suite, counting)
     suite.start("broker")
     heard.until(lambda values: values[-1] == last, 40, ["a", "l"])
     until(lambda: status(suite)["backlog"] == 0, 10, "the end of the backlog")

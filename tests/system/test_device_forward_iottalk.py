@@ -7,8 +7,8 @@ import pytest
 
 from clients import Recorder
 from field_devices import closing, registered_devices, start_gateway  # noqa: F401: fixtures
-from forwarding import (INTERVAL, count_kept, count_on, counting, gaps, gateway, iotctl, kill_broker, once, outbox_rows, plc,
-                        save_broker, status)  # noqa: F401: fixtures
+from forwarding import (INTERVAL, count_kept, count_on, counting, gaps, gateway, iotctl, keep_for_another_agent,
+                        kill_broker, once, outbox_rows, plc, save_broker, status)  # noqa: F401: fixtures
 from suite import BIN, Process, until
 from test_modbus_master import point
 
@@ -141,14 +141,7 @@ def test_values_for_iottalk_are_kept_as_events_are(gateway, clients, counting):
     save_broker(suite)
     kill_broker(suite, heard.mqtt)
     counting.held = False
-    count_on(counting, 20)
-    counting.held = True
-    last = count_kept(suite, counting.n)
-    # what memory has is gone, and nothing new is read
-    suite.kill9("agent")
-    counting.close()
-    suite.processes["agent"].start(ready=False)
-    until(lambda: status(suite)["state"] == "running", 10, "the device")
+    last = keep_for_another_agent(suite, counting)
     suite.start("broker")
     for name in ("a", "l"):
         graphs[name].pushed.until_value(last, 40)
