@@ -4,6 +4,7 @@
 #include "agent/device/outbox.h"
 #include "agent/device/point.h"
 #include "common/conf_near.h"
+#include "common/map.h"
 #include "common/util.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -177,20 +178,50 @@ static int tell_points(const struct point_list *list, json_t *device, struct pro
 	return 0;
 }
 
+static const char *option_text(const struct point_spec *spec, const char *key)
+{
+	return json_string_value(json_object_get(spec->options, key));
+}
+
 /* A `keep` without a store is a loss that shows when it is too late. */
 static void check_keep(const struct point_list *list, const json_t *device, struct problems *p)
 {
 	bool keeps = false;
 
 	for (size_t i = 0; i < list->n; i++) {
-		const char *keep =
-			json_string_value(json_object_get(list->items[i].options, "keep"));
+		const char *keep = option_text(&list->items[i], "keep");
 
 		keeps |= keep != NULL && strcmp(keep, outbox_keep_names[KEEP_NONE]) != 0;
 	}
 	if (keeps && !json_is_object(json_object_get(device, "store")))
 		problem_warn(p, "store",
 			     "is missing: nothing is kept, whatever `keep` of its points says");
+}
+
+/* Graphs will look for the name that the file says. ret: 0 or ERR_NOMEM */
+static int check_features(const struct point_list *list, struct problems *p)
+{
+	char name[FEATURE_NAME_MAX + 1];
+	size_t named = 0;
+
+	while (named < list->n && option_text(&list->items[named], "feature") == NULL)
+		named++;
+	if (named == list->n)
+		return 0; /* as mostly: made names give way to each other */
+	struct map *used = map_new();
+	int rc = used != NULL ? feature_name(LINK_FEATURE, false, used, name, NULL) : ERR_NOMEM;
+
+	for (size_t i = 0; rc == 0 && i < list->n; i++) {
+		const struct point_spec *spec = &list->items[i];
+		const char *wanted = option_text(spec, "feature");
+
+		rc = feature_name(point_feature(spec), spec->output, used, name, NULL);
+		if (rc == 0 && wanted != NULL && strcmp(wanted, name) != 0)
+			problem_warn(p, "", "feature '%s' of point '%s' is taken; it becomes '%s'",
+				     wanted, spec->name, name);
+	}
+	map_free(used, free);
+	return rc;
 }
 
 static int check_points(const struct device_type *type, json_t *device, struct problems *p)
@@ -201,10 +232,12 @@ static int check_points(const struct device_type *type, json_t *device, struct p
 
 	if (rc < 0 && rc != ERR_NOMEM)
 		problem_add(p, "", "%s", err.text);
-	if (rc == 0)
-		check_keep(&points, device, p);
 	if (rc == 0 && !all_right(&points))
 		rc = tell_points(&points, device, p);
+	if (rc == 0) {
+		check_keep(&points, device, p);
+		rc = check_features(&points, p);
+	}
 	free(points.items);
 	return rc;
 }

@@ -8,8 +8,9 @@
 #include "common/err.h"
 #include <jansson.h>
 
-#define FEATURE_NAME_MAX 64 /* bytes, without what a suffix adds */
-#define POINT_UNITS_MAX  4  /* with the NULL at the end */
+#define FEATURE_NAME_MAX 64     /* bytes, without what a suffix adds */
+#define LINK_FEATURE     "link" /* the IDF that every device has */
+#define POINT_UNITS_MAX  4      /* with the NULL at the end */
 
 struct point;  /* the conversions of one point */
 struct points; /* of all of a device */

@@ -6,10 +6,9 @@
 #include "common/id.h"
 #include "dan/dan.h"
 
-#define LINK_FEATURE "link"
-#define SET_SUFFIX   "_set"
-#define ACK_SUFFIX   "_ack"
-#define SUFFIX_LEN   4
+#define SET_SUFFIX "_set"
+#define ACK_SUFFIX "_ack"
+#define SUFFIX_LEN 4
 /* Pauses between tries at csm, doubling; half of each is chance: 1 s to 60 s. */
 #define RETRY_MIN_MS 2000
 #define RETRY_MAX_MS 60000

@@ -106,6 +106,20 @@ def test_what_points_keep_needs_a_store(tmp_path):
     assert errors_of(device_file(tmp_path, ping(), dict(master, store={})), rc=0) == ([], [])
 
 
+def test_a_feature_that_is_taken_is_told(tmp_path):
+    master = json.loads(blocks(iotctl("device", "doc", "modbus_master").stdout)[0])
+    points = master["remote_devices"][0]["data"][:4]
+    for point, name, feature in zip(points, ("a", "b", "c", "Up"), ("link", None, "b_ack", "up")):
+        point["name"] = name
+        if feature:
+            point["feature"] = feature
+    points[1]["data_type"] = "HOLDING_REGISTER"   # one that is written has b_set and b_ack, too
+    master["remote_devices"][0]["data"] = points
+    assert errors_of(device_file(tmp_path, ping(), master), rc=0) == (
+        [], ["devices[1]: feature 'link' of point 'a' is taken; it becomes 'link_2'",
+             "devices[1]: feature 'b_ack' of point 'c' is taken; it becomes 'b_ack_2'"])
+
+
 LINE = {"type": "SERIAL", "port": "/dev/ttyS0", "baudrate": 19200, "parity": "EVEN"}
 
 
