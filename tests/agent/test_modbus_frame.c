@@ -399,10 +399,43 @@ static void pieces_do_not_matter(void **state)
 	}
 }
 
+/* A bit at a time, as the standard has it. */
+static uint16_t plain_crc(const uint8_t *bytes, size_t n)
+{
+	uint16_t crc = 0xffff;
+
+	for (size_t i = 0; i < 8 * n; i++) {
+		crc ^= i % 8 == 0 ? bytes[i / 8] : 0;
+		crc = (uint16_t)(crc >> 1 ^ ((crc & 1) != 0 ? 0xa001 : 0));
+	}
+	return crc;
+}
+
+static void the_crc_is_that_of_the_standard(void **state)
+{
+	uint8_t pdu[MODBUS_PDU_MAX], buf[MODBUS_FRAME_MAX];
+	uint32_t noise = 1;
+
+	(void)state;
+	for (unsigned round = 0; round < 20000; round++) {
+		struct modbus_frame f = {
+			.unit = (uint8_t)round, .pdu = pdu, .len = 1 + round % MODBUS_PDU_MAX};
+
+		for (size_t i = 0; i < f.len; i++) {
+			noise = noise * 1664525 + 1013904223;
+			pdu[i] = (uint8_t)(noise >> 24);
+		}
+		size_t n = modbus_frame_encode(MODBUS_RTU, &f, buf);
+		assert_int_equal(n, 1 + f.len + 2);
+		assert_int_equal(plain_crc(buf, n - 2), buf[n - 2] | buf[n - 1] << 8);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_vectors_are_written_and_read),
+		cmocka_unit_test(the_crc_is_that_of_the_standard),
 		cmocka_unit_test(rtu_requests_are_found_in_noise),
 		cmocka_unit_test(rtu_requests_of_unknown_functions_end_somewhere),
 		cmocka_unit_test(rtu_answers_are_found_in_noise),
