@@ -28,7 +28,7 @@ static void failed(struct device *d)
 	loop_arm(d->env->loop, d->restart_timer, storm ? RESTART_LEAST_MS : d->restart_ms);
 }
 
-static void create(struct device *d)
+void device_create(struct device *d)
 {
 	struct err err = {0};
 
@@ -134,10 +134,10 @@ static void on_restart_timer(void *arg)
 	struct device *d = arg;
 
 	if (d->state == DEVICE_FAILED && d->want)
-		create(d);
+		device_create(d);
 }
 
-static void stop(struct device *d, bool when_kept)
+void device_close(struct device *d, bool when_kept)
 {
 	loop_arm(d->env->loop, d->restart_timer, -1);
 	if (d->state == DEVICE_CREATING || d->state == DEVICE_RUNNING)
@@ -147,18 +147,9 @@ static void stop(struct device *d, bool when_kept)
 
 void device_stop(struct device *d)
 {
+	device_forget_flips(d);
 	device_emit_end(d);
-	stop(d, false);
-}
-
-/* What was told last; gateway-devices 1.3. */
-static void enable(struct device *d, bool on)
-{
-	d->want = on;
-	if (!on)
-		stop(d, true);
-	else if (d->state == DEVICE_DISABLED && d->synced)
-		create(d);
+	device_close(d, false);
 }
 
 /* ---- the broker ---- */
@@ -195,7 +186,7 @@ void device_event(struct device *d, const char *const *path, size_t n, const cha
 	if (is_enable && !retained) {
 		/* one that is told now does not wait for the others */
 		d->synced = true;
-		enable(d, json_is_true(body->payload));
+		device_flip(d, json_is_true(body->payload));
 	}
 	if (is_enable)
 		return; /* device_synced() looks at it */
@@ -213,7 +204,7 @@ static void enable_as_kept(struct device *d)
 		return;
 	}
 	d->synced = true;
-	enable(d, json_is_true(states_find(d->states, topic)));
+	device_enable(d, json_is_true(states_find(d->states, topic)));
 }
 
 /* A state that the broker is being told. */
@@ -378,7 +369,7 @@ int device_set_enabled(struct device *d, bool enabled, struct err *err)
 	if (rc < 0)
 		return err_wrap(err, rc, "%s: nothing is changed, as it cannot be kept", d->key);
 	tell_broker(d, topic, text, NULL);
-	enable(d, enabled);
+	device_enable(d, enabled);
 	return 0;
 }
 
@@ -391,6 +382,7 @@ int device_make_timers(struct device *d, struct err *err)
 		{device_on_queue_timer, &d->queue_timer},
 		{on_end_timer, &d->end_timer},
 		{on_restart_timer, &d->restart_timer},
+		{device_on_flip_timer, &d->flip_timer},
 	};
 	int rc = 0;
 

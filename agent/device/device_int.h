@@ -36,12 +36,14 @@ struct device {
 	bool synced; /* the broker's states are told; or we begin without */
 	bool up;     /* the broker is there */
 	bool ending, closing;
-	char why[200]; /* what failed last; "" */
+	char why[200];                   /* what failed last; "" */
+	int64_t enabled_ms, enabling_us; /* the last turn in which it was switched, and its cost */
+	unsigned flips;                  /* that wait for the next turn */
 	int64_t created_ms, logged_ms;
 	int64_t ended_us; /* not said yet; 0: nothing */
 	struct port port;
 	void *instance;
-	struct loop_src *end_timer, *restart_timer;
+	struct loop_src *end_timer, *restart_timer, *flip_timer;
 
 	struct states *states;
 	struct outbox *outbox;
@@ -83,7 +85,12 @@ void device_begin_say_again(struct device *d);
 int device_make_timers(struct device *d, struct err *err);
 void device_free_tellings(struct device *d);
 void device_state_failed(const struct device *d, const struct err *err);
+/* An instance, by what is kept. */
+void device_create(struct device *d);
 void device_created(struct device *d);
+/* Its instance, if there is one. when_kept: that it has ended is said when the disk has the word
+ * that ended it (device_emit_end_when_kept()). */
+void device_close(struct device *d, bool when_kept);
 void device_fail_soon(struct device *d, const char *why);
 /* device_queue.c */
 /* An event for the driver, if there is one. A state that comes while it is being created waits. */
@@ -96,3 +103,12 @@ void device_on_queue_timer(void *device);
 /* device_calls.c */
 void device_end_calls(struct device *d);
 void device_on_view_write(void *arg, unsigned point, const struct value *v, uint64_t number);
+
+/* ---- device_enable.c ---- */
+
+/* What is kept, or a person, says it: nothing else counts any more. */
+void device_enable(struct device *d, bool on);
+/* The broker says it, now: each such word is done, in its order, now or in the next turns. */
+void device_flip(struct device *d, bool on);
+void device_forget_flips(struct device *d);
+void device_on_flip_timer(void *arg);

@@ -163,6 +163,7 @@ struct device *device_free(struct device *d)
 	d->queue_timer = loop_remove(d->env->loop, d->queue_timer);
 	d->end_timer = loop_remove(d->env->loop, d->end_timer);
 	d->restart_timer = loop_remove(d->env->loop, d->restart_timer);
+	d->flip_timer = loop_remove(d->env->loop, d->flip_timer);
 	for (size_t i = 0; d->lasts != NULL && i < d->points.n; i++)
 		if (d->lasts[i].kind == VALUE_TEXT)
 			free((char *)(uintptr_t)d->lasts[i].text);

@@ -46,6 +46,7 @@ static struct {
 	struct fake *alive;
 	unsigned n_alive, most_alive_of_one, created, closed;
 	bool fails, late; /* create() does */
+	unsigned slow_us; /* that it takes */
 	bool event_fails;
 	struct notes notes;         /* of the driver: created, events, states */
 	struct port_call *calls[8]; /* writes and reads that are open */
@@ -81,6 +82,8 @@ static int fake_create(struct port *p, const json_t *conf, void **ret, struct er
 
 	(void)conf;
 	fakes.created++;
+	if (fakes.slow_us > 0)
+		usleep(fakes.slow_us);
 	if (fakes.fails) {
 		free(f);
 		return err_set(err, ERR_SYS, "the fake fails");

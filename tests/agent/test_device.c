@@ -324,6 +324,36 @@ static void disable_cancels_a_creation(void **state)
 	assert_int_equal(device_get_state(w->d), DEVICE_RUNNING);
 }
 
+/* Each word of a flood is done, but not all in one turn if it takes long. */
+static void flapping_of_a_slow_one(void **state)
+{
+	struct world *w = *state;
+
+	begin(w, "");
+	fakes.slow_us = 1000;
+	for (int i = 0; i < 20; i++) {
+		told(w, "enable", "true", false);
+		told(w, "enable", "false", false);
+	}
+	told(w, "enable", "true", false);
+	assert_in_range(fakes.created, 1, 5);
+	for (int i = 0; i < 50; i++)
+		turn(w);
+	assert_int_equal(fakes.created, 21);
+	assert_int_equal(fakes.closed, 20);
+	assert_int_equal(fakes.most_alive_of_one, 1);
+	assert_int_equal(device_get_state(w->d), DEVICE_RUNNING);
+	/* the word of a person is the newest */
+	for (int i = 0; i < 20; i++) {
+		told(w, "enable", "false", false);
+		told(w, "enable", "true", false);
+	}
+	assert_int_equal(device_set_enabled(w->d, false, NULL), 0);
+	turn(w);
+	assert_int_equal(device_get_state(w->d), DEVICE_DISABLED);
+	assert_in_range(fakes.created, 21, 30);
+}
+
 static void a_creation_may_fail_late(void **state)
 {
 	struct world *w = *state;
@@ -1042,6 +1072,7 @@ int main(void)
 		IN_WORLD(a_creation_may_fail_late),
 		IN_WORLD(false_then_true_makes_a_new_instance),
 		IN_WORLD(enable_flapping),
+		IN_WORLD(flapping_of_a_slow_one),
 		IN_WORLD(the_brokers_enable_counts_once_all_is_told),
 		IN_WORLD(a_live_enable_wins_over_the_query),
 		IN_WORLD(a_broker_that_forgot_is_told),
