@@ -3,7 +3,7 @@
 #include "common/histogram.h"
 
 #define ENABLING_US_MAX 2000 /* in a turn, of one device */
-#define FLIPS_MAX       4096
+#define FLIPS_MAX       1024 /* words that wait, as many as events of other kinds */
 
 /* What was told last; gateway-devices 1.3. */
 static void enable(struct device *d, bool on)
