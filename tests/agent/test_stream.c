@@ -490,6 +490,40 @@ static void nothing_is_written_before_the_connection_is_there(void **state)
 	assert_int_equal(stream_write(w->s, (const uint8_t *)"x", 1, NULL), 0);
 }
 
+static void a_paused_stream_tells_nothing_until_it_goes_on(void **state)
+{
+	struct world *w = *state;
+
+	be_connected(w);
+	stream_pause(w->s, true);
+	peer_says(w, "early", 5);
+	for (int i = 0; i < 5; i++)
+		loop_turn(w->loop, 5);
+	assert_int_equal(w->n_got, 0);
+	/* it writes all the same */
+	assert_int_equal(stream_write(w->s, (const uint8_t *)"answer", 6, NULL), 0);
+	UNTIL(w, w->sents == 1);
+	assert_int_equal(w->n_got, 0);
+	stream_pause(w->s, false);
+	UNTIL(w, w->n_got == 5);
+	assert_memory_equal(w->got, "early", 5);
+}
+
+static void a_turn_brings_a_part_of_a_flood(void **state)
+{
+	static const uint8_t flood[60000];
+	struct world *w = *state;
+
+	be_connected(w);
+	peer_says(w, flood, sizeof(flood));
+	while (w->n_got < sizeof(flood)) {
+		size_t before = w->n_got;
+
+		loop_turn(w->loop, PATIENCE_MS);
+		assert_in_range(w->n_got - before, 0, 1000);
+	}
+}
+
 static void a_slow_reader_costs_a_bounded_amount(void **state)
 {
 	struct world *w = *state;
@@ -708,6 +742,8 @@ int main(void)
 		TEST(input_that_was_not_told_can_be_forgotten),
 		TEST(a_connection_carries_bytes_both_ways),
 		TEST(nothing_is_written_before_the_connection_is_there),
+		TEST(a_paused_stream_tells_nothing_until_it_goes_on),
+		TEST(a_turn_brings_a_part_of_a_flood),
 		TEST(a_slow_reader_costs_a_bounded_amount),
 		TEST(attempts_that_fail_are_told),
 		TEST(an_attempt_has_a_limit),
