@@ -250,8 +250,10 @@ def test_systemd_replaces_what_dies_or_hangs(machine):
     await_journal(machine, "iottalk-csm.service", "watchdog")
 
     # stopped, not killed: the engines go with their agent
-    machine.run("systemctl", "stop", "iottalk.target")
+    machine.run("systemctl", "stop", "iottalk.target")      # does not wait for what is stopped with it
+    until(lambda: machine.unit("iottalk-agent.service", "ActiveState") == "inactive", what="the end of the agent")
     assert processes(machine, "iottalk-engine") + processes(machine, "iottalk-keeper") == []
+    assert machine.unit("iottalk-agent.service", "Result") == "success"
 
 
 def suite_processes(m):
