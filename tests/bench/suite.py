@@ -205,7 +205,8 @@ class Suite:
         processes.at_end(self._end_engines)
         self.csm = self._start_daemon("csm")
         self.agent = self._start_daemon("gateway-agent")
-        until(lambda: self.status().get("csm") is True, "the session of csm and agent")
+        until(lambda: self.status().get("csm") is True and self.control({"op": "status"}, "csm").get("agent") is True,
+              "the session of csm and agent, as both see it")
 
     def _write_ini(self, plugin_socket, per_owner):
         sections = {
@@ -247,12 +248,12 @@ class Suite:
             except RuntimeError:
                 pass
 
-    def control(self, request):
-        """One request on the agent's control socket; {} while nobody listens."""
+    def control(self, request, name="agent"):
+        """One request on a daemon's control socket; {} while nobody listens."""
         with socket.socket(socket.AF_UNIX) as s:
             s.settimeout(5)
             try:
-                s.connect(str(self.folder / "userdir/run/agent.sock"))
+                s.connect(str(self.folder / ("userdir/run/%s.sock" % name)))
                 s.sendall(json.dumps(request).encode() + b"\n")
                 answer = s.makefile("rb").readline()
             except OSError:

@@ -5,14 +5,14 @@ and a build directory of the test.
 """
 
 import os
-import random
 import re
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from suite import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("BUILD", ROOT / "build"))
@@ -41,21 +41,6 @@ CHECKED = {
 
 
 PORTS = ("9992", "1883", "1884", "7788", "1502")
-
-
-def free_ports(count):
-    """Below the ephemeral range, so that no outgoing connection takes one."""
-    found = []
-    while len(found) < count:
-        port = random.randrange(20000, 32000)
-        with socket.socket() as s:
-            try:
-                s.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        if port not in found:
-            found.append(port)
-    return found
 
 
 def blocks():
