@@ -8,7 +8,7 @@ import pytest
 import suite as suites
 from clients import DeviceApi, GraphClient, HttpApi, Mqtt, Sdk
 
-TEST_LIMIT_S = 90
+TEST_LIMIT_S = 180   # only a failure takes so long
 
 
 def pytest_configure(config):
