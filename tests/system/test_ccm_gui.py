@@ -414,10 +414,13 @@ def test_many_strangers_attach_and_those_who_work_stay(suite, clients, editor):
 def test_pages_work_on_after_the_broker_has_died(suite, clients, ann):
     editor = clients.add(Editor(suite, ann))
     up = editor.connects
+    def ready():
+        return suite.control("ccm", {"op": "status"}).get("ready")
     suite.kill9("broker")
+    until(lambda: not ready(), what="ccm to notice")
     suite.start("broker")
     editor.wait(lambda: editor.connects > up, "reconnection")
-    until(lambda: suite.control("ccm", {"op": "status"}).get("ready"), what="ccm's connection")
+    until(ready, what="ccm's connection")
     editor.attach()
     editor.ok("get_project_list")
 
