@@ -334,7 +334,7 @@ def test_a_push_the_broker_never_took_is_told(make_suite, clients, start):
     both.line("Thermometer: connected Temperature")
     os.kill(suite.pid("broker"), signal.SIGSTOP)
     both.popen.stdin.write("1\n")
-    until(lambda: unread_of(suite.mqtt_port), what="bytes that the broker has not read")
+    until(lambda: unread_of(both.popen.pid, suite.mqtt_port), what="bytes that the broker has not read")
     suite.kill9("broker")
     both.line("perhaps lost")
     suite.start("broker")
@@ -343,10 +343,12 @@ def test_a_push_the_broker_never_took_is_told(make_suite, clients, start):
     both.line("acknowledged")
 
 
-def unread_of(port):
-    """Bytes in the receive queues of connections to a port of ours."""
+def unread_of(pid, port):
+    """Bytes that came from a process to a port of ours, and wait there."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return sum(int(row[4].split(":")[1], 16) for row in rows if row[1].endswith(":%04X" % port))
+    sockets = {os.readlink(fd) for fd in Path("/proc/%d/fd" % pid).iterdir()}
+    ends = {row[1] for row in rows if "socket:[%s]" % row[9] in sockets}
+    return sum(int(row[4].split(":")[1], 16) for row in rows if row[1].endswith(":%04X" % port) and row[2] in ends)
 
 
 def test_the_static_library_needs_nothing_of_this_tree(installed, suite, tmp_path):
