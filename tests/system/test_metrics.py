@@ -37,7 +37,12 @@ def wired(suite, clients):
     graph.wire(device.da_id, "meow", "meow", join=DOUBLE)
     graph.until_link(device.da_id, "odf", "meow", "connected")
     yield device, graph
+    # the next test counts such commands, too
+    def disconnects():
+        return Page(suite).value("iottalk_control_commands_total", command="DISCONNECT")
+    before = disconnects()
     graph.request("detach")
+    until(lambda: disconnects() == before + 2, what="the end of both links")
 
 
 def test_every_family_has_help_and_type_and_no_series_comes_twice(suite, wired):
@@ -217,7 +222,8 @@ def test_http_answers_carry_the_id_that_the_log_has(talkative):
     da_id = new_id()
     given = http.call("PUT", "/" + da_id, json=BODY, headers={"X-Request-Id": "put-7"})
     assert given.headers["X-Request-Id"] == "put-7"
-    assert set(lines(talkative, "csm", "put-7")) == {"device.registered", "http.answered"}
+    # the last word is said when the answer is on its way
+    until(lambda: set(lines(talkative, "csm", "put-7")) == {"device.registered", "http.answered"}, what="both lines")
     made = http.call("POST", "/" + da_id, json={"name": "new"})
     assert re.fullmatch("[0-9a-f]{12}", made.headers["X-Request-Id"])
     assert "device.changed" in lines(talkative, "csm", made.headers["X-Request-Id"])
