@@ -5,7 +5,6 @@ import json
 import random
 import struct
 import socket
-import time
 
 import pytest
 
