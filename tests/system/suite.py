@@ -27,7 +27,7 @@ SANITIZED = "/san-" in str(BIN)  # other limits on memory, reports at a crash th
 SANITIZER = re.compile(r"ERROR: \w*Sanitizer|WARNING: ThreadSanitizer|runtime error:|SUMMARY: \w*Sanitizer")
 # a function that crashes its engine on purpose; the agent logs what the engine says of it
 CRASH_OF_AN_ENGINE = re.compile(r"engine\.output .*: \w*Sanitizer: SEGV")
-PATIENCE_S = 30  # for what comes at once on a machine that runs; one that is busy, or was halted for some seconds, may take longer
+PATIENCE_S = 30  # for what comes at once on a machine that runs; a busy one, or one that was halted, takes longer
 START_S = 60
 STOP_S = 30
 AGENT_ID = "test-agent"
@@ -46,8 +46,8 @@ def sanitizer_report(log):
 
 
 def until(condition, timeout=PATIENCE_S, what="condition", every=0.02):
-    """Wait for a state that has no event to wait on (a process table, a file, a page of metrics). timeout: what it takes by itself;
-    nobody waits less than PATIENCE_S, since that is no promise about speed. ret: its true value."""
+    """Wait for a state that has no event to wait on (a process table, a file, a page of metrics). timeout: what it takes by
+    itself; nobody waits less than PATIENCE_S, since that is no promise about speed. ret: its true value."""
     timeout = max(timeout, PATIENCE_S)
     deadline = time.monotonic() + timeout
     while True:
