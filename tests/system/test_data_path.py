@@ -91,7 +91,8 @@ class Line:
                 pass   # it has ended already
 
     def cut(self, client):
-        for pair in [p for p in self.pairs if p["client"] == client]:
+        """Its connection, which may have to come back first."""
+        for pair in wait_for(lambda: [p for p in self.pairs if p["client"] == client], "a connection of " + client):
             self.pairs.remove(pair)
             self._end(*pair["sockets"])
 
@@ -137,10 +138,13 @@ def test_cut_connections_lose_nothing_and_repeat_nothing_at_qos_2(cut_bench, qos
     for n in range(5):
         count = bench.counter("published")
         wait_for(lambda: bench.counter("published") >= count + 200, "results")
+        # there are results of what it had while it is away
+        wait_for(lambda: bench.counter("data_connects") == (n + 1 if "data" in ends else 1), "its connection")
         for end in ends:
             line.cut("agent-a1-" + end)
     count = bench.counter("published")
     wait_for(lambda: bench.counter("published") >= count + 200, "results")
+    wait_for(lambda: bench.counter("data_connects") >= (6 if "data" in ends else 1), "its connection")
     stop.set()
     thread.join()
     assert bench.counter("data_connects") == (6 if "data" in ends else 1)
