@@ -25,6 +25,12 @@ def pytest_runtest_makereport(item, call):
                 report.sections.append(("end of the log of %s" % name, tail))
 
 
+def pytest_sessionfinish(session):
+    """A fixture that failed while it was being made has nobody who ends its suite."""
+    for s in list(suites.alive):
+        s.abort()
+
+
 @pytest.fixture(autouse=True)
 def time_limit(request):
     """A test that waits for ever fails instead."""
