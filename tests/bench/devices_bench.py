@@ -71,8 +71,9 @@ def host(n):
     return "127.0.%d.%d" % (1 + n // 250, 1 + n % 250)
 
 
-def master(n, port, registers, interval_s):
-    points = [{"name": "r%d" % k, "interval": interval_s, "data_type": "HOLDING_REGISTER", "start_address": k, "bit_count": 16}
+def master(n, port, registers, interval_s, own_names=False):
+    name = "m%d_r%%d" % n if own_names else "r%d"
+    points = [{"name": name % k, "interval": interval_s, "data_type": "HOLDING_REGISTER", "start_address": k, "bit_count": 16}
               for k in range(registers)]
     return {"type": "modbus_master", "name": "m%d" % n,
             "connection": {"modbus_type": "TCP", "transport": {"type": "TCP", "host": host(n), "port": port}, "connect_timeout": 5,
@@ -116,9 +117,9 @@ class Results:
             print("%-40s %10.2f %-4s %-26s %s" % (row["name"], row["value"], row["unit"], goal, row["note"]))
 
 
-def write(file, sim, devices, registers, interval_s, changed=None, indent=None):
+def write(file, sim, devices, registers, args, changed=None, indent=None):
     """The device file; `changed`: the one that has a restart_delay; indent: another text, which says the same."""
-    made = [master(n, sim.port, registers, interval_s) for n in range(devices)]
+    made = [master(n, sim.port, registers, args.interval, args.own_names) for n in range(devices)]
     if changed is not None:
         made[changed]["restart_delay"] = 5
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -132,7 +133,7 @@ def reload_again_and_again(suite, sim, file, devices, registers, args):
     sim.reset()
     longest = 0
     for n in range(args.reloads):
-        write(file, sim, devices, registers, args.interval, n % devices, indent=n // 2 % 2 or None)
+        write(file, sim, devices, registers, args, n % devices, indent=n // 2 % 2 or None)
         began = time.monotonic()
         answer = suite.control("agent", {"op": "device_reload", "name": "m%d" % (n % devices)})
         longest = max(longest, time.monotonic() - began)
@@ -146,7 +147,7 @@ def run(devices, registers, args, reloads=False):
     its stop, what reload_again_and_again() tells, if it is wanted)"""
     sim = Sim(devices, registers, args.changing, args.interval)
     file = Path(BUILD / "bench" / "devices-bench.json")
-    write(file, sim, devices, registers, args.interval)
+    write(file, sim, devices, registers, args)
     suite = Suite({"agent.devices": file})
     try:
         mqtt = Mqtt(suite)
@@ -295,6 +296,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--devices", type=int, default=1000, help="0: leave them out")
     parser.add_argument("--registers", type=int, default=100, help="of each device, one point for each")
+    parser.add_argument("--own-names", action="store_true", help="no two points have the same name")
     parser.add_argument("--large", type=int, default=10000, help="registers of the one large device; 0: leave it out")
     parser.add_argument("--interval", type=float, default=1, help="between reads, in seconds")
     parser.add_argument("--changing", type=float, default=0.01, help="share of the registers that have another value each second")
