@@ -5,9 +5,14 @@
 #define LIST     "\"devices\""
 #define STAND_IN "{}" /* for all devices that were found */
 
+static bool is_space(char c)
+{
+	return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+
 static size_t skip_space(const struct split *s, size_t at)
 {
-	while (at < s->len && memchr(" \t\n\r", s->text[at], 4) != NULL)
+	while (at < s->len && is_space(s->text[at]))
 		at++;
 	return at;
 }
