@@ -96,7 +96,7 @@ BENCH_MODULES := $(filter-out $(BENCH_PROGRAMS:%=tests/bench/%.c) $(BENCH_ENGINE
 all: $(BINS) $(O)/lib/$(PLUGIN) sdk $(O)/share/iottalk.ini.sample $(O)/share/iottalk.ini \
 	$(TEMPLATES:%=$(O)/share/iottalk/templates/%)
 
--include $(shell find $(O)/obj $(O)/tests -name '*.d' 2>/dev/null)
+-include $(shell find $(O)/obj $(O)/tests $(B)/fuzz/obj -name '*.d' 2>/dev/null)
 
 define folder_rules
 flags_$(1) := $(call pkg_cflags,$(PKGS_common) $(foreach u,$(USES_$(1)),$(PKGS_$(u))) $(PKGS_$(1)))
@@ -213,15 +213,19 @@ $(BENCH_ENGINE:%=$(O)/bench/bin/%): $(O)/bench/bin/%: tests/bench/%.c $(archives
 
 # many runs rather than clever ones: FUZZ_CFLAGS="-O2 -g -fno-sanitize-coverage=trace-cmp", half as many again in the same time
 FUZZ_CFLAGS ?= -O1 -g
-# fuzz targets: clang's libFuzzer over the sources of the folder named on the target's first line: /* fuzz: common engine */
+# fuzz targets: clang's libFuzzer over the folder named on the target's first line, /* fuzz: engine */, and those it uses
+fuzz_folder = $(shell sed -n '1s/.*fuzz: *\([a-z]*\).*/\1/p' tests/fuzz/$(1).c)
+fuzz_objs   = $(patsubst %.c,$(B)/fuzz/obj/%.o,$(filter-out %/main.c,$(foreach d,$(1) $(USES_$(1)),$(call src_of,$(d)))))
 fuzz: $(FUZZ:tests/fuzz/%.c=$(B)/fuzz/bin/%)
-$(B)/fuzz/bin/%: tests/fuzz/%.c $(SRCS) $(HDRS)
+$(B)/fuzz/bin/%: $(B)/fuzz/obj/tests/fuzz/%.o $$(call fuzz_objs,$$(call fuzz_folder,$$*))
 	@mkdir -p $(@D)
 	@echo "  FUZZ  $@"
+	@clang -fsanitize=fuzzer,address,undefined $^ $(link_$(call fuzz_folder,$*)) -o $@
+.PRECIOUS: $(B)/fuzz/obj/%.o
+$(B)/fuzz/obj/%.o: %.c
+	@mkdir -p $(@D)
 	@clang $(CPPFLAGS) $(foreach d,$(FOLDERS),$(flags_$(d))) -std=gnu17 \
-		-fsanitize=fuzzer,address,undefined $(FUZZ_CFLAGS) $< \
-		$(filter-out %/main.c,$(foreach d,$(shell sed -n '1s/.*fuzz: *\([a-z ]*[a-z]\).*/\1/p' $<),$(call src_of,$(d)))) \
-		$(foreach d,$(shell sed -n '1s/.*fuzz: *\([a-z ]*[a-z]\).*/\1/p' $<),$(link_$(d))) -o $@
+		-fsanitize=fuzzer-no-link,address,undefined $(FUZZ_CFLAGS) -MMD -MP -c $< -o $@
 
 test-unit: $(UNITBIN) $(O)/bin/iottalk-engine
 	@scripts/run-unit $(UNITBIN)

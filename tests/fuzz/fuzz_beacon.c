@@ -1,4 +1,4 @@
-/* fuzz: csm common
+/* fuzz: csm
  *
  * A datagram of the discovery beacon: refused, or read and written back the same, octet by octet. */
 #include "csm/beacon_wire.h"

@@ -1,4 +1,4 @@
-/* fuzz: ccm dan common
+/* fuzz: ccm
  *
  * What comes to ccm as JSON. First byte, in turn: the text of a bulk-import file, which goes into a store; the text of an object
  * for one of the tables of fields; an object, or a file, grown along its table, right and wrong. What is taken is taken again and

@@ -1,4 +1,4 @@
-/* fuzz: ccm dan common */
+/* fuzz: ccm */
 /* A form with a file, as a browser sends it to /import_project: the first line is the Content-Type, the rest the body. */
 #include "ccm/web/multipart.h"
 #include "common/util.h"

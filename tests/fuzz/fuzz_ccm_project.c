@@ -1,4 +1,4 @@
-/* fuzz: ccm dan common
+/* fuzz: ccm
  *
  * A project's document, as a user sends it to ccm. First byte, in turn: its text; or a document that is grown from the bytes,
  * right and wrong. One that is refused is refused in words, and not by the store; one that is taken makes whole applications, and

@@ -1,4 +1,4 @@
-/* fuzz: engine common
+/* fuzz: engine
  *
  * What comes on the control socket. First byte even: raw bytes in a frame. Odd: documents grown
  * from the input, of the keys and values that requests have, in all wrong places; several in a row

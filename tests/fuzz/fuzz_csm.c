@@ -1,4 +1,4 @@
-/* fuzz: csm common */
+/* fuzz: csm */
 /* Everything that strangers can send csm over MQTT, and bodies of PUT and POST: a csm in memory, without broker and HTTP, is fed
  * messages whose topic and payload come from the fuzzer. The first byte chooses where, a line end divides topic and payload. */
 #include "common/id.h"

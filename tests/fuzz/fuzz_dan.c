@@ -1,4 +1,4 @@
-/* fuzz: dan common */
+/* fuzz: dan */
 /* The two parsers of the device side: commands from the control channel and csm's answer to a
  * registration. */
 #include "common/util.h"

@@ -1,4 +1,4 @@
-/* fuzz: agent dan common
+/* fuzz: agent
  *
  * A device file. It is refused with at least one reason, or it holds what the device service relies
  * on: a name, where the broker and csm are, and devices with a type that runs, a name and points

@@ -1,4 +1,4 @@
-/* fuzz: agent dan common
+/* fuzz: agent
  *
  * A graph document as an agent gets it. It is refused with a reason, or what the agent and an engine
  * rely on holds: ids, topics of the right kind and one level, digests that are digests. */

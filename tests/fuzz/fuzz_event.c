@@ -1,4 +1,4 @@
-/* fuzz: agent dan common */
+/* fuzz: agent */
 /* Topics and bodies of events: whatever parses says the same when it is written and parsed again.
  */
 #include "agent/device/event.h"

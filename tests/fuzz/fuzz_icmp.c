@@ -1,4 +1,4 @@
-/* fuzz: agent dan common */
+/* fuzz: agent */
 /* What a network could send to a socket for ICMP: nothing is read outside the packet, and what is
  * taken for a reply is one, with all that it carries. */
 #include "agent/device/ping/icmp.h"

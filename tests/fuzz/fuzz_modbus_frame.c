@@ -1,4 +1,4 @@
-/* fuzz: agent common */
+/* fuzz: agent */
 /* Any bytes as a stream of frames: however they are cut, the same frames and errors come out, every
  * frame is what it would be when it is written again, and a good frame behind it all is found once
  * the line has been silent. First byte: framing and side; second: how the rest is cut. */

@@ -1,4 +1,4 @@
-/* fuzz: agent common */
+/* fuzz: agent */
 /* A request of any bytes: what is understood is written as it was read. And any bytes as the answer
  * to a request that the input makes. First byte: how many bytes are the request. */
 #include "agent/device/modbus/pdu.h"

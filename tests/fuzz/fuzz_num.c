@@ -1,4 +1,4 @@
-/* fuzz: engine common
+/* fuzz: engine
  *
  * A payload is read by hand and by the JSON library: if the first way takes it, the second one must
  * too, and each value must be of the same type and, to the bit, the same. Half of the inputs are

@@ -1,4 +1,4 @@
-/* fuzz: common broker
+/* fuzz: broker
  *
  * The broker plugin without mosquitto: the input is a program of packets of an agent (well and
  * badly formed), messages of devices, writes of hostile engines and turns of the broker. Whatever

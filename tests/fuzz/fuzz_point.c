@@ -1,4 +1,4 @@
-/* fuzz: agent dan common
+/* fuzz: agent
  *
  * What a graph sends to an ODF, and names that become features. Three bytes choose the point, the
  * rest is the JSON text of the values, and the name. What is taken as bits of an unscaled point is

@@ -1,4 +1,4 @@
-/* fuzz: engine common
+/* fuzz: engine
  *
  * Numbers are written by hand: doubles as Python's repr() writes them, and so that they read back
  * to the bit, by hand as well as by the C library; integers as the C library writes them. An input

@@ -1,4 +1,4 @@
-/* fuzz: engine common
+/* fuzz: engine
  *
  * A payload goes through a graph without functions: whatever it is, what comes out is JSON, and
  * equal to what went in. */
