@@ -228,6 +228,17 @@ int devices_connect(struct devices *d, const struct devices_conf *c, struct err 
 
 /* ---- devices that come and go ---- */
 
+static void add_counters(struct device_counters *sum, const struct device_counters *c)
+{
+	sum->events += c->events;
+	sum->dropped += c->dropped;
+	sum->failed += c->failed;
+	sum->emitted += c->emitted;
+	sum->lost += c->lost;
+	sum->backlog += c->backlog;
+	sum->shed += c->shed;
+}
+
 int devices_add(struct devices *d, const struct device_conf *conf, bool announce, struct err *err)
 {
 	struct entry *e = calloc(1, sizeof(*e));
@@ -266,9 +277,10 @@ void devices_drop(struct devices *d, struct entry *e, bool forget)
 	struct device_counters counters;
 
 	map_remove(d->entries, device_key(e->device));
+	device_stop(e->device); /* its last words are counted, too */
 	device_get_counters(e->device, &counters);
-	d->gone_emitted += counters.emitted;
-	d->gone_shed += counters.shed;
+	counters.backlog = 0; /* it waits for nobody any more */
+	add_counters(&d->gone, &counters);
 	if (forget && d->synced)
 		device_each_state(e->device, on_state_left, d->strays); /* it may come again */
 	e->device = forget ? device_remove(e->device) : device_free(e->device);
@@ -372,20 +384,14 @@ static void add_one(void *arg, const char *key, void *value)
 
 	(void)key;
 	device_get_counters(e->device, &c);
-	s->counters.events += c.events;
-	s->counters.dropped += c.dropped;
-	s->counters.failed += c.failed;
-	s->counters.emitted += c.emitted;
-	s->counters.lost += c.lost;
-	s->counters.backlog += c.backlog;
-	s->counters.shed += c.shed;
+	add_counters(&s->counters, &c);
 	s->running += device_get_state(e->device) == DEVICE_RUNNING;
 	s->failed += device_get_state(e->device) == DEVICE_FAILED;
 }
 
 void devices_get_status(const struct devices *d, struct devices_status *ret)
 {
-	struct sums s = {0};
+	struct sums s = {.counters = d->gone};
 	struct eventbus_stats bus = {.why = ""};
 
 	if (d->bus != NULL)
@@ -399,13 +405,13 @@ void devices_get_status(const struct devices *d, struct devices_status *ret)
 		.bus_why = bus.why,
 		.why = d->why,
 		.backlog = s.counters.backlog,
-		.dropped = s.counters.shed + d->gone_shed,
+		.dropped = s.counters.shed,
 	};
 }
 
 json_t *devices_counters(const struct devices *d)
 {
-	struct sums s = {0};
+	struct sums s = {.counters = d->gone};
 	struct eventbus_stats bus = {0};
 
 	map_each(d->entries, add_one, &s);
@@ -428,8 +434,8 @@ json_t *devices_counters(const struct devices *d)
 		{"device_events_unknown", d->unknown},
 		{"device_events_stale", bus.stale},
 		{"device_events_twice", bus.twice},
-		{"device_emitted", s.counters.emitted + d->gone_emitted},
-		{"device_lost", s.counters.lost + s.counters.shed + d->gone_shed},
+		{"device_emitted", s.counters.emitted},
+		{"device_lost", s.counters.lost + s.counters.shed},
 	};
 	unsigned long before = shortage_count();
 	json_t *all = json_object();

@@ -48,8 +48,8 @@ struct devices {
 	bool alone; /* we have waited for the broker long enough */
 	struct loop_src *grace_timer, *alone_timer;
 	struct entry *first_waiting, **last_waiting;
-	uint64_t unknown;                 /* events of devices we do not have */
-	uint64_t gone_shed, gone_emitted; /* counted by devices that are no more */
+	uint64_t unknown;            /* events of devices we do not have */
+	struct device_counters gone; /* of devices that are no more */
 };
 
 /* service_mark.c: */

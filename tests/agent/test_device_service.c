@@ -936,6 +936,28 @@ static json_int_t counter(const struct world *w, const char *name)
 	return json_integer_value(json_object_get(all, name));
 }
 
+/* What is counted only grows, whoever goes. */
+static void who_is_removed_has_counted(void **state)
+{
+	struct world *w = *state;
+
+	begin(w, "{\"type\":\"fake\",\"name\":\"d0\"}");
+	say(w, "fake/d0", "write/x", "1", false);
+	say(w, "fake/d0", "enable", "true", true);
+	AWAIT(w->loop, running(w) == 1);
+	fakes.event_fails = true;
+	say(w, "fake/d0", "write/x", "2", false);
+	AWAIT(w->loop, counter(w, "device_events_refused") == 1);
+	write_file(w, "");
+	json_decref(ask(w, json_pack("{s:s}", "op", "reload"), NULL));
+	assert_int_equal(counter(w, "devices"), 0);
+	assert_int_equal(counter(w, "device_events_dropped"), 1);
+	assert_int_equal(counter(w, "device_events_handled"), 1);
+	assert_int_equal(counter(w, "device_events_refused"), 1);
+	/* running: false, true and false again; status, when it was closed */
+	assert_int_equal(counter(w, "device_emitted"), 4);
+}
+
 /* Whoever floods the topics of devices that are not there does not keep one from being enabled. */
 static void a_flood_of_states_hides_no_enable(void **state)
 {
@@ -1046,6 +1068,7 @@ int main(void)
 		IN_WORLD(the_end_does_not_wait_for_a_reload),
 		IN_WORLD(a_reload_sees_that_a_template_has_changed),
 		IN_WORLD(a_reload_repeats_its_warnings),
+		IN_WORLD(who_is_removed_has_counted),
 		IN_WORLD(a_flood_of_states_hides_no_enable),
 		IN_WORLD(what_holds_for_the_gateway_needs_a_restart),
 		IN_WORLD(a_wrong_file_has_no_devices_until_it_is_right),
