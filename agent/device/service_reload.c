@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define TURN_US 3000 /* steps of a turn begin within it */
+#define TURN_US  3000 /* steps of a turn begin within it */
+#define AGAIN_MS 10   /* until it is looked again whether the broker takes more */
+#define WAIT_MS  5000 /* for that, of all devices together */
 
 /* Somebody waits for it. One after the other: each finds the file as it is then. */
 struct reload {
@@ -24,6 +26,8 @@ struct reload {
 	struct devices_conf conf;
 	struct entry **gone; /* that are in the file no more */
 	size_t n_gone, at;
+	bool waits; /* for the last words of one that goes */
+	unsigned waited_ms;
 	char first_key[300]; /* of those that have the name */
 	size_t named;        /* how many have it */
 	bool restart;
@@ -170,6 +174,17 @@ static void find_gone(void *arg, const char *key, void *value)
 	r->gone[r->n_gone++] = e;
 }
 
+/* What has no room on the event bus would go with the device, and what the broker has retained of
+ * it stay. One that is told to run meanwhile is stopped again. ret: whether it may go. */
+static bool has_said_all(struct reload *r, struct entry *e)
+{
+	device_stop(e->device);
+	r->waits = e->waits && r->waited_ms < WAIT_MS;
+	if (r->waits)
+		r->waited_ms += AGAIN_MS;
+	return !r->waits;
+}
+
 /* ret: how it went, for the answer. */
 static const char *apply(struct reload *r, struct entry *e, const struct device_conf *conf,
 			 struct err *err)
@@ -186,15 +201,19 @@ static const char *apply(struct reload *r, struct entry *e, const struct device_
 	return "failed";
 }
 
-/* e, conf: NULL: it comes, it goes. */
-static void change(struct reload *r, const char *key, struct entry *e,
+/* e, conf: NULL: it comes, it goes. ret: false: not yet. */
+static bool change(struct reload *r, const char *key, struct entry *e,
 		   const struct device_conf *conf)
 {
 	struct err err = {0};
+
+	if (e != NULL && !has_said_all(r, e))
+		return false;
 	const char *done = apply(r, e, conf, &err);
 
 	log_info("device.reloaded", KV("device", key), KV("done", done));
 	json_array_append_new(json_object_get(r->answer, done), json_string(key));
+	return true;
 }
 
 /* ---- steps ---- */
@@ -211,8 +230,8 @@ static bool step_change(struct reload *r)
 
 	if (e != NULL && conf->json == NULL)
 		memcpy(e->conf.digest, conf->digest, sizeof(e->conf.digest));
-	else if (is_named(r, conf, key))
-		change(r, key, e, conf);
+	else if (is_named(r, conf, key) && !change(r, key, e, conf))
+		return true;
 	devices_conf_drop(&r->conf, r->at++);
 	return true;
 }
@@ -226,10 +245,10 @@ static bool step_remove(struct reload *r)
 		r->step = step_change;
 		return true;
 	}
-	struct entry *e = r->gone[r->at++];
+	struct entry *e = r->gone[r->at];
 
 	make_key(&e->conf, key, sizeof(key));
-	change(r, key, e, NULL);
+	r->at += change(r, key, e, NULL);
 	return true;
 }
 
@@ -382,12 +401,15 @@ static void on_timer(void *arg)
 	int64_t until_us = monotonic_us() + TURN_US;
 	bool more = true;
 
-	while (more && monotonic_us() < until_us)
+	r->waits = false;
+	while (more && !r->waits && monotonic_us() < until_us)
 		more = r->step(r);
+	int64_t in_ms = r->waits ? AGAIN_MS : 0;
+
 	if (!more)
 		take_first(d);
 	if (d->first_reload != NULL)
-		loop_arm(d->loop, d->reload_timer, 0);
+		loop_arm(d->loop, d->reload_timer, in_ms);
 }
 
 void devices_end_reloads(struct devices *d)

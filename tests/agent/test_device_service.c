@@ -936,6 +936,38 @@ static json_int_t counter(const struct world *w, const char *name)
 	return json_integer_value(json_object_get(all, name));
 }
 
+/* What was retained of a device would stay as it was for ever. */
+static void who_is_removed_has_said_all_before(void **state)
+{
+	enum { MORE = 5000 }; /* than the broker is given before it answers */
+	struct world *w = *state;
+
+	write_file(w, "{\"type\":\"fake\",\"name\":\"d0\"},{\"type\":\"fake\",\"name\":\"d1\"}");
+	watcher_start(&w->watcher, w->loop, &w->broker, "gateway/gw1/fake/d1/gateway/#");
+	start(w);
+	AWAIT(w->loop, is_synced(w));
+	say(w, "fake/d0", "enable", "true", true);
+	say(w, "fake/d1", "enable", "true", true);
+	AWAIT(w->loop, running(w) == 2 && heard(w, "fake/d1/gateway/running=true;"));
+	notes_clear(&w->heard);
+	kill(w->broker.pid, SIGSTOP);
+	for (unsigned i = 0; i < MORE; i++)
+		fake_emit(fake_named("fake/d0"), "write", json_integer(1), false, -1, NULL);
+	write_file(w, "{\"type\":\"fake\",\"name\":\"d0\"}");
+	int reloading = begin_asking(w, whole);
+
+	AWAIT(w->loop, fake_named("fake/d1") == NULL);
+	for (int turn = 0; turn < 20; turn++)
+		loop_turn(w->loop, 10);
+	assert_false(is_answered(reloading));
+	kill(w->broker.pid, SIGCONT);
+	json_auto_t *answer = end_asking(w, reloading);
+
+	assert_int_equal(n_of(answer, "removed"), 1);
+	AWAIT(w->loop, heard(w, "fake/d1/gateway/status=\"DISCONNECTED\";"
+				"fake/d1/gateway/running=false;"));
+}
+
 /* What is counted only grows, whoever goes. */
 static void who_is_removed_has_counted(void **state)
 {
@@ -1068,6 +1100,7 @@ int main(void)
 		IN_WORLD(the_end_does_not_wait_for_a_reload),
 		IN_WORLD(a_reload_sees_that_a_template_has_changed),
 		IN_WORLD(a_reload_repeats_its_warnings),
+		IN_WORLD(who_is_removed_has_said_all_before),
 		IN_WORLD(who_is_removed_has_counted),
 		IN_WORLD(a_flood_of_states_hides_no_enable),
 		IN_WORLD(what_holds_for_the_gateway_needs_a_restart),
