@@ -28,6 +28,7 @@ struct reload {
 	size_t n_gone, at;
 	bool waits; /* for the last words of one that goes */
 	unsigned waited_ms;
+	bool is_key;         /* the name is TYPE/NAME of a device */
 	char first_key[300]; /* of those that have the name */
 	size_t named;        /* how many have it */
 	bool restart;
@@ -143,7 +144,7 @@ static void make_key(const struct device_conf *conf, char *buf, size_t size)
 
 static bool is_named(const struct reload *r, const struct device_conf *conf, const char *key)
 {
-	return r->name == NULL || strcmp(r->name, conf->name) == 0 || strcmp(r->name, key) == 0;
+	return r->name == NULL || strcmp(r->name, r->is_key ? key : conf->name) == 0;
 }
 
 static void count_named(struct reload *r, const struct device_conf *conf, const char *key)
@@ -252,24 +253,38 @@ static bool step_remove(struct reload *r)
 	return true;
 }
 
+/* Which devices that run are in the file, and which of those in it the name means. */
+static void find_listed(struct reload *r)
+{
+	struct map *entries = r->all->entries;
+	char key[sizeof(r->first_key)];
+
+	map_each(entries, unlist, NULL);
+	r->is_key = r->name != NULL && map_find(entries, r->name) != NULL;
+	for (size_t i = 0; i < r->conf.n; i++) {
+		make_key(&r->conf.devices[i], key, sizeof(key));
+		struct entry *e = map_find(entries, key);
+
+		if (e != NULL)
+			e->listed = true;
+		r->is_key |= r->name != NULL && strcmp(r->name, key) == 0;
+	}
+	for (size_t i = 0; i < r->conf.n; i++) {
+		make_key(&r->conf.devices[i], key, sizeof(key));
+		count_named(r, &r->conf.devices[i], key);
+	}
+}
+
 /* Whom the name means, and which devices go. */
 static bool step_compare(struct reload *r)
 {
 	struct devices *d = r->all;
-	char key[sizeof(r->first_key)], reason[300];
+	char reason[300];
 
 	r->gone = calloc(map_count(d->entries) + 1, sizeof(struct entry *));
 	if (r->gone == NULL)
 		return answer_error(r, "out of memory");
-	map_each(d->entries, unlist, NULL);
-	for (size_t i = 0; i < r->conf.n; i++) {
-		make_key(&r->conf.devices[i], key, sizeof(key));
-		count_named(r, &r->conf.devices[i], key);
-		struct entry *e = map_find(d->entries, key);
-
-		if (e != NULL)
-			e->listed = true;
-	}
+	find_listed(r);
 	map_each(d->entries, find_gone, r);
 	if (r->name != NULL && r->named != 1) {
 		snprintf(reason, sizeof(reason),

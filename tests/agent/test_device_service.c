@@ -694,6 +694,40 @@ static void reload_changes_one_device_and_leaves_the_others(void **state)
 	AWAIT(w->loop, heard(w, "fake/d3/gateway/running=false;"));
 }
 
+/* Names may look like others' TYPE/NAME. */
+static void type_and_name_mean_one_device(void **state)
+{
+	struct world *w = *state;
+
+	begin(w, "{\"type\":\"fake\",\"name\":\"d0\"},{\"type\":\"other\",\"name\":\"fake/d0\"},"
+		 "{\"type\":\"other\",\"name\":\"d0\"}");
+	write_file(w, "{\"type\":\"fake\",\"name\":\"d0\",\"restart_delay\":5},"
+		      "{\"type\":\"other\",\"name\":\"fake/d0\",\"restart_delay\":5},"
+		      "{\"type\":\"fake\",\"name\":\"d1\"},"
+		      "{\"type\":\"other\",\"name\":\"fake/d1\"}");
+	assert_reason(w, json_pack("{s:s, s:s}", "op", "reload", "name", "d0"), "several devices");
+	static const struct {
+		const char *name, *done, *key;
+	} rows[] = {
+		{"fake/d0", "changed", "fake/d0"},
+		{"fake/d1", "added", "fake/d1"},
+		{"other/d0", "removed", "other/d0"},
+		{"other/fake/d0", "changed", "other/fake/d0"},
+		{"other/fake/d1", "added", "other/fake/d1"},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		json_auto_t *answer =
+			ask(w, json_pack("{s:s, s:s}", "op", "reload", "name", rows[i].name), NULL);
+		const json_t *done = json_object_get(answer, rows[i].done);
+
+		assert_int_equal(n_of(answer, "changed") + n_of(answer, "added") +
+					 n_of(answer, "removed"),
+				 1);
+		assert_string_equal(json_string_value(json_array_get(done, 0)), rows[i].key);
+	}
+}
+
 /* ---- a reload that takes many turns ---- */
 
 enum { MANY = 400, POINTS = 100 };
@@ -1095,6 +1129,7 @@ int main(void)
 		IN_WORLD(people_see_and_switch_devices),
 		IN_WORLD(what_cannot_be_kept_switches_nothing),
 		IN_WORLD(reload_changes_one_device_and_leaves_the_others),
+		IN_WORLD(type_and_name_mean_one_device),
 		IN_WORLD(a_reload_does_not_hold_the_others),
 		IN_WORLD(reloads_go_one_after_the_other),
 		IN_WORLD(the_end_does_not_wait_for_a_reload),
