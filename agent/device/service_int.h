@@ -79,6 +79,8 @@ void devices_drop(struct devices *d, struct entry *e, bool forget);
 void devices_start(struct devices *d);
 /* Begin with the first file that is good. conf: the gateway-wide part is taken. */
 int devices_begin(struct devices *d, struct devices_conf *conf, struct err *err);
+/* Why it could not, for people: the first error of p (may be NULL), or else err. */
+void devices_note_why(struct devices *d, const struct problems *p, const struct err *err);
 
 /* service_reload.c: */
 

@@ -77,6 +77,8 @@ static bool answer_wrong(struct reload *r, const struct err *err)
 
 	if (problems_errors(r->p) == 0)
 		problem_add(r->p, "", "%s", err->text);
+	if (!r->all->started)
+		devices_note_why(r->all, r->p, err);
 	problems_each(r->p, list_problem, &texts);
 	const char *first = json_string_value(json_array_get(texts.errors, 0));
 	if (first != NULL)
@@ -305,8 +307,10 @@ static bool start(struct reload *r)
 {
 	struct err err = {0};
 
-	if (devices_begin(r->all, &r->conf, &err) < 0)
+	if (devices_begin(r->all, &r->conf, &err) < 0) {
+		devices_note_why(r->all, r->p, &err);
 		return answer_error(r, err.text);
+	}
 	r->answer = begin_answer(r);
 	map_each(r->all->entries, list_added, json_object_get(r->answer, "added"));
 	return answer_done(r);

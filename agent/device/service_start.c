@@ -118,6 +118,15 @@ static void note_first(void *arg, bool is_error, const char *text)
 			 named ? "" : ": ", text);
 }
 
+void devices_note_why(struct devices *d, const struct problems *p, const struct err *err)
+{
+	d->why[0] = '\0';
+	if (p != NULL)
+		problems_each(p, note_first, d);
+	if (d->why[0] == '\0')
+		snprintf(d->why, sizeof(d->why), "%.590s", err->text);
+}
+
 void devices_start(struct devices *d)
 {
 	struct devices_conf conf = {0};
@@ -127,14 +136,12 @@ void devices_start(struct devices *d)
 
 	if (rc < 0 && p != NULL && problems_errors(p) == 0)
 		problem_add(p, "", "%s", err.text);
-	if (p != NULL) {
+	if (p != NULL)
 		problems_each(p, log_problem, d);
-		problems_each(p, note_first, d);
-	}
-	if (rc == 0 && devices_begin(d, &conf, &err) < 0) {
-		snprintf(d->why, sizeof(d->why), "%.590s", err.text);
+	if (rc == 0 && (rc = devices_begin(d, &conf, &err)) < 0)
 		log_error("devices.start_failed", KV("why", err.text));
-	}
+	if (rc < 0)
+		devices_note_why(d, p, &err);
 	devices_conf_done(&conf);
 	problems_free(p);
 }

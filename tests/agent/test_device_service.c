@@ -1090,6 +1090,17 @@ static void a_wrong_file_has_no_devices_until_it_is_right(void **state)
 	json_auto_t *list = ask(w, json_pack("{s:s}", "op", "list"), NULL);
 
 	assert_non_null(strstr(json_string_value(json_object_get(list, "why")), "devices[0]"));
+	write_file(w, "{\"type\":\"fake\",\"name\":\"d0\"},{\"type\":\"x\",\"name\":\"d\"}");
+	assert_reason(w, json_pack("{s:s}", "op", "reload"), "devices[1]");
+	devices_get_status(w->devices, &s);
+	assert_non_null(strstr(s.why, "devices[1]"));
+	/* the file is good, the disk is not */
+	write_file(w, "{\"type\":\"fake\",\"name\":\"d0\"}");
+	bad_disk_write = ENOSPC;
+	assert_reason(w, json_pack("{s:s}", "op", "reload"), "opening store");
+	devices_get_status(w->devices, &s);
+	assert_non_null(strstr(s.why, "opening store"));
+	bad_disk_recover();
 	write_file(w, "{\"type\":\"fake\",\"name\":\"d0\"}");
 	json_auto_t *answer = ask(w, json_pack("{s:s}", "op", "reload"), NULL);
 
