@@ -62,7 +62,7 @@ struct device *device_free(struct device *d);
 /* The same, and all that is kept of the device is forgotten, on disk and in csm: it is in the
  * configuration no more. */
 struct device *device_remove(struct device *d);
-/* running=false: that of an earlier process may still be said to run. */
+/* running=false: that of an earlier process or configuration may still be said to run. */
 void device_announce(struct device *d);
 
 /* ---- the broker ---- */

@@ -239,7 +239,7 @@ static void add_counters(struct device_counters *sum, const struct device_counte
 	sum->shed += c->shed;
 }
 
-int devices_add(struct devices *d, const struct device_conf *conf, bool announce, struct err *err)
+int devices_add(struct devices *d, const struct device_conf *conf, bool is_new, struct err *err)
 {
 	struct entry *e = calloc(1, sizeof(*e));
 
@@ -259,13 +259,13 @@ int devices_add(struct devices *d, const struct device_conf *conf, bool announce
 	e->conf = *conf;
 	e->conf.name = device_name(e->device);
 	e->conf.json = NULL;
-	if (announce)
-		device_announce(e->device);
-	if (announce && d->synced)
+	/* also where one that ran before has said it: not every broker has heard or kept that */
+	device_announce(e->device);
+	if (is_new && d->synced)
 		strays_take(d->strays, device_topic(e->device), on_stray, e);
 	/* what the broker has of a changed one is not told again: nothing is missing there */
 	if (d->synced)
-		device_synced(e->device, announce && d->complete && !strays_lost(d->strays),
+		device_synced(e->device, is_new && d->complete && !strays_lost(d->strays),
 			      d->trusted);
 	else if (d->alone)
 		device_start_alone(e->device);

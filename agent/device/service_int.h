@@ -68,8 +68,8 @@ void devices_end_marks(struct devices *d);
 
 /* Connect to the broker of c. */
 int devices_connect(struct devices *d, const struct devices_conf *c, struct err *err);
-/* Add one, and let it run if it shall. announce: it is new. */
-int devices_add(struct devices *d, const struct device_conf *conf, bool announce, struct err *err);
+/* Add one, and let it run if it shall. is_new: it takes no other's place. */
+int devices_add(struct devices *d, const struct device_conf *conf, bool is_new, struct err *err);
 /* forget: it is in the configuration no more. */
 void devices_drop(struct devices *d, struct entry *e, bool forget);
 

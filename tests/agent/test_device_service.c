@@ -1002,6 +1002,23 @@ static void who_is_removed_has_said_all_before(void **state)
 				"fake/d1/gateway/running=false;"));
 }
 
+/* A broker that forgets is told of it all the same, and one that missed the end of what ran before.
+ */
+static void who_is_changed_has_said_that_it_does_not_run(void **state)
+{
+	struct world *w = *state;
+
+	begin(w, "{\"type\":\"fake\",\"name\":\"d0\"}");
+	AWAIT(w->loop, heard(w, "fake/d0/gateway/running=false;"));
+	write_file(w, "{\"type\":\"fake\",\"name\":\"d0\",\"restart_delay\":5}");
+	json_auto_t *changed = ask(w, json_pack("{s:s}", "op", "reload"), NULL);
+
+	assert_int_equal(n_of(changed, "changed"), 1);
+	lose_broker(w);
+	find_broker(w);
+	AWAIT(w->loop, heard(w, "fake/d0/gateway/running=false;"));
+}
+
 /* What is counted only grows, whoever goes. */
 static void who_is_removed_has_counted(void **state)
 {
@@ -1147,6 +1164,7 @@ int main(void)
 		IN_WORLD(a_reload_sees_that_a_template_has_changed),
 		IN_WORLD(a_reload_repeats_its_warnings),
 		IN_WORLD(who_is_removed_has_said_all_before),
+		IN_WORLD(who_is_changed_has_said_that_it_does_not_run),
 		IN_WORLD(who_is_removed_has_counted),
 		IN_WORLD(a_flood_of_states_hides_no_enable),
 		IN_WORLD(what_holds_for_the_gateway_needs_a_restart),
