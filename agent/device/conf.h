@@ -1,8 +1,8 @@
 /* conf.h - the device file (gateway-devices 1.6): read, checked as a whole, templates put in.
  *
  * A device may name a template (template.h). Devices that are alike share what they have of JSON,
- * which nobody changes: as long as the file is in memory, many of them with the same points take the
- * room of one. Those that run have their own, packed.
+ * which nobody changes: as long as the file is in memory, many of them with the same points take
+ * the room of one. Those that run have their own, packed.
  *
  * A file of many devices takes long to read, and the loop has other things to do meanwhile: it is
  * read in steps, each about as long as one device takes. A device whose text was right before, and
