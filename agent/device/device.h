@@ -62,7 +62,7 @@ struct device *device_free(struct device *d);
 /* The same, and all that is kept of the device is forgotten, on disk and in csm: it is in the
  * configuration no more. */
 struct device *device_remove(struct device *d);
-/* running=false: that of an earlier process or configuration may still be said to run. */
+/* running=false: that of an earlier process may still be said to run. */
 void device_announce(struct device *d);
 
 /* ---- the broker ---- */
@@ -88,6 +88,14 @@ void device_ready(struct device *d);
 bool device_is_telling(const struct device *d);
 /* All that is kept of what others told it. */
 void device_each_state(const struct device *d, states_fn *fn, void *arg);
+typedef void said_fn(void *arg, const char *topic, const char *text);
+/* All retained that it said itself, but of its points: what was said last. */
+void device_each_said(const struct device *d, said_fn *fn, void *arg);
+/* The last word of a device that was taken out of the configuration while we were away; key: as
+ * device_key(). */
+int device_say_gone(const char *gateway, const char *key, said_fn *fn, void *arg, struct err *err);
+/* An earlier device of this name has said it. told: the broker that is there has heard it. */
+void device_said_before(struct device *d, const char *topic, const char *text, bool told);
 
 /* ---- people ---- */
 

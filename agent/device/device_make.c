@@ -179,6 +179,29 @@ struct device *device_free(struct device *d)
 	return NULL;
 }
 
+int device_say_gone(const char *gateway, const char *key, said_fn *fn, void *arg, struct err *err)
+{
+	const char *name = strchrnul(key, '/');
+	json_auto_t *payload = json_false();
+	int64_t at = now_us();
+	CLEANUP(freep)
+	char *type = strndup(key, (size_t)(name - key));
+	CLEANUP(freep)
+	char *text = event_body(at, &at, payload);
+	CLEANUP(freep)
+	char *topic = NULL;
+
+	if (type == NULL || text == NULL)
+		return err_set(err, ERR_NOMEM, "device %s", key);
+	const char *const segments[] = {"gateway", gateway,  type, name[0] == '/' ? name + 1 : name,
+					"gateway", "running"};
+	int rc = event_topic(segments, ARRAY_LEN(segments), &topic, err);
+
+	if (rc == 0)
+		fn(arg, topic, text);
+	return rc;
+}
+
 void device_announce(struct device *d)
 {
 	device_emit_running(d, false);

@@ -101,7 +101,7 @@ static void said_free(void *value)
 
 /* Without memory the broker is not reminded of this one. */
 static void remember_said(struct device *d, const char *topic, const char *text,
-			  enum outbox_keep keep)
+			  enum outbox_keep keep, unsigned connection)
 {
 	struct said *s = map_find(d->said, topic);
 	char *copy = strdup(text);
@@ -121,7 +121,25 @@ static void remember_said(struct device *d, const char *topic, const char *text,
 	free(s->text);
 	s->text = copy;
 	s->keep = keep;
-	s->connection = d->connections;
+	s->connection = connection;
+}
+
+void device_said_before(struct device *d, const char *topic, const char *text, bool told)
+{
+	remember_said(d, topic, text, d->has_store ? KEEP_LATEST : KEEP_NONE,
+		      told ? d->connections : d->connections - 1);
+}
+
+void device_each_said(const struct device *d, said_fn *fn, void *arg)
+{
+	CLEANUP(freep)
+	void **all = map_values(d->said);
+
+	for (size_t i = 0; all != NULL && all[i] != NULL; i++) {
+		const struct said *s = all[i];
+
+		fn(arg, s->topic, s->text);
+	}
 }
 
 void device_forget_said(struct device *d)
@@ -265,7 +283,7 @@ static int put_event(struct device *d, const struct emission *e, struct emitting
 					.connection = d->connections};
 
 	if (e->retain && !(of_point && said_points_put(d->said_points, (unsigned)e->point, &said)))
-		remember_said(d, topic, text, keep);
+		remember_said(d, topic, text, keep, d->connections);
 	if (asked != NULL)
 		asked->open++;
 	rc = outbox_put(d->outbox,

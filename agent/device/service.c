@@ -33,6 +33,13 @@ static int on_stray(void *arg, const char *topic, const char *text)
 	return rc;
 }
 
+void devices_on_last_word(void *arg, const char *topic, const char *text)
+{
+	struct devices *d = arg;
+
+	strays_put(d->last_words, topic, text);
+}
+
 static void on_state_left(void *arg, const char *topic, const char *text, const json_t *payload)
 {
 	(void)payload;
@@ -78,6 +85,13 @@ static void start_alone(struct entry *e)
 
 /* ---- the event bus ---- */
 
+static int say_last_word(void *arg, const char *topic, const char *text)
+{
+	struct devices *d = arg;
+
+	return eventbus_send(d->bus, NULL, 0, topic, text, true);
+}
+
 static void on_synced(void *arg, bool complete, const char *mark)
 {
 	struct devices *d = arg;
@@ -87,6 +101,7 @@ static void on_synced(void *arg, bool complete, const char *mark)
 	d->trusted = d->mark[0] != '\0' && strcmp(mark, d->mark) == 0;
 	loop_arm(d->loop, d->grace_timer, -1);
 	loop_arm(d->loop, d->alone_timer, -1);
+	strays_each(d->last_words, say_last_word, d); /* it may have forgotten them */
 	log_info("devices.synced", KV("devices", map_count(d->entries)), KV("complete", complete),
 		 KV("trusted", d->trusted));
 	each(d, sync_one);
@@ -239,6 +254,14 @@ static void add_counters(struct device_counters *sum, const struct device_counte
 	sum->shed += c->shed;
 }
 
+static int on_said_before(void *arg, const char *topic, const char *text)
+{
+	struct entry *e = arg;
+
+	device_said_before(e->device, topic, text, e->all->synced);
+	return 0;
+}
+
 int devices_add(struct devices *d, const struct device_conf *conf, bool is_new, struct err *err)
 {
 	struct entry *e = calloc(1, sizeof(*e));
@@ -259,8 +282,9 @@ int devices_add(struct devices *d, const struct device_conf *conf, bool is_new, 
 	e->conf = *conf;
 	e->conf.name = device_name(e->device);
 	e->conf.json = NULL;
-	/* also where one that ran before has said it: not every broker has heard or kept that */
-	device_announce(e->device);
+	strays_take(d->last_words, device_topic(e->device), on_said_before, e);
+	if (is_new)
+		device_announce(e->device);
 	if (is_new && d->synced)
 		strays_take(d->strays, device_topic(e->device), on_stray, e);
 	/* what the broker has of a changed one is not told again: nothing is missing there */
@@ -278,6 +302,8 @@ void devices_drop(struct devices *d, struct entry *e, bool forget)
 
 	map_remove(d->entries, device_key(e->device));
 	device_stop(e->device); /* its last words are counted, too */
+	if (d->last_words != NULL)
+		device_each_said(e->device, devices_on_last_word, d);
 	device_get_counters(e->device, &counters);
 	counters.backlog = 0; /* it waits for nobody any more */
 	add_counters(&d->gone, &counters);
@@ -313,8 +339,10 @@ int devices_new(struct loop *l, const struct settings *settings, const char *pat
 	d->path = strdup(path);
 	d->entries = map_new();
 	d->strays = strays_new();
+	d->last_words = strays_new();
 	d->env = (struct device_env){.loop = l, .send = on_device_send, .pieces = pieces_new()};
-	if (d->path == NULL || d->entries == NULL || d->strays == NULL || d->env.pieces == NULL) {
+	if (d->path == NULL || d->entries == NULL || d->strays == NULL || d->last_words == NULL ||
+	    d->env.pieces == NULL) {
 		devices_free(d);
 		return err_set(err, ERR_NOMEM, "devices");
 	}
@@ -336,6 +364,7 @@ struct devices *devices_free(struct devices *d)
 	if (d == NULL)
 		return NULL;
 	devices_end_reloads(d);
+	d->last_words = strays_free(d->last_words);
 	/* all say goodbye, and then it is waited once */
 	if (d->entries != NULL)
 		map_each(d->entries, stop_one, NULL);

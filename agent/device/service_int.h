@@ -40,10 +40,11 @@ struct devices {
 	struct eventbus *bus;
 	struct map *entries; /* by device_key() */
 	struct strays *strays;
-	bool synced, complete;   /* as eventbus_events.on_synced() */
-	bool trusted;            /* the broker has our mark: it has forgotten nothing */
-	char mark[UUID_LEN + 1]; /* left with it after the last change of a state; "": not yet */
-	bool marking;            /* one is due */
+	struct strays *last_words; /* of devices that are there no more */
+	bool synced, complete;     /* as eventbus_events.on_synced() */
+	bool trusted;              /* the broker has our mark: it has forgotten nothing */
+	char mark[UUID_LEN + 1];   /* left with it after the last change of a state; "": not yet */
+	bool marking;              /* one is due */
 	struct loop_src *mark_timer;
 	bool alone; /* we have waited for the broker long enough */
 	struct loop_src *grace_timer, *alone_timer;
@@ -70,6 +71,8 @@ void devices_end_marks(struct devices *d);
 int devices_connect(struct devices *d, const struct devices_conf *c, struct err *err);
 /* Add one, and let it run if it shall. is_new: it takes no other's place. */
 int devices_add(struct devices *d, const struct device_conf *conf, bool is_new, struct err *err);
+/* A said_fn: of a device that is there no more. */
+void devices_on_last_word(void *arg, const char *topic, const char *text);
 /* forget: it is in the configuration no more. */
 void devices_drop(struct devices *d, struct entry *e, bool forget);
 

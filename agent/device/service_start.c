@@ -48,6 +48,8 @@ static int on_registration(void *arg, const char *id, const char *key)
 	if (e != NULL && strcmp(device_id(e->device), id) == 0)
 		return 0;
 	int rc = e == NULL ? outbox_purge(d->store, key, &err) : 0;
+	if (rc == 0 && e == NULL)
+		rc = device_say_gone(d->env.gateway, key, devices_on_last_word, d, &err);
 	if (rc == 0)
 		rc = view_deregister(d->farewells, id, &err);
 	if (rc < 0)

@@ -94,6 +94,18 @@ bool strays_lost(const struct strays *s)
 	return s->lost;
 }
 
+void strays_each(const struct strays *s, stray_fn *fn, void *arg)
+{
+	CLEANUP(freep)
+	void **all = map_values(s->all);
+
+	for (size_t i = 0; all != NULL && all[i] != NULL; i++) {
+		const struct stray *stray = all[i];
+
+		fn(arg, stray->topic, stray->text);
+	}
+}
+
 void strays_take(struct strays *s, const char *base, stray_fn *fn, void *arg)
 {
 	CLEANUP(freep)

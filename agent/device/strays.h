@@ -21,5 +21,7 @@ bool strays_lost(const struct strays *s);
 
 /* ret: 0, or negative: it is lost. */
 typedef int stray_fn(void *arg, const char *topic, const char *text);
+/* In the order of their topics; they stay. */
+void strays_each(const struct strays *s, stray_fn *fn, void *arg);
 /* Take out those whose topics go on after `base` and a '/', in the order of their topics. */
 void strays_take(struct strays *s, const char *base, stray_fn *fn, void *arg);

@@ -2,6 +2,7 @@
  * drivers that do as they are told.
  */
 #include "agent/device/service.h"
+#include "agent/device/store.h"
 #include "common/log.h"
 #include <fcntl.h>
 #include <pthread.h>
@@ -744,6 +745,102 @@ static void type_and_name_mean_one_device(void **state)
 	}
 }
 
+/* What they said last before the broker went is not what they are. */
+static void last_words_without_a_broker_are_said_when_it_is_back(void **state)
+{
+	static const char *const words[] = {
+		"fake/d0/gateway/status=\"DISCONNECTED\";", "fake/d0/gateway/running=false;",
+		"fake/d1/gateway/status=\"DISCONNECTED\";", "fake/d1/gateway/running=false;",
+		"fake/d2/gateway/status=\"DISCONNECTED\";", "fake/d2/gateway/running=false;",
+		"fake/d3/gateway/status=\"DISCONNECTED\";", "fake/d3/gateway/running=true;",
+	};
+	struct world *w = *state;
+	char name[16];
+
+	begin(w, "{\"type\":\"fake\",\"name\":\"d0\"},{\"type\":\"fake\",\"name\":\"d1\"},"
+		 "{\"type\":\"fake\",\"name\":\"d2\",\"store\":{}},"
+		 "{\"type\":\"fake\",\"name\":\"d3\"}");
+	for (unsigned i = 0; i < 4; i++) {
+		snprintf(name, sizeof(name), "fake/d%u", i);
+		say(w, name, "enable", "true", true);
+	}
+	AWAIT(w->loop, running(w) == 4);
+	lose_broker(w);
+	/* d0 and d3 are made anew, one of them to be disabled; d1 and d2 are gone */
+	write_file(w, "{\"type\":\"fake\",\"name\":\"d0\",\"restart_delay\":5},"
+		      "{\"type\":\"fake\",\"name\":\"d3\",\"restart_delay\":5}");
+	json_auto_t *answer = ask(w, json_pack("{s:s}", "op", "reload"), NULL);
+
+	assert_int_equal(n_of(answer, "changed"), 2);
+	assert_int_equal(n_of(answer, "removed"), 2);
+	json_auto_t *off = ask(w, json_pack("{s:s, s:s}", "op", "disable", "name", "d0"), NULL);
+
+	assert_string_equal(json_string_value(json_object_get(off, "state")), "ok");
+	find_broker(w);
+	for (size_t i = 0; i < ARRAY_LEN(words); i++)
+		AWAIT(w->loop, heard(w, words[i]));
+	assert_false(heard(w, "fake/d0/gateway/running=true;"));
+	/* the last word is that of the one that runs */
+	char *on = strstr(w->heard.text, "fake/d3/gateway/running=true;");
+
+	assert_null(strstr(on, "fake/d3/gateway/running=false;"));
+}
+
+/* It may have again what they said long before. */
+static void last_words_are_said_again_to_a_broker_that_forgot(void **state)
+{
+	static const char *const words[] = {
+		"fake/d0/gateway/status=\"DISCONNECTED\";",
+		"fake/d0/gateway/running=false;",
+		"fake/d1/gateway/status=\"DISCONNECTED\";",
+		"fake/d1/gateway/running=false;",
+	};
+	struct world *w = *state;
+
+	begin(w, "{\"type\":\"fake\",\"name\":\"d0\"},{\"type\":\"fake\",\"name\":\"d1\"}");
+	say(w, "fake/d0", "enable", "true", true);
+	say(w, "fake/d1", "enable", "true", true);
+	AWAIT(w->loop, running(w) == 2);
+	say(w, "fake/d0", "enable", "false", true);
+	AWAIT(w->loop, running(w) == 1);
+	write_file(w, "{\"type\":\"fake\",\"name\":\"d0\",\"restart_delay\":5}");
+	json_auto_t *answer = ask(w, json_pack("{s:s}", "op", "reload"), NULL);
+
+	assert_int_equal(n_of(answer, "changed"), 1);
+	assert_int_equal(n_of(answer, "removed"), 1);
+	for (size_t times = 0; times < 2; times++) {
+		lose_broker(w);
+		find_broker(w);
+		for (size_t i = 0; i < ARRAY_LEN(words); i++)
+			AWAIT(w->loop, heard(w, words[i]));
+	}
+	/* what comes back speaks for itself */
+	say(w, "fake/d1", "enable", "true", true);
+	write_file(w, "{\"type\":\"fake\",\"name\":\"d1\"}");
+	json_auto_t *back = ask(w, json_pack("{s:s}", "op", "reload"), NULL);
+
+	assert_int_equal(n_of(back, "added"), 1);
+	AWAIT(w->loop, running(w) == 1);
+	lose_broker(w);
+	find_broker(w);
+	AWAIT(w->loop, heard(w, "fake/d1/gateway/running=true;"));
+	assert_null(strstr(strstr(w->heard.text, "fake/d1/gateway/running=true;"),
+			   "fake/d1/gateway/running=false;"));
+}
+
+static void a_device_that_left_while_we_were_away_does_not_run(void **state)
+{
+	struct world *w = *state;
+	struct store *store;
+
+	assert_int_equal(store_open(w->loop, &w->settings, &store, NULL), 0);
+	assert_int_equal(store_begin(store, NULL), 0);
+	assert_int_equal(store_add_registration(store, "id-0", "fake/d 0/#", NULL), 0);
+	store_close(store);
+	begin(w, "{\"type\":\"fake\",\"name\":\"d1\"}");
+	AWAIT(w->loop, heard(w, "fake/d 0%2F%23/gateway/running=false;"));
+}
+
 /* ---- a reload that takes many turns ---- */
 
 enum { MANY = 400, POINTS = 100 };
@@ -1174,6 +1271,9 @@ int main(void)
 		IN_WORLD(what_cannot_be_kept_switches_nothing),
 		IN_WORLD(reload_changes_one_device_and_leaves_the_others),
 		IN_WORLD(type_and_name_mean_one_device),
+		IN_WORLD(last_words_without_a_broker_are_said_when_it_is_back),
+		IN_WORLD(last_words_are_said_again_to_a_broker_that_forgot),
+		IN_WORLD(a_device_that_left_while_we_were_away_does_not_run),
 		IN_WORLD(a_reload_does_not_hold_the_others),
 		IN_WORLD(reloads_go_one_after_the_other),
 		IN_WORLD(the_end_does_not_wait_for_a_reload),

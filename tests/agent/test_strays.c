@@ -55,6 +55,11 @@ static void a_device_takes_its_own_once(void **state)
 	strays_put(s, BASE "/system/enable", "true");
 	strays_put(s, BASE "/system/data/a", "1");
 	strays_put(s, BASE "0/system/enable", "other");
+	struct heard h = {0};
+
+	strays_each(s, on_stray, &h);
+	assert_string_equal(h.all, BASE "/system/data/a=1 " BASE "/system/enable=true " BASE
+					"0/system/enable=other");
 	expect(s, BASE, BASE "/system/data/a=1 " BASE "/system/enable=true");
 	expect(s, BASE, "");
 	expect(s, BASE "0", BASE "0/system/enable=other");
