@@ -2,7 +2,6 @@
 
 #include "common/util.h"
 #include <inttypes.h>
-#include <time.h>
 
 static const struct {
 	int64_t us;
@@ -48,11 +47,4 @@ void histogram_write(const struct histogram *h, FILE *out, const char *name, con
 	fprintf(out, "%s_sum%s%s%s %" PRIu64 ".%06" PRIu64 "\n", name, open, labels, close,
 		h->sum_us / 1000000, h->sum_us % 1000000);
 	fprintf(out, "%s_count%s%s%s %" PRIu64 "\n", name, open, labels, close, n);
-}
-
-int64_t monotonic_us(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }

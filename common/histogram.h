@@ -21,6 +21,3 @@ uint64_t histogram_count(const struct histogram *h);
 /* Lines of name_bucket, name_sum and name_count. labels: `a="b",c="d"`, escaped already; "": none.
  */
 void histogram_write(const struct histogram *h, FILE *out, const char *name, const char *labels);
-
-/* CLOCK_MONOTONIC in microseconds, for differences. */
-int64_t monotonic_us(void);

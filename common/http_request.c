@@ -1,6 +1,6 @@
 #include "common/http.h"
 
-#include "common/histogram.h"
+#include "common/clock.h"
 #include "common/http_int.h"
 #include "common/shortage.h"
 #include "common/util.h"

@@ -1,6 +1,6 @@
 #include "csm/agent.h"
 
-#include "common/histogram.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/util.h"
 #include "csm/graphs.h"

@@ -1,6 +1,6 @@
 #include "csm/api.h"
 
-#include "common/histogram.h"
+#include "common/clock.h"
 #include "common/id.h"
 #include "common/log.h"
 #include "common/shortage.h"

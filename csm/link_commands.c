@@ -1,7 +1,7 @@
 /* link_commands.c - CONNECT and DISCONNECT: sent in turn, answered or not, repeated after a restart. */
 #include "csm/links_int.h"
 
-#include "common/histogram.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/util.h"
 #include "csm/graphs.h"

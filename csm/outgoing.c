@@ -1,6 +1,6 @@
 #include "csm/outgoing.h"
 
-#include "common/histogram.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/shortage.h"
 #include "common/util.h"

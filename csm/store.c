@@ -1,6 +1,6 @@
 #include "csm/store.h"
 
-#include "common/histogram.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/schema.h"
 #include "common/shortage.h"

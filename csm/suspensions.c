@@ -1,6 +1,6 @@
 #include "csm/suspensions.h"
 
-#include "common/histogram.h"
+#include "common/clock.h"
 #include "common/id.h"
 #include "common/log.h"
 #include "common/map.h"

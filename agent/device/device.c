@@ -1,5 +1,6 @@
 /* device.c - the life of a device (gateway-devices 1.3). */
 #include "agent/device/device_int.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/util.h"
 #include <stdio.h>
@@ -360,7 +361,7 @@ int device_set_enabled(struct device *d, bool enabled, struct err *err)
 	char *topic = enable_topic(d);
 	struct event_body body = {.payload = json_boolean(enabled)};
 	CLEANUP(freep)
-	char *text = event_body(now_us(), NULL, body.payload);
+	char *text = event_body(wall_us(), NULL, body.payload);
 
 	if (topic == NULL || text == NULL)
 		return err_set(err, ERR_NOMEM, "device %s", d->key);

@@ -1,6 +1,7 @@
 /* device_calls.c - reads and writes of points, for the IoTtalk view and for people. */
 #include "agent/device/device_int.h"
 #include "agent/device/point.h"
+#include "common/clock.h"
 #include "common/util.h"
 
 struct port_call {
@@ -87,7 +88,7 @@ void port_was_read(struct port_call *call, const struct value *v, const char *wh
 	if (v != NULL) {
 		read = *v;
 		if (read.time_us == 0)
-			read.time_us = now_us();
+			read.time_us = wall_us();
 	}
 	call_answer(call, v != NULL ? ACK_OK : ACK_REJECTED, v != NULL ? &read : NULL,
 		    why != NULL ? why : "");
@@ -185,7 +186,7 @@ void device_read(struct device *d, unsigned point, unsigned timeout_ms, device_d
 json_t *device_show_value(const struct device *d, unsigned point, const struct value *v,
 			  unsigned *ret_quality)
 {
-	return point_show(view_point(d->view, point), v, now_us(), ret_quality);
+	return point_show(view_point(d->view, point), v, wall_us(), ret_quality);
 }
 
 int device_parse_value(const struct device *d, unsigned point, const json_t *values,

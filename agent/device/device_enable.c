@@ -1,6 +1,6 @@
 /* device_enable.c - a device is switched on and off (gateway-devices 1.3). */
 #include "agent/device/device_int.h"
-#include "common/histogram.h"
+#include "common/clock.h"
 
 #define ENABLING_US_MAX 2000 /* in a turn, of one device */
 #define FLIPS_MAX       1024 /* words that wait, as many as events of other kinds */

@@ -67,7 +67,6 @@ struct device {
 };
 
 /* port.c */
-int64_t now_us(void);
 void device_emit_running(struct device *d, bool running);
 /* That it does not run any more: said when what was told is on the disk, as others take it for the
  * answer; and now, if it has not been said yet. */

@@ -1,5 +1,6 @@
 /* device_make.c - devices are made of their configuration, and unmade. */
 #include "agent/device/device_int.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/util.h"
 #include <math.h>
@@ -183,7 +184,7 @@ int device_say_gone(const char *gateway, const char *key, said_fn *fn, void *arg
 {
 	const char *name = strchrnul(key, '/');
 	json_auto_t *payload = json_false();
-	int64_t at = now_us();
+	int64_t at = wall_us();
 	CLEANUP(freep)
 	char *type = strndup(key, (size_t)(name - key));
 	CLEANUP(freep)

@@ -1,4 +1,5 @@
 #include "agent/device/elapsed.h"
+#include "common/clock.h"
 #include "common/util.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,14 +9,6 @@
 #define SET_US        1767225600000000 /* 2026, before this program was made: less is not set */
 #define NOTE_EVERY_US 600000000
 #define STEP_US       1000000 /* what is less is no step, but the clock that is kept right */
-
-static int64_t clock_us(clockid_t clock)
-{
-	struct timespec t;
-
-	clock_gettime(clock, &t);
-	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
 
 int64_t elapsed_now_us(const struct elapsed *e)
 {

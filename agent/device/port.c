@@ -1,11 +1,11 @@
 /* port.c - the driver's side of a device: what it emits. */
 #include "agent/device/device_int.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/shortage.h"
 #include "common/util.h"
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #define SAY_AGAIN_WAITING 256 /* in the outbox at a time, when states are said again */
 
@@ -24,14 +24,6 @@ struct said {
 	enum outbox_keep keep;
 	unsigned connection; /* how many there had been */
 };
-
-int64_t now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return ts.tv_sec * 1000000LL + ts.tv_nsec / 1000;
-}
 
 /* ---- who asked ---- */
 
@@ -235,7 +227,7 @@ static void last_put(struct value *last, const struct value *v)
 	if (v->kind == VALUE_TEXT)
 		last->text = text;
 	if (last->time_us == 0)
-		last->time_us = now_us();
+		last->time_us = wall_us();
 }
 
 static enum outbox_keep keep_of(const struct device *d, const struct emission *e)
@@ -264,7 +256,7 @@ static int put_event(struct device *d, const struct emission *e, struct emitting
 	int rc = event_topic(e->path, e->n_path, &suffix, err);
 	if (rc < 0)
 		return rc;
-	int64_t at = now_us();
+	int64_t at = wall_us();
 	CLEANUP(freep)
 	char *payload = shortage_dumps(e->payload);
 	CLEANUP(freep)
@@ -356,7 +348,7 @@ static void emit_running(struct device *d, bool running, int64_t at)
 
 void device_emit_running(struct device *d, bool running)
 {
-	emit_running(d, running, now_us());
+	emit_running(d, running, wall_us());
 }
 
 void device_emit_end(struct device *d)
@@ -379,7 +371,7 @@ static void on_reason_kept(void *arg, int rc)
 
 void device_emit_end_when_kept(struct device *d)
 {
-	d->ended_us = now_us();
+	d->ended_us = wall_us();
 	if (store_on_commit(d->env->store, on_reason_kept, d, NULL) < 0)
 		device_emit_end(d);
 }

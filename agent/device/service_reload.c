@@ -2,7 +2,7 @@
  * loop, so that no device that is left as it is misses anything.
  */
 #include "agent/device/service_int.h"
-#include "common/histogram.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/util.h"
 #include <stdio.h>

@@ -1,10 +1,10 @@
 #include "agent/device/states.h"
 #include "agent/device/echo.h"
+#include "common/clock.h"
 #include "common/map.h"
 #include "common/util.h"
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 /* Topics in the store of states that the broker has not heard of yet. */
 #define UNTOLD "untold:"
@@ -30,14 +30,6 @@ struct states {
 	size_t bytes; /* of topics and texts */
 	struct state *first_missed, **last_missed;
 };
-
-static int64_t now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return ts.tv_sec * 1000000LL + ts.tv_nsec / 1000;
-}
 
 static void forget_other(struct state *st)
 {
@@ -299,7 +291,7 @@ void states_begin_sync(struct states *s)
 static int adopt(struct states *s, struct state *st, json_t *payload, const char *text,
 		 int64_t told_us, struct err *err)
 {
-	int64_t now = now_us(), changed = told_us != 0 && told_us < now ? told_us : now;
+	int64_t now = wall_us(), changed = told_us != 0 && told_us < now ? told_us : now;
 
 	if (changed <= st->changed_us)
 		changed = st->changed_us + 1; /* the clock went back */
@@ -374,7 +366,7 @@ void states_end_sync(struct states *s, bool trusted, states_fn *fn, void *arg)
 /* What is said now is newer than all before, whatever the clocks are. */
 static int64_t changed_now(const struct state *st)
 {
-	int64_t now = now_us();
+	int64_t now = wall_us();
 
 	return now > st->changed_us ? now : st->changed_us + 1;
 }

@@ -1,4 +1,5 @@
 #include "agent/device/stream_int.h"
+#include "common/clock.h"
 #include "common/util.h"
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -7,7 +8,6 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <termios.h>
-#include <time.h>
 
 #define READ_BYTES   512 /* in a turn, as long as a frame: what is made of them may take its time */
 #define DROP_BYTES   4096
@@ -23,14 +23,6 @@ struct chunk {
 	size_t len, sent;
 	uint8_t bytes[];
 };
-
-static int64_t clock_us(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
 
 /* ---- making and closing ---- */
 
@@ -141,7 +133,7 @@ static void want(struct stream *s, uint32_t out)
 /* Microseconds until the line has been silent for long enough; <= 0: it has. */
 static int64_t silence_left_us(const struct stream *s)
 {
-	return s->silent_us == 0 ? 0 : s->quiet_us + s->silent_us - clock_us();
+	return s->silent_us == 0 ? 0 : s->quiet_us + s->silent_us - monotonic_us();
 }
 
 /* ret: false: it failed, on_close follows. */
@@ -156,7 +148,7 @@ static bool send_some(struct stream *s, const uint8_t *bytes, size_t n, size_t *
 	}
 	*ret_sent = rc < 0 ? 0 : (size_t)rc;
 	if (s->char_us > 0 && *ret_sent > 0) {
-		int64_t now_us = clock_us();
+		int64_t now_us = monotonic_us();
 
 		s->quiet_us = (s->quiet_us > now_us ? s->quiet_us : now_us) +
 			      (int64_t)*ret_sent * s->char_us;
@@ -236,8 +228,8 @@ static void receive(struct stream *s)
 	ssize_t n = read(s->fd, buf, sizeof(buf));
 
 	if (n > 0) {
-		if (s->char_us > 0 && clock_us() > s->quiet_us)
-			s->quiet_us = clock_us();
+		if (s->char_us > 0 && monotonic_us() > s->quiet_us)
+			s->quiet_us = monotonic_us();
 		s->h.on_data(s->arg, buf, (size_t)n);
 	} else if (n == 0) {
 		end(s, s->char_us > 0 ? "the line hung up" : "the peer closed the connection");
@@ -263,8 +255,8 @@ void stream_drop_input(struct stream *s)
 	for (unsigned i = 0; i < DROPS_MAX && n > 0 && s->fd >= 0; i++) {
 		n = s->char_us > 0 ? read(s->fd, buf, sizeof(buf))
 				   : recv(s->fd, buf, sizeof(buf), MSG_DONTWAIT);
-		if (n > 0 && s->char_us > 0 && clock_us() > s->quiet_us)
-			s->quiet_us = clock_us();
+		if (n > 0 && s->char_us > 0 && monotonic_us() > s->quiet_us)
+			s->quiet_us = monotonic_us();
 	}
 }
 

@@ -1,6 +1,6 @@
 #include "agent/device/turns.h"
+#include "common/clock.h"
 #include "common/util.h"
-#include <time.h>
 
 #define TURN_US 250 /* with a hundred such devices there is still time for the others */
 
@@ -14,14 +14,6 @@ struct turns {
 	int64_t used_us;  /* before that, since turn_ms */
 	int64_t turn_ms;
 };
-
-static int64_t clock_us(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
 
 /* ---- time ---- */
 
@@ -38,18 +30,18 @@ void turns_begin(struct turns *t)
 	/* Turns of one millisecond count as one; who waits then has a turn begin anyway. */
 	if (t->turn_ms != loop_now_ms(t->loop))
 		begin_turn(t);
-	t->began_us = clock_us();
+	t->began_us = monotonic_us();
 }
 
 void turns_end(struct turns *t)
 {
 	if (--t->busy == 0)
-		t->used_us += clock_us() - t->began_us;
+		t->used_us += monotonic_us() - t->began_us;
 }
 
 static bool is_used_up(const struct turns *t)
 {
-	return t->used_us + clock_us() - t->began_us >= TURN_US;
+	return t->used_us + monotonic_us() - t->began_us >= TURN_US;
 }
 
 bool turns_are_over(const struct turns *t)

@@ -1,11 +1,11 @@
 #include "agent/device/view.h"
 
 #include "agent/device/view_int.h"
+#include "common/clock.h"
 #include "common/shortage.h"
 #include "common/util.h"
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 /* What makes the id of a device application out of names. */
 #define ID_SPACE "aeab57c9-c8ae-4664-bd09-12c4dec124ed"
@@ -21,14 +21,6 @@ void view_id(const char *gateway, const char *type, const char *name, char *buf)
 	snprintf(names, sizeof(names), "%s/%s/%s", gateway, type, name);
 	struct uuid_text id = uuid5(ID_SPACE, names);
 	memcpy(buf, id.s, sizeof(id.s));
-}
-
-static int64_t now_us(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
 /* ---- values ---- */
@@ -90,7 +82,7 @@ void view_value(struct view *v, unsigned point, const struct value *value, emitt
 		void *arg)
 {
 	struct idf idf;
-	json_auto_t *values = point_to_idf(points_at(v->conversions, point), value, now_us());
+	json_auto_t *values = point_to_idf(points_at(v->conversions, point), value, wall_us());
 
 	view_idf_point(v, point, &idf);
 	view_put(v, &idf, TAKE(values), done, arg);

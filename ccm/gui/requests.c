@@ -5,6 +5,7 @@
 #include "ccm/gui/gui_int.h"
 
 #include "ccm/query.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/shortage.h"
 #include "common/trace.h"

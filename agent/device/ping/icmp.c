@@ -1,4 +1,5 @@
 #include "agent/device/ping/icmp.h"
+#include "common/clock.h"
 #include "common/util.h"
 #include <linux/icmp.h>
 #include <netinet/icmp6.h>
@@ -6,7 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <time.h>
 
 #define BUCKETS      1024 /* of requests under way, by number */
 #define SEND_AT_ONCE 64   /* requests of one turn: their answers fit into the socket */
@@ -47,14 +47,6 @@ struct icmp_echo {
 	icmp_fn *fn;
 	void *arg;
 };
-
-static int64_t now_us(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * INT64_C(1000000) + t.tv_nsec / 1000;
-}
 
 /* ---- requests under way ---- */
 
@@ -117,7 +109,7 @@ static bool send_one(struct icmp *c, struct icmp_echo *e)
 	}
 	memcpy(m.token, c->token, sizeof(m.token));
 	icmp_request_format(s->family, &m, packet);
-	e->sent_us = now_us();
+	e->sent_us = monotonic_us();
 	ssize_t n = sendto(s->fd, packet, sizeof(packet), 0, (const struct sockaddr *)&e->to,
 			   e->to_len);
 	if (n < 0 && (errno == EAGAIN || errno == ENOBUFS))
@@ -163,7 +155,7 @@ static void take_packet(const struct side *s, const uint8_t *bytes, size_t n)
 		return;
 	}
 	c->answered++;
-	finish(e, 0, now_us() - e->sent_us, NULL);
+	finish(e, 0, monotonic_us() - e->sent_us, NULL);
 }
 
 static void on_readable(void *arg, uint32_t events)
