@@ -13,11 +13,18 @@ struct row {
 	struct address *address; /* NULL: unknown */
 };
 
+/* Rows of a kind, the oldest first, some at a time. */
 struct rows {
 	struct outbox_queue *q;
-	size_t n;
+	enum outbox_keep keep;
+	const char *of; /* the name of their address; NULL: all */
+	int64_t after;  /* seq */
+	bool last;      /* there are no more in the store */
+	size_t n, at;
 	struct row row[SEEN_ROWS];
 };
+
+#define ROWS "SELECT seq, size, put_us, address" OUTBOX_OF_KIND
 
 static int on_row(void *arg, const struct db_value *v, size_t n)
 {
@@ -42,31 +49,46 @@ static bool can_go(const struct outbox *o, const struct outbox_queue *q, enum ou
 	       !outbox_is_gone(o, q, keep, row->seq);
 }
 
-/* The oldest row of a kind that is not under way. ret: 1, 0: there is none, negative */
+static int look(struct outbox *o, struct rows *r, struct err *err)
+{
+	struct db *db = store_db(o->store);
+
+	r->n = r->at = 0;
+	int rc = r->of == NULL
+			 ? db_run(db, err, on_row, r, ROWS "AND seq > $4 ORDER BY seq LIMIT $5",
+				  OUTBOX_KIND(o, r->q, r->keep), DB_V_INT(r->after),
+				  DB_V_INT(SEEN_ROWS))
+			 : db_run(db, err, on_row, r,
+				  ROWS "AND seq > $4 AND address = $5 ORDER BY seq LIMIT $6",
+				  OUTBOX_KIND(o, r->q, r->keep), DB_V_INT(r->after),
+				  DB_V_TEXT(r->of), DB_V_INT(SEEN_ROWS));
+	r->last = r->n < SEEN_ROWS;
+	return rc;
+}
+
+/* The next one that is not under way. ret: 1, 0: there is none, negative */
+static int next_row(struct outbox *o, struct rows *r, struct row *ret, struct err *err)
+{
+	for (;;) {
+		while (r->at < r->n) {
+			*ret = r->row[r->at++];
+			r->after = ret->seq;
+			if (can_go(o, r->q, r->keep, ret))
+				return 1;
+		}
+		int rc = r->last ? 0 : look(o, r, err);
+
+		if (rc < 0 || r->n == r->at)
+			return rc < 0 ? rc : 0;
+	}
+}
+
 static int oldest(struct outbox *o, struct outbox_queue *q, enum outbox_keep keep, struct row *ret,
 		  struct err *err)
 {
-	struct rows r;
-	int64_t after = 0;
+	struct rows r = {.q = q, .keep = keep};
 
-	do {
-		r = (struct rows){.q = q};
-		int rc = db_run(store_db(o->store), err, on_row, &r,
-				"SELECT seq, size, put_us, address" OUTBOX_OF_KIND
-				"AND seq > $4 ORDER BY seq LIMIT 16",
-				OUTBOX_KIND(o, q, keep), DB_V_INT(after));
-
-		if (rc < 0)
-			return rc;
-		for (size_t i = 0; i < r.n; i++) {
-			after = r.row[i].seq;
-			if (can_go(o, q, keep, &r.row[i])) {
-				*ret = r.row[i];
-				return 1;
-			}
-		}
-	} while (r.n == SEEN_ROWS);
-	return 0;
+	return next_row(o, &r, ret, err);
 }
 
 /* A row goes unsent. rc: what those who may still wait for its commit hear. */
@@ -133,9 +155,7 @@ int64_t outbox_oldest_row(const struct outbox *o)
 		struct rows r = {.q = (struct outbox_queue *)&o->q[i / 2]};
 
 		/* a status without it is better than none */
-		if (db_run(store_db(o->store), NULL, on_row, &r,
-			   "SELECT seq, size, put_us, address" OUTBOX_OF_KIND
-			   "ORDER BY seq LIMIT 1",
+		if (db_run(store_db(o->store), NULL, on_row, &r, ROWS "ORDER BY seq LIMIT 1",
 			   OUTBOX_KIND(o, r.q, i % 2 == 0 ? KEEP_LATEST : KEEP_ALL)) == 0 &&
 		    r.n > 0 && (least == 0 || r.row[0].put_us < least))
 			least = r.row[0].put_us;
@@ -172,36 +192,15 @@ void outbox_expire(struct outbox *o)
 		log_warn("outbox.expired", KV("device", o->device), KV("total", o->expired));
 }
 
-static int drop_backlog(struct outbox *o, struct outbox_queue *q, struct address *a,
-			struct err *err)
-{
-	struct rows r;
-	int64_t after = 0;
-
-	do {
-		r = (struct rows){.q = q};
-		int rc = db_run(store_db(o->store), err, on_row, &r,
-				"SELECT seq, size, put_us, address" OUTBOX_OF_KIND
-				"AND seq > $4 AND address = $5 ORDER BY seq LIMIT 16",
-				OUTBOX_KIND(o, q, KEEP_ALL), DB_V_INT(after), DB_V_TEXT(a->name));
-
-		if (rc < 0)
-			return rc;
-		for (size_t i = 0; i < r.n; i++) {
-			after = r.row[i].seq;
-			if (can_go(o, q, KEEP_ALL, &r.row[i]))
-				lose_row(o, q, KEEP_ALL, &r.row[i], ERR_NOENT);
-		}
-	} while (r.n == SEEN_ROWS);
-	return 0;
-}
-
 void outbox_drop_rows(struct outbox *o, struct outbox_queue *q, struct address *a)
 {
-	struct row latest = {.seq = a->row, .bytes = a->row_bytes, .address = a};
+	struct row latest = {.seq = a->row, .bytes = a->row_bytes, .address = a}, kept;
+	struct rows all = {.q = q, .keep = KEEP_ALL, .of = a->name};
 	struct err err = {0};
-	int rc = drop_backlog(o, q, a, &err);
+	int rc;
 
+	while ((rc = next_row(o, &all, &kept, &err)) > 0)
+		lose_row(o, q, KEEP_ALL, &kept, ERR_NOENT);
 	/* rows of a transaction that was rolled back do not show */
 	for (struct item *it = o->saving; it != NULL; it = it->next_saving) {
 		struct row row = {.seq = it->seq, .bytes = it->bytes, .address = a};
