@@ -416,8 +416,8 @@ int states_set(struct states *s, const char *topic, const struct event_body *bod
 	int64_t changed_us = changed_now(st);
 	int rc = keep_untold(s, st, true, changed_us, err);
 
-	if (rc == 0)
-		rc = store_keep_state(s->store, topic, text, changed_us, err);
+	if (rc == 0 && (rc = store_keep_state(s->store, topic, text, changed_us, err)) < 0)
+		keep_untold(s, st, st->untold, st->changed_us, NULL);
 	if (rc >= 0 && (rc = store_commit(s->store)) < 0)
 		err_set(err, rc, "the store is not written");
 	if (rc < 0)

@@ -146,6 +146,41 @@ static void test_many_topics(void **state)
 	assert_int_equal(n_states(w), STATES_MAX + 1);
 }
 
+static int on_row(void *arg, const struct db_value *v, size_t n)
+{
+	(void)v;
+	(void)n;
+	++*(unsigned *)arg;
+	return 0;
+}
+
+/* Of the two things that are written, the second fails: the first is not there either. */
+static void test_a_word_that_is_not_kept_leaves_no_mark(void **state)
+{
+	struct world *w = *state;
+	struct event_body off = {0};
+	struct db *db = store_db(w->store);
+	unsigned marks = 0;
+
+	assert_int_equal(say(w, ENABLE, "true"), 0);
+	assert_int_equal(store_commit(w->store), 0);
+	assert_int_equal(db_run(db, &w->err, NULL, NULL,
+				"CREATE TEMP TRIGGER bad BEFORE UPDATE ON state "
+				"WHEN NEW.topic NOT LIKE 'untold:%' "
+				"BEGIN SELECT RAISE(FAIL, 'the disk is bad'); END"),
+			 0);
+	assert_int_equal(event_body_parse("false", 5, &off, NULL), 0);
+	assert_true(states_set(w->states, ENABLE, &off, "false", &w->err) < 0);
+	event_body_done(&off);
+	assert_true(json_is_true(states_find(w->states, ENABLE)));
+	assert_int_equal(db_run(db, NULL, NULL, NULL, "DROP TRIGGER bad"), 0);
+	assert_int_equal(store_commit(w->store), 0);
+	assert_int_equal(
+		db_run(db, NULL, on_row, &marks, "SELECT 1 FROM state WHERE topic LIKE 'untold:%'"),
+		0);
+	assert_int_equal(marks, 0);
+}
+
 static int setup(void **state)
 {
 	struct world *w = calloc(1, sizeof(*w));
@@ -177,6 +212,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_many_bytes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_long_topics, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_many_topics, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_word_that_is_not_kept_leaves_no_mark, setup,
+						teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
