@@ -54,7 +54,7 @@ static struct {
 	bool answers; /* writes are acknowledged at once */
 } fakes;
 
-static struct fake *fake_named(const char *name)
+static MAYBE_UNUSED struct fake *fake_named(const char *name)
 {
 	struct fake *f = fakes.alive;
 
