@@ -4,6 +4,7 @@
 #include "common/bus.h"
 #include "common/util.h"
 #include "tests/common/mosquitto.h"
+#include "tests/common/until.h"
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <signal.h>
@@ -11,9 +12,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
-
-#define WAIT_MS 15000
 
 /* It keeps nothing over a restart. more: lines of its configuration. */
 static void broker_init(struct broker *b, const char *more)
@@ -61,25 +59,6 @@ static void watcher_message(void *arg, const struct bus_msg *m)
 	if (w->on_message != NULL)
 		w->on_message(w->arg, m->topic, m->payload, m->retained);
 }
-
-static int64_t clock_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
-/* Turn the loop until it is so. */
-#define AWAIT(loop, condition)                                                 \
-	do {                                                                   \
-		int64_t end_ = clock_ms() + WAIT_MS;                           \
-		while (!(condition)) {                                         \
-			if (clock_ms() > end_)                                 \
-				fail_msg("waited in vain for %s", #condition); \
-			loop_turn((loop), 10);                                 \
-		}                                                              \
-	} while (0)
 
 static void watcher_start(struct watcher *w, struct loop *l, const struct broker *b,
 			  const char *filter)

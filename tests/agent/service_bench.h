@@ -8,12 +8,11 @@
 #include "common/id.h"
 #include "tests/agent/fake_engine.h"
 #include "tests/agent/fake_transport.h"
+#include "tests/common/until.h"
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
-
-#define PATIENCE 5000
 
 struct bench {
 	char userdir[40], run[60];
@@ -94,15 +93,6 @@ static MAYBE_UNUSED bool all_ready(struct bench *b)
 
 	return status.engines > 0 && status.engines_ready == status.engines;
 }
-
-#define UNTIL(b, condition)                                                            \
-	do {                                                                           \
-		for (int64_t end = loop_now_ms((b)->loop) + PATIENCE; !(condition);) { \
-			loop_turn((b)->loop, 20);                                      \
-			if (loop_now_ms((b)->loop) > end)                              \
-				fail_msg("waited in vain for %s", #condition);         \
-		}                                                                      \
-	} while (0)
 
 static void begin(struct bench *b)
 {
@@ -333,7 +323,7 @@ static MAYBE_UNUSED void run(struct bench *b, const char *owner, const char *id,
 {
 	json_int_t asked = put_of(b, owner, id, rev, code);
 
-	for (int64_t end = loop_now_ms(b->loop) + PATIENCE; answer_of(b, asked) == NULL;) {
+	for (int64_t end = loop_now_ms(b->loop) + PATIENCE_MS; answer_of(b, asked) == NULL;) {
 		acknowledge_taps(b, 0);
 		loop_turn(b->loop, 20);
 		assert_true(loop_now_ms(b->loop) < end);

@@ -225,7 +225,7 @@ static void *ask_there(void *arg)
 {
 	struct asking *a = arg;
 
-	a->rc = ctl_request(a->socket, a->request, WAIT_MS, &a->answer, &a->err);
+	a->rc = ctl_request(a->socket, a->request, PATIENCE_MS, &a->answer, &a->err);
 	atomic_store(&a->done, true);
 	return NULL;
 }

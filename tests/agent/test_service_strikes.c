@@ -131,7 +131,7 @@ static void a_persons_word_ends_the_quarantine(void **state)
 	assert_int_equal(service_release(b->s, "unknown", &err), ERR_NOENT);
 	assert_int_equal(service_release(b->s, "g", &err), 1);
 	assert_int_equal(reports_of(b, "ok", "g"), 1);
-	for (int64_t end = loop_now_ms(b->loop) + PATIENCE;;) {
+	for (int64_t end = loop_now_ms(b->loop) + PATIENCE_MS;;) {
 		char payload[256];
 
 		feed(b, "again");
@@ -162,7 +162,7 @@ static void a_limit_broken_three_times_is_a_quarantine_without_a_fall(void **sta
 	assert_string_equal(json_string_value(json_object_get(last_report(b), "reason")),
 			    "quarantined: memory limit exceeded, 3 times within a minute");
 	assert_int_equal(status_of(b).engine_restarts, 0);
-	for (int64_t end = loop_now_ms(b->loop) + PATIENCE;
+	for (int64_t end = loop_now_ms(b->loop) + PATIENCE_MS;
 	     ;) { /* blocked in the engine that lives */
 		char payload[256];
 

@@ -4,6 +4,7 @@
 #include "agent/graph/transport_plugin.h"
 #include "common/plug.h"
 #include "common/util.h"
+#include "tests/common/until.h"
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
@@ -19,9 +20,8 @@
 
 #include <cmocka.h>
 
-#define PATIENCE_MS 5000
-#define SEEN_MAX    256
-#define RING        4096u
+#define SEEN_MAX 256
+#define RING     4096u
 
 struct seen {
 	struct plug_request r;
@@ -365,25 +365,6 @@ static void on_slots(void *arg, const struct transport_slot_stats *rows, size_t 
 		w->first_slot = rows[0];
 }
 
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
-/* Turn the loop until the condition holds. */
-#define AWAIT(w, condition)                                             \
-	do {                                                            \
-		int64_t end_ = now_ms() + PATIENCE_MS;                  \
-		while (!(condition)) {                                  \
-			if (now_ms() > end_)                            \
-				fail_msg("never came: %s", #condition); \
-			loop_turn((w)->loop, 5);                        \
-		}                                                       \
-	} while (0)
-
 static int setup(void **state)
 {
 	struct world *w = calloc(1, sizeof(*w));
@@ -471,7 +452,7 @@ static void with_engine(struct world *w)
 	start(w);
 	add_port(w);
 	resume(w);
-	AWAIT(w, seen(&w->plugin, PLUG_PORT_RESUME, UINT32_MAX, NULL) == 1);
+	UNTIL(w, seen(&w->plugin, PLUG_PORT_RESUME, UINT32_MAX, NULL) == 1);
 }
 
 /* ---- the tests ---- */
@@ -492,8 +473,8 @@ static void nobody_there_is_no_error_and_all_is_said_when_somebody_comes(void **
 	assert_int_equal(w->ups, 0);
 	assert_true(transport_plugin.port_holding(w->port));
 	plugin_begin(&w->plugin);
-	AWAIT(w, w->done == 2);
-	AWAIT(w, seen(&w->plugin, PLUG_PORT_RESUME, UINT32_MAX, NULL) == 1);
+	UNTIL(w, w->done == 2);
+	UNTIL(w, seen(&w->plugin, PLUG_PORT_RESUME, UINT32_MAX, NULL) == 1);
 	assert_int_equal(w->done_rc, 0);
 	assert_int_equal(w->ups, 1);
 	assert_int_equal(seen(&w->plugin, PLUG_TAP, slot, &last), 1);
@@ -519,12 +500,12 @@ static void after_a_broker_came_back_slots_are_given_before_the_engine(void **st
 	with_engine(w);
 	tap(w, "iottalk/esm/in");
 	out(w, "iottalk/esm/out");
-	AWAIT(w, w->done == 2);
+	UNTIL(w, w->done == 2);
 	plugin_end(&w->plugin);
-	AWAIT(w, w->downs == 1);
+	UNTIL(w, w->downs == 1);
 	size_t before = so_far(&w->plugin);
 	plugin_begin(&w->plugin);
-	AWAIT(w, place_of(&w->plugin, PLUG_PORT_RESUME, before) < SEEN_MAX);
+	UNTIL(w, place_of(&w->plugin, PLUG_PORT_RESUME, before) < SEEN_MAX);
 	size_t resumed = place_of(&w->plugin, PLUG_PORT_RESUME, before);
 	assert_true(place_of(&w->plugin, PLUG_PORT_ADD, before) <
 		    place_of(&w->plugin, PLUG_TAP, before));
@@ -547,13 +528,13 @@ static void who_waits_for_a_topic_is_answered_once_whatever_happens_to_the_conne
 	w->plugin.mute_op = PLUG_TAP;
 	pthread_mutex_unlock(&w->plugin.lock);
 	uint32_t slot = tap(w, "iottalk/esm/in");
-	AWAIT(w, seen(&w->plugin, PLUG_TAP, slot, NULL) == 1);
+	UNTIL(w, seen(&w->plugin, PLUG_TAP, slot, NULL) == 1);
 	assert_int_equal(w->done, 0);
 	pthread_mutex_lock(&w->plugin.lock);
 	w->plugin.mute_op = 0;
 	pthread_mutex_unlock(&w->plugin.lock);
 	plugin_order(&w->plugin, 'h');
-	AWAIT(w, w->done == 1);
+	UNTIL(w, w->done == 1);
 	assert_int_equal(w->done_rc, 0);
 	assert_int_equal(seen(&w->plugin, PLUG_TAP, slot, NULL), 2);
 }
@@ -567,10 +548,10 @@ static void a_refused_topic_is_told_and_may_be_given_back(void **state)
 	w->plugin.code_of_op[PLUG_TAP] = ERR_LIMIT;
 	pthread_mutex_unlock(&w->plugin.lock);
 	tap(w, "iottalk/esm/in");
-	AWAIT(w, w->done == 1);
+	UNTIL(w, w->done == 1);
 	assert_int_equal(w->done_rc, ERR_LIMIT);
 	transport_plugin.untap_topic(w->port, "iottalk/esm/in");
-	AWAIT(w, seen(&w->plugin, PLUG_STATS, UINT32_MAX, NULL) > 1); /* some time later */
+	UNTIL(w, seen(&w->plugin, PLUG_STATS, UINT32_MAX, NULL) > 1); /* some time later */
 	assert_int_equal(seen(&w->plugin, PLUG_UNTAP, UINT32_MAX, NULL), 0);
 }
 
@@ -582,13 +563,13 @@ static void topics_are_counted(void **state)
 	uint32_t slot = tap(w, "iottalk/esm/in");
 	assert_int_equal(tap(w, "iottalk/esm/in"), slot);
 	assert_int_not_equal(tap(w, "iottalk/esm/in2"), slot);
-	AWAIT(w, w->done == 3);
+	UNTIL(w, w->done == 3);
 	transport_plugin.untap_topic(w->port, "iottalk/esm/in");
 	transport_plugin.untap_topic(w->port, "iottalk/esm/in2");
-	AWAIT(w, seen(&w->plugin, PLUG_UNTAP, UINT32_MAX, NULL) == 1);
+	UNTIL(w, seen(&w->plugin, PLUG_UNTAP, UINT32_MAX, NULL) == 1);
 	assert_int_equal(seen(&w->plugin, PLUG_UNTAP, slot, NULL), 0);
 	transport_plugin.untap_topic(w->port, "iottalk/esm/in");
-	AWAIT(w, seen(&w->plugin, PLUG_UNTAP, slot, NULL) == 1);
+	UNTIL(w, seen(&w->plugin, PLUG_UNTAP, slot, NULL) == 1);
 }
 
 /* Until the plugin has it gone it puts messages on the ring under its slot. */
@@ -598,11 +579,11 @@ static void a_slot_is_another_topics_only_when_the_plugin_has_given_it_up(void *
 
 	with_engine(w);
 	uint32_t slot = tap(w, "iottalk/esm/a");
-	AWAIT(w, w->done == 1);
+	UNTIL(w, w->done == 1);
 	transport_plugin.untap_topic(w->port, "iottalk/esm/a");
 	uint32_t next = tap(w, "iottalk/esm/b");
 	assert_int_not_equal(next, slot);
-	AWAIT(w, w->done == 2); /* answers come in order */
+	UNTIL(w, w->done == 2); /* answers come in order */
 	assert_int_equal(tap(w, "iottalk/esm/c"), slot);
 }
 
@@ -612,15 +593,15 @@ static void a_topic_that_is_asked_for_again_while_it_is_given_back_keeps_its_slo
 
 	with_engine(w);
 	uint32_t slot = tap(w, "iottalk/esm/a");
-	AWAIT(w, w->done == 1);
+	UNTIL(w, w->done == 1);
 	transport_plugin.untap_topic(w->port, "iottalk/esm/a");
 	assert_int_equal(tap(w, "iottalk/esm/a"), slot);
-	AWAIT(w, w->done == 2);
+	UNTIL(w, w->done == 2);
 	assert_int_equal(w->done_rc, 0);
 	assert_int_equal(seen(&w->plugin, PLUG_UNTAP, slot, NULL), 1);
 	assert_int_equal(seen(&w->plugin, PLUG_TAP, slot, NULL), 2);
 	transport_plugin.untap_topic(w->port, "iottalk/esm/a");
-	AWAIT(w, seen(&w->plugin, PLUG_UNTAP, slot, NULL) == 2);
+	UNTIL(w, seen(&w->plugin, PLUG_UNTAP, slot, NULL) == 2);
 }
 
 static void a_plugin_that_goes_while_a_topic_is_given_back_is_not_told_of_it_again(void **state)
@@ -629,15 +610,15 @@ static void a_plugin_that_goes_while_a_topic_is_given_back_is_not_told_of_it_aga
 
 	with_engine(w);
 	uint32_t slot = tap(w, "iottalk/esm/a");
-	AWAIT(w, w->done == 1);
+	UNTIL(w, w->done == 1);
 	pthread_mutex_lock(&w->plugin.lock);
 	w->plugin.mute_op = PLUG_UNTAP;
 	pthread_mutex_unlock(&w->plugin.lock);
 	transport_plugin.untap_topic(w->port, "iottalk/esm/a");
-	AWAIT(w, seen(&w->plugin, PLUG_UNTAP, slot, NULL) == 1);
+	UNTIL(w, seen(&w->plugin, PLUG_UNTAP, slot, NULL) == 1);
 	plugin_order(&w->plugin, 'h');
-	AWAIT(w, w->downs > 0);
-	AWAIT(w, seen(&w->plugin, PLUG_PORT_RESUME, UINT32_MAX, NULL) == 2);
+	UNTIL(w, w->downs > 0);
+	UNTIL(w, seen(&w->plugin, PLUG_PORT_RESUME, UINT32_MAX, NULL) == 2);
 	assert_int_equal(seen(&w->plugin, PLUG_TAP, slot, NULL), 1);
 	assert_int_equal(tap(w, "iottalk/esm/b"), slot);
 }
@@ -666,11 +647,11 @@ static void what_an_earlier_agent_had_is_claimed_or_given_up_when_all_is_loaded(
 	assert_int_equal(out(w, "iottalk/esm/result"), 6);
 	uint32_t fresh = tap(w, "iottalk/esm/new");
 	assert_true(fresh != 4 && fresh != 5); /* that one may still be on the ring */
-	AWAIT(w, w->done == 3);
+	UNTIL(w, w->done == 3);
 	assert_int_equal(seen(&w->plugin, PLUG_UNTAP, UINT32_MAX, NULL), 0);
 	assert_int_equal(seen(&w->plugin, PLUG_SWEEP, UINT32_MAX, NULL), 0);
 	transport_plugin.open(w->t);
-	AWAIT(w, seen(&w->plugin, PLUG_SWEEP, UINT32_MAX, &last) == 1);
+	UNTIL(w, seen(&w->plugin, PLUG_SWEEP, UINT32_MAX, &last) == 1);
 	assert_string_equal(last.text, "a/"); /* other agents may use the same broker */
 	seen(&w->plugin, PLUG_PORT_ADD, UINT32_MAX, &last);
 	assert_string_equal(last.text, "a/e1");
@@ -718,7 +699,7 @@ static void slots_of_an_earlier_agent_rest_until_the_ring_has_moved_on(void **st
 	assert_int_equal(out(w, "iottalk/esm/new2"), 9);
 	assert_int_equal(tap_pull(trusted, &got, buf, sizeof(buf)), 1);
 	assert_int_equal(out(w, "iottalk/esm/new3"), 0); /* no result is left */
-	AWAIT(w, w->done == 7);
+	UNTIL(w, w->done == 7);
 	tap_close(trusted);
 	tap_detach(engine);
 }
@@ -732,10 +713,10 @@ static void a_slot_given_back_before_the_first_engine_is_used_again(void **state
 	start(w);
 	add_port(w);
 	uint32_t slot = tap(w, "iottalk/esm/a");
-	AWAIT(w, w->done == 1);
+	UNTIL(w, w->done == 1);
 	transport_plugin.untap_topic(w->port, "iottalk/esm/a");
 	tap(w, "iottalk/esm/b");
-	AWAIT(w, w->done == 2);
+	UNTIL(w, w->done == 2);
 	assert_int_equal(tap(w, "iottalk/esm/c"), slot);
 }
 
@@ -749,7 +730,7 @@ static void a_port_that_goes_before_it_is_known_goes_in_the_plugin_too(void **st
 	transport_plugin.open(w->t);
 	add_port(w);
 	transport_plugin.port_remove(w->port);
-	AWAIT(w, seen(&w->plugin, PLUG_PORT_REMOVE, UINT32_MAX, &last) == 1);
+	UNTIL(w, seen(&w->plugin, PLUG_PORT_REMOVE, UINT32_MAX, &last) == 1);
 	assert_int_equal(last.r.port, 7);
 }
 
@@ -773,18 +754,18 @@ static void a_dead_engine_is_held_until_its_results_are_taken_then_retired_and_r
 	with_engine(w);
 	w->plugin.more_holds = 2;
 	assert_int_equal(transport_plugin.port_hold(w->port, on_held, w, NULL), 0);
-	AWAIT(w, w->held == 1);
+	UNTIL(w, w->held == 1);
 	assert_int_equal(seen(&w->plugin, PLUG_PORT_HOLD, UINT32_MAX, NULL), 3);
 	assert_true(w->standing.sane && w->standing.at_message);
 	assert_int_equal(w->standing.slot, 3);
 	assert_int_equal(w->standing.done, 24);
 	assert_int_equal(transport_plugin.port_retire(w->port, true, on_retired, w, NULL), 0);
-	AWAIT(w, w->retired == 1);
+	UNTIL(w, w->retired == 1);
 	assert_int_equal(seen(&w->plugin, PLUG_PORT_RETIRE, UINT32_MAX, &last), 1);
 	assert_int_equal(last.r.flags, PLUG_SKIP);
 	assert_int_equal(tap_make_out(&w->fds, NULL), 0);
 	resume(w);
-	AWAIT(w, seen(&w->plugin, PLUG_PORT_RESUME, UINT32_MAX, NULL) == 2);
+	UNTIL(w, seen(&w->plugin, PLUG_PORT_RESUME, UINT32_MAX, NULL) == 2);
 }
 
 static void a_hold_is_asked_again_if_the_answer_was_lost(void **state)
@@ -796,12 +777,12 @@ static void a_hold_is_asked_again_if_the_answer_was_lost(void **state)
 	w->plugin.mute_op = PLUG_PORT_HOLD;
 	pthread_mutex_unlock(&w->plugin.lock);
 	assert_int_equal(transport_plugin.port_hold(w->port, on_held, w, NULL), 0);
-	AWAIT(w, seen(&w->plugin, PLUG_PORT_HOLD, UINT32_MAX, NULL) == 1);
+	UNTIL(w, seen(&w->plugin, PLUG_PORT_HOLD, UINT32_MAX, NULL) == 1);
 	pthread_mutex_lock(&w->plugin.lock);
 	w->plugin.mute_op = 0;
 	pthread_mutex_unlock(&w->plugin.lock);
 	plugin_order(&w->plugin, 'h');
-	AWAIT(w, w->held == 1);
+	UNTIL(w, w->held == 1);
 	assert_int_equal(seen(&w->plugin, PLUG_PORT_RESUME, UINT32_MAX, NULL),
 			 1); /* not the dead one */
 }
@@ -820,13 +801,13 @@ static void a_retirement_whose_answer_was_lost_is_not_asked_again(void **state)
 	w->plugin.mute_op = PLUG_PORT_RETIRE;
 	pthread_mutex_unlock(&w->plugin.lock);
 	assert_int_equal(transport_plugin.port_hold(w->port, on_held, w, NULL), 0);
-	AWAIT(w, w->held == 1);
+	UNTIL(w, w->held == 1);
 	assert_int_equal(transport_plugin.port_retire(w->port, true, on_retired, w, NULL), 0);
-	AWAIT(w, seen(&w->plugin, PLUG_PORT_RETIRE, UINT32_MAX, NULL) == 1);
+	UNTIL(w, seen(&w->plugin, PLUG_PORT_RETIRE, UINT32_MAX, NULL) == 1);
 	tap_retire(trusted, true, NULL);
 	tap_close(trusted);
 	plugin_order(&w->plugin, 'h');
-	AWAIT(w, w->retired == 1);
+	UNTIL(w, w->retired == 1);
 	assert_int_equal(seen(&w->plugin, PLUG_PORT_RETIRE, UINT32_MAX, NULL), 1);
 }
 
@@ -836,9 +817,9 @@ static void events_reach_the_port_they_are_about(void **state)
 
 	with_engine(w);
 	plugin_order(&w->plugin, 'e');
-	AWAIT(w, w->broken == 1 && w->fed == 1);
+	UNTIL(w, w->broken == 1 && w->fed == 1);
 	plugin_order(&w->plugin, 'e');
-	AWAIT(w, w->fed == 2);
+	UNTIL(w, w->fed == 2);
 	loop_turn(w->loop, 0);
 	assert_int_equal(w->broken, 1); /* once for each engine */
 }
@@ -853,7 +834,7 @@ static void an_engine_that_broke_the_rules_while_no_agent_was_there_is_told(void
 	w->plugin.state = PLUG_STATE_BROKEN;
 	pthread_mutex_unlock(&w->plugin.lock);
 	plugin_order(&w->plugin, 'h');
-	AWAIT(w, w->broken == 1);
+	UNTIL(w, w->broken == 1);
 }
 
 static void figures_come_from_the_plugin_or_not_at_all(void **state)
@@ -862,7 +843,7 @@ static void figures_come_from_the_plugin_or_not_at_all(void **state)
 
 	with_engine(w);
 	assert_int_equal(transport_plugin.port_stats(w->port, on_slots, w, NULL), 0);
-	AWAIT(w, w->slots_told == 1);
+	UNTIL(w, w->slots_told == 1);
 	assert_int_equal(w->n_slots, 1);
 	assert_int_equal(w->first_slot.slot, 5);
 	assert_int_equal(w->first_slot.received, 10);
@@ -882,12 +863,12 @@ static void figures_come_from_the_plugin_or_not_at_all(void **state)
 	pthread_mutex_unlock(&w->plugin.lock);
 	assert_int_equal(transport_plugin.port_stats(w->port, on_slots, w, NULL), 0);
 	assert_int_equal(transport_plugin.port_stats(w->port, on_slots, w, NULL), ERR_BUSY);
-	AWAIT(w, seen(&w->plugin, PLUG_SLOT_STATS, UINT32_MAX, NULL) == 2);
+	UNTIL(w, seen(&w->plugin, PLUG_SLOT_STATS, UINT32_MAX, NULL) == 2);
 	plugin_end(&w->plugin);
-	AWAIT(w, w->slots_told == 2);
+	UNTIL(w, w->slots_told == 2);
 	assert_int_equal(w->n_slots, 0);
 	assert_int_equal(transport_plugin.port_stats(w->port, on_slots, w, NULL), 0);
-	AWAIT(w, w->slots_told == 3);
+	UNTIL(w, w->slots_told == 3);
 }
 
 static void the_agent_publishes_to_out_slots(void **state)
@@ -898,11 +879,11 @@ static void the_agent_publishes_to_out_slots(void **state)
 	with_engine(w);
 	uint32_t slot = out(w, "iottalk/esm/out");
 	assert_int_equal(transport_plugin.publish(w->port, slot, "[1]", 3), 0);
-	AWAIT(w, seen(&w->plugin, PLUG_PUBLISH, slot, &last) == 1);
+	UNTIL(w, seen(&w->plugin, PLUG_PUBLISH, slot, &last) == 1);
 	assert_string_equal(last.text, "[1]");
 	assert_int_equal(last.r.flags, 1);
 	plugin_end(&w->plugin);
-	AWAIT(w, w->downs == 1);
+	UNTIL(w, w->downs == 1);
 	assert_int_equal(transport_plugin.publish(w->port, slot, "[1]", 3), ERR_AGAIN);
 }
 
@@ -916,9 +897,9 @@ static void a_removed_port_is_removed_there_and_its_callers_are_not_called(void 
 	pthread_mutex_unlock(&w->plugin.lock);
 	tap(w, "iottalk/esm/in");
 	w->port = transport_plugin.port_remove(w->port);
-	AWAIT(w, seen(&w->plugin, PLUG_PORT_REMOVE, UINT32_MAX, NULL) == 1);
+	UNTIL(w, seen(&w->plugin, PLUG_PORT_REMOVE, UINT32_MAX, NULL) == 1);
 	plugin_order(&w->plugin, 'h');
-	AWAIT(w, w->downs == 1);
+	UNTIL(w, w->downs == 1);
 	assert_int_equal(w->done, 0);
 }
 

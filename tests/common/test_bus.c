@@ -1,6 +1,7 @@
 #include "common/bus.h"
 #include "common/util.h"
 #include "tests/common/mosquitto.h"
+#include "tests/common/until.h"
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <fcntl.h>
@@ -19,8 +20,6 @@
 
 #include <cmocka.h>
 
-#define WAIT_MS 15000
-
 /* The clients behind a bus; all promises are those of each. */
 static const struct engine {
 	const char *name;
@@ -28,13 +27,6 @@ static const struct engine {
 	bool has_threads; /* it receives while the loop stands still */
 } engines[] = {{"paho", bus_new_paho, true}, {"own", bus_new_own, false}};
 static const struct engine *engine = engines;
-
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
 
 /* ---- a broker of our own ---- */
 
@@ -147,16 +139,6 @@ static void open_as(struct world *w, struct client *c, const char *id)
 	open_with(w, c, &conf);
 }
 
-#define await(w, condition)                                                 \
-	do {                                                                \
-		int64_t end_ = now_ms() + WAIT_MS;                          \
-		while (!(condition)) {                                      \
-			loop_turn((w)->loop, 20);                           \
-			if (now_ms() > end_)                                \
-				fail_msg("waited in vain for " #condition); \
-		}                                                           \
-	} while (0)
-
 struct answer {
 	unsigned calls;
 	int rc;
@@ -173,7 +155,7 @@ static void subscribe(struct world *w, struct client *c, const char *topic, uint
 {
 	struct answer a = {0};
 	assert_int_equal(bus_subscribe(c->bus, topic, qos, on_answer, &a, NULL), 0);
-	await(w, a.calls > 0);
+	UNTIL(w, a.calls > 0);
 	assert_int_equal(a.rc, 0);
 }
 
@@ -181,7 +163,7 @@ static void unsubscribe(struct world *w, struct client *c, const char *topic)
 {
 	struct answer a = {0};
 	assert_int_equal(bus_unsubscribe(c->bus, topic, on_answer, &a, NULL), 0);
-	await(w, a.calls > 0);
+	UNTIL(w, a.calls > 0);
 	assert_int_equal(a.rc, 0);
 }
 
@@ -225,7 +207,7 @@ static void messages_arrive_whole_and_in_order(void **state)
 	struct world *w = *state;
 	open_as(w, &w->a, "a");
 	subscribe(w, &w->a, "t/#", 2);
-	await(w, w->a.ups == 1);
+	UNTIL(w, w->a.ups == 1);
 	assert_true(bus_is_up(w->a.bus));
 	for (uint8_t qos = 0; qos <= 2; qos++) {
 		w->a.log[0] = '\0';
@@ -234,7 +216,7 @@ static void messages_arrive_whole_and_in_order(void **state)
 			snprintf(text, sizeof(text), "%d", i);
 			publish(&w->a, "t/x", text, qos);
 		}
-		await(w, w->a.messages == 10u * (qos + 1u));
+		UNTIL(w, w->a.messages == 10u * (qos + 1u));
 		assert_string_equal(w->a.log, "0 1 2 3 4 5 6 7 8 9 ");
 		assert_int_equal(w->a.last.qos, qos);
 		assert_string_equal(w->a.topic, "t/x");
@@ -255,17 +237,17 @@ static void payloads_may_hold_anything(void **state)
 	open_as(w, &w->a, "a");
 	subscribe(w, &w->a, "t", 1);
 	assert_int_equal(bus_publish(w->a.bus, "t", "a\0b", 3, 1, false, NULL), 0);
-	await(w, w->a.messages == 1);
+	UNTIL(w, w->a.messages == 1);
 	assert_int_equal(w->a.last.len, 3);
 	assert_int_equal(bus_publish(w->a.bus, "t", NULL, 0, 1, false, NULL), 0);
-	await(w, w->a.messages == 2);
+	UNTIL(w, w->a.messages == 2);
 	assert_int_equal(w->a.last.len, 0);
 	size_t big = 5 << 20;
 	char *text = test_malloc(big);
 	memset(text, 'x', big);
 	assert_int_equal(bus_publish(w->a.bus, "t", text, big, 2, false, NULL), 0);
 	test_free(text); /* it was copied */
-	await(w, w->a.messages == 3);
+	UNTIL(w, w->a.messages == 3);
 	assert_int_equal(w->a.last.len, big);
 }
 
@@ -275,11 +257,11 @@ static void retained_messages_are_marked_when_replayed(void **state)
 	open_as(w, &w->a, "a");
 	subscribe(w, &w->a, "r", 1);
 	assert_int_equal(bus_publish(w->a.bus, "r", "kept", 4, 1, true, NULL), 0);
-	await(w, w->a.messages == 1);
+	UNTIL(w, w->a.messages == 1);
 	assert_false(w->a.last.retained);
 	open_as(w, &w->b, "b");
 	assert_int_equal(bus_subscribe(w->b.bus, "r", 1, NULL, NULL, NULL), 0);
-	await(w, w->b.messages == 1);
+	UNTIL(w, w->b.messages == 1);
 	assert_true(w->b.last.retained);
 }
 
@@ -290,7 +272,7 @@ static void a_flood_comes_in_batches(void **state)
 	subscribe(w, &w->a, "t", 0);
 	for (int i = 0; i < 5000; i++)
 		publish(&w->a, "t", "x", 1);
-	await(w, w->a.messages == 5000);
+	UNTIL(w, w->a.messages == 5000);
 	assert_true(w->a.batches >= (engine->has_threads ? 5000 / 256 : 1));
 	assert_true(w->a.batches < 5000);
 }
@@ -299,7 +281,7 @@ static void nagle_is_off(void **state)
 {
 	struct world *w = *state;
 	open_as(w, &w->a, "a");
-	await(w, w->a.ups == 1);
+	UNTIL(w, w->a.ups == 1);
 	int found = 0;
 	for (int fd = 3; fd < 200; fd++) {
 		struct sockaddr_in peer = {0};
@@ -329,14 +311,14 @@ static void everything_subscribed_before_is_in_force_when_up(void **state)
 		assert_int_equal(bus_subscribe(w->a.bus, topic, 1, on_answer, &answers[i], NULL),
 				 0);
 	}
-	await(w, w->a.ups == 1);
+	UNTIL(w, w->a.ups == 1);
 	for (size_t i = 0; i < ARRAY_LEN(answers); i++) {
 		assert_int_equal(answers[i].calls, 1);
 		assert_int_equal(answers[i].rc, 0);
 		snprintf(topic, sizeof(topic), "many/%zu", i);
 		publish(&w->a, topic, "x", 0);
 	}
-	await(w, w->a.messages == ARRAY_LEN(answers));
+	UNTIL(w, w->a.messages == ARRAY_LEN(answers));
 }
 
 static void unsubscribing_removes_that_filter_only(void **state)
@@ -348,14 +330,14 @@ static void unsubscribing_removes_that_filter_only(void **state)
 	subscribe(w, &w->a, "mark", 1);
 	unsubscribe(w, &w->a, "t/x"); /* matched by both, subscribed by none */
 	publish(&w->a, "t/x", "1", 1);
-	await(w, w->a.messages > 0 && strstr(w->a.log, "1 ") != NULL);
+	UNTIL(w, w->a.messages > 0 && strstr(w->a.log, "1 ") != NULL);
 	unsubscribe(w, &w->a, "t/+");
 	publish(&w->a, "t/x", "2", 1);
-	await(w, strstr(w->a.log, "2 ") != NULL);
+	UNTIL(w, strstr(w->a.log, "2 ") != NULL);
 	unsubscribe(w, &w->a, "t/#");
 	publish(&w->a, "t/x", "3", 1);
 	publish(&w->a, "mark", "end", 1);
-	await(w, strstr(w->a.log, "end ") != NULL);
+	UNTIL(w, strstr(w->a.log, "end ") != NULL);
 	assert_null(strstr(w->a.log, "3 "));
 }
 
@@ -366,11 +348,11 @@ static void subscribing_again_is_acknowledged_again(void **state)
 	subscribe(w, &w->a, "t", 0);
 	subscribe(w, &w->a, "t", 0);
 	publish(&w->a, "t", "x", 2);
-	await(w, w->a.messages == 1);
+	UNTIL(w, w->a.messages == 1);
 	assert_int_equal(w->a.last.qos, 0);
 	subscribe(w, &w->a, "t", 2);
 	publish(&w->a, "t", "x", 2);
-	await(w, w->a.messages == 2);
+	UNTIL(w, w->a.messages == 2);
 	assert_int_equal(w->a.last.qos, 2);
 }
 
@@ -379,26 +361,26 @@ static void the_last_wish_wins(void **state)
 	struct world *w = *state;
 	struct answer first = {0}, second = {0}, third = {0};
 	open_as(w, &w->a, "a");
-	await(w, w->a.ups == 1);
+	UNTIL(w, w->a.ups == 1);
 	bus_subscribe(w->a.bus, "t", 1, on_answer, &first, NULL);
 	bus_unsubscribe(w->a.bus, "t", on_answer, &second, NULL);
 	bus_subscribe(w->a.bus, "t", 1, on_answer, &third, NULL);
-	await(w, first.calls && second.calls && third.calls);
+	UNTIL(w, first.calls && second.calls && third.calls);
 	assert_int_equal(first.rc, 0);
 	assert_int_equal(second.rc, ERR_CONFLICT);
 	assert_int_equal(third.rc, 0);
 	publish(&w->a, "t", "x", 1);
-	await(w, w->a.messages == 1);
+	UNTIL(w, w->a.messages == 1);
 
 	struct answer on = {0}, off = {0};
 	bus_subscribe(w->a.bus, "u", 1, on_answer, &on, NULL);
 	loop_turn(w->loop, 0); /* it is on its way */
 	bus_unsubscribe(w->a.bus, "u", on_answer, &off, NULL);
-	await(w, on.calls && off.calls);
+	UNTIL(w, on.calls && off.calls);
 	assert_int_equal(off.rc, 0);
 	publish(&w->a, "u", "not", 1);
 	publish(&w->a, "t", "end", 1);
-	await(w, strstr(w->a.log, "end ") != NULL);
+	UNTIL(w, strstr(w->a.log, "end ") != NULL);
 	assert_null(strstr(w->a.log, "not"));
 	assert_int_equal(first.calls + second.calls + third.calls + on.calls + off.calls, 5);
 }
@@ -415,10 +397,10 @@ static void a_callback_may_change_subscriptions(void **state)
 {
 	struct world *w = *state;
 	open_as(w, &w->a, "a");
-	await(w, w->a.ups == 1);
+	UNTIL(w, w->a.ups == 1);
 	w->a.connectings = 0;
 	assert_int_equal(bus_subscribe(w->a.bus, "again", 1, resubscribe, &w->a, NULL), 0);
-	await(w, w->a.connectings == 6);
+	UNTIL(w, w->a.connectings == 6);
 }
 
 /* Only the dynamic security plugin of the broker refuses subscriptions. */
@@ -443,32 +425,32 @@ static void a_refused_subscription_says_so(void **state)
 	broker_start(&w->broker);
 	struct answer alone = {0}, open = {0}, closed[3] = {0};
 	open_as(w, &w->a, "a");
-	await(w, w->a.ups == 1);
+	UNTIL(w, w->a.ups == 1);
 	bus_subscribe(w->a.bus, "closed/x", 1, on_answer, &alone, NULL);
-	await(w, alone.calls);
+	UNTIL(w, alone.calls);
 	assert_int_equal(alone.rc, ERR_ACCES);
 	bus_subscribe(w->a.bus, "closed/1", 1, on_answer, &closed[0], NULL);
 	bus_subscribe(w->a.bus, "open/1", 1, on_answer, &open, NULL);
 	bus_subscribe(w->a.bus, "closed/2", 1, on_answer, &closed[1], NULL);
 	bus_subscribe(w->a.bus, "closed/x", 1, on_answer, &closed[2], NULL);
-	await(w, open.calls && closed[0].calls && closed[1].calls && closed[2].calls);
+	UNTIL(w, open.calls && closed[0].calls && closed[1].calls && closed[2].calls);
 	assert_int_equal(open.rc, 0);
 	for (size_t i = 0; i < ARRAY_LEN(closed); i++)
 		assert_int_equal(closed[i].rc, ERR_ACCES);
 	/* refused ones do not keep a new connection from coming up */
 	broker_signal(&w->broker, SIGKILL);
-	await(w, w->a.downs == 1);
+	UNTIL(w, w->a.downs == 1);
 	broker_start(&w->broker);
-	await(w, w->a.ups == 2);
+	UNTIL(w, w->a.ups == 2);
 	publish(&w->a, "open/1", "x", 1);
-	await(w, w->a.messages == 1);
+	UNTIL(w, w->a.messages == 1);
 }
 
 static void bad_topics_are_refused_here(void **state)
 {
 	struct world *w = *state;
 	open_as(w, &w->a, "a");
-	await(w, w->a.ups == 1);
+	UNTIL(w, w->a.ups == 1);
 	static const char *const bad_filters[] = {"",     "a#",   "#/a",   "a+/b",
 						  "a/+b", "a\nb", "a\x7f", "\xc2\x85"};
 	static const char *const bad_names[] = {"", "a/+", "#", "a\x01", "\xc2\x9f", "\xff"};
@@ -487,7 +469,7 @@ static void bad_topics_are_refused_here(void **state)
 	subscribe(w, &w->a, "+/ok/#", 0);
 	subscribe(w, &w->a, "\xe4\xbd\xa0", 0);
 	publish(&w->a, "\xe4\xbd\xa0", "x", 0);
-	await(w, w->a.messages == 1);
+	UNTIL(w, w->a.messages == 1);
 	assert_int_equal(w->a.downs, 0);
 }
 
@@ -498,10 +480,10 @@ static void it_comes_back_after_the_broker_was_killed(void **state)
 	struct world *w = *state;
 	open_as(w, &w->a, "a");
 	subscribe(w, &w->a, "t/+", 2);
-	await(w, w->a.ups == 1);
+	UNTIL(w, w->a.ups == 1);
 	for (unsigned round = 1; round <= 3; round++) {
 		broker_signal(&w->broker, SIGKILL);
-		await(w, w->a.downs == round);
+		UNTIL(w, w->a.downs == round);
 		assert_false(bus_is_up(w->a.bus));
 		char text[16], topic[16];
 		snprintf(text, sizeof(text), "away%u", round);
@@ -511,9 +493,9 @@ static void it_comes_back_after_the_broker_was_killed(void **state)
 				 0);
 		broker_start(&w->broker);
 		int64_t begin = now_ms();
-		await(w, w->a.ups == round + 1);
+		UNTIL(w, w->a.ups == round + 1);
 		assert_true(now_ms() - begin < 3000);
-		await(w, strstr(w->a.log, text) != NULL);
+		UNTIL(w, strstr(w->a.log, text) != NULL);
 	}
 	assert_int_equal(w->a.fresh_ups, 4);
 }
@@ -536,13 +518,13 @@ static void messages_wait_for_the_broker_up_to_the_limit(void **state)
 	broker_start(&w->broker);
 	open_as(w, &w->b, "b");
 	subscribe(w, &w->b, "end", 1);
-	await(w, w->a.ups == 1);
+	UNTIL(w, w->a.ups == 1);
 	struct bus_stats s;
 	bus_get_stats(w->a.bus, &s);
 	assert_int_equal(s.published, 10);
 	assert_int_equal(s.publish_failed, 1);
 	publish(&w->a, "end", "x", 1);
-	await(w, w->b.messages == 1);
+	UNTIL(w, w->b.messages == 1);
 }
 
 static void queued_messages_arrive_in_order(void **state)
@@ -556,7 +538,7 @@ static void queued_messages_arrive_in_order(void **state)
 		snprintf(text, sizeof(text), "%d", i);
 		publish(&w->a, "t", text, 1);
 	}
-	await(w, w->b.messages == 500);
+	UNTIL(w, w->b.messages == 500);
 	char *at = w->b.log;
 	for (long i = 0; i < 500; i++)
 		assert_int_equal(strtol(at, &at, 10), i);
@@ -604,7 +586,7 @@ static void a_will_is_made_for_each_connection(void **state)
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
 	close(said[0]);
-	await(w, w->b.messages == 1);
+	UNTIL(w, w->b.messages == 1);
 	unsigned n = 0; /* attempts that failed made wills too */
 	assert_int_equal(sscanf(w->b.payload, "will-%u", &n), 1);
 	assert_true(n >= 2);
@@ -617,13 +599,13 @@ static void a_clean_goodbye_leaves_no_will(void **state)
 	subscribe(w, &w->b, "#", 2);
 	open_as(w, &w->a, "leaver");
 	w->a.has_will = true;
-	await(w, w->a.ups == 1);
+	UNTIL(w, w->a.ups == 1);
 	publish(&w->a, "last", "words", 2);
 	w->a.bus = bus_free(w->a.bus);
-	await(w, w->b.messages == 1);
+	UNTIL(w, w->b.messages == 1);
 	assert_string_equal(w->b.payload, "words");
 	publish(&w->b, "end", "end", 1);
-	await(w, strstr(w->b.log, "end ") != NULL);
+	UNTIL(w, strstr(w->b.log, "end ") != NULL);
 	assert_null(strstr(w->b.log, "will-"));
 }
 
@@ -634,24 +616,24 @@ static void a_session_survives_when_asked_to(void **state)
 	conf.clean_session = false;
 	open_with(w, &w->a, &conf);
 	subscribe(w, &w->a, "t", 1);
-	await(w, w->a.ups == 1);
+	UNTIL(w, w->a.ups == 1);
 	assert_int_equal(w->a.fresh_ups, 1);
 	w->a.bus = bus_free(w->a.bus);
 	open_as(w, &w->b, "b");
-	await(w, w->b.ups == 1);
+	UNTIL(w, w->b.ups == 1);
 	publish(&w->b, "t", "meanwhile", 1);
 	subscribe(w, &w->b, "sync", 1);
 	publish(&w->b, "sync", "x", 1);
-	await(w, w->b.messages == 1);
+	UNTIL(w, w->b.messages == 1);
 	open_with(w, &w->a, &conf);
-	await(w, w->a.ups == 1 && w->a.messages == 1);
+	UNTIL(w, w->a.ups == 1 && w->a.messages == 1);
 	assert_int_equal(w->a.fresh_ups, 0);
 	assert_string_equal(w->a.payload, "meanwhile");
 	unsubscribe(w, &w->a, "t"); /* one the former life made */
 	publish(&w->b, "t", "unheard", 1);
 	subscribe(w, &w->a, "end", 1);
 	publish(&w->b, "end", "end", 1);
-	await(w, w->a.messages == 2);
+	UNTIL(w, w->a.messages == 2);
 	assert_string_equal(w->a.payload, "end");
 }
 
@@ -665,13 +647,13 @@ static void what_is_too_large_is_dropped_and_counted(void **state)
 	open_with(w, &w->a, &conf);
 	open_as(w, &w->b, "b");
 	subscribe(w, &w->a, "t", 2);
-	await(w, w->b.ups == 1);
+	UNTIL(w, w->b.ups == 1);
 	memset(text, 'x', sizeof(text));
 	text[sizeof(text) - 1] = '\0';
 	for (uint8_t qos = 0; qos <= 2; qos++) {
 		publish(&w->b, "t", text, qos);
 		publish(&w->b, "t", "small", qos);
-		await(w, w->a.messages == qos + 1u);
+		UNTIL(w, w->a.messages == qos + 1u);
 		assert_string_equal(w->a.payload, "small");
 	}
 	bus_get_stats(w->a.bus, &s);
@@ -690,25 +672,25 @@ static void what_is_too_much_is_dropped_and_counted(void **state)
 	open_with(w, &w->a, &conf);
 	subscribe(w, &w->a, "t", 0);
 	open_as(w, &w->b, "b");
-	await(w, w->b.ups == 1);
+	UNTIL(w, w->b.ups == 1);
 	char text[1001];
 	memset(text, 'x', 1000);
 	text[1000] = '\0';
 	for (int i = 0; i < 100; i++)
 		publish(&w->b, "t", text, 0);
 	struct bus_stats s = {0};
-	int64_t end = now_ms() + WAIT_MS;
+	int64_t end = now_ms() + PATIENCE_MS;
 	while (s.received < 100 && now_ms() < end) { /* the loop stands still meanwhile */
 		bus_get_stats(w->a.bus, &s);
 		usleep(1000);
 	}
 	assert_int_equal(s.received, 100);
 	assert_in_range(s.dropped_inbound, 79, 99);
-	await(w, w->a.messages == 100 - s.dropped_inbound);
+	UNTIL(w, w->a.messages == 100 - s.dropped_inbound);
 	/* room again */
 	for (int i = 0; i < 5; i++)
 		publish(&w->b, "t", text, 0);
-	await(w, w->a.messages == 105 - s.dropped_inbound);
+	UNTIL(w, w->a.messages == 105 - s.dropped_inbound);
 }
 
 static void a_refused_login_is_tried_again(void **state)
@@ -725,7 +707,7 @@ static void a_refused_login_is_tried_again(void **state)
 	conf.username = "nobody";
 	conf.password = "wrong";
 	open_with(w, &w->a, &conf);
-	await(w, w->a.connectings >= 3);
+	UNTIL(w, w->a.connectings >= 3);
 	assert_int_equal(w->a.ups + w->a.downs, 0);
 	assert_true(w->a.failures >= 2);
 	assert_string_equal(w->a.why, "not authorized");
@@ -757,10 +739,10 @@ static void a_login_is_told_to_the_broker(void **state)
 	conf.username = "ann";
 	conf.password = "secret";
 	open_with(w, &w->a, &conf);
-	await(w, w->a.ups == 1);
+	UNTIL(w, w->a.ups == 1);
 	subscribe(w, &w->a, "t", 1);
 	publish(&w->a, "t", "x", 1);
-	await(w, w->a.messages == 1);
+	UNTIL(w, w->a.messages == 1);
 	assert_int_equal(w->a.failures, 0);
 }
 
@@ -780,15 +762,15 @@ static void what_the_broker_hangs_up_on_is_given_up(void **state)
 	struct bus_conf conf = conf_of(w, "a");
 	conf.clean_session = false; /* the library repeats it at each connection */
 	open_with(w, &w->a, &conf);
-	await(w, w->a.ups == 1);
+	UNTIL(w, w->a.ups == 1);
 	subscribe(w, &w->a, "t", 1);
 	memset(large, 'x', sizeof(large) - 1);
 	large[sizeof(large) - 1] = '\0';
 	publish_acked(&w->a, large, &given_up);
-	await(w, w->a.downs >= 1);
+	UNTIL(w, w->a.downs >= 1);
 	for (int round = 0; w->a.messages == 0; round++) {
 		unsigned ups = w->a.ups;
-		await(w, w->a.ups > ups);
+		UNTIL(w, w->a.ups > ups);
 		publish(&w->a, "t", "small", 1);
 		int64_t end = now_ms() + 500;
 		while (w->a.messages == 0 && now_ms() < end)
@@ -798,7 +780,7 @@ static void what_the_broker_hangs_up_on_is_given_up(void **state)
 	assert_string_equal(w->a.payload, "small");
 	bus_get_stats(w->a.bus, &stats);
 	assert_true(stats.publish_failed >= 1);
-	await(w, given_up.calls > 0);
+	UNTIL(w, given_up.calls > 0);
 	assert_int_equal(given_up.rc, ERR_AGAIN);
 	assert_int_equal(given_up.calls, 1);
 }
@@ -807,10 +789,10 @@ static void a_second_connection_does_not_wait_for_the_first(void **state)
 {
 	struct world *w = *state;
 	open_as(w, &w->a, "a");
-	await(w, w->a.ups == 1);
+	UNTIL(w, w->a.ups == 1);
 	int64_t begin = now_ms();
 	open_as(w, &w->b, "b");
-	await(w, w->b.ups == 1);
+	UNTIL(w, w->b.ups == 1);
 	assert_true(now_ms() - begin < 700);
 }
 
@@ -824,13 +806,13 @@ static void who_wants_to_know_is_told_once_when_the_broker_has_it(void **state)
 	open_as(w, &w->a, "a");
 	open_as(w, &w->b, "b");
 	subscribe(w, &w->b, "t", 1);
-	await(w, w->a.ups == 1);
+	UNTIL(w, w->a.ups == 1);
 	for (size_t i = 0; i < ARRAY_LEN(answers); i++)
 		publish_acked(&w->a, "x", &answers[i]);
 	assert_int_equal(
 		bus_publish_acked(w->a.bus, "t/#", "x", 1, false, on_answer, &refused, NULL),
 		ERR_BUS);
-	await(w, answers[ARRAY_LEN(answers) - 1].calls > 0 && w->b.messages == ARRAY_LEN(answers));
+	UNTIL(w, answers[ARRAY_LEN(answers) - 1].calls > 0 && w->b.messages == ARRAY_LEN(answers));
 	for (size_t i = 0; i < ARRAY_LEN(answers); i++) {
 		assert_int_equal(answers[i].calls, 1);
 		assert_int_equal(answers[i].rc, 0);
@@ -854,11 +836,11 @@ static void who_was_told_may_publish_again(void **state)
 {
 	struct world *w = *state;
 	open_as(w, &w->a, "a");
-	await(w, w->a.ups == 1);
+	UNTIL(w, w->a.ups == 1);
 	w->a.connectings = 0;
 	assert_int_equal(bus_publish_acked(w->a.bus, "t", "x", 1, false, publish_next, &w->a, NULL),
 			 0);
-	await(w, w->a.connectings == 6);
+	UNTIL(w, w->a.connectings == 6);
 }
 
 static void a_broker_killed_before_it_acknowledged_is_told(void **state)
@@ -867,9 +849,9 @@ static void a_broker_killed_before_it_acknowledged_is_told(void **state)
 	struct answer first = {0}, lost[20] = {0}, meanwhile = {0};
 	struct bus_stats stats;
 	open_as(w, &w->a, "a");
-	await(w, w->a.ups == 1);
+	UNTIL(w, w->a.ups == 1);
 	publish_acked(&w->a, "first", &first);
-	await(w, first.calls > 0);
+	UNTIL(w, first.calls > 0);
 	kill(w->broker.pid, SIGSTOP); /* it takes nothing in, so it cannot acknowledge */
 	for (size_t i = 0; i < ARRAY_LEN(lost); i++)
 		publish_acked(&w->a, "lost", &lost[i]);
@@ -878,7 +860,7 @@ static void a_broker_killed_before_it_acknowledged_is_told(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(lost); i++)
 		assert_int_equal(lost[i].calls, 0);
 	broker_signal(&w->broker, SIGKILL);
-	await(w, w->a.downs == 1 && lost[ARRAY_LEN(lost) - 1].calls > 0);
+	UNTIL(w, w->a.downs == 1 && lost[ARRAY_LEN(lost) - 1].calls > 0);
 	for (size_t i = 0; i < ARRAY_LEN(lost); i++) {
 		assert_int_equal(lost[i].calls, 1);
 		assert_int_equal(lost[i].rc, ERR_AGAIN);
@@ -888,7 +870,7 @@ static void a_broker_killed_before_it_acknowledged_is_told(void **state)
 
 	publish_acked(&w->a, "meanwhile", &meanwhile); /* kept until there is a broker */
 	broker_start(&w->broker);
-	await(w, meanwhile.calls > 0);
+	UNTIL(w, meanwhile.calls > 0);
 	assert_int_equal(meanwhile.rc, 0);
 	assert_int_equal(first.calls + meanwhile.calls, 2);
 	for (size_t i = 0; i < ARRAY_LEN(lost); i++)
@@ -903,11 +885,11 @@ static void what_waits_when_a_bus_is_freed_is_not_told(void **state)
 	open_as(&other, &other.b, "b");
 	subscribe(&other, &other.b, "t", 0);
 	open_as(w, &w->a, "a");
-	await(w, w->a.ups == 1);
+	UNTIL(w, w->a.ups == 1);
 	publish_acked(&w->a, "acknowledged, but the loop does not turn", &acked);
 	if (!engine->has_threads)
 		loop_turn(w->loop, 0); /* but for this, which sends it */
-	await(&other, other.b.messages == 1);
+	UNTIL(&other, other.b.messages == 1);
 	kill(w->broker.pid, SIGSTOP);
 	publish_acked(&w->a, "sent", &sent);
 	w->a.bus = bus_free(w->a.bus);
@@ -925,7 +907,7 @@ static void it_can_be_freed_in_any_state(void **state)
 	struct world *w = *state;
 	struct answer unanswered = {0};
 	open_as(w, &w->b, "keeps the library running");
-	await(w, w->b.ups == 1);
+	UNTIL(w, w->b.ups == 1);
 	for (int stage = 0; stage < 12; stage++) {
 		struct bus_conf conf = conf_of(w, "a");
 		if (stage == 10)
@@ -937,13 +919,13 @@ static void it_can_be_freed_in_any_state(void **state)
 		for (int i = 0; i < stage; i++)
 			loop_turn(w->loop, 1);
 		if (stage == 9) {
-			await(w, w->a.ups == 1);
+			UNTIL(w, w->a.ups == 1);
 			for (int i = 0; i < 2000; i++)
 				publish(&w->a, "t", "y", (uint8_t)(i % 3));
-			await(w, w->a.messages > 10); /* and more on the way */
+			UNTIL(w, w->a.messages > 10); /* and more on the way */
 		}
 		if (stage == 11) {
-			await(w, w->a.ups == 1);
+			UNTIL(w, w->a.ups == 1);
 			for (int i = 0; i < 1000; i++)
 				publish(&w->a, "t", "y", 2);
 			broker_signal(&w->broker, SIGKILL);
@@ -964,7 +946,7 @@ static void who_parts_first_waits_once_for_all(void **state)
 		snprintf(id, sizeof(id), "many%u", i);
 		open_as(w, &many[i], id);
 		many[i].has_will = true;
-		await(w, many[i].ups == 1);
+		UNTIL(w, many[i].ups == 1);
 	}
 	open_as(w, &w->b, "watcher");
 	subscribe(w, &w->b, "#", 2);
@@ -977,12 +959,12 @@ static void who_parts_first_waits_once_for_all(void **state)
 	bus_part(NULL);
 	for (unsigned i = 0; i < ARRAY_LEN(many) / 2; i++)
 		bus_free(many[i].bus);
-	await(w, w->b.messages >= 6); /* the others go on meanwhile */
+	UNTIL(w, w->b.messages >= 6); /* the others go on meanwhile */
 	for (unsigned i = ARRAY_LEN(many) / 2; i < ARRAY_LEN(many); i++)
 		bus_free(many[i].bus);
-	await(w, w->b.messages == ARRAY_LEN(many));
+	UNTIL(w, w->b.messages == ARRAY_LEN(many));
 	publish(&w->b, "end", "end", 1);
-	await(w, strstr(w->b.log, "end ") != NULL);
+	UNTIL(w, strstr(w->b.log, "end ") != NULL);
 	assert_null(strstr(w->b.log, "will-"));
 	for (unsigned i = 0; i < ARRAY_LEN(many); i++)
 		assert_int_equal(many[i].messages + many[i].downs, 0);
@@ -998,7 +980,7 @@ static void a_broker_that_stands_still_is_waited_for_once(void **state)
 	for (unsigned i = 0; i < ARRAY_LEN(many); i++) {
 		snprintf(id, sizeof(id), "many%u", i);
 		open_as(w, &many[i], id);
-		await(w, many[i].ups == 1);
+		UNTIL(w, many[i].ups == 1);
 	}
 	kill(w->broker.pid, SIGSTOP);
 	for (unsigned i = 0; i < ARRAY_LEN(many); i++) {

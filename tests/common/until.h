@@ -19,12 +19,16 @@ static MAYBE_UNUSED int64_t now_ms(void)
 	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-#define UNTIL(w, condition)                                                 \
+/* loop: of the test */
+#define AWAIT(loop, condition)                                              \
 	do {                                                                \
 		int64_t end_ = now_ms() + PATIENCE_MS;                      \
 		while (!(condition)) {                                      \
-			loop_turn((w)->loop, 5);                            \
+			loop_turn((loop), 5);                               \
 			if (now_ms() > end_)                                \
 				fail_msg("waited in vain for " #condition); \
 		}                                                           \
 	} while (0)
+
+/* w: whatever has the loop */
+#define UNTIL(w, condition) AWAIT((w)->loop, condition)
