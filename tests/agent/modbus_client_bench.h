@@ -182,7 +182,7 @@ static MAYBE_UNUSED void plug_line(struct world *w)
 	assert_int_equal(openpty(&w->fd, &slave_fd, name, &raw, NULL), 0);
 	close(slave_fd);
 	assert_int_equal(fcntl(w->fd, F_SETFL, O_NONBLOCK), 0);
-	snprintf(w->line, sizeof(w->line), "/tmp/test_modbus_client.%d", (int)getpid());
+	snprintf(w->line, sizeof(w->line), P_tmpdir "/test_modbus_client.%d", (int)getpid());
 	unlink(w->line);
 	assert_int_equal(symlink(name, w->line), 0);
 }
@@ -390,6 +390,16 @@ static MAYBE_UNUSED void hear(struct world *w, const char *body)
 	assert_memory_equal(w->in, expected, n);
 	memmove(w->in, w->in + n, w->n_in - n);
 	w->n_in -= n;
+}
+
+/* Register `address` is asked for, and that goes out, over TCP or a line. */
+static MAYBE_UNUSED void ask_and_hear(struct world *w, uint16_t address)
+{
+	char body[24];
+
+	snprintf(body, sizeof(body), "01 03 %04X 0001", address);
+	ask_word(w, address);
+	hear(w, body);
 }
 
 /* And back it goes, as half duplex adapters do. */

@@ -130,7 +130,7 @@ MAYBE_UNUSED static struct bench *bench_new(void)
 	struct bench *b = calloc(1, sizeof(*b));
 
 	assert_non_null(b);
-	snprintf(b->dir, sizeof(b->dir), "/tmp/test_outbox.XXXXXX");
+	snprintf(b->dir, sizeof(b->dir), P_tmpdir "/test_outbox.XXXXXX");
 	assert_non_null(mkdtemp(b->dir));
 	snprintf(b->path, sizeof(b->path), "%s/devices.db", b->dir);
 	b->settings.devices_db.url = b->path;

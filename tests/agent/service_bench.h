@@ -112,7 +112,7 @@ static int setup(void **state)
 	b->settings.engine.budget_ms = BUDGET_MS;
 	b->settings.engine.memory_mb = 256;
 	b->settings.engine.ring_kb = 64;
-	snprintf(b->userdir, sizeof(b->userdir), "/tmp/iottalk-test-XXXXXX");
+	snprintf(b->userdir, sizeof(b->userdir), P_tmpdir "/iottalk-test-XXXXXX");
 	assert_non_null(mkdtemp(b->userdir));
 	snprintf(b->run, sizeof(b->run), "%s/run", b->userdir);
 	assert_int_equal(mkdir(b->run, 0700), 0);

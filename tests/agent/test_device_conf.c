@@ -112,7 +112,7 @@ static int set_up(void **state)
 	struct bench *b = calloc(1, sizeof(*b));
 
 	assert_non_null(b);
-	snprintf(b->dir, sizeof(b->dir), "/tmp/test_device_conf.XXXXXX");
+	snprintf(b->dir, sizeof(b->dir), P_tmpdir "/test_device_conf.XXXXXX");
 	assert_non_null(mkdtemp(b->dir));
 	assert_int_equal(settings_load(NULL, &b->settings, NULL, NULL, NULL), 0);
 	*state = b;

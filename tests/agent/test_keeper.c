@@ -239,7 +239,7 @@ static int setup(void **state)
 {
 	struct bench *b = calloc(1, sizeof(*b));
 	assert_non_null(b);
-	snprintf(b->dir, sizeof(b->dir), "/tmp/iottalk-test-XXXXXX");
+	snprintf(b->dir, sizeof(b->dir), P_tmpdir "/iottalk-test-XXXXXX");
 	assert_non_null(mkdtemp(b->dir));
 	snprintf(b->socket, sizeof(b->socket), "%s/keeper", b->dir);
 	assert_int_equal(loop_new(&b->loop, NULL), 0);

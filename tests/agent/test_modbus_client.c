@@ -10,8 +10,7 @@ static void every_framing_goes_over_every_transport(void **state)
 
 	for (size_t i = 0; i < ARRAY_LEN(ways); i++) {
 		begin(w, ways[i].framing, ways[i].serial, "{}");
-		ask_word(w, 5);
-		hear(w, "01 03 0005 0001");
+		ask_and_hear(w, 5);
 		say(w, "01 03 02 004D");
 		results(w, "1=77");
 		ask_write(w, 5, 77);
@@ -148,8 +147,7 @@ static void attempts_are_immediate_times_delayed(void **state)
 	begin(w, "TCP", false,
 	      "{\"request_timeout\": 0.02, \"request_retry_immediate_count\": 1, "
 	      "\"request_retry_delayed_count\": 2, \"request_retry_delay\": 0.05}");
-	ask_word(w, 0);
-	hear(w, "01 03 0000 0001");
+	ask_and_hear(w, 0);
 	ask_word(w, 1); /* goes when the first waits for its delayed retry */
 	hear(w, "01 03 0000 0001");
 	hear(w, "01 03 0001 0001");
@@ -211,8 +209,7 @@ static void an_answer_that_waits_in_the_kernel_is_in_time(void **state)
 	const struct timespec stall = {.tv_nsec = 150000000};
 
 	begin(w, "TCP", false, "{\"request_timeout\": 0.1}");
-	ask_word(w, 5);
-	hear(w, "01 03 0005 0001");
+	ask_and_hear(w, 5);
 	say(w, "01 03 02 004D");
 	nanosleep(&stall, NULL); /* the loop is held up */
 	results(w, "1=77");
@@ -224,8 +221,7 @@ static void a_peer_that_never_stops_holds_no_request(void **state)
 	int64_t end_ms = now_ms() + PATIENCE_MS;
 
 	begin(w, "RTU", false, "{\"request_timeout\": 0.1}");
-	ask_word(w, 5);
-	hear(w, "01 03 0005 0001");
+	ask_and_hear(w, 5);
 	while (w->results[0] == '\0' && now_ms() < end_ms) {
 		(void)!write(w->fd, "\x55\xaa\x01\x03", 4);
 		loop_turn(w->loop, 0);

@@ -55,16 +55,14 @@ static void a_line_that_is_unplugged_comes_back(void **state)
 	struct world *w = *state;
 
 	begin(w, "RTU", true, "{}");
-	ask_word(w, 5);
-	hear(w, "01 03 0005 0001");
+	ask_and_hear(w, 5);
 	closep(&w->fd);
 	results(w, "1=LOST");
 	UNTIL(w, strlen(w->states) >= 5);
 	assert_memory_equal(w->states, "CUDCD", 5); /* it is away, and tried again and again */
 	plug_line(w);
 	UNTIL(w, w->link == LINK_CONNECTED);
-	ask_word(w, 5);
-	hear(w, "01 03 0005 0001");
+	ask_and_hear(w, 5);
 	say(w, "01 03 02 004D");
 	results(w, "1=LOST 2=77");
 }

@@ -9,8 +9,7 @@ static void answers_of_others_are_passed_over(void **state)
 	struct world *w = *state;
 
 	begin(w, "TCP", false, "{}");
-	ask_word(w, 5);
-	hear(w, "01 03 0005 0001");
+	ask_and_hear(w, 5);
 	say_raw(w, "0000 0000 0005 01 03 02 0001"); /* an old transaction */
 	say_raw(w, "0001 0000 0005 02 03 02 0002"); /* another unit */
 	say_raw(w, "0001 0000 0005 01 04 02 0003"); /* another function */
@@ -29,8 +28,7 @@ static void every_exception_is_an_answer(void **state)
 
 	begin(w, "TCP", false, "{}");
 	for (unsigned i = 0; i < ARRAY_LEN(codes); i++) {
-		ask_word(w, 5);
-		hear(w, "01 03 0005 0001");
+		ask_and_hear(w, 5);
 		snprintf(body, sizeof(body), "01 83 %02X", codes[i]);
 		say(w, body);
 		size_t len = strlen(expected);
@@ -97,8 +95,7 @@ static void half_an_answer_is_none(void **state)
 	struct world *w = *state;
 
 	begin(w, "TCP", false, "{}");
-	ask_word(w, 5);
-	hear(w, "01 03 0005 0001");
+	ask_and_hear(w, 5);
 	say_raw(w, "0001 0000 0005 01 03");
 	turns(w, 3);
 	closep(&w->fd);
@@ -110,12 +107,10 @@ static void a_late_answer_is_not_the_next_ones(void **state)
 	struct world *w = *state;
 
 	begin(w, "TCP", false, "{\"request_timeout\": 0.1}");
-	ask_word(w, 5);
-	hear(w, "01 03 0005 0001");
+	ask_and_hear(w, 5);
 	say_raw(w, "0001 0000 0005"); /* and the rest when it is over */
 	results(w, "1=TIMEOUT");
-	ask_word(w, 6);
-	hear(w, "01 03 0006 0001");
+	ask_and_hear(w, 6);
 	say_raw(w, "01 03 02 0055");
 	say(w, "01 03 02 0066");
 	results(w, "1=TIMEOUT 2=102");
@@ -173,8 +168,7 @@ static void requests_that_no_late_answer_fits_need_not_wait(void **state)
 		.function = MODBUS_READ_HOLDING_REGISTERS, .address = 5, .quantity = 1};
 
 	begin(w, "RTU", true, "{\"request_timeout\": 0.5}");
-	ask_word(w, 5);
-	hear(w, "01 03 0005 0001");
+	ask_and_hear(w, 5);
 	results(w, "1=TIMEOUT");
 	ask(w, 2, &other);
 	hear(w, "02 03 0005 0001");
@@ -197,8 +191,7 @@ static void stale_input_is_thrown_away(void **state)
 			continue;
 		begin(w, ways[i].framing, ways[i].serial, "{}");
 		say(w, "01 03 02 0001");
-		ask_word(w, 5);
-		hear(w, "01 03 0005 0001");
+		ask_and_hear(w, 5);
 		say(w, "01 03 02 0002");
 		results(w, "1=2");
 		drop(w);
@@ -222,8 +215,7 @@ static void a_broken_frame_is_no_answer(void **state)
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		begin(w, cases[i].framing, true, "{\"request_retry_immediate_count\": 1}");
-		ask_word(w, 5);
-		hear(w, "01 03 0005 0001");
+		ask_and_hear(w, 5);
 		/* and the right one behind it, at once */
 		if (cases[i].text != NULL)
 			say_text(w, cases[i].text);
@@ -235,8 +227,7 @@ static void a_broken_frame_is_no_answer(void **state)
 		/* alone, it is no response: the next attempt follows */
 		begin(w, cases[i].framing, true,
 		      "{\"request_timeout\": 0.1, \"request_retry_immediate_count\": 1}");
-		ask_word(w, 5);
-		hear(w, "01 03 0005 0001");
+		ask_and_hear(w, 5);
 		if (cases[i].text != NULL)
 			say_text(w, cases[i].text);
 		else
@@ -257,8 +248,7 @@ static void ascii_in_lower_case_and_begun_anew_is_understood(void **state)
 
 	for (size_t i = 0; i < ARRAY_LEN(answers); i++) {
 		begin(w, "ASCII", true, "{}");
-		ask_word(w, 5);
-		hear(w, "01 03 0005 0001");
+		ask_and_hear(w, 5);
 		say_text(w, answers[i]);
 		results(w, "1=77");
 		drop(w);
@@ -271,8 +261,7 @@ static void a_frame_split_by_silence_is_no_answer(void **state)
 	unsigned before;
 
 	begin(w, "RTU", true, "{\"request_retry_immediate_count\": 1, \"request_timeout\": 1}");
-	ask_word(w, 5);
-	hear(w, "01 03 0005 0001");
+	ask_and_hear(w, 5);
 	before = discarded(w);
 	say_raw(w, "01 03 02 00");
 	UNTIL(w, discarded(w) == before + 1);

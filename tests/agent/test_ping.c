@@ -39,7 +39,7 @@ static void run(const char *command)
 	}
 }
 
-static char hosts_path[] = "/tmp/test_ping_hosts.XXXXXX";
+static char hosts_path[] = P_tmpdir "/test_ping_hosts.XXXXXX";
 
 static void write_hosts(const char *text)
 {

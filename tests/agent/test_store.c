@@ -35,7 +35,7 @@ static int setup(void **state)
 {
 	struct world *w = test_calloc(1, sizeof(*w));
 
-	snprintf(w->dir, sizeof(w->dir), "/tmp/test_store.XXXXXX");
+	snprintf(w->dir, sizeof(w->dir), P_tmpdir "/test_store.XXXXXX");
 	assert_non_null(mkdtemp(w->dir));
 	snprintf(w->path, sizeof(w->path), "%s/devices.db", w->dir);
 	w->settings.devices_db.url = w->path;

@@ -295,7 +295,7 @@ static void a_silence_for_ever_is_refused(void **state)
 /* Of another one's file, with what to do about it. */
 static void check_not_allowed(struct world *w)
 {
-	char path[] = "/tmp/line-XXXXXX";
+	char path[] = P_tmpdir "/line-XXXXXX";
 	int fd = mkstemp(path), status = 0;
 
 	assert_true(fd >= 0);

@@ -22,7 +22,7 @@ static int setup(void **state)
 {
 	struct bench *t = calloc(1, sizeof(*t));
 
-	snprintf(t->dir, sizeof(t->dir), "/tmp/test-strikes-XXXXXX");
+	snprintf(t->dir, sizeof(t->dir), P_tmpdir "/test-strikes-XXXXXX");
 	assert_non_null(mkdtemp(t->dir));
 	snprintf(t->path, sizeof(t->path), "%s/kept.json", t->dir);
 	assert_int_equal(strikes_new(t->path, &t->b, NULL), 0);

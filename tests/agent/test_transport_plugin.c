@@ -369,7 +369,7 @@ static int setup(void **state)
 {
 	struct world *w = calloc(1, sizeof(*w));
 
-	snprintf(w->dir, sizeof(w->dir), "/tmp/test-plugin-XXXXXX");
+	snprintf(w->dir, sizeof(w->dir), P_tmpdir "/test-plugin-XXXXXX");
 	assert_non_null(mkdtemp(w->dir));
 	assert_int_equal(settings_load(NULL, &w->settings, NULL, NULL, NULL), 0);
 	w->plugin.addr.sun_family = AF_UNIX;

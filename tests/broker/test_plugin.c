@@ -248,7 +248,7 @@ static int setup(void **state)
 	broker = (struct broker){0};
 	for (int i = 0; i < 2; i++)
 		w->e[i].fds = TAP_FDS_NONE;
-	snprintf(w->dir, sizeof(w->dir), "/tmp/test-broker-XXXXXX");
+	snprintf(w->dir, sizeof(w->dir), P_tmpdir "/test-broker-XXXXXX");
 	assert_non_null(mkdtemp(w->dir));
 	snprintf(w->path, sizeof(w->path), "%s/sock", w->dir);
 	struct mosquitto_opt opt = {(char *)(uintptr_t) "socket", w->path};

@@ -16,7 +16,7 @@ static int place(void **state)
 	if (setup(state) < 0)
 		return -1;
 	ccm.db = db_close(ccm.db);
-	p = (struct place){.dir = "/tmp/test_modes.XXXXXX"};
+	p = (struct place){.dir = P_tmpdir "/test_modes.XXXXXX"};
 	if (mkdtemp(p.dir) == NULL)
 		return -1;
 	snprintf(p.ini, sizeof(p.ini), "%s/i.ini", p.dir);

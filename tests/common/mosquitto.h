@@ -37,7 +37,7 @@ static MAYBE_UNUSED void broker_make(struct broker *b, const char *more)
 {
 	char text[1024];
 	memset(b, 0, sizeof(*b));
-	snprintf(b->dir, sizeof(b->dir), "/tmp/test_mosquitto.XXXXXX");
+	snprintf(b->dir, sizeof(b->dir), P_tmpdir "/test_mosquitto.XXXXXX");
 	assert_non_null(mkdtemp(b->dir));
 	b->port = free_port();
 	snprintf(text, sizeof(text),

@@ -50,7 +50,7 @@ static int setup(void **state)
 	struct place *p = calloc(1, sizeof(*p));
 
 	assert_non_null(p);
-	strcpy(p->dir, "/tmp/test_conf.XXXXXX");
+	strcpy(p->dir, P_tmpdir "/test_conf.XXXXXX");
 	assert_non_null(mkdtemp(p->dir));
 	snprintf(p->ini, sizeof(p->ini), "%s/x.ini", p->dir);
 	*state = p;

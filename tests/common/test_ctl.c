@@ -424,7 +424,7 @@ static void nobody_listening_is_no_entry(void **state)
 
 static void stale_socket_is_replaced(void **state)
 {
-	char dir[] = "/tmp/test_ctl.XXXXXX", path[64];
+	char dir[] = P_tmpdir "/test_ctl.XXXXXX", path[64];
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	struct loop *l = NULL;
 	struct ctl *ctl = NULL;

@@ -30,7 +30,7 @@ static int setup(void **state)
 	struct err err;
 
 	assert_non_null(w);
-	strcpy(w->dir, "/tmp/test_daemon.XXXXXX");
+	strcpy(w->dir, P_tmpdir "/test_daemon.XXXXXX");
 	assert_non_null(mkdtemp(w->dir));
 	snprintf(w->path, sizeof(w->path), "%s/notify", w->dir);
 	strcpy(addr.sun_path, w->path);

@@ -20,7 +20,7 @@ struct store {
 static int setup(void **state)
 {
 	struct store *s = test_calloc(1, sizeof(*s));
-	snprintf(s->dir, sizeof(s->dir), "/tmp/test_db.XXXXXX");
+	snprintf(s->dir, sizeof(s->dir), P_tmpdir "/test_db.XXXXXX");
 	assert_non_null(mkdtemp(s->dir));
 	snprintf(s->path, sizeof(s->path), "%s/t.db", s->dir);
 	if (db_open_sqlite(s->path, &s->db, &s->err) < 0)

@@ -20,7 +20,7 @@ struct files {
 static int setup(void **state)
 {
 	struct files *f = test_calloc(1, sizeof(*f));
-	snprintf(f->dir, sizeof(f->dir), "/tmp/test_seal.XXXXXX");
+	snprintf(f->dir, sizeof(f->dir), P_tmpdir "/test_seal.XXXXXX");
 	assert_non_null(mkdtemp(f->dir));
 	snprintf(f->key, sizeof(f->key), "%s/key", f->dir);
 	*state = f;

@@ -37,7 +37,7 @@ static void client_init(struct client *c)
 {
 	*c = (struct client){.fd = -1, .next_number = 1};
 	c->kept_end = &c->kept;
-	snprintf(c->dir, sizeof(c->dir), "/tmp/iottalk-test-XXXXXX");
+	snprintf(c->dir, sizeof(c->dir), P_tmpdir "/iottalk-test-XXXXXX");
 	assert_non_null(mkdtemp(c->dir));
 	snprintf(c->socket, sizeof(c->socket), "%s/keeper", c->dir);
 }

@@ -598,7 +598,7 @@ static int world_make(void **state)
 	socklen_t len = sizeof(world.tcp);
 	(void)state;
 	world.pid = getpid();
-	snprintf(world.dir, sizeof(world.dir), "/tmp/iottalk-test-XXXXXX");
+	snprintf(world.dir, sizeof(world.dir), P_tmpdir "/iottalk-test-XXXXXX");
 	assert_non_null(mkdtemp(world.dir));
 	assert_int_equal(chmod(world.dir, 0755), 0);
 	snprintf(world.secret, sizeof(world.secret), "%s/secret", world.dir);

@@ -35,7 +35,7 @@ static int setup(void **state)
 	struct place *p = calloc(1, sizeof(*p));
 	unsigned char *noise = malloc(LARGE);
 
-	snprintf(p->dir, sizeof(p->dir), "/tmp/test-bundle-XXXXXX");
+	snprintf(p->dir, sizeof(p->dir), P_tmpdir "/test-bundle-XXXXXX");
 	assert_non_null(mkdtemp(p->dir));
 	snprintf(p->path, sizeof(p->path), "%s/b.tar", p->dir);
 	randombytes_buf(noise, LARGE);

@@ -13,7 +13,7 @@
 
 static int setup(void **state)
 {
-	char *dir = strdup("/tmp/test-cgroup-XXXXXX");
+	char *dir = strdup(P_tmpdir "/test-cgroup-XXXXXX");
 
 	assert_non_null(mkdtemp(dir));
 	*state = dir;

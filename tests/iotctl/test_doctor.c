@@ -22,7 +22,7 @@ static int setup(void **state)
 {
 	struct place *p = calloc(1, sizeof(*p));
 
-	snprintf(p->dir, sizeof(p->dir), "/tmp/test-doctor-XXXXXX");
+	snprintf(p->dir, sizeof(p->dir), P_tmpdir "/test-doctor-XXXXXX");
 	assert_non_null(mkdtemp(p->dir));
 	snprintf(p->path, sizeof(p->path), "%s/probe", p->dir);
 	*state = p;

@@ -73,7 +73,7 @@ static int setup(void **state)
 	struct err err;
 
 	assert_non_null(w);
-	strcpy(w->dir, "/tmp/test_service.XXXXXX");
+	strcpy(w->dir, P_tmpdir "/test_service.XXXXXX");
 	assert_non_null(mkdtemp(w->dir));
 	snprintf(w->log, sizeof(w->log), "%s/x.log", w->dir);
 	snprintf(w->pid, sizeof(w->pid), "%s/x.pid", w->dir);

@@ -47,7 +47,7 @@ static int setup(void **state)
 {
 	struct place *p = calloc(1, sizeof(*p));
 
-	snprintf(p->dir, sizeof(p->dir), "/tmp/test-swap-XXXXXX");
+	snprintf(p->dir, sizeof(p->dir), P_tmpdir "/test-swap-XXXXXX");
 	assert_non_null(mkdtemp(p->dir));
 	in(p, "journal", p->journal);
 	*state = p;

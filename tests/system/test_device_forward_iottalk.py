@@ -40,6 +40,21 @@ class Graph:
         self.sdk.data.wait_for(lambda items: items and items[-1][1][0] == value, timeout)
 
 
+def kill_idle_broker(suite, heard, graph, counting):
+    """Nothing is under way in csm, in the engine or in the broker when that dies."""
+    count_on(counting, 20)
+    counting.held = True
+    graph.until_value(counting.n)
+    save_broker(suite)
+    kill_broker(suite, heard.mqtt, graph.sdk)
+
+
+def assert_whole(values, begin, what):
+    """In order and without a gap, but for what was read before the graph had begun."""
+    values = [v for v in once(values) if v > begin + 5]
+    assert values == sorted(values) and gaps(values) == [], "gaps %s in %s" % (gaps(values), what)
+
+
 @pytest.mark.limit(180)
 @pytest.mark.parametrize("way", ["auto", "client", "plugin"])
 @pytest.mark.parametrize("agent_dies", [False, True], ids=["the agent lives", "the agent dies"])
@@ -47,12 +62,7 @@ def test_what_comes_out_of_a_graph_has_no_gap_after_the_broker_was_away(gateway,
     suite, heard = gateway(plc(counting, 3), suite_options={"transport": way})
     graph = Graph(suite, clients, "p1")
     begin = counting.n
-    count_on(counting, 20)
-    # nothing is under way in csm, in the engine or in the broker when that dies
-    counting.held = True
-    graph.until_value(counting.n)
-    save_broker(suite)
-    kill_broker(suite, heard.mqtt, graph.sdk)
+    kill_idle_broker(suite, heard, graph, counting)
     counting.held = False
     count_on(counting, 40)
     if agent_dies:
@@ -67,10 +77,8 @@ def test_what_comes_out_of_a_graph_has_no_gap_after_the_broker_was_away(gateway,
     count_on(counting, 20)
     counting.held = True
     graph.until_value(counting.n)
-    values = [v for v in once(graph.pushed.values) if v > begin + 5]
-    assert values == sorted(values) and gaps(values) == [], "gaps %s in what the device pushes" % gaps(values)
-    values = [v for v in once(graph.values()) if v > begin + 5]
-    assert values == sorted(values) and gaps(values) == [], "gaps %s" % gaps(values)
+    assert_whole(graph.pushed.values, begin, "what the device pushes")
+    assert_whole(graph.values(), begin, "what comes out")
 
 
 class OtherAgent(Process):
@@ -106,11 +114,7 @@ def test_values_wait_for_the_agent_that_runs_their_graph(gateway, clients, count
     graph = Graph(suite, clients, "p1", linked=lambda: suite.start("agent"))
     assert suite.agent_status()["graphs"] == 0 and other.suite.agent_status()["graphs"] == 1
     begin = counting.n
-    count_on(counting, 20)
-    counting.held = True
-    graph.until_value(counting.n)
-    save_broker(suite)
-    kill_broker(suite, heard.mqtt, graph.sdk)
+    kill_idle_broker(suite, heard, graph, counting)
     other.kill9()
     counting.held = False
     count_on(counting, 20)
@@ -122,8 +126,7 @@ def test_values_wait_for_the_agent_that_runs_their_graph(gateway, clients, count
     count_on(counting, 5)
     counting.held = True
     graph.until_value(counting.n)
-    values = [v for v in once(graph.values()) if v > begin + 5]
-    assert values == sorted(values) and gaps(values) == [], "gaps %s" % gaps(values)
+    assert_whole(graph.values(), begin, "what comes out")
 
 
 @pytest.mark.limit(120)
